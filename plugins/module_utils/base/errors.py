@@ -1,0 +1,25 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one exception that crosses floors: a problem, and what to do about it."""
+
+from __future__ import annotations
+
+
+class HandoverError(Exception):
+    """What went wrong, for a person under stress.
+
+    ``problem`` says what was seen, with names; ``remedy`` says what to do, as exactly as is known;
+    ``facts`` are JSON types that the module adds to its result.
+    """
+
+    def __init__(self, problem: str, remedy: str = "", **facts):
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+        self.facts = facts
+
+    def as_result(self) -> dict:
+        """The arguments of ``fail_json``."""
+        message = f"{self.problem} {self.remedy}".strip() if self.remedy else self.problem
+        return {"msg": message, "problem": self.problem, "remedy": self.remedy, **self.facts}
