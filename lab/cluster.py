@@ -1,0 +1,345 @@
+"""A PostgreSQL server on loopback: made, started, stopped, killed, and asked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+
+from lab.builds import Build
+from lab.tls import Certificate
+
+UNPRIVILEGED = "nobody"
+SUPERUSER = "postgres"
+PORTS = range(20000, 30000)  # below the ports that the kernel hands out to clients
+HBA = ("host all all 127.0.0.1/32 scram-sha-256", "host replication all 127.0.0.1/32 scram-sha-256")
+
+SETTINGS: dict[str, str | int] = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "password_encryption": "scram-sha-256",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": 60,
+    "wal_level": "logical",
+    "max_wal_senders": 20,
+    "max_replication_slots": 20,
+    "max_worker_processes": 24,
+    "max_logical_replication_workers": 12,
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %u@%d %a ",
+}
+
+
+class ClusterError(Exception):
+    """A server could not be made or started; the message ends with what it wrote to its log."""
+
+
+def free_port() -> int:
+    """A port of the lab's range that nobody listens on now."""
+    for port in random.sample(PORTS, 200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise ClusterError(f"no free port between {PORTS.start} and {PORTS.stop}")
+
+
+def unprivileged() -> dict[str, Any]:
+    """Arguments of ``subprocess`` that give up root, which PostgreSQL and PgBouncer refuse to run as."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": UNPRIVILEGED, "group": pwd.getpwnam(UNPRIVILEGED).pw_gid, "extra_groups": []}
+
+
+def give(path: Path) -> None:
+    """Hand a file or directory to the user that the servers run as."""
+    if os.geteuid() == 0:
+        shutil.chown(path, UNPRIVILEGED, pwd.getpwnam(UNPRIVILEGED).pw_gid)
+
+
+def tie_to_this_process(pid: int) -> subprocess.Popen:
+    """End process ``pid`` when this process is gone, however it went; killing what is returned unties it.
+
+    The kernel closes the pipe with this process, and the waiting shell reads its end. The kernel's own parent-death
+    signal would not do: it comes when the *thread* that started the child ends.
+    """
+    command = 'trap "" INT TERM HUP; read line; kill -QUIT "$0" 2>/dev/null'
+    return subprocess.Popen(["sh", "-c", command, str(pid)], stdin=subprocess.PIPE, start_new_session=True)
+
+
+class Cluster:
+    """A server of ``build`` that lives in ``directory``; port and superuser's password are kept there, too.
+
+    ``settings`` go over :data:`SETTINGS`; ``hba`` replaces :data:`HBA`; ``tls`` switches TLS on (builds of Debian only).
+    As a context manager it is started, and stopped at the end.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        directory: Path | str,
+        port: int | None = None,
+        settings: Mapping[str, str | int] | None = None,
+        initdb_args: Iterable[str] = ("--encoding=UTF8", "--locale=C.UTF-8"),
+        tls: Certificate | None = None,
+        hba: Iterable[str] | None = None,
+    ) -> None:
+        self.build = build
+        self.directory = Path(directory).resolve()
+        self.data = self.directory / "data"
+        self.log = self.directory / "log"
+        self.initdb_args = tuple(initdb_args)
+        self.tls = tls
+        self.hba = tuple(hba or HBA)
+        self.settings = {**SETTINGS, **(settings or {})}
+        self._port_is_chosen = port is not None
+        self._process: subprocess.Popen | None = None
+        self._tie: subprocess.Popen | None = None
+        saved = json.loads(self._record.read_text()) if self._record.exists() else {}
+        self.port = port or saved.get("port") or free_port()
+        self.password = saved.get("password") or secrets.token_urlsafe(18)
+
+    def __enter__(self) -> Cluster:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def _record(self) -> Path:
+        """Written last, so a data directory without it is the rest of an interrupted initdb."""
+        return self.directory / "cluster.json"
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def init(self) -> None:
+        """Make the data directory, where there is none yet."""
+        if self._record.exists():
+            return
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.data.mkdir(parents=True, mode=0o700)
+        self.directory.chmod(0o755)
+        give(self.data)
+        password = self.directory / "initial-password"
+        password.touch(mode=0o600)
+        password.write_text(self.password)
+        give(password)
+        try:
+            self._initdb(password)
+        finally:
+            password.unlink()
+        self._record.touch(mode=0o600)
+        self._save()
+
+    def _initdb(self, password: Path) -> None:
+        done = subprocess.run(
+            [self.build.program("initdb"), "-D", self.data, "-U", SUPERUSER, "-A", "scram-sha-256",
+             f"--pwfile={password}", "--no-sync", *self.initdb_args],
+            env=self._environment, cwd=self.directory, text=True, capture_output=True, **unprivileged(),
+        )  # fmt: skip
+        if done.returncode:
+            raise ClusterError(f"initdb failed:\n{done.stdout}{done.stderr}")
+        with (self.data / "postgresql.conf").open("a") as configuration:
+            configuration.write("include 'lab.conf'\n")
+
+    def _save(self) -> None:
+        self._record.write_text(json.dumps({"port": self.port, "password": self.password, "bin": str(self.build.bin)}))
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.defpath, "HOME": str(self.directory), "TZ": "UTC", **self.build.environment}
+
+    def _write_configuration(self) -> None:
+        settings = {**self.settings, "port": self.port}
+        if self.tls:
+            certificate, key = self.tls.install(self.data)
+            give(certificate)
+            give(key)
+            settings.update(ssl="on", ssl_cert_file=certificate.name, ssl_key_file=key.name)
+        lines = "".join(f"{name} = '{str(value).replace(chr(39), chr(39) * 2)}'\n" for name, value in settings.items())
+        (self.data / "lab.conf").write_text(lines)
+        (self.data / "pg_hba.conf").write_text("".join(f"{line}\n" for line in self.hba))
+        give(self.data / "lab.conf")
+
+    def start(self, outlive: bool = False, timeout: float = 60) -> None:
+        """Start the server, unless it runs; it ends with this process, unless it is to ``outlive`` it.
+
+        :raises ClusterError: when it does not accept connections within ``timeout`` seconds.
+        """
+        self.init()
+        if self.running:
+            return
+        for attempt in range(5):
+            self._write_configuration()
+            if self._launch(timeout):
+                break
+            if self._port_is_chosen or attempt == 4:
+                raise ClusterError(f"port {self.port} is in use")
+            self.port = free_port()
+        self._save()
+        if not outlive:
+            self._tie = tie_to_this_process(self.pid)
+
+    def _launch(self, timeout: float) -> bool:
+        """False when the port was taken meanwhile."""
+        with self.log.open("ab") as log:
+            beginning = log.tell()
+            self._process = subprocess.Popen(
+                [self.build.program("postgres"), "-D", self.data], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=self._environment, cwd=self.directory, start_new_session=True, **unprivileged(),
+            )  # fmt: skip
+        deadline = time.monotonic() + timeout
+        while not self._accepts_connections():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._process.kill()
+                self._process.wait()
+                written = self.log.read_bytes()[beginning:].decode(errors="replace")
+                if "Address already in use" in written:
+                    return False
+                raise ClusterError(f"PostgreSQL {self.build.major} in {self.directory} does not start:\n{written}")
+            time.sleep(0.02)
+        return True
+
+    def _accepts_connections(self) -> bool:
+        """The server itself says so in its pid file, so another server on the same port is not taken for it."""
+        with contextlib.suppress(OSError):
+            lines = (self.data / "postmaster.pid").read_text().split("\n")
+            return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7].strip() == "ready"
+        return False
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id, or None when this server does not run."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self.data / "postmaster.pid").read_text().split("\n")[0])
+            if Path(f"/proc/{pid}/cwd").resolve(strict=True) == self.data:
+                return pid
+        return None
+
+    @property
+    def running(self) -> bool:
+        return self.pid is not None
+
+    def stop(self, mode: str = "fast", timeout: float = 60) -> None:
+        """Stop the server, also one that another process started: ``smart``, ``fast`` or ``immediate``."""
+        signals = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+        self._untie()
+        if pid := self.pid:
+            os.kill(pid, signals[mode])
+            self._await_end(timeout)
+
+    def kill(self) -> None:
+        """End the postmaster and every process of it with SIGKILL, as a power cut would."""
+        self._untie()
+        if pid := self.pid:
+            os.kill(pid, signal.SIGSTOP)  # or it would start new processes meanwhile
+            for process in (*_children(pid), pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            self._await_end(10)
+
+    def restart(self, outlive: bool = False) -> None:
+        self.stop()
+        self.start(outlive=outlive)
+
+    def configure(self, **settings: str | int) -> None:
+        """Change settings of a running server and reload; what needs a restart takes effect with the next one."""
+        self.settings.update(settings)
+        self._write_configuration()
+        if pid := self.pid:
+            os.kill(pid, signal.SIGHUP)
+
+    def destroy(self) -> None:
+        """Stop the server and remove its directory."""
+        self.stop("immediate")
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _untie(self) -> None:
+        if self._tie:
+            self._tie.kill()
+            self._tie.wait()
+            self._tie.stdin.close()
+            self._tie = None
+
+    def _await_end(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while self.running:
+            if self._process:
+                self._process.poll()
+            if time.monotonic() > deadline:
+                raise ClusterError(f"PostgreSQL {self.build.major} in {self.directory} does not stop")
+            time.sleep(0.02)
+        if self._process:
+            self._process.wait()
+
+    # --- talking to it -----------------------------------------------------------------------------------------------
+
+    def endpoint(
+        self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None, **more: object
+    ) -> dict[str, Any]:
+        """Connection parameters under libpq's names, as modules and playbooks take them."""
+        password = self.password if password is None else password
+        return {"host": "127.0.0.1", "port": self.port, "user": user, "password": password, "dbname": dbname, **more}
+
+    def connect(self, dbname: str = "postgres", autocommit: bool = True, **more: object) -> Any:
+        """A session of psycopg2, as the superuser unless ``user`` and ``password`` say otherwise."""
+        connection = psycopg2.connect(**self.endpoint(dbname, **more))
+        connection.autocommit = autocommit
+        return connection
+
+    def sql(self, dbname: str, query: str | sql.Composable, params: object = None, **more: object) -> list[tuple]:
+        """The rows that one query returns, in a session of its own."""
+        with contextlib.closing(self.connect(dbname, **more)) as session, session.cursor() as cursor:
+            cursor.execute(query, params)
+            return cursor.fetchall() if cursor.description else []
+
+    def managed_admin(
+        self,
+        name: str = "doadmin",
+        attributes: Iterable[str] = ("CREATEDB", "CREATEROLE"),
+        grants: Iterable[str] = (),
+        dbname: str = "postgres",
+    ) -> dict[str, Any]:
+        """The endpoint of a new role such as managed services hand out: an administrator who is not superuser.
+
+        ``grants`` are predefined roles, for example ``pg_create_subscription``; those that this major lacks are left
+        out, as a service of this major would.
+        """
+        password = secrets.token_urlsafe(18)
+        role = sql.Identifier(name)
+        statement = sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER {} PASSWORD {}")
+        self.sql(
+            "postgres", statement.format(role, sql.SQL(" ".join(attributes)), sql.Literal(password))
+        )  # fmt: skip
+        known = self.sql("postgres", "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)", [list(grants)])
+        for (granted,) in known:
+            self.sql("postgres", sql.SQL("GRANT {} TO {}").format(sql.Identifier(granted), role))
+        return self.endpoint(dbname, user=name, password=password)
+
+
+def _children(pid: int) -> list[int]:
+    """All processes below ``pid``."""
+    with contextlib.suppress(OSError):
+        direct = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [*direct, *(below for child in direct for below in _children(child))]
+    return []
