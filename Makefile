@@ -1,0 +1,23 @@
+# `make demo` migrates a sample database between two servers on this machine; `make test` runs every test.
+PYTHON := .build/venv/bin/python
+
+.PHONY: help demo demo-clean test clean
+
+help:
+	@echo "make demo        migrate a sample database between two PostgreSQL servers on this machine"
+	@echo "make demo-clean  stop those servers and remove what the demo made"
+	@echo "make test        run every test (tests/run --help lists the steps)"
+	@echo "make clean       remove the virtual environment and what the tests made"
+
+demo:
+	@lab/venv lab/requirements.txt
+	@$(PYTHON) -m lab.demo
+
+demo-clean:
+	@test ! -x $(PYTHON) || $(PYTHON) -m lab.demo --clean
+
+test:
+	@tests/run
+
+clean: demo-clean
+	rm -rf .build

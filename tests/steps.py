@@ -1,0 +1,211 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs every test, or the named steps of it, and says how each went.
+
+tests/run starts it with the virtual environment's Python. Everything that is made stands in .build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / ".build"
+COPY = BUILD / "ansible_collections" / "handover" / "postgresql"
+
+
+class StepError(Exception):
+    """A command of a step ended with an error."""
+
+
+def main() -> int:
+    """Run the steps in order; stop at the first that fails, unless told to go on."""
+    parser = argparse.ArgumentParser(
+        prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"{', '.join(STEPS)} (default: all)")
+    parser.add_argument("--keep-going", "-k", action="store_true", help="go on after a step that fails")
+    arguments = parser.parse_args()
+    unknown = set(arguments.steps) - set(STEPS)
+    if unknown:
+        parser.error(f"no such step: {', '.join(sorted(unknown))}")
+    chosen = [name for name in STEPS if name in arguments.steps or not arguments.steps]
+    started = time.monotonic()
+    copy_tree()
+    results: dict[str, tuple[float, str | None, str]] = {}
+    for name in chosen:
+        results[name] = run_step(name)
+        if results[name][1] and not arguments.keep_going:
+            break
+    return report(chosen, results, time.monotonic() - started)
+
+
+def run_step(name: str) -> tuple[float, str | None, str]:
+    """Seconds that the step took, the command that failed (or None), and pytest's closing line (or nothing)."""
+    print(f"\n=== {name}", flush=True)
+    started, failed, outcome = time.monotonic(), None, ""
+    try:
+        outcome = STEPS[name]() or ""
+    except StepError as failure:
+        failed, outcome = failure.args
+    return time.monotonic() - started, failed, outcome
+
+
+def report(chosen: list[str], results: dict[str, tuple[float, str | None, str]], seconds: float) -> int:
+    """Print the summary, whose last line tells green from red, and return the exit status."""
+    print("\n=== summary")
+    passed = 0
+    for name in chosen:
+        if name not in results:
+            print(f"{name:<12} not run")
+            continue
+        took, failed, outcome = results[name]
+        print(f"{name:<12} {took:6.0f} s  {'FAILED' if failed else 'ok':<6}  {outcome}".rstrip())
+        if failed:
+            print(f"             {failed}")
+        passed += int((re.search(r"(\d+) passed", outcome) or [0, 0])[1])
+    if any(failed for took, failed, outcome in results.values()):
+        print(f"FAILED after {seconds:.0f} s")
+        return 1
+    print(f"{passed} passed in {seconds:.0f} s")
+    return 0
+
+
+def run(*command: str | Path, cwd: Path = COPY, **environment: str) -> str:
+    """Run a command, showing what it prints, and return the last line of that."""
+    shown = " ".join(str(word) for word in command)
+    print(f"--- {shown}", flush=True)
+    started, last = time.monotonic(), ""
+    variables = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        **environment,
+    }
+    with subprocess.Popen(
+        command, cwd=cwd, env=variables, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line.strip() or last
+    print(f"--- {time.monotonic() - started:.1f} s", flush=True)
+    if process.returncode:
+        raise StepError(f"exit {process.returncode}: {shown}", last)
+    return last
+
+
+def copy_tree() -> None:
+    """Put what git knows or would add where Ansible finds it: .build/ansible_collections/handover/postgresql.
+
+    ansible-test refuses a collection outside such a path and symbolic links to one. The copy is a git repository
+    of its own, because ansible-lint and ansible-test ask git which files there are.
+    """
+    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT)]
+    listed = subprocess.run(
+        [*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], check=True, capture_output=True
+    ).stdout
+    shutil.rmtree(COPY, ignore_errors=True)
+    for name in os.fsdecode(listed).split("\0"):
+        if name and (ROOT / name).is_file():
+            (COPY / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, COPY / name)
+    subprocess.run(["git", "init", "--quiet", COPY], check=True)
+
+
+def shell_scripts() -> list[Path]:
+    """Every file that starts like a shell script, whatever its name."""
+    first_line = re.compile(rb"#!\S*(/| )(ba|da)?sh\b")
+    files = [path for path in COPY.rglob("*") if path.is_file() and ".git" not in path.parts]
+    return sorted(path.relative_to(COPY) for path in files if first_line.match(path.read_bytes()[:80]))
+
+
+def lint() -> None:
+    """Style and obvious errors: Python, shell, changelog, YAML and Ansible; the collection builds and installs."""
+    run("ruff", "check", ".")
+    run("shellcheck", *shell_scripts())
+    run("antsibull-changelog", "lint")
+    run("ansible-lint", "--strict", ANSIBLE_COLLECTIONS_PATH=str(BUILD))
+    package()
+
+
+def package() -> None:
+    """The collection builds, installs without the network, and its installed files are the ones built."""
+    artifact = BUILD / "package"
+    shutil.rmtree(artifact, ignore_errors=True)
+    run("ansible-galaxy", "collection", "build", "--output-path", artifact)
+    for verb, what in (("install", next(artifact.glob("*.tar.gz"))), ("verify", "handover.postgresql")):
+        run("ansible-galaxy", "collection", verb, "--offline", what, ANSIBLE_COLLECTIONS_PATH=str(artifact))
+
+
+def docs() -> None:
+    """Every documentation block renders, and what it refers to exists."""
+    run("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "self", ".")
+
+
+def sanity() -> None:
+    """ansible-test's own checks, in a home directory of its own."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    run("ansible-test", "sanity", "--python", version, HOME=str(sanity_home()))
+
+
+def sanity_home() -> Path:
+    """A home directory in which ansible-test finds pip's settings and needs no download but the package index.
+
+    ansible-test fetches get-pip from a host of its own and hands its children no environment but HOME. So this home
+    holds a stand-in for get-pip that uses the virtual environment's pip, and pip's settings as they are now.
+    """
+    home = BUILD / "home"
+    cache = home / ".ansible" / "test" / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    requirements = Path(find_spec("ansible_test").origin).parent / "_internal" / "python_requirements.py"
+    for version in re.findall(r"\bpip='([\d.]+)'", requirements.read_text(encoding="utf-8")):
+        shutil.copy2(ROOT / "tests" / "get_pip.py", cache / f"get_pip_{version.replace('.', '_')}.py")
+    settings = home / ".config" / "pip" / "pip.conf"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.touch(mode=0o600)
+    with settings.open("w", encoding="utf-8") as file:
+        pip_settings().write(file)
+    return home
+
+
+def pip_settings() -> configparser.RawConfigParser:
+    """pip's settings of this moment, from its files and the environment, as one file would say them."""
+    settings = configparser.RawConfigParser()
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True)
+    for line in listed.stdout.splitlines():
+        name, value = line.split("=", 1)
+        section, option = name.replace(":env:", "global", 1).split(".", 1)
+        if not settings.has_section(section):
+            settings.add_section(section)
+        settings.set(section, option, ast.literal_eval(value))
+    return settings
+
+
+def unit() -> str:
+    """Pure logic, in seconds. Returns pytest's closing line."""
+    return run(sys.executable, "-m", "pytest", "-q", "tests/unit", cwd=ROOT)
+
+
+def integration() -> str:
+    """Everything against real servers. Returns pytest's closing line."""
+    run(sys.executable, "-m", "lab.builds", cwd=ROOT)
+    return run(sys.executable, "-m", "pytest", "-v", "--durations=10", "tests/integration", cwd=ROOT)
+
+
+# In this order: the fast ones first.
+STEPS = {"unit": unit, "docs": docs, "lint": lint, "sanity": sanity, "integration": integration}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The floors and rules of docs/architecture.md, read from the source text."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGINS = ROOT / "plugins"
+UTILS = "ansible_collections.handover.postgresql.plugins.module_utils"
+FLOORS = ["base", "facts", "parts", "methods"]
+FILE_LINES = 450
+FUNCTION_LINES = 60
+LICENSE = "# SPDX-License-Identifier: GPL-3.0-or-later\n"
+
+
+def sources(*folders: str) -> list[str]:
+    """Python files below the folders, as paths from the root."""
+    return sorted(
+        str(path.relative_to(ROOT))
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        if path.stat().st_size and "output" not in path.parts
+    )
+
+
+def tree(name: str) -> ast.Module:
+    """A file, parsed."""
+    return ast.parse((ROOT / name).read_text(encoding="utf-8"), name)
+
+
+def imported(name: str) -> set[str]:
+    """Dotted names of what a file imports, also inside functions: ``from a import b`` counts as ``a.b``."""
+    names = set()
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name}:{node.lineno}: relative import"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def floors_used(name: str) -> set[str]:
+    """Floors that a file imports from."""
+    return {found[len(UTILS) + 1 :].split(".")[0] for found in imported(name) if found.startswith(UTILS + ".")}
+
+
+def functions(name: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Every function and method of a file."""
+    return [node for node in ast.walk(tree(name)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def undocumented(name: str) -> list[str]:
+    """Public functions and classes of a file that have no docstring."""
+    return [
+        node.name
+        for node in tree(name).body
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        and not node.name.startswith("_")
+        and node.name != "main"
+        and not ast.get_docstring(node)
+    ]
+
+
+def test_module_utils_is_floors_and_nothing_else():
+    stray = [path.name for path in (PLUGINS / "module_utils").iterdir() if path.name not in [*FLOORS, "__pycache__"]]
+    assert not stray
+
+
+@pytest.mark.parametrize("name", sources("plugins/module_utils"))
+def test_floor_imports_only_its_own_and_those_below(name):
+    floor = FLOORS.index(Path(name).parts[2])
+    assert floors_used(name) <= set(FLOORS[: floor + 1])
+
+
+@pytest.mark.parametrize("name", sources("plugins/modules", "plugins/action"))
+def test_modules_call_one_floor(name):
+    assert floors_used(name) <= {"base", "methods"}
+
+
+@pytest.mark.parametrize("name", sources("plugins"))
+def test_plugins_import_nothing_of_the_lab_or_of_tests(name):
+    assert not {found.split(".")[0] for found in imported(name)} & {"lab", "tests", "pytest"}
+
+
+@pytest.mark.parametrize("name", sources("plugins/module_utils"))
+def test_psycopg2_is_imported_in_one_place(name):
+    if name != "plugins/module_utils/base/endpoint.py":
+        assert not {found for found in imported(name) if found.split(".")[0] == "psycopg2"}
+
+
+@pytest.mark.parametrize("name", sources("plugins/module_utils"))
+def test_only_the_frame_of_modules_ends_them(name):
+    calls = {node.attr for node in ast.walk(tree(name)) if isinstance(node, ast.Attribute)}
+    if name != "plugins/module_utils/base/arguments.py":
+        assert not calls & {"exit_json", "fail_json"}
+
+
+@pytest.mark.parametrize("name", sources("plugins", "lab", "tests"))
+def test_file_is_short_and_introduced(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= FILE_LINES
+    assert ast.get_docstring(tree(name)) or "DOCUMENTATION" in text
+
+
+@pytest.mark.parametrize("name", sources("plugins"))
+def test_file_says_its_license(name):
+    assert LICENSE in (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sources("plugins", "lab", "tests"))
+def test_functions_are_short(name):
+    long = {node.name: node.end_lineno - node.lineno + 1 for node in functions(name)}
+    assert not {function: lines for function, lines in long.items() if lines > FUNCTION_LINES}
+
+
+@pytest.mark.parametrize("name", sources("plugins/module_utils", "lab"))
+def test_public_names_are_documented(name):
+    assert not undocumented(name)
