@@ -92,9 +92,9 @@ FROM generate_series(1, 4) AS w, generate_series(1, pg_temp.rows(3000)) AS p;
 INSERT INTO logistics.shipment
 SELECT pg_temp.key(i, 42), i, 1 + i % 12, tstzrange(sent, CASE WHEN i % 7 > 0 THEN sent + interval '2 days 3 hours' END), ARRAY[i % 5, i % 3],
        ('08:00:2b:01:' || lpad(to_hex(i % 256), 2, '0') || ':ff')::macaddr
-FROM (SELECT i, timestamptz '2024-06-03+00' + pg_temp.pick(i, 43, 47000000) * interval '1 second' AS sent FROM generate_series(1, pg_temp.rows(40000)) AS i) AS s;
+FROM (SELECT i, timestamptz '2024-06-03+00' + pg_temp.pick(i, 43, 50000000) * interval '1 second' AS sent FROM generate_series(1, pg_temp.rows(40000)) AS i) AS s;
 INSERT INTO logistics.tracking
-SELECT pg_temp.key(i, 42), timestamptz '2024-06-03+00' + pg_temp.pick(i, 43, 47000000) * interval '1 second' + hop * interval '5 hours',
+SELECT pg_temp.key(i, 42), timestamptz '2024-06-03+00' + pg_temp.pick(i, 43, 50000000) * interval '1 second' + hop * interval '5 hours',
        (ARRAY['Hamburg', 'Köln', 'Praha', 'Kraków'])[1 + pg_temp.pick(i + hop, 44, 4)], CASE WHEN i % 50 = 0 THEN 9 ELSE 1 + hop + i % 3 END,
        CASE WHEN hop = 2 THEN jsonb_build_object('signed', i % 2 = 0, 'by', 'Empfänger') END
 FROM generate_series(1, pg_temp.rows(40000)) AS i, generate_series(0, 2) AS hop;

@@ -60,7 +60,7 @@ ALTER VIEW "Lager & Größe"."Große Sicht" OWNER TO @{admin};
 
 --- materialized views, one upon the other, and one never filled
 SET ROLE @{owner};
-CREATE MATERIALIZED VIEW analytics.sales_by_day AS SELECT "from"::timestamp::date AS day, count(*) AS orders, sum(total::numeric) AS total FROM shop."Order" GROUP BY 1;
+CREATE MATERIALIZED VIEW analytics.sales_by_day AS SELECT ("from" AT TIME ZONE 'UTC')::date AS day, count(*) AS orders, sum(total::numeric) AS total FROM shop."Order" GROUP BY 1;
 CREATE UNIQUE INDEX sales_by_day_key ON analytics.sales_by_day (day);
 CREATE MATERIALIZED VIEW analytics."Sales by month" WITH (fillfactor = 95) AS SELECT date_trunc('month', day::timestamp)::date AS month, sum(total) AS total FROM analytics.sales_by_day GROUP BY 1;
 CREATE MATERIALIZED VIEW analytics.a_first_by_name AS SELECT count(*) AS months FROM analytics."Sales by month";
