@@ -129,7 +129,7 @@ def _keep_out_of_log(cursor, version: int) -> None:
     )
     cursor.execute(
         "SELECT pg_catalog.set_config(s.name, wanted.value, true)"
-        " FROM unnest(%s, %s) AS wanted (name, value)"
+        " FROM ROWS FROM (pg_catalog.unnest(%s), pg_catalog.unnest(%s)) AS wanted (name, value)"
         " JOIN pg_catalog.pg_settings AS s USING (name)"
         f" WHERE s.context IN ('superuser', 'user') AND {allowed}",
         (list(STATEMENT_LOGGING), list(STATEMENT_LOGGING.values())),
