@@ -15,11 +15,11 @@ from typing import Callable
 
 from psycopg2.extensions import encrypt_password
 
-from .script import literal, quoted, steps
+from lab.script import literal, quoted, run, session
 
 SQL = Path(__file__).parent / "sample"
-SHARED = ("roles.sql", "database.sql")
-LOCAL = ("types.sql", "tables.sql", "data.sql", "oddities.sql", "indexes.sql", "programs.sql", "grants.sql")
+CLUSTER = [SQL / f"{part}.sql" for part in ("roles", "database")]
+DATABASE = [SQL / f"{part}.sql" for part in ("types", "tables", "data", "oddities", "indexes", "programs", "grants")]
 
 
 def role_names(prefix: str = "shop") -> dict[str, str]:
@@ -41,58 +41,30 @@ def create(connect: Callable, dbname: str, scale: float = 1.0, seed: int = 1, pr
     roles = role_names(prefix)
     names = {part: quoted(name) for part, name in roles.items()}
     names.update(database=quoted(dbname), scale=repr(float(scale)), seed=int(seed))
-    with _session(connect, "postgres") as session:
+    with session(connect, "postgres") as cursor:
         for part, name in roles.items():
-            names[f"{part}_secret"] = literal(encrypt_password(password, name, session.connection, "scram-sha-256"))
-        _run(session, SHARED, names)
-    with _session(connect, dbname) as session:
-        _run(session, LOCAL, names)
-        summary = {"database": dbname, "roles": sorted(roles.values()), **_size(session)}
+            names[f"{part}_secret"] = literal(encrypt_password(password, name, cursor.connection, "scram-sha-256"))
+        run(cursor, CLUSTER, names)
+    with session(connect, dbname) as cursor:
+        run(cursor, DATABASE, names)
+        summary = {"database": dbname, "roles": sorted(roles.values()), **_size(cursor)}
     return {**summary, "seconds": round(time.monotonic() - started, 1)}
 
 
 def drop(connect: Callable, dbname: str, prefix: str = "shop") -> None:
     """Remove the database, whoever is connected to it, and then the roles, which no other database may use."""
-    with _session(connect, "postgres") as session:
-        session.execute(f"DROP DATABASE IF EXISTS {quoted(dbname)} WITH (FORCE)")
-        session.execute("DROP ROLE IF EXISTS " + ", ".join(map(quoted, role_names(prefix).values())))
+    with session(connect, "postgres") as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {quoted(dbname)} WITH (FORCE)")
+        cursor.execute("DROP ROLE IF EXISTS " + ", ".join(map(quoted, role_names(prefix).values())))
 
 
-class _session:
-    """A cursor with the settings that the SQL files count on; its connection is closed at the end."""
-
-    def __init__(self, connect: Callable, dbname: str):
-        self.connection = connect(dbname)
-
-    def __enter__(self):
-        cursor = self.connection.cursor()
-        self.connection.set_client_encoding("UTF8")
-        for setting in ("search_path = pg_catalog", "timezone = 'UTC'", "datestyle = 'ISO, MDY'",
-                        "standard_conforming_strings = on", "synchronous_commit = off", "work_mem = '64MB'",
-                        "maintenance_work_mem = '128MB'", "max_parallel_maintenance_workers = 0",
-                        "jit = off", "client_min_messages = warning"):
-            cursor.execute(f"SET {setting}")
-        return cursor
-
-    def __exit__(self, *_):
-        self.connection.close()
-
-
-def _run(session, files: tuple, names: dict) -> None:
-    major = session.connection.server_version // 10000
-    for file in files:
-        for step in steps(SQL / file, names):
-            if not step.unfit(major):
-                session.execute(step.sql)
-
-
-def _size(session) -> dict:
-    session.execute("""
+def _size(cursor) -> dict:
+    cursor.execute("""
         SELECT format('SELECT count(*) FROM ONLY %s', oid::regclass) FROM pg_class
         WHERE relkind = 'r' AND relnamespace NOT IN (SELECT oid FROM pg_namespace
               WHERE nspname ~ '^pg_' OR nspname = 'information_schema')""")
-    counts = [query for (query,) in session.fetchall()]
-    session.execute("SELECT sum(count), pg_database_size(current_database()) FROM ("
+    counts = [query for (query,) in cursor.fetchall()]
+    cursor.execute("SELECT sum(count), pg_database_size(current_database()) FROM ("
                     + " UNION ALL ".join(counts) + ") AS t")
-    rows, size = session.fetchone()
+    rows, size = cursor.fetchone()
     return {"tables": len(counts), "rows": int(rows), "bytes": size}

@@ -10,8 +10,9 @@ the caller's; identifiers are given already quoted.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Mapping, NamedTuple
+from typing import Callable, Iterable, Iterator, Mapping, NamedTuple
 
 _HEAD = re.compile(r"^--- (?P<title>.+?)(?: \((?P<first>\d\d)(?:\+|-(?P<last>\d\d))\))?$", re.MULTILINE)
 _NAME = re.compile(r"@\{(\w+)\}")
@@ -22,6 +23,11 @@ class Step(NamedTuple):
     first: int
     last: int
     sql: str
+
+    @classmethod
+    def of(cls, title: str, sql: str) -> Step:
+        """A step for every major."""
+        return cls(title, 0, 99, sql)
 
     def unfit(self, major: int) -> str:
         """Why a server of this major is not given the step; empty if it is."""
@@ -48,3 +54,38 @@ def quoted(identifier: str) -> str:
 def literal(text: str) -> str:
     """The text as a string constant, for servers with standard_conforming_strings = on."""
     return "'" + text.replace("'", "''") + "'"
+
+
+_SETTINGS = (
+    "search_path = pg_catalog", "timezone = 'UTC'", "datestyle = 'ISO, MDY'", "standard_conforming_strings = on",
+    "synchronous_commit = off", "work_mem = '64MB'", "maintenance_work_mem = '128MB'", "jit = off",
+    "max_parallel_maintenance_workers = 0", "client_min_messages = warning",
+)
+
+
+@contextmanager
+def session(connect: Callable, dbname: str) -> Iterator:
+    """A psycopg2 cursor with the settings that the SQL files count on; its connection is closed afterwards.
+
+    ``connect(dbname)`` returns an autocommit connection of a superuser.
+    """
+    connection = connect(dbname)
+    try:
+        connection.set_client_encoding("UTF8")
+        cursor = connection.cursor()
+        cursor.execute("; ".join(f"SET {setting}" for setting in _SETTINGS))
+        yield cursor
+    finally:
+        connection.close()
+
+
+def major(cursor) -> int:
+    return cursor.connection.server_version // 10000
+
+
+def run(cursor, paths: Iterable[Path], names: Mapping[str, object]) -> None:
+    """Every step that fits the server's major; the first error ends it."""
+    for path in paths:
+        for step in steps(path, names):
+            if not step.unfit(major(cursor)):
+                cursor.execute(step.sql)
