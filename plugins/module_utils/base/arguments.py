@@ -1,0 +1,71 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Arguments that several modules share, and the frame in which every module runs its job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
+    PSYCOPG2_IMPORT_ERROR,
+    Endpoint,
+    psycopg2,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+
+
+def endpoint_argument() -> dict:
+    """The ``source`` or ``target`` option: libpq's names. Documented in doc_fragments/endpoints.py."""
+    return {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "uri": {"type": "str", "no_log": True},
+            "host": {"type": "str"},
+            "port": {"type": "int"},
+            "user": {"type": "str"},
+            "password": {"type": "str", "no_log": True},
+            "dbname": {"type": "str"},
+            "sslmode": {
+                "type": "str",
+                "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
+            },
+            "sslrootcert": {"type": "str"},
+            "sslcert": {"type": "str"},
+            "sslkey": {"type": "str", "no_log": False},
+            "sslpassword": {"type": "str", "no_log": True},
+            "service": {"type": "str"},
+            "passfile": {"type": "str", "no_log": False},
+            "connect_timeout": {"type": "int"},
+        },
+    }
+
+
+def endpoint(module: AnsibleModule, side: str) -> Endpoint:
+    """The endpoint that the user described, its secrets made known to Ansible."""
+    if PSYCOPG2_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_IMPORT_ERROR)
+    described = Endpoint.from_options(side, module.params[side])
+    module.no_log_values.update(described.secrets)
+    return described
+
+
+def run(argument_spec: dict, job, **constraints) -> None:
+    """Run ``job(module) -> result`` and leave through exit_json or fail_json, cleaning up on SIGTERM too."""
+    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, lambda *_signal: sys.exit(143))
+    try:
+        result = job(module)
+    except HandoverError as error:
+        module.fail_json(**error.as_result())
+    except Exception as error:  # pylint: disable=broad-except
+        if psycopg2 is None or not isinstance(error, psycopg2.Error):
+            raise
+        module.fail_json(msg=f"The server refused a statement: {' '.join(str(error).split())}", sqlstate=error.pgcode)
+    module.exit_json(**result)

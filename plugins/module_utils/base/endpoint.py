@@ -1,0 +1,240 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An endpoint: how one of the two servers is reached, by our own sessions and by child programs."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import tempfile
+import traceback
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+
+try:
+    import psycopg2
+    import psycopg2.extensions
+    from psycopg2 import sql  # pylint: disable=unused-import
+
+    PSYCOPG2_IMPORT_ERROR = None
+except ImportError:
+    psycopg2 = sql = None
+    PSYCOPG2_IMPORT_ERROR = traceback.format_exc()
+
+APPLICATION_NAME = "handover"
+
+# Keepalives hold an idle snapshot connection open through a NAT gateway.
+CONNECTION_DEFAULTS = {
+    "connect_timeout": "15",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "6",
+}
+
+# Pinned so that nothing in a role's or a database's settings changes what a session of ours sees or does.
+SESSION_SETTINGS = {
+    "search_path": "",
+    "row_security": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "client_min_messages": "warning",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
+SESSION_SETTINGS_SINCE = {140000: {"idle_session_timeout": "0"}, 170000: {"transaction_timeout": "0"}}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One server, by libpq's connection parameters.
+
+    ``side`` is ``source`` or ``target``, the option by which the user knows it;
+    ``parameters`` are libpq's (PostgreSQL documentation, 34.1.2), ``uri`` already taken apart.
+    """
+
+    side: str
+    parameters: dict
+
+    @classmethod
+    def from_options(cls, side: str, options: dict) -> Endpoint:
+        """From the module's option, the keys of which may be None. Raises HandoverError for what cannot be meant."""
+        given = {name: str(value) for name, value in options.items() if value is not None and name != "uri"}
+        parameters = {**_parse_uri(side, options.get("uri"), given), **given}
+        if "\n" in parameters.get("password", ""):
+            raise HandoverError(
+                f"{side}.password contains a line break, which libpq's pass files cannot hold.",
+                "Remove it, or give the role another password for the migration.",
+            )
+        if "service" not in parameters and "sslmode" not in parameters and _is_remote(parameters):
+            parameters["sslmode"] = "require"
+        return cls(side, parameters)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be shown anywhere."""
+        return [self.parameters[name] for name in ("password", "sslpassword") if self.parameters.get(name)]
+
+    @property
+    def dbname(self) -> str | None:
+        """The database that the user named, if any."""
+        return self.parameters.get("dbname")
+
+    def describe(self, dbname: str | None = None) -> str:
+        """For messages: ``the source, db.example.com:5432, database "shop"``."""
+        host = self.parameters.get("host") or self.parameters.get("hostaddr")
+        if not host and "service" in self.parameters:
+            host = f"service {self.parameters['service']}"
+        place = f"{host or 'local socket'}:{self.parameters.get('port', '5432')}"
+        database = dbname or self.dbname
+        return f"the {self.side}, {place}" + (f', database "{database}"' if database else "")
+
+    def connect(self, dbname: str | None = None, read_only: bool = False, autocommit: bool = True):
+        """A psycopg2 connection with our session settings. Raises HandoverError when the server cannot be reached."""
+        parameters = {**CONNECTION_DEFAULTS, **self.parameters, "application_name": APPLICATION_NAME}
+        parameters["client_encoding"] = "UTF8"
+        if dbname is not None:
+            parameters["dbname"] = dbname
+        try:
+            connection = psycopg2.connect(**parameters)
+        except (psycopg2.Error, UnicodeError) as error:
+            raise self._connection_error(error, dbname) from None
+        connection.autocommit = True
+        settings = {**SESSION_SETTINGS, "default_transaction_read_only": "on" if read_only else "off"}
+        for since, more in SESSION_SETTINGS_SINCE.items():
+            if connection.info.server_version >= since:
+                settings.update(more)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_catalog.set_config(name, value, false)"
+                " FROM ROWS FROM (pg_catalog.unnest(%s), pg_catalog.unnest(%s)) AS s (name, value)",
+                (list(settings), list(settings.values())),
+            )
+        connection.autocommit = autocommit
+        return connection
+
+    def connect_for_maintenance(self, read_only: bool = False):
+        """A connection to some database of the server: the one that the user named, else those that are usually there."""
+        error = None
+        for dbname in filter(None, (self.dbname, "postgres", "defaultdb", "template1")):
+            try:
+                return self.connect(dbname, read_only)
+            except HandoverError as found:
+                if "does not exist" not in found.problem or "database" not in found.problem.rsplit(":", 1)[-1]:
+                    raise
+                error = error or found
+        raise error
+
+    def conninfo(self, dbname: str) -> str:
+        """A connection string without secrets, for the arguments of child programs; any database name is quoted."""
+        parameters = {**CONNECTION_DEFAULTS, **self.parameters, "application_name": APPLICATION_NAME}
+        for secret in ("password", "sslpassword"):
+            parameters.pop(secret, None)
+        if "sslpassword" in self.parameters:
+            parameters["service"] = "handover"
+        parameters["dbname"] = dbname
+        return psycopg2.extensions.make_dsn(**parameters)
+
+    @contextlib.contextmanager
+    def child_environment(self):
+        """Yields (environment, file descriptors to pass) with which a child program finds the secrets."""
+        environment = {**os.environ, "LC_ALL": "C", "PGTZ": "UTC"}
+        with contextlib.ExitStack() as stack:
+            descriptors = []
+            if "password" in self.parameters:
+                escaped = self.parameters["password"].replace("\\", "\\\\").replace(":", "\\:")
+                environment["PGPASSFILE"], descriptor = stack.enter_context(_private_file(f"*:*:*:*:{escaped}\n"))
+                descriptors += descriptor
+                environment.pop("PGPASSWORD", None)  # it would win over the pass file
+            if "sslpassword" in self.parameters:
+                content = f"[handover]\nsslpassword={self.parameters['sslpassword']}\n"
+                environment["PGSERVICEFILE"], descriptor = stack.enter_context(_private_file(content))
+                descriptors += descriptor
+            yield environment, tuple(descriptors)
+
+    def _connection_error(self, error: Exception, dbname: str | None) -> HandoverError:
+        text = " ".join(str(error).split())
+        for secret in self.secrets:
+            text = text.replace(secret, "********")
+        remedy = next(
+            (remedy for sign, remedy in CONNECTION_REMEDIES if sign in text),
+            "Check {side}.host, {side}.port, and that a firewall lets this machine through.",
+        )
+        return HandoverError(
+            f"Cannot connect to {self.describe(dbname)}: {text}", remedy.format(side=self.side), unreachable_side=self.side
+        )
+
+
+CONNECTION_REMEDIES = (
+    ("password authentication failed", "Check {side}.user and {side}.password."),
+    ("no password supplied", "Set {side}.password, or {side}.passfile."),
+    ("server does not support SSL", "Turn TLS on on that server, or set {side}.sslmode: disable where the network is trusted."),
+    ("certificate verify failed", "Check {side}.sslrootcert: it must hold the authority that signed the server's certificate."),
+    ("does not match host name", "Use the name in the certificate as {side}.host, or {side}.sslmode: verify-ca."),
+    ("root certificate file", "Set {side}.sslrootcert to the file of the certificate authority."),
+    ("no pg_hba.conf entry", "Allow this machine in the server's pg_hba.conf, or in the service's list of trusted sources."),
+    ("does not exist", "Check {side}.dbname and {side}.user."),
+    ("could not translate host name", "Check {side}.host."),
+    ("unsupported startup parameter", "Connect to the server itself, not through a connection pooler."),
+    ("remaining connection slots", "Close some sessions on that server, or raise max_connections."),
+    ("too many connections", "Close some sessions on that server, or raise the limit."),
+)
+
+
+def _parse_uri(side: str, uri: str | None, given: dict) -> dict:
+    """The parameters in a connection URI. libpq's own complaint is not repeated: it may quote the password."""
+    if uri is None:
+        return {}
+    remedy = "Write it as postgresql://user:password@host:port/dbname?sslmode=require, special characters percent-encoded."
+    if not uri.startswith(("postgresql://", "postgres://")):
+        raise HandoverError(f"{side}.uri does not begin with postgresql://.", remedy)
+    try:
+        parameters = psycopg2.extensions.parse_dsn(uri)
+    except psycopg2.ProgrammingError:
+        raise HandoverError(f"{side}.uri is not a connection URI that libpq understands.", remedy) from None
+    twice = sorted(set(parameters) & set(given))
+    if twice:
+        raise HandoverError(f"{side}.uri and {side}.{twice[0]} say the same thing twice.", f"Remove {side}.{twice[0]}.")
+    return parameters
+
+
+def _is_remote(parameters: dict) -> bool:
+    """Whether any host is reached over TCP beyond loopback."""
+    hosts = (parameters.get("hostaddr") or parameters.get("host") or os.environ.get("PGHOST") or "").split(",")
+    return any(not _is_loopback(host) for host in hosts)
+
+
+def _is_loopback(host: str) -> bool:
+    if not host or host.startswith(("/", "@")) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def _private_file(content: str):
+    """Yields (path, descriptors to pass): in memory where Linux offers it, so that not even SIGKILL leaves it behind."""
+    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
+        descriptor = os.memfd_create("handover")
+        try:
+            os.fchmod(descriptor, 0o600)
+            os.write(descriptor, content.encode())
+            yield f"/proc/self/fd/{descriptor}", [descriptor]
+        finally:
+            os.close(descriptor)
+        return
+    descriptor, path = tempfile.mkstemp(prefix="handover-")
+    try:
+        os.write(descriptor, content.encode())
+        os.close(descriptor)
+        yield path, []
+    finally:
+        os.unlink(path)

@@ -1,0 +1,43 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The same work on many objects, over several sessions at once."""
+
+from __future__ import annotations
+
+import threading
+
+
+def for_each(connect, items: list, work, jobs: int) -> list:
+    """``[work(connection, item) for item in items]``, over ``jobs`` sessions made by ``connect()``.
+
+    The results are in the order of the items. The first error stops the others and is raised.
+    """
+    results = [None] * len(items)
+    remaining = iter(enumerate(items))
+    lock = threading.Lock()
+    errors = []
+
+    def take():
+        with lock:
+            return None if errors else next(remaining, None)
+
+    def serve():
+        try:
+            connection = connect()
+            try:
+                for index, item in iter(take, None):
+                    results[index] = work(connection, item)
+            finally:
+                connection.close()
+        except Exception as error:  # pylint: disable=broad-except
+            errors.append(error)  # raised below, in the thread of the caller
+
+    threads = [threading.Thread(target=serve, daemon=True) for _i in range(min(jobs, len(items)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results

@@ -1,0 +1,29 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a job does, stage by stage, with times."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+
+class Stages:
+    """The stages of a job in order, each with its duration in seconds."""
+
+    def __init__(self):
+        self._durations = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str):
+        """Times what happens inside; a stage that is entered again adds up."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._durations[name] = self._durations.get(name, 0.0) + time.monotonic() - started
+
+    def as_result(self) -> list[dict]:
+        """``[{"stage": "data", "seconds": 12.3}, ...]``."""
+        return [{"stage": name, "seconds": round(seconds, 3)} for name, seconds in self._durations.items()]

@@ -1,0 +1,147 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is there: the server, its databases, what a database holds, and what of it this role cannot read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+
+
+def rows(connection, query: str, parameters=None) -> list[tuple]:
+    """All rows of a query."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return cursor.fetchall()
+
+
+def value(connection, query: str, parameters=None):
+    """The first column of the first row."""
+    return rows(connection, query, parameters)[0][0]
+
+
+@dataclass(frozen=True)
+class Server:
+    """Identity of a server. ``system_identifier`` is that of its data directory, the same on its standbys."""
+
+    version: str
+    major: int
+    system_identifier: str
+    in_recovery: bool
+
+    def as_result(self) -> dict:
+        return asdict(self)
+
+
+def read_server(connection) -> Server:
+    """The server at the other end (PostgreSQL documentation, 9.28: pg_control_system)."""
+    identifier, in_recovery, version = rows(
+        connection,
+        "SELECT system_identifier::text, pg_is_in_recovery(), current_setting('server_version') FROM pg_control_system()",
+    )[0]
+    return Server(version.split(" ")[0], connection.info.server_version // 10000, identifier, in_recovery)
+
+
+def database_names(connection) -> list[str]:
+    """All databases to which one can connect, templates aside."""
+    query = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
+    return [name for (name,) in rows(connection, query)]
+
+
+def select_databases(connection, wanted: list[str], ignored: list[str], side: str = "source") -> list[str]:
+    """The databases to work on: those wanted, else all but ``postgres`` and the ignored. Raises for a missing one."""
+    there = database_names(connection)
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise HandoverError(
+            f"The {side} has no database {', '.join(map(repr, missing))}; it has {', '.join(map(repr, there)) or 'none'}.",
+            "Correct databases.",
+        )
+    return list(wanted) or [name for name in there if name not in {"postgres", *ignored}]
+
+
+def database_size(connection, dbname: str) -> int | None:
+    """Size in bytes, or None where the role may not ask."""
+    query = """
+        SELECT CASE WHEN has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
+                    THEN pg_database_size(oid) END
+        FROM pg_database WHERE datname = %s"""
+    return value(connection, query, (dbname,))
+
+
+# How comments on objects of ours begin, so that they are told from an operator's.
+MARK = "handover.postgresql:"
+
+# What pg_dump locks, reads or needs the rights on, by kind. Members of extensions are left to their extension.
+OWN_RELATIONS = f"""
+    pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+    AND NOT starts_with(coalesce(obj_description(n.oid, 'pg_namespace'), ''), '{MARK}')
+    AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass
+                    AND d.objid = c.oid AND d.deptype = 'e')"""
+
+
+def data_size(connection) -> int:
+    """Bytes in tables and large objects, indexes aside: the most that a dump has to read."""
+    query = f"SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint FROM {OWN_RELATIONS} AND c.relkind = 'r'"
+    return value(connection, query) + value(connection, "SELECT pg_table_size('pg_largeobject')::bigint")
+
+
+def table_count(connection) -> int:
+    """Tables that hold rows of their own."""
+    return value(connection, f"SELECT count(*)::int FROM {OWN_RELATIONS} AND c.relkind = 'r'")
+
+
+def has_pg_attver(connection) -> bool:
+    """Whether columns carry the internal option of the minors of 2026-11-12 that older clients dump as an option."""
+    query = "SELECT EXISTS (SELECT FROM pg_attribute WHERE array_to_string(attoptions, ',') ~ '(^|,)pg_attver=')"
+    return value(connection, query)
+
+
+def unreadable_objects(connection) -> list[str]:
+    """What pg_dump would fail on for want of a privilege, ready to show: ``table public.orders: SELECT``.
+
+    pg_dump locks every table and reads every sequence and large object (PostgreSQL documentation, pg_dump, Notes);
+    with row_security off, a policy that applies to this role is an error.
+    """
+    relations = f"""
+        SELECT format('%s %I.%I: %s', CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, n.nspname, c.relname,
+                      CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN 'USAGE on its schema'
+                           WHEN has_table_privilege(c.oid, 'SELECT') THEN 'BYPASSRLS, for its row level security'
+                           ELSE 'SELECT' END)
+        FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p', 'S')
+        AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+                 AND NOT (c.relkind = 'r' AND row_security_active(c.oid)))
+        ORDER BY 1"""
+    large_objects = """
+        SELECT format('large object %s: SELECT', m.oid) FROM pg_largeobject_metadata AS m
+        WHERE NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        AND NOT pg_has_role(m.lomowner, 'USAGE')
+        AND NOT EXISTS (SELECT FROM aclexplode(m.lomacl) AS a WHERE a.privilege_type = 'SELECT'
+                        AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))
+        ORDER BY m.oid"""
+    return [text for query in (relations, large_objects) for (text,) in rows(connection, query)]
+
+
+def referenced_roles(connection) -> list[str]:
+    """Roles that own something in this database, or that a privilege or a policy names (pg_shdepend)."""
+    query = """
+        SELECT DISTINCT r.rolname::text FROM pg_shdepend AS d JOIN pg_roles AS r ON r.oid = d.refobjid
+        WHERE d.refclassid = 'pg_authid'::regclass AND r.rolname !~ '^pg_'
+        AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1"""
+    return [name for (name,) in rows(connection, query)]
+
+
+def bootstrap_role(connection) -> str:
+    """The superuser that initdb made."""
+    return value(connection, "SELECT rolname::text FROM pg_roles WHERE oid = 10")
+
+
+def partially_dumped_tables(connection) -> set[int]:
+    """Oids of tables of which a dump holds a part or a copy from elsewhere: configuration of extensions, foreign."""
+    query = """
+        SELECT c.oid::bigint FROM pg_class AS c WHERE c.relkind = 'f' OR EXISTS (
+            SELECT FROM pg_extension AS e WHERE c.oid = ANY (e.extconfig))"""
+    return {oid for (oid,) in rows(connection, query)}

@@ -1,0 +1,259 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The export: roles and databases of the source into a dump directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.poolers import refuse_transaction_pooler
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import archive, manifest, roles
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import read_properties
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import DumpOptions
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.row_counts import count_rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import (
+    connect_to_snapshot,
+    export_snapshot,
+)
+
+# Bytes of dump for a byte of table: text is larger than TOAST's compressed storage, compressed text smaller.
+EXPECTED_RATIO = {"compressed": 0.6, "uncompressed": 1.5}
+
+
+@dataclass
+class Export:
+    """One run of the module: what every database of it has in common."""
+
+    source: Endpoint
+    directory: str
+    options: DumpOptions
+    server: catalog.Server
+    check_mode: bool
+    force: bool
+
+
+def export(source: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Do what pg_dump_export documents; ``params`` are its parameters. Raises HandoverError."""
+    connection = source.connect_for_maintenance(read_only=True)
+    try:
+        server = catalog.read_server(connection)
+        selected = catalog.select_databases(connection, params["databases"], params["ignore_databases"])
+        run = Export(source, params["directory"], DumpOptions.from_params(params), server, check_mode, params["force"])
+        _make_private(run.directory, check_mode)
+        result = {"selected_databases": selected, "source": server.as_result(), "directory": run.directory}
+        if "roles" in params["include"]:
+            result["roles"] = export_roles(run, connection)
+    finally:
+        connection.close()
+    if "databases" in params["include"]:
+        result["databases"] = [export_database(run, dbname) for dbname in selected]
+    units = [result.get("roles", {}), *result.get("databases", [])]
+    return {**result, "changed": any(unit.get("changed", False) for unit in units)}
+
+
+def export_roles(run: Export, connection) -> dict:
+    """The roles as data and as SQL. They are read anew each time, and written when they are not as before."""
+    data = roles.read_roles(connection)
+    hashes = roles.read_password_hashes(connection)
+    content = json.dumps({"roles": data, "password_hashes": hashes}, indent=2, ensure_ascii=False)
+    unit = manifest.Unit.of_roles(run.directory)
+    result = {
+        "directory": unit.path,
+        "roles": len(data["roles"]),
+        "memberships": len(data["memberships"]),
+        "passwords": "read" if hashes is not None else "unreadable",
+    }
+    former = unit.read()
+    if former and former["source"]["system_identifier"] != run.server.system_identifier and not run.force:
+        raise _other_source(unit, former)
+    if former and not unit.damage(former) and _read_text(unit.file("roles.json")) == content:
+        return {**result, "changed": False}
+    if not run.check_mode:
+        description = {"kind": "roles", "source": run.server.as_result()}
+        with unit.locked(), unit.rewritten(description) as folder:
+            manifest.write_private(os.path.join(folder, "roles.json"), content)
+            manifest.write_private(os.path.join(folder, "roles.sql"), roles.as_sql(connection, data, hashes))
+    return {**result, "changed": True}
+
+
+def export_database(run: Export, dbname: str) -> dict:
+    """One database, unless an intact dump of it with the same options is there."""
+    unit = manifest.Unit.of_database(run.directory, dbname)
+    former = unit.read()
+    if former and not run.force:
+        _refuse_other(run, unit, former, dbname)
+        return {**_summary(unit, unit.require()), "changed": False}
+    refuse_transaction_pooler(run.source, dbname)
+    connection = run.source.connect(dbname, read_only=True)
+    try:
+        client, notices = _prepare(run, connection, dbname)
+        if run.check_mode:
+            command = archive.dump_command(
+                client, run.source, dbname, run.options.arguments(client, None, connection), unit.file("archive")
+            )
+            return {"database": dbname, "directory": unit.path, "changed": True, "command": command, "notices": notices}
+        with unit.locked():
+            described = _write(run, unit, connection, dbname, client, notices)
+        return {**_summary(unit, described), "changed": True}
+    finally:
+        connection.close()
+
+
+def _prepare(run: Export, connection, dbname: str) -> tuple[clients.Client, list[str]]:
+    """Choose the client and refuse what would fail halfway."""
+    options = run.options
+    has_pg_attver = catalog.has_pg_attver(connection)
+    client = clients.choose_for_dump(
+        clients.find_clients(options.client_directory),
+        run.server.major,
+        options.target_version,
+        has_pg_attver,
+        options.client_directory,
+    )
+    notices = []
+    if has_pg_attver and not client.knows_pg_attver:
+        notices.append(
+            f"The source marks columns with pg_attver, which pg_dump {client.version} writes as an option; "
+            "pg_restore_import takes it out again."
+        )
+    if run.server.in_recovery and options.serializable_deferrable:
+        notices.append("The source is a standby: serializable_deferrable is not possible there and was left out.")
+    if not options.filtered:
+        _refuse_unreadable(connection, dbname)
+        if options.check_disk:
+            _refuse_small_disk(run, connection, dbname)
+    return client, notices
+
+
+def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: clients.Client, notices: list) -> dict:
+    """Dump in one snapshot, count in the same, and put the unit into place."""
+    stages = Stages()
+    description = {"kind": "database", "source": {**run.server.as_result(), "database": dbname}, "notices": notices}
+    with stages.stage("snapshot"):
+        serializable = run.options.serializable_deferrable and not run.server.in_recovery
+        snapshot = export_snapshot(connection, serializable)
+        description.update(
+            snapshot=snapshot.as_result(),
+            options=run.options.as_manifest(),
+            client=client.version,
+            properties=read_properties(connection, dbname),
+            database_settings=_settings(connection, dbname),
+            roles_referenced=catalog.referenced_roles(connection),
+            bootstrap_role=catalog.bootstrap_role(connection),
+            data_bytes=catalog.data_size(connection),
+        )
+    with unit.rewritten(description) as folder:
+        place = os.path.join(folder, "archive")
+        with stages.stage("pg_dump"):
+            archive.dump(client, run.source, dbname, run.options.arguments(client, snapshot, connection), place)
+        with stages.stage("row counts"):
+            description["row_counts"] = _count(run, connection, dbname, snapshot, Contents.read(place))
+        description["stages"] = stages.as_result()
+    return description
+
+
+def _settings(connection, dbname: str) -> dict:
+    """The settings that hold in this database only, in the shape of roles.read_roles."""
+    data = roles.read_roles(connection)
+    return {**data, "roles": [], "memberships": [], "settings": roles.database_settings(data, dbname)}
+
+
+def _count(run: Export, connection, dbname: str, snapshot, contents: Contents) -> list[dict] | None:
+    """Rows of each table whose data is in the archive whole, or None where counting is off."""
+    if not run.options.counts_rows(catalog.data_size(connection)):
+        return None
+    partial = catalog.partially_dumped_tables(connection)
+    tables = [
+        (entry.namespace, entry.tag)
+        for entry in contents.entries
+        if entry.desc == "TABLE DATA" and int(entry.oid) not in partial
+    ]
+    jobs = run.options.jobs_for(len(tables))
+    return count_rows(lambda: connect_to_snapshot(run.source, dbname, snapshot), tables, jobs)
+
+
+def _refuse_other(run: Export, unit: manifest.Unit, former: dict, dbname: str) -> None:
+    """A dump of something else is not taken for the one that is wanted."""
+    source = former["source"]
+    if (source["system_identifier"], source["database"]) != (run.server.system_identifier, dbname):
+        raise _other_source(unit, former)
+    wanted = run.options.as_manifest()
+    differing = sorted(name for name in wanted if former["options"].get(name) != wanted[name])
+    if differing:
+        raise HandoverError(
+            f"{unit.path} holds a dump that was made with other options ({', '.join(differing)}).",
+            "Use force: true to replace it, or another directory.",
+        )
+
+
+def _other_source(unit: manifest.Unit, former: dict) -> HandoverError:
+    return HandoverError(
+        f"{unit.path} holds a dump of another source (system identifier {former['source']['system_identifier']}).",
+        "Use force: true to replace it, or another directory.",
+    )
+
+
+def _refuse_unreadable(connection, dbname: str) -> None:
+    objects = catalog.unreadable_objects(connection)
+    if objects:
+        more = f" and {len(objects) - 10} more" if len(objects) > 10 else ""
+        raise HandoverError(
+            f'In database "{dbname}" the role lacks privileges that a dump needs: {", ".join(objects[:10])}{more}.',
+            "Grant them (on 14 and later: GRANT pg_read_all_data), or use another role.",
+            unreadable_objects=objects,
+        )
+
+
+def _refuse_small_disk(run: Export, connection, dbname: str) -> None:
+    ratio = EXPECTED_RATIO["compressed" if run.options.compressed else "uncompressed"]
+    needed = int(catalog.data_size(connection) * ratio)
+    place = run.directory
+    while not os.path.isdir(place):  # in check mode the directory need not be there yet
+        place = os.path.dirname(os.path.abspath(place))
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise HandoverError(
+            f'The dump of database "{dbname}" is expected to take {needed >> 20} MiB, but {run.directory} '
+            f"has {free >> 20} MiB free.",
+            "Free space, choose another directory, or set check_disk: false if you know better.",
+            expected_bytes=needed,
+            free_bytes=free,
+        )
+
+
+def _summary(unit: manifest.Unit, described: dict) -> dict:
+    """What the module returns about a dump, from its manifest."""
+    counts = described["row_counts"]
+    return {
+        "database": described["source"]["database"],
+        "directory": unit.path,
+        "dump_id": described["dump_id"],
+        "snapshot": described["snapshot"],
+        "client": described["client"],
+        "bytes": sum(file["size"] for file in described["files"]),
+        "tables": len(counts) if counts is not None else None,
+        "rows": sum(count["rows"] for count in counts) if counts is not None else None,
+        "notices": described["notices"],
+        "stages": described["stages"],
+    }
+
+
+def _make_private(directory: str, check_mode: bool) -> None:
+    """The dump directory is for its owner alone, as it holds all data and the password hashes."""
+    if not check_mode:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        os.makedirs(os.path.join(directory, "databases"), mode=0o700, exist_ok=True)
+
+
+def _read_text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()

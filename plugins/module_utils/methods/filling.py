@@ -1,0 +1,259 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filling one empty database from its dump: fitted to the target, stage by stage, compared, analysed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import clients
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
+    archive,
+    databases,
+    fitting,
+    journal,
+    role_import,
+    row_counts,
+    staging,
+    statistics,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import jobs_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.manifest import Unit
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.target_database import execute
+
+
+class Filling:
+    """One dump and what becomes of it on the target. ``connection`` is the maintenance session there."""
+
+    def __init__(self, target: Endpoint, connection, params: dict, unit: Unit, manifest: dict):
+        self.target = target
+        self.connection = connection
+        self.params = params
+        self.manifest = manifest
+        self.directory = unit.file("archive")
+        self.stages = Stages()
+        self.capabilities = read_capabilities(connection)
+        self.client = clients.choose_for_restore(
+            clients.find_clients(params["client_directory"]),
+            int(manifest["client"].split(".")[0]),
+            self.capabilities.major,
+            params["client_directory"],
+        )
+        contents = Contents.read(self.directory)
+        self.jobs = jobs_for(params["jobs"], sum(entry.desc == "TABLE DATA" for entry in contents.entries))
+        self.fitting = fitting.fit(
+            contents, self.capabilities, params["exclude_extensions"], params["no_privileges"]
+        )
+        self.missing_roles = self._fit_missing_roles()
+
+    # Before anything is touched
+
+    def preview(self) -> dict:
+        """What check mode can say: what would be skipped, and the commands."""
+        names = [stage.name for stage in self._stages()]
+        command = [self.client.program("pg_restore"), "--use-list=(each stage)", *self._arguments(parallel=True)]
+        missing = self._roles_to_import()
+        notices = [f"Roles that must be imported first: {', '.join(missing)}."] if missing else []
+        return {
+            "command": [*command, f"--dbname={self.target.conninfo(self.manifest['source']['database'])}"],
+            "planned_stages": names,
+            "skipped": self.fitting.skipped,
+            "edits": self.fitting.edits,
+            "notices": notices,
+        }
+
+    def _roles_to_import(self) -> list[str]:
+        """Roles that own objects or have privileges, which the target does not have, and should."""
+        if self.params["no_owner"] and self.params["no_privileges"]:
+            return []
+        return sorted(set(self.manifest["roles_referenced"]) - self.capabilities.roles - self.missing_roles)
+
+    def _fit_missing_roles(self) -> set[str]:
+        """Roles that are not carried over: their objects go to the connecting role, their grants are taken out."""
+        left = {self.manifest["bootstrap_role"], *self.params["skip_roles"]}
+        left |= {name for name in self.manifest["roles_referenced"] if role_import.RESERVED.fullmatch(name)}
+        missing = left - self.capabilities.roles
+        for name in sorted(missing):
+            fitting.replace_owner(self.fitting, name, "the target does not have this role")
+            fitting.drop_grants(self.fitting, name, "the target does not have this role")
+        return missing
+
+    # The work
+
+    def fill(self, dbname: str) -> dict:
+        """Everything, in order; what is returned is also the journal's record. Raises HandoverError."""
+        roles = self._roles_to_import()
+        if roles:
+            raise HandoverError(
+                f"The target lacks roles that own objects or have privileges: {', '.join(roles)}.",
+                "Import the roles first, or use no_owner: true and no_privileges: true.",
+            )
+        with contextlib.closing(self.target.connect(dbname)) as session, contextlib.ExitStack() as stack:
+            journal.begin(session, self.manifest["dump_id"])
+            self._take_ownership(stack)
+            self._restore(session, dbname, stack)
+            with self.stages.stage("database properties"):
+                self._restore_properties(session, dbname)
+            result = self._result()
+            journal.complete(session, result)
+        return result
+
+    def _take_ownership(self, stack: contextlib.ExitStack) -> None:
+        """Membership in the owners for the time of the import; objects of those that cannot be had go to us."""
+        if self.params["no_owner"] or self.capabilities.superuser:
+            return
+        owners = fitting.owners(self.fitting) + [self.manifest["properties"]["owner"]]
+        there = sorted(set(owners) & self.capabilities.roles)
+        memberships = stack.enter_context(temporary_memberships(self.connection, there))
+        for refused in memberships.refused:
+            fitting.replace_owner(self.fitting, refused["role"], refused["reason"])
+        fitting.speak_as_roles(self.fitting, set(there) - {refused["role"] for refused in memberships.refused})
+
+    def _stages(self) -> list[staging.Stage]:
+        return staging.plan_stages(self.fitting.contents, self.fitting.remaining())
+
+    def _arguments(self, parallel: bool) -> list[str]:
+        arguments = ["--no-tablespaces"] if self.params["no_tablespaces"] else []
+        arguments += ["--no-owner"] if self.params["no_owner"] else []
+        arguments += [f"--jobs={self.jobs}"] if parallel and self.jobs > 1 else []
+        return arguments + list(self.params["extra_args"])
+
+    def _restore(self, session, dbname: str, stack: contextlib.ExitStack) -> None:
+        """Stage by stage, so that an object that is refused is known before any row is loaded."""
+        place = archive.edited(self.directory, self.fitting.contents, stack)
+        opened = []
+        for stage in self._stages():
+            if stage.name == "privileges":
+                self._close(session, opened)
+            with self.stages.stage(stage.name):
+                self._restore_stage(dbname, place, stage)
+            if stage.name == "schemas" and not self.capabilities.superuser:
+                opened = self._open(session, dbname)
+            if stage.name == "data":
+                self._compare_rows(dbname)
+        self._close(session, opened)
+        self._open_public_schema(session)
+        self._make_statistics(session, dbname)
+
+    def _restore_stage(self, dbname: str, place: str, stage: staging.Stage) -> None:
+        entries = [entry for entry in stage.entries if not self.fitting.is_skipped(entry)]
+        arguments = self._arguments(stage.parallel)
+        errors = archive.restore(self.client, self.target, dbname, place, entries, arguments)
+        unknown = self.fitting.explain(errors)
+        if unknown:
+            raise HandoverError(
+                f"pg_restore met {len(unknown)} errors in stage {stage.name}; the first: {unknown[0].describe()}.",
+                "Mend the cause on the source or the target and run the import again; it starts over.",
+                errors=[error.describe() for error in unknown[:50]],
+            )
+        fitting.require_rows(self.fitting, self.params["exclude_extensions"])
+
+    def _open(self, session, dbname: str) -> list:
+        """Let owners have CREATE while objects are given to them: for a role that is not a superuser, ALTER ... OWNER
+        demands it of the new owner, and the privileges of the archive come last. Nobody else is in the database yet.
+        """
+        query = "SELECT nspname::text FROM pg_namespace WHERE NOT has_schema_privilege('public', oid, 'CREATE') AND {}"
+        own = query.format("nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'handover')")
+        things = [sql.SQL("SCHEMA {}").format(sql.Identifier(name)) for (name,) in rows(session, own)]
+        things.append(sql.SQL("DATABASE {}").format(sql.Identifier(dbname)))
+        return [thing for thing in things if _try(session, sql.SQL("GRANT CREATE ON {} TO PUBLIC").format(thing)) == ""]
+
+    def _close(self, session, opened: list) -> None:
+        while opened:
+            execute(session, sql.SQL("REVOKE CREATE ON {} FROM PUBLIC").format(opened.pop()))
+
+    def _compare_rows(self, dbname: str) -> None:
+        """Rows per table against the manifest, before policies could hide any."""
+        expected = self.manifest["row_counts"]
+        if expected is None:
+            return
+        there = {(one.namespace, one.tag) for one in self.fitting.remaining() if one.desc == "TABLE DATA"}
+        expected = [count for count in expected if (count["schema"], count["table"]) in there]
+        tables = [(count["schema"], count["table"]) for count in expected]
+        with self.stages.stage("row counts"):
+            actual = row_counts.count_rows(lambda: self.target.connect(dbname, read_only=True), tables, self.jobs)
+        different = row_counts.differences(expected, actual)
+        if different:
+            raise HandoverError(
+                f"{len(different)} tables do not have the rows that were exported; the first: {different[0]}.",
+                "Something else writes to the target or the dump is wrong; run the import again, or export anew.",
+                different_row_counts=different[:100],
+            )
+
+    def _open_public_schema(self, session) -> None:
+        """Before 15 everybody may create in schema public; an application may count on it."""
+        acl = self.manifest["properties"]["public_schema_acl"] or []
+        if not any(grant["grantee"] is None and grant["privilege"] == "CREATE" for grant in acl):
+            return
+        if self.params["no_privileges"] or rows(session, "SELECT has_schema_privilege('public', 'public', 'CREATE')")[0][0]:
+            return
+        refused = _try(session, sql.SQL("GRANT CREATE ON SCHEMA public TO PUBLIC"))
+        if refused:
+            self.fitting.skipped.append({"object": "CREATE on SCHEMA public for PUBLIC", "class": "ACL", "reason": refused})
+
+    def _make_statistics(self, session, dbname: str) -> None:
+        mode = self.params["analyze"]
+        carried = any(entry.desc == "STATISTICS DATA" for entry in self.fitting.remaining())
+        if mode != "none":
+            with self.stages.stage("analyze"):
+                connect = lambda: self.target.connect(dbname)  # noqa: E731
+                statistics.analyze(connect, self.jobs, mode == "in_stages", only_lacking=carried and mode == "auto")
+        if self.params["refresh_materialized_views"]:
+            with self.stages.stage("materialized views"):
+                statistics.refresh(session, staging.refreshes(self.fitting.remaining()))
+
+    def _restore_properties(self, session, dbname: str) -> None:
+        """What belongs to the database itself; what is refused is listed."""
+        properties = self.manifest["properties"]
+        statements, skipped = databases.property_statements(session, dbname, properties, self.missing_roles)
+        if self.params["no_privileges"]:
+            statements, skipped = [], []
+        self.fitting.skipped += skipped
+        if not self.params["no_owner"] and properties["owner"] not in self.missing_roles:
+            owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+            statements.append(owner.format(sql.Identifier(dbname), sql.Identifier(properties["owner"])))
+        for statement in statements:
+            refused = _try(session, statement)
+            if refused:
+                text = statement.as_string(session)
+                self.fitting.skipped.append({"object": text, "class": "DATABASE PROPERTIES", "reason": refused})
+        data = self.manifest["database_settings"]
+        plan = role_import.plan_database_settings(
+            self.connection, data, self.manifest["source"]["database"], role_import.Options(), dbname
+        )
+        left_out = role_import.apply(self.connection, plan)["left_out"]
+        self.fitting.skipped += [
+            {"object": f"setting {one['attribute']} of role {one['role']}", "class": "DATABASE PROPERTIES", **one}
+            for one in left_out
+        ]
+
+    def _result(self) -> dict:
+        counts = self.manifest["row_counts"]
+        return {
+            "dump_id": self.manifest["dump_id"],
+            "client": self.client.version,
+            "restored": dict(sorted(Counter(entry.desc for entry in self.fitting.remaining()).items())),
+            "skipped": self.fitting.skipped,
+            "edits": self.fitting.edits,
+            "rows_compared": sum(count["rows"] for count in counts) if counts is not None else None,
+            "tables_compared": len(counts) if counts is not None else None,
+            "stages": self.stages.as_result(),
+        }
+
+
+def _try(session, statement) -> str:
+    """Empty if the server did it, else its reason."""
+    try:
+        execute(session, statement)
+    except psycopg2.Error as error:
+        return " ".join(str(error).split())
+    return ""

@@ -1,0 +1,197 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The import: roles and databases from a dump directory into the target."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases, journal, role_import
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.manifest import Unit, database_units
+
+NOT_YET = "There is no dump yet, so its contents were not looked at."
+
+
+@dataclass
+class Import:
+    """One run of the module: what every database of it has in common."""
+
+    target: Endpoint
+    connection: object
+    params: dict
+    check_mode: bool
+
+
+def import_dump(target: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Do what pg_restore_import documents; ``params`` are its parameters. Raises HandoverError."""
+    with contextlib.closing(target.connect_for_maintenance()) as connection:
+        run = Import(target, connection, params, check_mode)
+        if params["state"] == "finished":
+            return finish(run)
+        result = {"directory": params["directory"]}
+        if "roles" in params["include"]:
+            result["roles"] = import_roles(run)
+        if "databases" in params["include"]:
+            result["databases"] = [import_database(run, dbname) for dbname in _selected(run)]
+        units = [result.get("roles", {}), *result.get("databases", [])]
+        return {**result, "changed": any(unit.get("changed", False) for unit in units)}
+
+
+def finish(run: Import) -> dict:
+    """Drop the journals from the databases that were imported; the data stays."""
+    finished = []
+    for dbname in run.params["databases"]:
+        goal = run.params["rename"].get(dbname, dbname)
+        if not target_db.exists(run.connection, goal):
+            continue
+        with contextlib.closing(run.target.connect(goal)) as connection:
+            entry = journal.read(connection)
+            if entry and not entry["completed"]:
+                raise HandoverError(
+                    f'The import of database "{goal}" is not complete.', "Run the import again before finishing it."
+                )
+            if entry and (run.check_mode or journal.remove(connection)):
+                finished.append(goal)
+    return {"finished_databases": finished, "changed": bool(finished)}
+
+
+def import_roles(run: Import) -> dict:
+    """What the target lacks of the source's roles, as far as it may be given there."""
+    unit = Unit.of_roles(run.params["directory"])
+    if run.check_mode and unit.read() is None:
+        return {"changed": True, "notices": [NOT_YET]}
+    unit.require()
+    with open(unit.file("roles.json"), encoding="utf-8") as file:
+        content = json.load(file)
+    options = role_import.Options(
+        password_hashes=content["password_hashes"] or {},
+        role_passwords=run.params["role_passwords"],
+        skip_roles=tuple(run.params["skip_roles"]),
+        update_passwords=run.params["update_passwords"],
+    )
+    plan = role_import.plan(run.connection, content["roles"], options)
+    return plan.as_result() if run.check_mode else role_import.apply(run.connection, plan)
+
+
+def import_database(run: Import, dbname: str) -> dict:
+    """One database, unless this very dump of it is there already."""
+    unit = Unit.of_database(run.params["directory"], dbname)
+    goal = run.params["rename"].get(dbname, dbname)
+    if run.check_mode and unit.read() is None:
+        return {"database": goal, "changed": True, "notices": [NOT_YET]}
+    manifest = unit.require()
+    with _only_run(run, goal):
+        former = _former_import(run, goal)
+        if former and former["completed"] and former["dump_id"] == manifest["dump_id"]:
+            return {**former["result"], "database": goal, "changed": False}
+        filling = Filling(run.target, run.connection, run.params, unit, manifest)
+        _refuse_occupied(run, goal, former)
+        if run.check_mode:
+            return {"database": goal, "changed": True, **filling.preview()}
+        result = _create_and_fill(run, goal, filling) if run.params["create"] else _clear_and_fill(run, goal, filling)
+        return {"database": goal, "changed": True, **result}
+
+
+def _selected(run: Import) -> list[str]:
+    """The databases to import: those named, else all in the dump directory."""
+    if run.params["databases"]:
+        return run.params["databases"]
+    found = database_units(run.params["directory"])
+    if not found and not run.check_mode:
+        raise HandoverError(
+            f"{os.path.join(run.params['directory'], 'databases')} holds no dump.", "Export first, or correct directory."
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _only_run(run: Import, goal: str):
+    """One import into a database at a time; the lock goes with the session, whatever ends it."""
+    key = (f"handover.postgresql import {goal}",)
+    if not value(run.connection, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key):
+        raise HandoverError(f'Another run is importing into database "{goal}".', "Wait until it has ended, or stop it.")
+    try:
+        yield
+    finally:
+        if not run.connection.closed:
+            value(run.connection, "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
+
+
+def _former_import(run: Import, goal: str) -> dict | None:
+    """What the journal in the target database says; an import that was only not renamed yet is completed first."""
+    working = target_db.working_name(goal)
+    if not run.check_mode and target_db.exists(run.connection, working):
+        with contextlib.closing(run.target.connect(working)) as connection:
+            entry = journal.read(connection)
+        if entry and entry["completed"] and not target_db.exists(run.connection, goal):
+            target_db.rename(run.connection, working, goal)
+    if not target_db.exists(run.connection, goal):
+        return None
+    with contextlib.closing(run.target.connect(goal, read_only=True)) as connection:
+        return journal.read(connection)
+
+
+def _refuse_occupied(run: Import, goal: str, former: dict | None) -> None:
+    """Nothing of the operator's is replaced unless they name it."""
+    params = run.params
+    if not target_db.exists(run.connection, goal):
+        if not params["create"]:
+            raise HandoverError(
+                f'The target has no database "{goal}", and create is false.',
+                "Create it there, correct rename, or use create: true.",
+            )
+        return
+    if former and not former["completed"]:
+        return  # ours, from a run that was killed
+    if params["replace"] and goal in params["replace_databases"]:
+        return
+    with contextlib.closing(run.target.connect(goal, read_only=True)) as connection:
+        objects = target_db.own_objects(connection)
+    if objects or params["create"]:
+        remedy = f"To replace it, use replace: true and replace_databases: [{goal}]"
+        remedy += "." if params["create"] else ", or empty it."
+        if not objects:
+            remedy = "Use create: false to import into it, or drop it."
+        raise HandoverError(
+            f'The target has a database "{goal}" already'
+            + (f", which holds {len(objects)} objects ({', '.join(objects[:5])})." if objects else "; it is empty."),
+            remedy,
+        )
+
+
+def _create_and_fill(run: Import, goal: str, filling: Filling) -> dict:
+    """Fill a database under a name of ours; give it its own when everything is there."""
+    working = target_db.working_name(goal)
+    target_db.drop(run.connection, working)
+    target_db.execute(
+        run.connection,
+        databases.create_statement(
+            working, filling.manifest["properties"], run.params["locale_map"], run.connection.info.server_version
+        ),
+    )
+    try:
+        result = filling.fill(working)
+    except BaseException:
+        with contextlib.suppress(Exception):  # the error that brought us here says more
+            target_db.drop(run.connection, working)
+        raise
+    if target_db.exists(run.connection, goal):
+        target_db.drop(run.connection, goal)
+    target_db.rename(run.connection, working, goal)
+    return result
+
+
+def _clear_and_fill(run: Import, goal: str, filling: Filling) -> dict:
+    """Fill a database that exists. After an error it is incomplete, which its journal says; a rerun starts over."""
+    with contextlib.closing(run.target.connect(goal)) as connection:
+        target_db.clear(connection)
+    return filling.fill(goal)

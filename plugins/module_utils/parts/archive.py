@@ -1,0 +1,118 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An archive in pg_dump's directory format: made by pg_dump, loaded by pg_restore, errors told apart entry by entry."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base import child
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients import Client
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents, Entry
+
+DUMP_REMEDIES = (
+    ("No space left on device", "Free disk space under directory, or choose another directory or a stronger compress."),
+    ("lock timeout", "A session holds a conflicting lock; end it, or raise lock_wait_timeout."),
+    ("permission denied", "Grant the role the missing privilege, or use a role that has it."),
+    ("row-level security", "Use a role with BYPASSRLS, or the owner of that table."),
+    ("conflict with recovery", "Raise max_standby_streaming_delay on the standby, or dump from the primary."),
+    ("server version mismatch", "Install a pg_dump of the source's major or later."),
+    ("unrecognized option", "Correct extra_args for this version of pg_dump."),
+    ("no matching", "Correct schemas, tables or the exclude_ filters: they matched nothing."),
+)
+
+
+@dataclass(frozen=True)
+class RestoreError:
+    """One complaint of pg_restore: the entry if it is known, the server's message, the head of the statement."""
+
+    entry: Entry | None
+    message: str
+    statement: str
+
+    def describe(self) -> str:
+        where = f"{self.entry.name}: " if self.entry else ""
+        what = f" (statement: {self.statement})" if self.statement else ""
+        return f"{where}{self.message}{what}"
+
+
+def dump(client: Client, endpoint: Endpoint, dbname: str, arguments: list[str], directory: str) -> None:
+    """Write the archive into a new directory. Raises HandoverError with pg_dump's own words."""
+    status, errors = child.run(dump_command(client, endpoint, dbname, arguments, directory), endpoint)
+    if status != 0:
+        raise _dump_error(status, errors, dbname)
+
+
+def dump_command(client: Client, endpoint: Endpoint, dbname: str, arguments: list[str], directory: str) -> list[str]:
+    """The command line of pg_dump; it holds no secret."""
+    fixed = ["--format=directory", f"--file={directory}", "--no-password"]
+    return [client.program("pg_dump"), *fixed, *arguments, f"--dbname={endpoint.conninfo(dbname)}"]
+
+
+def _dump_error(status: int, errors: str, dbname: str) -> HandoverError:
+    lines = [line for line in errors.splitlines() if ": error: " in line or ": detail: " in line or "ERROR: " in line]
+    text = " ".join(lines or errors.splitlines()[-3:]) or f"it ended with status {status}"
+    remedy = next((remedy for sign, remedy in DUMP_REMEDIES if sign in text), "")
+    return HandoverError(f'pg_dump failed on database "{dbname}": {text}', remedy, pg_dump_errors=errors.splitlines()[-50:])
+
+
+def restore(
+    client: Client, endpoint: Endpoint, dbname: str, directory: str, entries: list[Entry], arguments: list[str]
+) -> list[RestoreError]:
+    """Load exactly these entries, in their order; what the server refused is returned.
+
+    Raises HandoverError where pg_restore ended for another reason than errors of statements.
+    """
+    if not entries:
+        return []
+    with tempfile.NamedTemporaryFile("w", prefix="handover-list-", suffix=".txt", encoding="utf-8") as use_list:
+        use_list.write("".join(f"{entry.dump_id};\n" for entry in entries))
+        use_list.flush()
+        command = [client.program("pg_restore"), "--no-password", f"--use-list={use_list.name}", *arguments]
+        command += [f"--dbname={endpoint.conninfo(dbname)}", directory]
+        status, output = child.run(command, endpoint)
+    errors, complete = parse_errors(output, {entry.dump_id: entry for entry in entries})
+    if status != 0 and not complete:
+        text = " ".join(output.splitlines()[-5:]) or f"it ended with status {status}"
+        raise HandoverError(f'pg_restore failed on database "{dbname}": {text}', pg_restore_output=output.splitlines()[-50:])
+    return errors
+
+
+def edited(directory: str, contents: Contents, stack) -> str:
+    """The same archive with another table of contents: a temporary directory of links, removed with the stack."""
+    place = stack.enter_context(tempfile.TemporaryDirectory(prefix="handover-archive-"))
+    for name in os.listdir(directory):
+        if name != "toc.dat":
+            os.symlink(os.path.join(os.path.abspath(directory), name), os.path.join(place, name))
+    with open(os.path.join(place, "toc.dat"), "wb") as file:
+        file.write(contents.to_bytes())
+    return place
+
+
+ENTRY_LINE = re.compile(r"^pg_restore: from TOC entry (\d+);")
+ERROR_LINE = re.compile(r"^pg_restore: error: (.*)$")
+IGNORED_LINE = re.compile(r"^pg_restore: warning: errors ignored on restore: (\d+)$")
+
+
+def parse_errors(output: str, entries: dict[int, Entry]) -> tuple[list[RestoreError], bool]:
+    """(errors, whether they explain the whole output): pg_restore itself counts the errors that it went past."""
+    errors, current, ignored = [], None, 0
+    for line in output.splitlines():
+        entry, error, count = ENTRY_LINE.match(line), ERROR_LINE.match(line), IGNORED_LINE.match(line)
+        if entry:
+            current = entries.get(int(entry.group(1)))
+        elif count:
+            ignored = int(count.group(1))
+        elif error:
+            errors.append([current, error.group(1), ""])
+        elif line.startswith("Command was: ") and errors:
+            errors[-1][2] = line[len("Command was: ") :][:200]
+        elif line.startswith(("DETAIL:", "HINT:")) and errors and not errors[-1][2]:
+            errors[-1][1] += f" {line}"
+    return [RestoreError(*error) for error in errors], ignored > 0 and ignored == len(errors)

@@ -1,0 +1,121 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A database as an object of its server: encoding, locale, owner, privileges, settings; read here, made there."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+
+PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
+PRIVILEGES = ("CREATE", "CONNECT", "TEMPORARY")
+
+
+def read_properties(connection, dbname: str) -> dict:
+    """Everything that belongs to the database itself rather than to an object in it, as JSON types.
+
+    ``acl`` is None where privileges were never changed. Connect to the database itself: its public schema is read too.
+    """
+    since_15 = connection.info.server_version >= 150000
+    since_16 = connection.info.server_version >= 160000
+    since_17 = connection.info.server_version >= 170000
+    locale = "d.datlocale" if since_17 else "d.daticulocale" if since_15 else "NULL"
+    query = f"""
+        SELECT jsonb_build_object(
+            'owner', pg_get_userbyid(d.datdba),
+            'encoding', pg_encoding_to_char(d.encoding),
+            'locale_provider', {"d.datlocprovider" if since_15 else "'c'"},
+            'collate', d.datcollate,
+            'ctype', d.datctype,
+            'locale', {locale},
+            'icu_rules', {"d.daticurules" if since_16 else "NULL"},
+            'collation_version', {"d.datcollversion" if since_15 else "NULL"},
+            'connection_limit', d.datconnlimit,
+            'comment', shobj_description(d.oid, 'pg_database'),
+            'acl', {_acl("d.datacl")},
+            'public_schema_acl', (SELECT {_acl("n.nspacl")} FROM pg_namespace AS n WHERE n.nspname = 'public'))
+        FROM pg_database AS d WHERE d.datname = %s"""
+    properties = value(connection, query, (dbname,))
+    properties["locale_provider"] = PROVIDERS[properties["locale_provider"]]
+    return properties
+
+
+def _acl(column: str) -> str:
+    """SQL for an ACL as data; grantee None is PUBLIC."""
+    return f"""(CASE WHEN {column} IS NOT NULL THEN (
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'grantee', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,
+            'privilege', a.privilege_type, 'grantable', a.is_grantable) ORDER BY a.grantee, a.privilege_type), '[]')
+        FROM aclexplode({column}) AS a) END)"""
+
+
+def create_statement(name: str, properties: dict, locale_map: dict, server_version: int):
+    """CREATE DATABASE from template0 with the source's encoding and locale, mapped where the operator says so.
+
+    Raises HandoverError for a locale provider that the target's major does not know.
+    """
+    options = [sql.SQL("TEMPLATE template0"), _option("ENCODING", properties["encoding"])]
+    provider = properties["locale_provider"]
+
+    def mapped(locale):
+        return locale_map.get(locale, locale)
+
+    if server_version >= 150000:
+        options.append(sql.SQL("LOCALE_PROVIDER {}").format(sql.SQL(provider)))
+    elif provider != "libc":
+        raise HandoverError(
+            f"The database uses the locale provider {provider}, which a target before PostgreSQL 15 does not have.",
+            "Choose a newer target, or create the database there and use create: false.",
+        )
+    options += [_option("LC_COLLATE", mapped(properties["collate"])), _option("LC_CTYPE", mapped(properties["ctype"]))]
+    if provider == "icu":
+        options.append(_option("ICU_LOCALE", mapped(properties["locale"])))
+        if properties["icu_rules"] and server_version >= 160000:
+            options.append(_option("ICU_RULES", properties["icu_rules"]))
+    elif provider == "builtin":
+        options.append(_option("BUILTIN_LOCALE", mapped(properties["locale"])))
+    return sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), sql.SQL(" ").join(options))
+
+
+def _option(keyword: str, text: str):
+    return sql.SQL(keyword + " {}").format(sql.Literal(text))
+
+
+def property_statements(connection, name: str, properties: dict, missing_roles: set) -> tuple[list, list[dict]]:
+    """(statements, skipped) that give a database on this server the comment, limit and privileges it had.
+
+    Privileges of roles that do not exist here are skipped and listed.
+    """
+    database = sql.Identifier(name)
+    statements = []
+    if properties["comment"] is not None:
+        statements.append(sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(properties["comment"])))
+    if properties["connection_limit"] not in (-1, -2):
+        limit = sql.Literal(properties["connection_limit"])
+        statements.append(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, limit))
+    if properties["acl"] is None:
+        return statements, []
+    more, skipped = _grants(sql.SQL("DATABASE {}").format(database), properties["acl"], properties["owner"], missing_roles)
+    if not any(grant["grantee"] is None and grant["privilege"] == "CONNECT" for grant in properties["acl"]):
+        more.insert(0, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database))
+    if not any(grant["grantee"] is None and grant["privilege"] == "TEMPORARY" for grant in properties["acl"]):
+        more.insert(0, sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(database))
+    return statements + more, skipped
+
+
+def _grants(thing, acl: list[dict], owner: str, missing_roles: set) -> tuple[list, list[dict]]:
+    statements, skipped = [], []
+    for grant in acl:
+        grantee = grant["grantee"]
+        if grantee == owner:
+            continue
+        if grantee in missing_roles:
+            text = f"GRANT {grant['privilege']} to role {grantee}"
+            skipped.append({"object": text, "reason": "the target has no such role"})
+            continue
+        role = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
+        option = sql.SQL(" WITH GRANT OPTION" if grant["grantable"] else "")
+        statements.append(sql.SQL("GRANT {} ON {} TO {}{}").format(sql.SQL(grant["privilege"]), thing, role, option))
+    return statements, skipped

@@ -1,0 +1,67 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The migration's own record, in schema handover of the target database: what was begun, and what is complete."""
+
+from __future__ import annotations
+
+import json
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, rows
+
+TABLE = """
+    CREATE SCHEMA handover;
+    COMMENT ON SCHEMA handover IS '{mark} journal of the migration; removed when it is finished';
+    CREATE TABLE handover.restore (
+        dump_id text PRIMARY KEY,
+        started timestamptz NOT NULL DEFAULT clock_timestamp(),
+        completed timestamptz,
+        result jsonb)"""
+
+
+def is_present(connection) -> bool:
+    """Whether this database has a journal of ours. Raises HandoverError for a schema handover that is not."""
+    found = rows(
+        connection, "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'handover'"
+    )
+    if found and not (found[0][0] or "").startswith(MARK):
+        raise HandoverError(
+            "The database has a schema handover that is not ours.", "Rename it for the time of the migration."
+        )
+    return bool(found)
+
+
+def begin(connection, dump_id: str) -> None:
+    """Record that the import of this dump has begun, in a journal made for it."""
+    with connection.cursor() as cursor:
+        if not is_present(connection):
+            cursor.execute(TABLE.format(mark=MARK))
+        cursor.execute("INSERT INTO handover.restore (dump_id) VALUES (%s)", (dump_id,))
+
+
+def complete(connection, result: dict) -> None:
+    """Record that everything is there."""
+    with connection.cursor() as cursor:
+        statement = "UPDATE handover.restore SET completed = clock_timestamp(), result = %s WHERE completed IS NULL"
+        cursor.execute(statement, (json.dumps(result),))
+
+
+def read(connection) -> dict | None:
+    """The last import: ``dump_id``, ``completed`` (ISO time or None), ``result``; None without one."""
+    if not is_present(connection):
+        return None
+    query = """
+        SELECT jsonb_build_object('dump_id', dump_id, 'completed', completed, 'result', result)
+        FROM handover.restore ORDER BY started DESC LIMIT 1"""
+    found = rows(connection, query)
+    return found[0][0] if found else None
+
+
+def remove(connection) -> bool:
+    """Drop the journal; whether there was one."""
+    if not is_present(connection):
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA handover CASCADE")
+    return True

@@ -1,0 +1,52 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Planner statistics and materialized views: what a fresh copy needs before anybody queries it."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+
+# Columns without statistics of a table with rows, or statistics objects, which pg_dump does not carry.
+LACKING = """
+    AND (EXISTS (SELECT FROM pg_statistic_ext AS e WHERE e.stxrelid = c.oid)
+         OR NOT EXISTS (SELECT FROM pg_stats AS s WHERE s.schemaname = n.nspname AND s.tablename = c.relname))"""
+STAGES = (1, 10, None)
+
+
+def analyze(connect, jobs: int, stages: bool, only_lacking: bool) -> int:
+    """ANALYZE tables, materialized views and partitioned parents; the number of them.
+
+    ``stages`` goes over all with a statistics target of 1, then 10, then the default, as vacuumdb --analyze-in-stages
+    does, so that usable plans come early. ``only_lacking`` leaves out what has statistics already.
+    """
+    connection = connect()
+    try:
+        query = f"SELECT n.nspname, c.relname FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p', 'm')"
+        found = rows(connection, f"{query} {LACKING if only_lacking else ''} ORDER BY pg_table_size(c.oid) DESC")
+    finally:
+        connection.close()
+    for target in STAGES if stages else (None,):
+        for_each(lambda target=target: _with_target(connect(), target), found, _analyze, jobs)
+    return len(found)
+
+
+def _with_target(connection, target: int | None):
+    if target is not None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_statistics_target = %s", (target,))
+    return connection
+
+
+def _analyze(connection, relation: tuple) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(*relation)))
+
+
+def refresh(connection, views: list[tuple[str, str]]) -> None:
+    """Refresh materialized views, in the order given."""
+    for view in views:
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)))

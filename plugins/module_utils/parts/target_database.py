@@ -1,0 +1,94 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The database that an import fills: made under a name of ours and renamed when complete, or found empty."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+
+RENAME_ATTEMPTS = 20
+RENAME_PAUSE = 0.5
+
+
+def working_name(dbname: str) -> str:
+    """The name under which a database is filled."""
+    return f"handover_restore_{hashlib.sha256(dbname.encode()).hexdigest()[:16]}"
+
+
+def exists(connection, dbname: str) -> bool:
+    """Whether the server has a database of this name."""
+    return value(connection, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)", (dbname,))
+
+
+def drop(connection, dbname: str) -> None:
+    """Drop a database, and end the sessions in it: only for one of ours, or one that the operator named."""
+    execute(connection, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(dbname)))
+
+
+def rename(connection, former: str, new: str) -> None:
+    """Rename; sessions that are just ending, and autovacuum, are waited for."""
+    statement = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(former), sql.Identifier(new))
+    for attempt in range(RENAME_ATTEMPTS):
+        try:
+            return execute(connection, statement)
+        except psycopg2.errors.ObjectInUse:
+            if attempt == RENAME_ATTEMPTS - 1:
+                raise
+            time.sleep(RENAME_PAUSE)
+
+
+def execute(connection, statement) -> None:
+    """Run one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+# Everything that a database may hold beyond what initdb and extensions put there: (how to drop it, its name).
+# Oids from 16384 on are the user's; what depends on a schema of the user's goes with that schema.
+OWN_OBJECTS = """
+    WITH object (classid, objid) AS (
+        SELECT classid, objid FROM pg_depend WHERE deptype = 'n' AND refclassid = 'pg_namespace'::regclass
+        AND refobjid < 16384
+        UNION SELECT 'pg_namespace'::regclass, oid FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'
+        UNION SELECT 'pg_largeobject'::regclass, oid FROM pg_largeobject_metadata
+        UNION SELECT 'pg_publication'::regclass, oid FROM pg_publication
+        UNION SELECT 'pg_event_trigger'::regclass, oid FROM pg_event_trigger
+        UNION SELECT 'pg_foreign_data_wrapper'::regclass, oid FROM pg_foreign_data_wrapper
+        UNION SELECT 'pg_cast'::regclass, oid FROM pg_cast
+        UNION SELECT 'pg_language'::regclass, oid FROM pg_language)
+    SELECT CASE kind.type WHEN 'large object' THEN format('SELECT lo_unlink(%s)', objid)
+           ELSE format('DROP %s IF EXISTS %s CASCADE',
+                       CASE kind.type WHEN 'statistics object' THEN 'STATISTICS' WHEN 'composite type' THEN 'TYPE'
+                       ELSE upper(kind.type) END, kind.identity) END,
+           kind.type || ' ' || kind.identity
+    FROM object, pg_identify_object(classid, objid, 0) AS kind
+    WHERE objid >= 16384 AND NOT EXISTS (
+        SELECT FROM pg_depend AS d WHERE d.classid = object.classid AND d.objid = object.objid AND d.deptype = 'e')
+    ORDER BY classid <> 'pg_namespace'::regclass, 2"""
+
+
+def own_objects(connection) -> list[str]:
+    """What a database holds that is not an extension's or the server's: ``table public.orders``; empty if empty."""
+    return [name for _drop, name in rows(connection, OWN_OBJECTS)]
+
+
+def clear(connection) -> None:
+    """Drop all that ``own_objects`` lists, in one transaction: all, or nothing with an error."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            for statement, _name in rows(connection, OWN_OBJECTS):
+                cursor.execute(statement)
+            cursor.execute("COMMIT")
+        except psycopg2.Error as error:
+            cursor.execute("ROLLBACK")
+            raise HandoverError(
+                f"The database cannot be emptied: {' '.join(str(error).split())}",
+                "Empty it yourself, or connect as the owner of what it holds.",
+            ) from None

@@ -1,0 +1,288 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_dump_export
+short_description: Export roles and databases into a dump directory
+version_added: 0.1.0
+author: The handover.postgresql authors (@handover)
+description:
+  - Writes the roles of a server, and databases of it, into a directory from which
+    M(handover.postgresql.pg_restore_import) brings them to another server.
+  - Each database is dumped by C(pg_dump) from one snapshot, in which its rows are also counted.
+  - A dump is complete or not there; a manifest names its source, snapshot, options, and every file with its SHA-256.
+  - Nothing is changed on the source.
+extends_documentation_fragment:
+  - handover.postgresql.endpoints.source
+  - handover.postgresql.endpoints.clients
+  - handover.postgresql.endpoints.attributes
+options:
+  directory:
+    description:
+      - Dump directory on the host where the module runs. It is made with mode 0700.
+      - It holds all data and, where they are readable, password hashes. Keep it as you keep the database.
+    type: path
+    required: true
+  include:
+    description: What to export.
+    type: list
+    elements: str
+    choices: [roles, databases]
+    default: [roles, databases]
+  databases:
+    description:
+      - Databases to export.
+      - Without it, all but templates, V(postgres), and those in O(ignore_databases).
+    type: list
+    elements: str
+    default: []
+  ignore_databases:
+    description: Databases to leave out when O(databases) is not given.
+    type: list
+    elements: str
+    default: []
+  force:
+    description:
+      - Replace a dump that is there. Without it, an intact dump of the same database with the same options is kept,
+        and one of another source or with other options is an error.
+    type: bool
+    default: false
+  target_version:
+    description:
+      - Major version of the target, by which C(pg_dump) is chosen, for example V(18).
+      - Without it, the newest one is used.
+    type: int
+  schemas:
+    description: Patterns of schemas to dump, as C(pg_dump --schema) takes them.
+    type: list
+    elements: str
+    default: []
+  exclude_schemas:
+    description: Patterns of schemas to leave out.
+    type: list
+    elements: str
+    default: []
+  tables:
+    description: Patterns of tables to dump, as C(pg_dump --table) takes them.
+    type: list
+    elements: str
+    default: []
+  exclude_tables:
+    description: Patterns of tables to leave out.
+    type: list
+    elements: str
+    default: []
+  exclude_table_data:
+    description: Patterns of tables of which only the definition is dumped.
+    type: list
+    elements: str
+    default: []
+  large_objects:
+    description:
+      - Whether large objects are dumped.
+      - Without it they are, unless O(schemas) or O(tables) choose a part of the database.
+    type: bool
+  quote_all_identifiers:
+    description: Quote all identifiers, so that names which are reserved words in a newer major do no harm.
+    type: bool
+    default: true
+  lock_wait_timeout:
+    description: Milliseconds to wait for the lock on a table before giving up.
+    type: int
+    default: 480000
+  unlogged_table_data:
+    description: Whether the rows of unlogged tables are dumped.
+    type: bool
+    default: false
+  serializable_deferrable:
+    description:
+      - Wait for a snapshot that shows no anomaly of concurrent serializable transactions.
+      - A standby cannot offer that; there it is left out with a notice.
+    type: bool
+    default: true
+  compress:
+    description:
+      - Compression, V(none), V(gzip:LEVEL), or, where C(pg_dump) is 16 or later and built with them, V(lz4:LEVEL) and V(zstd:LEVEL).
+      - Without it, what C(pg_dump) does by default, gzip.
+    type: str
+  count_rows:
+    description:
+      - Whether the rows of each table are counted in the dump's snapshot, to be compared after the import.
+      - Without it, they are for a database of up to O(count_rows_limit).
+    type: bool
+  count_rows_limit:
+    description: Bytes of table data up to which rows are counted when O(count_rows) is not given.
+    type: int
+    default: 107374182400
+  check_disk:
+    description:
+      - Refuse to begin when the directory has less free space than the dump is expected to take.
+      - The estimate is 0.6 times the size of the tables, 1.5 times without compression; it is not made for a part of a database.
+    type: bool
+    default: true
+  extra_args:
+    description: More arguments for C(pg_dump), when nothing else helps. They must not hold secrets.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - module: handover.postgresql.pg_restore_import
+  - name: pg_dump
+    description: PostgreSQL documentation of pg_dump.
+    link: https://www.postgresql.org/docs/current/app-pgdump.html
+"""
+
+EXAMPLES = r"""
+- name: Export everything for a target of PostgreSQL 18
+  handover.postgresql.pg_dump_export:
+    source:
+      host: db.example.com
+      user: postgres
+      password: "{{ vault_source_password }}"
+    directory: /srv/handover
+    target_version: 18
+
+- name: Export one database without the rows of its log, compressed well
+  handover.postgresql.pg_dump_export:
+    source:
+      uri: "{{ vault_source_uri }}"
+    directory: /srv/handover
+    include: [databases]
+    databases: [shop]
+    exclude_table_data: [audit.log]
+    compress: zstd:9
+"""
+
+RETURN = r"""
+directory:
+  description: The dump directory.
+  returned: success
+  type: str
+  sample: /srv/handover
+source:
+  description: Identity of the source.
+  returned: success
+  type: dict
+  sample: {version: "15.20", major: 15, system_identifier: "7710278377752326482", in_recovery: false}
+selected_databases:
+  description: Databases that the options choose, whether or not they are exported in this run.
+  returned: success
+  type: list
+  elements: str
+  sample: [shop]
+roles:
+  description: The exported roles.
+  returned: when O(include) has V(roles)
+  type: dict
+  contains:
+    changed:
+      description: Whether they were written.
+      type: bool
+    directory:
+      description: Where they are, as C(roles.json) and C(roles.sql).
+      type: str
+    roles:
+      description: Number of roles.
+      type: int
+    memberships:
+      description: Number of memberships.
+      type: int
+    passwords:
+      description: V(read), or V(unreadable) where the role may not read C(pg_authid).
+      type: str
+databases:
+  description: One element for each exported database.
+  returned: when O(include) has V(databases)
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: Name.
+      type: str
+    changed:
+      description: Whether it was dumped in this run.
+      type: bool
+    directory:
+      description: Where its dump is.
+      type: str
+    dump_id:
+      description: Identity of the dump.
+      type: str
+    snapshot:
+      description: Isolation level, LSN and time of the snapshot.
+      type: dict
+    client:
+      description: Version of C(pg_dump).
+      type: str
+    bytes:
+      description: Size of the dump.
+      type: int
+    tables:
+      description: Number of tables whose rows were counted, or null.
+      type: int
+    rows:
+      description: Number of rows counted, or null.
+      type: int
+    notices:
+      description: What was done otherwise than asked, and why.
+      type: list
+      elements: str
+    stages:
+      description: Stages with their seconds.
+      type: list
+      elements: dict
+    command:
+      description: The command that would be run.
+      returned: in check mode
+      type: list
+      elements: str
+"""
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.dump_export import export
+
+
+def main():
+    patterns = {"type": "list", "elements": "str", "default": []}
+    run(
+        {
+            "source": endpoint_argument(),
+            "directory": {"type": "path", "required": True},
+            "include": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["roles", "databases"],
+                "default": ["roles", "databases"],
+            },
+            "databases": patterns,
+            "ignore_databases": patterns,
+            "force": {"type": "bool", "default": False},
+            "target_version": {"type": "int"},
+            "client_directory": {"type": "list", "elements": "path"},
+            "jobs": {"type": "int"},
+            "schemas": patterns,
+            "exclude_schemas": patterns,
+            "tables": patterns,
+            "exclude_tables": patterns,
+            "exclude_table_data": patterns,
+            "large_objects": {"type": "bool"},
+            "quote_all_identifiers": {"type": "bool", "default": True},
+            "lock_wait_timeout": {"type": "int", "default": 480000},
+            "unlogged_table_data": {"type": "bool", "default": False},
+            "serializable_deferrable": {"type": "bool", "default": True},
+            "compress": {"type": "str"},
+            "count_rows": {"type": "bool"},
+            "count_rows_limit": {"type": "int", "default": 107374182400},
+            "check_disk": {"type": "bool", "default": True},
+            "extra_args": patterns,
+        },
+        lambda module: export(endpoint(module, "source"), module.params, module.check_mode),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_restore_import
+short_description: Import roles and databases from a dump directory
+version_added: 0.1.0
+author: The handover.postgresql authors (@handover)
+description:
+  - Brings what M(handover.postgresql.pg_dump_export) wrote into another server, mostly a managed one.
+  - Roles are fitted to what the connecting role may do there; what may not be given is left out and listed.
+    Roles that exist are brought up to the source's, never dropped or weakened.
+  - A database is filled under a name of its own and gets its real name when everything is there and compared, so that
+    nothing that looks finished is left behind by a run that is killed; a rerun starts over.
+  - What a service does not allow is taken out of the dump by class, and every object skipped is in the result. Any other
+    error fails the task.
+extends_documentation_fragment:
+  - handover.postgresql.endpoints.target
+  - handover.postgresql.endpoints.clients
+  - handover.postgresql.endpoints.attributes
+options:
+  state:
+    description:
+      - V(imported) brings in what is missing.
+      - V(finished) removes the schema C(handover), the journal of the import, from the O(databases); the data stays.
+        After that, a rerun of the import sees a database of somebody else.
+    type: str
+    choices: [imported, finished]
+    default: imported
+  directory:
+    description: Dump directory. Not needed to finish.
+    type: path
+  include:
+    description: What to import.
+    type: list
+    elements: str
+    choices: [roles, databases]
+    default: [roles, databases]
+  databases:
+    description: Databases to import, by their names on the source. Without it, all in the directory.
+    type: list
+    elements: str
+    default: []
+  rename:
+    description: Names on the target for databases that are to be called otherwise there.
+    type: dict
+    default: {}
+  create:
+    description:
+      - Create each database, with the encoding, locale and other properties of the source's.
+      - With V(false), it exists already and must be empty. It is then filled under its own name.
+    type: bool
+    default: true
+  replace:
+    description: Replace databases that exist and are named in O(replace_databases). What they hold is lost.
+    type: bool
+    default: false
+  replace_databases:
+    description: Names, on the target, of the databases that may be replaced.
+    type: list
+    elements: str
+    default: []
+  locale_map:
+    description:
+      - Locales of the source, and the locales of the target to use instead, for those that do not exist there.
+      - For example V({en_US.utf8: en_US.UTF-8}).
+    type: dict
+    default: {}
+  role_passwords:
+    description:
+      - Passwords of roles, for those whose hashes could not be read or are refused.
+      - They are hashed before they are sent.
+    type: dict
+    default: {}
+  update_passwords:
+    description:
+      - Passwords of roles that the target has already. V(auto) sets one if the target's can be read and is another,
+        V(always) also if it cannot be read, V(on_create) never.
+    type: str
+    choices: [auto, always, on_create]
+    default: auto
+  skip_roles:
+    description: Roles to leave alone, besides those that services reserve.
+    type: list
+    elements: str
+    default: []
+  no_owner:
+    description:
+      - Let everything belong to the connecting role.
+      - Without it, ownership is kept where possible. The connecting role becomes a member of the owners for the time of the import.
+    type: bool
+    default: false
+  no_privileges:
+    description: Leave out privileges, of the database and of everything in it.
+    type: bool
+    default: false
+  no_tablespaces:
+    description: Put everything into the default tablespace.
+    type: bool
+    default: true
+  exclude_extensions:
+    description:
+      - Extensions to leave out, together with everything that needs them, rows included.
+      - An extension that the target does not offer is left out by itself as long as no rows need it; else that is an error.
+    type: list
+    elements: str
+    default: []
+  analyze:
+    description:
+      - V(auto) takes over the statistics in the dump where C(pg_dump) and the target are 18 or later, and analyzes what has none.
+      - V(full) analyzes everything, V(in_stages) with a statistics target of 1, then 10, then the default; V(none) nothing.
+    type: str
+    choices: [auto, full, in_stages, none]
+    default: auto
+  refresh_materialized_views:
+    description: Refresh the materialized views that held data on the source.
+    type: bool
+    default: true
+  extra_args:
+    description: More arguments for C(pg_restore), when nothing else helps. They must not hold secrets.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - module: handover.postgresql.pg_dump_export
+  - name: pg_restore
+    description: PostgreSQL documentation of pg_restore.
+    link: https://www.postgresql.org/docs/current/app-pgrestore.html
+"""
+
+EXAMPLES = r"""
+- name: Import everything
+  handover.postgresql.pg_restore_import:
+    target:
+      uri: "{{ vault_target_uri }}"
+    directory: /srv/handover
+
+- name: Import into the database that the service made, replacing what an earlier trial left there
+  handover.postgresql.pg_restore_import:
+    target:
+      host: db.service.example
+      port: 25060
+      user: doadmin
+      password: "{{ vault_target_password }}"
+      dbname: defaultdb
+    directory: /srv/handover
+    databases: [shop]
+    rename:
+      shop: defaultdb
+    create: false
+    replace: true
+    replace_databases: [defaultdb]
+    role_passwords:
+      shop_app: "{{ vault_shop_app_password }}"
+
+- name: Remove the journal once all is well
+  handover.postgresql.pg_restore_import:
+    target:
+      uri: "{{ vault_target_uri }}"
+    state: finished
+    databases: [shop]
+"""
+
+RETURN = r"""
+directory:
+  description: The dump directory.
+  returned: when O(state=imported)
+  type: str
+roles:
+  description: What happened to the roles.
+  returned: when O(include) has V(roles)
+  type: dict
+  contains:
+    changed:
+      description: Whether a statement was run.
+      type: bool
+    statements:
+      description: The statements, with secrets masked.
+      type: list
+      elements: str
+    skipped:
+      description: Roles left alone, with the reason, and whether the target has them.
+      type: list
+      elements: dict
+    left_out:
+      description: Attributes, memberships and settings that the target refused or cannot express, with the reason.
+      type: list
+      elements: dict
+    kept:
+      description: What a role of the target can do beyond the source's role.
+      type: list
+      elements: dict
+    without_password:
+      description: Roles with LOGIN that have no password on the target.
+      type: list
+      elements: dict
+    password_unknown:
+      description: Roles whose password on the target cannot be read, so that it was not compared.
+      type: list
+      elements: dict
+    md5:
+      description: Roles with MD5 hashes, with the consequence.
+      type: list
+      elements: dict
+databases:
+  description: One element for each database.
+  returned: when O(include) has V(databases)
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: Name on the target.
+      type: str
+    changed:
+      description: Whether it was imported in this run. The rest is then that of this run, else that of the run that did it.
+      type: bool
+    dump_id:
+      description: Identity of the dump.
+      type: str
+    client:
+      description: Version of C(pg_restore).
+      type: str
+    restored:
+      description: Number of restored objects by class, as C(pg_restore --list) names the classes.
+      type: dict
+    skipped:
+      description: Every object that was left out, with its class and the reason.
+      type: list
+      elements: dict
+    edits:
+      description: Changes to the dump, with the number of objects and the reason.
+      type: list
+      elements: dict
+    tables_compared:
+      description: Number of tables whose rows were counted and are as many as on the source, or null.
+      type: int
+    rows_compared:
+      description: Number of rows in them, or null.
+      type: int
+    stages:
+      description: Stages with their seconds.
+      type: list
+      elements: dict
+    command:
+      description: The command that would be run.
+      returned: in check mode
+      type: list
+      elements: str
+    planned_stages:
+      description: The stages that would be run.
+      returned: in check mode
+      type: list
+      elements: str
+    notices:
+      description: What could not be said in check mode.
+      returned: in check mode
+      type: list
+      elements: str
+finished_databases:
+  description: Databases from which the journal was removed.
+  returned: when O(state=finished)
+  type: list
+  elements: str
+"""
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.restore_import import import_dump
+
+
+def main():
+    names = {"type": "list", "elements": "str", "default": []}
+    run(
+        {
+            "target": endpoint_argument(),
+            "state": {"type": "str", "choices": ["imported", "finished"], "default": "imported"},
+            "directory": {"type": "path"},
+            "include": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["roles", "databases"],
+                "default": ["roles", "databases"],
+            },
+            "databases": names,
+            "rename": {"type": "dict", "default": {}},
+            "create": {"type": "bool", "default": True},
+            "replace": {"type": "bool", "default": False},
+            "replace_databases": names,
+            "locale_map": {"type": "dict", "default": {}},
+            "role_passwords": {"type": "dict", "default": {}, "no_log": True},
+            "update_passwords": {
+                "type": "str",
+                "choices": ["auto", "always", "on_create"],
+                "default": "auto",
+                "no_log": False,
+            },
+            "skip_roles": names,
+            "no_owner": {"type": "bool", "default": False},
+            "no_privileges": {"type": "bool", "default": False},
+            "no_tablespaces": {"type": "bool", "default": True},
+            "exclude_extensions": names,
+            "analyze": {"type": "str", "choices": ["auto", "full", "in_stages", "none"], "default": "auto"},
+            "refresh_materialized_views": {"type": "bool", "default": True},
+            "client_directory": {"type": "list", "elements": "path"},
+            "jobs": {"type": "int"},
+            "extra_args": names,
+        },
+        lambda module: import_dump(endpoint(module, "target"), module.params, module.check_mode),
+        required_if=[("state", "imported", ["directory"]), ("state", "finished", ["databases"])],
+    )
+
+
+if __name__ == "__main__":
+    main()
