@@ -120,7 +120,7 @@ def embedded() -> dict[int, Build]:
 
 
 def state() -> Path:
-    """The directory for what servers have to reach: in the checkout, or in ``/var/tmp`` where root's checkout is closed.
+    """The directory for what servers have to reach: in the checkout, or in ``/var/tmp`` if root's checkout is closed.
 
     Servers do not run as root, so what root makes for them must be in reach of an unprivileged user.
     """
@@ -359,7 +359,8 @@ def _private_apt(scratch: Path, suite: str) -> Path:
     configuration.write_text(
         f'Dir::Etc "{scratch}/etc"; Dir::State "{scratch}/state"; Dir::State::status "{scratch}/status";\n'
         f'Dir::Cache "{scratch}/cache"; Dir::Log "{scratch}"; Dir::Etc::netrc "/etc/apt/auth.conf";\n'
-        f'Dir::Etc::netrcparts "/etc/apt/auth.conf.d"; APT::Architecture "{debian}"; APT::Architectures {{"{debian}";}};\n'
+        f'Dir::Etc::netrcparts "/etc/apt/auth.conf.d";\n'
+        f'APT::Architecture "{debian}"; APT::Architectures {{"{debian}";}};\n'
         'APT::Install-Recommends "false"; APT::Sandbox::User ""; Acquire::Languages "none"; Debug::NoLocking "1";\n'
         f'Acquire::Check-Valid-Until "{expires}"; Acquire::Retries "3";\n' + _transport()
     )
@@ -422,7 +423,7 @@ def _compile_locales(prefix: Path) -> dict:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="lab.builds", description="Fetch PostgreSQL builds, or list the finished ones.")
+    parser = argparse.ArgumentParser(prog="lab.builds", description="Fetch PostgreSQL builds.")
     parser.add_argument("--majors", type=int, nargs="+", choices=MAJORS, default=MAJORS, help="all by default")
     parser.add_argument("--embedded", action="store_true", help="the demo's builds instead: 16 and 18")
     parser.add_argument("--list", action="store_true", help="print the finished builds, fetch nothing")

@@ -89,7 +89,7 @@ def tie_to_this_process(pid: int) -> subprocess.Popen:
 class Cluster:
     """A server of ``build`` that lives in ``directory``; port and superuser's password are kept there, too.
 
-    ``settings`` go over :data:`SETTINGS`; ``hba`` replaces :data:`HBA`; ``tls`` switches TLS on (builds of Debian only).
+    ``settings`` go over :data:`SETTINGS`; ``hba`` replaces :data:`HBA`; ``tls`` switches TLS on (Debian's builds).
     As a context manager it is started, and stopped at the end.
     """
 

@@ -1,0 +1,90 @@
+"""Fixtures of the integration tests. Servers start when a test asks for them, and end with the test run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from support import COLLECTIONS, Cluster, Servers, create_database, link_collection, state_of_this_run  # noqa: E402
+
+from lab.pooler import Pooler  # noqa: E402
+from lab.tls import Authority  # noqa: E402
+
+link_collection()
+sys.path.insert(0, str(COLLECTIONS))
+
+
+@pytest.fixture(scope="session")
+def run_directory() -> Path:
+    """A directory of this run that the servers' user can reach; pytest's own are closed to it."""
+    return state_of_this_run()
+
+
+@pytest.fixture(scope="session")
+def all_servers(run_directory: Path) -> Iterator[Servers]:
+    servers = Servers(run_directory)
+    yield servers
+    servers.destroy()
+
+
+@pytest.fixture
+def servers(all_servers: Servers) -> Iterator[Servers]:
+    """``servers(13)`` is a running server of that major; what the test makes there is dropped after it."""
+    yield all_servers
+    all_servers.sweep()
+
+
+@pytest.fixture
+def new_cluster(all_servers: Servers, run_directory: Path) -> Iterator[Callable[..., Cluster]]:
+    """``new_cluster(15, tls=..., settings=...)`` starts a server of the test's own: for kill -9, TLS, odd settings."""
+    made: list[Cluster] = []
+
+    def make(major: int, **options: Any) -> Cluster:
+        made.append(all_servers.make(major, run_directory / f"own-{major}-{len(made)}", **options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.destroy()
+
+
+@pytest.fixture
+def pooler(run_directory: Path) -> Iterator[Callable[..., Pooler]]:
+    """``pooler(cluster, mode="transaction")`` starts PgBouncer in front of a server."""
+    made: list[Pooler] = []
+
+    def make(cluster: Cluster, **options: Any) -> Pooler:
+        made.append(Pooler(cluster, run_directory / f"pooler-{len(made)}", **options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for pooler in made:
+        pooler.destroy()
+
+
+@pytest.fixture
+def database(servers: Servers) -> Callable[..., str]:
+    """``database(cluster)`` makes an empty database and returns its name."""
+    return create_database
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority: ``authority.server()`` is for a cluster's ``tls``, ``authority.root`` for clients."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def wrong_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that signed no server's certificate."""
+    return Authority(tmp_path_factory.mktemp("authority"), "wrong authority")

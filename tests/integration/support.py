@@ -1,0 +1,438 @@
+"""What integration tests use: servers, modules and playbooks run as users run them, and looking at both ends."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import UserDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from contents import Contents, assert_same, contents, differences, roles
+from psycopg2 import sql
+
+from lab import builds
+from lab.cluster import Cluster, give
+
+__all__ = [
+    "Cluster", "Contents", "PlaybookResult", "Result", "Running", "assert_same", "contents", "copy_with_pg_dump",
+    "create_database", "differences", "roles", "run_module", "run_playbook", "start_module", "start_playbook",
+    "sweep",
+]  # fmt: skip
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HERE = Path(__file__).resolve().parent
+COLLECTIONS = ROOT / ".build" / "collections"
+
+# As Ansible's own wrapper does it; the second assignment matters to ansible-core 2.19 and later only.
+RUN_MODULE = """
+import runpy, sys
+from ansible.module_utils import basic
+basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
+runpy.run_module("ansible_collections.handover.postgresql.plugins.modules." + sys.argv[1], run_name="__main__")
+"""
+
+
+def link_collection() -> None:
+    """Make the checkout importable as ``ansible_collections.handover.postgresql``, for Python and for Ansible."""
+    place = COLLECTIONS / "ansible_collections" / "handover" / "postgresql"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        place.symlink_to(ROOT, target_is_directory=True)
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a migrator: the newest client programs on the PATH, nothing of the caller's PG* variables."""
+    inherited = {name: value for name, value in os.environ.items() if not re.match("PG|ANSIBLE|HANDOVER", name)}
+    clients = builds.build(builds.CLIENT_MAJOR).bin
+    path = os.pathsep.join((str(Path(sys.executable).parent), str(clients), os.environ.get("PATH", os.defpath)))
+    return {**inherited, "PATH": path, "PYTHONPATH": str(COLLECTIONS), "LC_ALL": "C.UTF-8", **(more or {})}
+
+
+def secrets_of(value: Any) -> Iterator[str]:
+    """Passwords anywhere in a module's arguments or an inventory, unless they are too short to be told from words."""
+    if isinstance(value, Mapping):
+        for name, child in value.items():
+            if isinstance(child, str) and "password" in name and len(child) >= 12:
+                yield child
+            elif isinstance(child, str) and (found := re.match(r"\w+://[^:/@]*:([^@]{12,})@", child)):
+                yield found[1]
+            yield from secrets_of(child)
+    elif isinstance(value, (list, tuple)):
+        for child in value:
+            yield from secrets_of(child)
+
+
+def assert_no_secret(secrets: Iterable[str], *texts: str) -> None:
+    for secret in secrets:
+        for text in texts:
+            assert secret not in text, f"a password is in this text: {text.replace(secret, '<HERE>')}"
+
+
+class Running:
+    """A module or playbook that runs as a process of its own; output goes to files, so it never blocks on us."""
+
+    def __init__(
+        self, command: list[str], read: Callable[[Running], Any], stdin: str = "", env: Mapping[str, str] | None = None
+    ) -> None:
+        self._read = read
+        self._files = {name: tempfile.TemporaryFile("w+b") for name in ("stdin", "stdout", "stderr")}
+        self._files["stdin"].write(stdin.encode())
+        self._files["stdin"].seek(0)
+        self.process = subprocess.Popen(command, env=environment(env), cwd="/", start_new_session=True, **self._files)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def stdout(self) -> str:
+        return self._text("stdout")
+
+    @property
+    def stderr(self) -> str:
+        return self._text("stderr")
+
+    def _text(self, name: str) -> str:
+        self._files[name].seek(0)
+        return self._files[name].read().decode(errors="replace")
+
+    def family(self) -> dict[int, str]:
+        """Process id and command line of this process and of all below it, also of children that outlived it."""
+        found = {}
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                session = int((place / "stat").read_text().rpartition(")")[2].split()[3])
+                if session == self.pid:
+                    found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        return found
+
+    def await_program(self, name: str, timeout: float = 60) -> int:
+        """The process id of a child program such as ``pg_dump``, as soon as it runs."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and self.process.poll() is None:
+            for pid, command in self.family().items():
+                if Path(command.split(" ")[0]).name == name:
+                    return pid
+            time.sleep(0.005)
+        raise AssertionError(f"{name} did not run within {timeout} s:\n{self.stdout}{self.stderr}")
+
+    def kill(self) -> None:
+        """kill -9 of this process alone, which is what its children see of an out-of-memory kill."""
+        self.process.kill()
+        self.process.wait()
+
+    def kill_family(self) -> None:
+        """kill -9 of this process and of all below it."""
+        for pid in self.family():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def wait(self, timeout: float = 300) -> Any:
+        """The result, when the process has ended.
+
+        :raises AssertionError: when it takes longer than ``timeout`` seconds; it is killed then.
+        """
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill_family()
+            raise AssertionError(f"not done after {timeout} s:\n{self.stdout}{self.stderr}") from None
+        return self._read(self)
+
+
+# --- modules ---------------------------------------------------------------------------------------------------------
+
+
+class Result(UserDict):
+    """What a module returned; ``failed``, ``changed``, ``warnings`` and every field are attributes, too."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "data" or name.startswith("__"):
+            raise AttributeError(name)
+        return self.data.get(name, {"failed": False, "changed": False, "warnings": [], "msg": ""}.get(name))
+
+
+def run_module(
+    name: str, args: Mapping[str, Any], check: bool = False, diff: bool = False, env: Mapping[str, str] | None = None,
+    warnings: bool = False, timeout: float = 300,
+) -> Result:  # fmt: skip
+    """Run a module of the collection, for example ``pg_dump_export``, and return its result, failed or not.
+
+    Asserts that no password of ``args`` is in what it printed, and, unless ``warnings`` are expected, that there are
+    neither warnings nor deprecations.
+    """
+    return start_module(name, args, check, diff, env, warnings).wait(timeout)
+
+
+def start_module(
+    name: str, args: Mapping[str, Any], check: bool = False, diff: bool = False, env: Mapping[str, str] | None = None,
+    warnings: bool = False,
+) -> Running:  # fmt: skip
+    """Start a module without waiting for it: for tests that kill it or look at it while it runs."""
+    given = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
+
+    def read(running: Running) -> Result:
+        assert_no_secret(secrets_of(args), running.stdout, running.stderr)
+        try:
+            result = Result(json.loads(running.stdout))
+        except ValueError:
+            raise AssertionError(f"{name} returned no JSON:\n{running.stdout}\n{running.stderr}") from None
+        assert warnings or not (result.get("warnings") or result.get("deprecations")), result
+        return result
+
+    return Running([sys.executable, "-c", RUN_MODULE, name], read, json.dumps(given), env)
+
+
+# --- playbooks -------------------------------------------------------------------------------------------------------
+
+
+class PlaybookResult:
+    """What ansible-playbook did: ``tasks`` in order (host, play, task, action, status, result), and ``stats``."""
+
+    def __init__(self, rc: int, stdout: str, stderr: str, events: list[dict[str, Any]]) -> None:
+        self.rc = rc
+        self.stdout = stdout
+        self.stderr = stderr
+        self.tasks = [event for event in events if "status" in event]
+        self.stats = next((event["stats"] for event in events if "stats" in event), {})
+
+    def __repr__(self) -> str:
+        return f"<exit {self.rc}>\n{self.stdout}\n{self.stderr}"
+
+    @property
+    def failed(self) -> bool:
+        return self.rc != 0
+
+    @property
+    def changed(self) -> bool:
+        return any(stats["changed"] for stats in self.stats.values())
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """The results of failed tasks whose failure counted."""
+        return [t["result"] for t in self.tasks if t["status"] in ("failed", "unreachable") and not t["ignored"]]
+
+    @property
+    def warnings(self) -> list[str]:
+        printed = re.findall(r"^\[(?:WARNING|DEPRECATION WARNING|ERROR)\].*", self.stderr, re.MULTILINE)
+        returned = (t["result"].get(kind) or [] for t in self.tasks for kind in ("warnings", "deprecations"))
+        return [*printed, *map(str, itertools.chain.from_iterable(returned))]
+
+    def results(self, name: str) -> list[Result]:
+        """The results of all tasks of this name, or of this module."""
+        return [Result(t["result"]) for t in self.tasks if name in (t["task"], t["action"])]
+
+
+def run_playbook(
+    playbook: str | Path, inventory: Mapping[str, Any], timeout: float = 600, **options: Any
+) -> PlaybookResult:
+    """Run a playbook (a path, or a name such as ``handover.postgresql.dump``); options as in :func:`start_playbook`."""
+    return start_playbook(playbook, inventory, **options).wait(timeout)
+
+
+def start_playbook(
+    playbook: str | Path, inventory: Mapping[str, Any], check: bool = False, diff: bool = False,
+    extra_vars: Mapping[str, Any] | None = None, tags: Iterable[str] = (), skip_tags: Iterable[str] = (),
+    args: Iterable[str] = (), env: Mapping[str, str] | None = None, warnings: bool = False,
+) -> Running:  # fmt: skip
+    """Start ansible-playbook with an inventory given as what its YAML would hold.
+
+    Afterwards it asserts that no password of the inventory or the extra variables was printed, and that there were no
+    warnings, unless ``warnings`` are expected.
+    """
+    scratch = tempfile.TemporaryDirectory(prefix="handover-playbook-")
+    place = Path(scratch.name)
+    _write_private(place / "inventory.json", inventory)
+    _write_private(place / "extra.json", extra_vars or {})
+    (place / "ansible.cfg").touch()
+    command = [
+        "ansible-playbook", "-i", f"{place}/inventory.json", "-e", f"@{place}/extra.json",
+        *(["--check"] if check else []), *(["--diff"] if diff else []),
+        *(f"--tags={tag}" for tag in tags), *(f"--skip-tags={tag}" for tag in skip_tags), *args, str(playbook),
+    ]  # fmt: skip
+
+    def read(running: Running) -> PlaybookResult:
+        record = place / "record"
+        events = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+        scratch.cleanup()
+        result = PlaybookResult(running.process.returncode, running.stdout, running.stderr, events)
+        assert_no_secret(secrets_of([inventory, extra_vars]), running.stdout, running.stderr, json.dumps(events))
+        assert warnings or not result.warnings, f"{result.warnings}\n{result}"
+        return result
+
+    return Running(command, read, env={**_ansible_settings(place), **(env or {})})
+
+
+def _ansible_settings(place: Path) -> dict[str, str]:
+    """Ansible as on a machine where nobody has configured it, but for where it finds what and what it records."""
+    return {
+        "ANSIBLE_CONFIG": f"{place}/ansible.cfg",
+        "ANSIBLE_HOME": f"{place}/home",
+        "ANSIBLE_REMOTE_TEMP": f"{place}/remote",
+        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
+        "ANSIBLE_CALLBACKS_ENABLED": "record",
+        "ANSIBLE_NOCOLOR": "1",
+        "HANDOVER_TEST_RECORD": f"{place}/record",
+    }
+
+
+def _write_private(path: Path, content: Any) -> None:
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(content))
+
+
+# --- databases -------------------------------------------------------------------------------------------------------
+
+_numbers = itertools.count(1)
+
+
+def create_database(cluster: Cluster, name: str | None = None, options: str = "") -> str:
+    """Make a database under this or a fresh name and return the name; ``options`` are of CREATE DATABASE."""
+    name = name or f"test_{os.getpid()}_{next(_numbers)}"
+    cluster.sql("postgres", sql.SQL("CREATE DATABASE {} " + options).format(sql.Identifier(name)))
+    return name
+
+
+def copy_with_pg_dump(source: Cluster, target: Cluster, dbname: str) -> None:
+    """Copy all roles, without passwords, and a database with nothing but the target's own client programs."""
+    restored = f"--dbname=dbname={_quoted(dbname)}"
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = f"{scratch}/archive"
+        statements = _client(target, source, "pg_dumpall", "--roles-only", "--no-role-passwords")
+        statements = re.sub("^(CREATE|ALTER) ROLE postgres[ ;].*", "", statements, flags=re.MULTILINE)
+        _client(target, target, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", stdin=statements)
+        _client(target, source, "pg_dump", "--format=custom", "--compress=0", f"--file={archive}", restored)
+        _client(target, target, "pg_restore", "--exit-on-error", restored, archive)
+
+
+def _client(programs: Cluster, server: Cluster, name: str, *arguments: str, stdin: str = "") -> str:
+    """What a client program printed; it has to succeed without a word of complaint."""
+    variables = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "postgres", "PGPASSWORD": server.password}
+    done = subprocess.run(
+        [programs.build.program(name), *arguments], env=environment(variables), input=stdin, text=True,
+        capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout
+
+
+def _quoted(value: str) -> str:
+    """A value in a connection string."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def sweep(cluster: Cluster) -> None:
+    """Drop whatever tests made on a server: databases, subscriptions, slots, roles, tablespaces, settings."""
+    if not cluster.running:
+        cluster.start()
+    with contextlib.closing(cluster.connect()) as session, session.cursor() as cursor:
+        cursor.execute("SELECT datname FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1')")
+        databases = [name for (name,) in cursor.fetchall()]
+        _drop_subscriptions(cluster, cursor)
+        cursor.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+        cursor.execute("SELECT slot_name FROM pg_replication_slots")
+        for (slot,) in cursor.fetchall():
+            _until_done(cursor, "SELECT pg_drop_replication_slot(%s)", [slot])
+        for name in databases:
+            cursor.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
+            cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        _drop_roles(cluster, cursor)
+        cursor.execute("ALTER SYSTEM RESET ALL")
+        cursor.execute("SELECT pg_reload_conf()")
+
+
+def _until_done(cursor: Any, query: str, params: list[Any], attempts: int = 100) -> None:
+    """A walsender that was told to end may hold its slot a moment longer."""
+    for attempt in range(attempts):
+        try:
+            cursor.execute(query, params)
+            return
+        except Exception:
+            if attempt == attempts - 1:
+                raise
+            time.sleep(0.05)
+
+
+def _drop_subscriptions(cluster: Cluster, cursor: Any) -> None:
+    cursor.execute("SELECT datname, subname FROM pg_subscription JOIN pg_database AS d ON d.oid = subdbid")
+    for database, name in cursor.fetchall():
+        subscription = sql.Identifier(name)
+        for statement in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
+                          "DROP SUBSCRIPTION {}"):  # fmt: skip
+            cluster.sql(database, sql.SQL(statement).format(subscription))
+
+
+def _drop_roles(cluster: Cluster, cursor: Any) -> None:
+    cursor.execute("SELECT rolname FROM pg_roles WHERE oid >= 16384")
+    made = [sql.Identifier(name) for (name,) in cursor.fetchall()]
+    cursor.execute("SELECT spcname FROM pg_tablespace WHERE oid >= 16384")
+    for (name,) in cursor.fetchall():
+        cursor.execute(sql.SQL("DROP TABLESPACE {}").format(sql.Identifier(name)))
+    for database in ("postgres", "template1") if made else ():
+        cluster.sql(database, sql.SQL("DROP OWNED BY {} CASCADE").format(sql.SQL(", ").join(made)))
+    if made:
+        cursor.execute(sql.SQL("DROP ROLE {}").format(sql.SQL(", ").join(made)))
+
+
+class Servers:
+    """The servers of a test run: each is made when first asked for, and shared by all tests."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._clusters: dict[str, Cluster] = {}
+        self._asked_for: set[str] = set()
+
+    def __call__(self, major: int, name: str = "") -> Cluster:
+        """A running server of this major; ``name`` tells several of one major apart."""
+        key = f"{major}{name and '-'}{name}"
+        if key not in self._clusters:
+            self._clusters[key] = self.make(major, self.directory / key)
+        self._asked_for.add(key)
+        self._clusters[key].start()
+        return self._clusters[key]
+
+    def make(self, major: int, directory: Path, **options: Any) -> Cluster:
+        directory.mkdir(parents=True, exist_ok=True)
+        return Cluster(builds.build(major), directory, **options)
+
+    def sweep(self) -> None:
+        """Drop what was made on the servers that were asked for since the last sweep."""
+        while self._asked_for:
+            sweep(self._clusters[self._asked_for.pop()])
+
+    def destroy(self) -> None:
+        for cluster in self._clusters.values():
+            cluster.destroy()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def state_of_this_run() -> Path:
+    """A directory in reach of the servers; those of runs that were killed are removed."""
+    for left in builds.state().glob("tests-*"):
+        if not Path(f"/proc/{left.name.partition('-')[2]}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    place = builds.state() / f"tests-{os.getpid()}"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+def shared_directory(parent: Path, name: str) -> Path:
+    """A directory that belongs to the servers' user: for tablespaces and the like."""
+    place = parent / name
+    place.mkdir(mode=0o755)
+    give(place)
+    return place

@@ -1,0 +1,229 @@
+"""The lab itself: what the other tests stand on has to be proved first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import closing
+
+import psycopg2
+import pytest
+from support import assert_same, contents, copy_with_pg_dump, differences, roles, run_playbook
+
+from lab import builds, sample
+from lab.cluster import Cluster
+
+
+@pytest.mark.parametrize("major", builds.MAJORS)
+def test_server_runs(servers, major):
+    cluster = servers(major)
+    [(version, encoding, collation)] = cluster.sql(
+        "postgres",
+        "SELECT current_setting('server_version'), current_setting('server_encoding'), datcollate"
+        " FROM pg_database WHERE datname = current_database()",
+    )
+    assert version.split(" ")[0] == cluster.build.version
+    assert cluster.build.version.split(".")[0] == str(major)
+    assert (encoding, collation) == ("UTF8", "C.UTF-8")
+    cluster.sql("postgres", "CREATE DATABASE german TEMPLATE template0 LOCALE 'de_DE.UTF-8'")
+    assert cluster.sql("german", "SELECT 'ä' < 'b' COLLATE \"default\"") == [(True,)]
+
+
+def test_servers_are_swept(servers, database):
+    cluster = servers(15)
+    cluster.sql("postgres", 'CREATE ROLE "a role"; CREATE ROLE member IN ROLE "a role"')
+    name = database(cluster, 'Ünïcode"', 'OWNER "a role"')
+    cluster.sql(name, "CREATE TABLE t (i int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE t")
+    cluster.sql(name, "SELECT pg_create_logical_replication_slot('s', 'pgoutput')")
+    cluster.sql("postgres", "GRANT CREATE ON DATABASE postgres TO member")
+    cluster.kill()
+    servers.sweep()
+    assert cluster.sql("postgres", "SELECT count(*) FROM pg_database")[0][0] == 3
+    assert cluster.sql("postgres", "SELECT count(*) FROM pg_roles WHERE oid >= 16384")[0][0] == 0
+    assert cluster.sql("postgres", "SELECT count(*) FROM pg_replication_slots")[0][0] == 0
+
+
+@pytest.mark.parametrize(("old", "new"), [(13, 15), (15, 15), (15, 17), (13, 18), (14, 18), (16, 18)])
+def test_contents_of_a_copy_are_equal(servers, database, old, new):
+    source, target = servers(old), servers(new, "copy")
+    summary = sample.create(source.connect, "shop", scale=0.02)
+    database(target, "shop")
+    copy_with_pg_dump(source, target, "shop")
+    with closing(source.connect("shop")) as one, closing(target.connect("shop")) as other:
+        before, after = contents(one), contents(other)
+    tables = [name for name, relation in before["relations"].items() if relation["relkind"] == "r"]
+    assert sum(before["rows"][name]["rows"] for name in tables) == summary["rows"]
+    # A dump without --create carries nothing of the database itself, and 15 changed who may do what in "public".
+    assert_same(before, after, ignore=["database/.*"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE t SET word = 'other' WHERE id = 2",
+        "DELETE FROM t WHERE id = 3",
+        "SELECT nextval('t_id_seq')",
+        "ALTER TABLE t ALTER word DROP NOT NULL",
+        "ALTER TABLE t ALTER word SET STATISTICS 7",
+        "ALTER TABLE t DROP CONSTRAINT short",
+        "ALTER TABLE t OWNER TO other",
+        "GRANT SELECT (word) ON t TO other",
+        "REVOKE EXECUTE ON FUNCTION f() FROM PUBLIC",
+        "COMMENT ON COLUMN t.word IS 'changed'",
+        "COMMENT ON VIEW v IS 'changed'",
+        "DROP INDEX t_word",
+        "CREATE OR REPLACE VIEW v AS SELECT id, word FROM t WHERE id > 1",
+        "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'",
+        "ALTER TABLE t DISABLE TRIGGER same",
+        "ALTER POLICY mine ON t USING (id > 1)",
+        "ALTER TYPE mood ADD VALUE 'so-so' BEFORE 'bad'",
+        "SELECT lo_put(4711, 0, 'x')",
+        "SELECT lo_unlink(4711)",
+        "ALTER DATABASE {} SET work_mem = '7MB'",
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO other",
+        "ALTER SEQUENCE t_id_seq CACHE 5",
+        "CREATE STATISTICS s ON id, word FROM t",
+        "CREATE PUBLICATION p FOR TABLE t",
+    ],
+)
+def test_contents_show_every_change(servers, database, change):
+    cluster = servers(18)
+    name = database(cluster)
+    cluster.sql("postgres", "CREATE ROLE other")
+    cluster.sql(
+        name,
+        """CREATE TABLE t (id serial PRIMARY KEY, word text NOT NULL CONSTRAINT short CHECK (length(word) < 9));
+        CREATE INDEX t_word ON t (word); CREATE VIEW v AS SELECT id, word FROM t; CREATE TYPE mood AS ENUM ('bad');
+        CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+        CREATE TRIGGER same BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+        CREATE POLICY mine ON t USING (id > 0); SELECT lo_from_bytea(4711, 'large');
+        INSERT INTO t (word) SELECT 'word ' || i FROM generate_series(1, 5) AS i""",
+    )
+    with closing(cluster.connect(name)) as session:
+        before = contents(session)
+        assert differences(before, contents(session)) == []
+    cluster.sql(name, change.format(name))
+    with closing(cluster.connect(name)) as session:
+        assert differences(before, contents(session))
+
+
+def test_roles_show_every_change(servers):
+    cluster = servers(16)
+    cluster.sql("postgres", "CREATE ROLE a LOGIN PASSWORD 'one'; CREATE ROLE b; GRANT a TO b")
+    with closing(cluster.connect()) as session:
+        before = roles(session)
+    assert before["memberships"] == {
+        "b in a": {"member": "b", "role": "a", "admin": False, "inherit": True, "set": True}
+    }  # fmt: skip
+    for change in ("ALTER ROLE a PASSWORD 'two'", "ALTER ROLE b SET work_mem = '7MB'", "COMMENT ON ROLE a IS 'x'",
+                   "GRANT a TO b WITH ADMIN OPTION", "ALTER ROLE b CONNECTION LIMIT 3"):  # fmt: skip
+        cluster.sql("postgres", change)
+        with closing(cluster.connect()) as session:
+            after = roles(session)
+        assert len(differences(before, after)) == 1
+        before = after
+
+
+def test_tls_is_verified(new_cluster, authority, wrong_authority):
+    cluster = new_cluster(17, tls=authority.server(), hba=["hostssl all all 127.0.0.1/32 scram-sha-256"])
+    with closing(cluster.connect(sslmode="verify-full", sslrootcert=str(authority.root))) as session:
+        assert session.info.ssl_in_use
+    with pytest.raises(psycopg2.OperationalError, match="certificate verify failed"):
+        cluster.connect(sslmode="verify-full", sslrootcert=str(wrong_authority.root))
+    with pytest.raises(psycopg2.OperationalError, match="no encryption"):
+        cluster.connect(sslmode="disable")
+
+
+@pytest.mark.parametrize("major", [13, 18])
+def test_pooler_pools(servers, pooler, major):
+    cluster = servers(major)
+    admin = cluster.managed_admin()
+    front = pooler(cluster, mode="transaction")
+    with closing(psycopg2.connect(**{**admin, "port": front.port})) as session, session.cursor() as cursor:
+        cursor.execute("SELECT current_user, inet_server_port()")
+        assert cursor.fetchone() == ("doadmin", cluster.port)
+    assert "doadmin" in {pool["user"] for pool in front.console("SHOW POOLS")}
+
+
+def test_managed_admin_is_no_superuser(servers):
+    for major in (15, 16):
+        cluster = servers(major)
+        admin = cluster.managed_admin(grants=["pg_create_subscription", "pg_monitor"])
+        with closing(psycopg2.connect(**admin)) as session, session.cursor() as cursor:
+            cursor.execute("SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user")
+            assert cursor.fetchone() == (False, True, True)
+            cursor.execute("SELECT count(*) FROM pg_auth_members WHERE member = current_user::regrole")
+            assert cursor.fetchone() == (2 if major == 16 else 1,)
+
+
+@pytest.mark.parametrize("outlive", [False, True])
+def test_servers_end_with_the_process_that_started_them(run_directory, outlive):
+    directory = run_directory / f"outlive-{outlive}"
+    script = f"""
+        import os, signal
+        from lab import builds, cluster
+        server = cluster.Cluster(builds.build(16), {str(directory)!r})
+        server.start(outlive={outlive})
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=builds.CHECKOUT)
+    assert done.returncode == -signal.SIGKILL
+    left = Cluster(builds.build(16), directory)
+    try:
+        deadline = time.monotonic() + 10
+        while left.running and not outlive and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert left.running is outlive
+        if outlive:
+            assert left.sql("postgres", "SELECT 1") == [(1,)]
+    finally:
+        left.destroy()
+    assert not left.running
+
+
+def test_embedded_builds_have_what_the_demo_needs():
+    for major, build in builds.embedded().items():
+        assert build.version.split(".")[0] == str(major)
+        assert all(build.has(name) for name in ("initdb", "postgres", "pg_dump", "pg_restore", "psql"))
+
+
+def test_playbooks_are_recorded(tmp_path):
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(
+        textwrap.dedent("""
+        - name: Two hosts
+          hosts: all
+          gather_facts: false
+          tasks:
+            - name: Say it
+              ansible.builtin.debug:
+                msg: "{{ word }} {{ more }}"
+            - name: Change it
+              ansible.builtin.copy:
+                dest: "{{ where }}/{{ inventory_hostname }}"
+                content: "x"
+                mode: "0600"
+            - name: Fail on one
+              ansible.builtin.fail:
+                msg: as wanted
+              when: inventory_hostname == 'two'
+        """)
+    )
+    variables = {"ansible_connection": "local", "word": "hello"}
+    inventory = {"all": {"hosts": {"one": {}, "two": {}}, "vars": variables}}
+    extra = {"more": "world", "where": str(tmp_path)}
+    result = run_playbook(playbook, inventory, check=True, extra_vars=extra)
+    assert not os.path.exists(tmp_path / "one")
+    result = run_playbook(playbook, inventory, extra_vars=extra)
+    assert result.failed
+    assert result.stats["one"]["changed"] == 1
+    assert result.stats["two"]["failures"] == 1
+    assert [said.msg for said in result.results("Say it")] == ["hello world"] * 2
+    assert [failure["msg"] for failure in result.failures] == ["as wanted"]
+    assert len(result.results("ansible.builtin.copy")) == 2
+    with pytest.raises(AssertionError, match="a password is in this text"):
+        run_playbook(playbook, inventory, extra_vars={**extra, "more_password": "abcdefghijkl", "more": "abcdefghijkl"})
