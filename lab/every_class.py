@@ -9,8 +9,9 @@ the server's reason and left out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Callable, Iterable, Iterator
+from typing import Callable
 
 import psycopg2
 from psycopg2.extensions import encrypt_password
@@ -41,7 +42,8 @@ def create(connect: Callable, dbname: str, prefix: str = "every", password: str 
         names["secret"] = literal(encrypt_password(password, f"{prefix}_owner", cursor.connection, "scram-sha-256"))
         run(cursor, [SQL / "cluster.sql"], names)
         cursor.execute("SELECT set_config('allow_in_place_tablespaces', 'on', false) WHERE %s = ''", [tablespace])
-        _try(cursor, Step.of("directory", f"CREATE TABLESPACE {names['space']} LOCATION {literal(tablespace)}"), outcome)
+        place = f"CREATE TABLESPACE {names['space']} LOCATION {literal(tablespace)}"
+        _try(cursor, Step.of("place of the tablespace", place), outcome)
     with session(connect, dbname) as cursor:
         for step in _all(names, extensions):
             _try(cursor, step, outcome)

@@ -10,9 +10,10 @@ the caller's; identifiers are given already quoted.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Mapping, NamedTuple
+from typing import Callable, NamedTuple
 
 _HEAD = re.compile(r"^--- (?P<title>.+?)(?: \((?P<first>\d\d)(?:\+|-(?P<last>\d\d))\))?$", re.MULTILINE)
 _NAME = re.compile(r"@\{(\w+)\}")
