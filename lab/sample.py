@@ -31,11 +31,11 @@ def role_names(prefix: str = "shop") -> dict[str, str]:
 
 def create(connect: Callable, dbname: str, scale: float = 1.0, seed: int = 1, prefix: str = "shop",
            password: str = "sample") -> dict:
-    """Make the database and its roles; scale 1 gives more than 50 MB, 0.01 about one beyond an empty database.
+    """Make the database and its roles: about 118 MB at scale 1, 12 MB at 0.01 (an empty database has 8).
 
-    ``connect(dbname)`` returns an autocommit connection of a superuser. Every role that may log in gets
-    ``password`` as a SCRAM secret, except ``guest``, which has none. Returns ``database``, ``roles`` (sorted names),
-    ``tables`` and ``rows`` (counted), ``bytes`` (pg_database_size) and ``seconds``.
+    ``connect(dbname)`` returns an autocommit connection of a superuser. Every role that may log in, and ``locked``,
+    gets ``password`` as a SCRAM secret; ``guest`` may log in and has none. Returns ``database``, ``roles`` (sorted
+    names), ``tables`` and ``rows`` (counted), ``bytes`` (pg_database_size) and ``seconds``.
     """
     started = time.monotonic()
     roles = role_names(prefix)
@@ -65,6 +65,6 @@ def _size(cursor) -> dict:
               WHERE nspname ~ '^pg_' OR nspname = 'information_schema')""")
     counts = [query for (query,) in cursor.fetchall()]
     cursor.execute("SELECT sum(count), pg_database_size(current_database()) FROM ("
-                    + " UNION ALL ".join(counts) + ") AS t")
+                   + " UNION ALL ".join(counts) + ") AS t")
     rows, size = cursor.fetchone()
     return {"tables": len(counts), "rows": int(rows), "bytes": size}
