@@ -99,7 +99,7 @@ def run(*command: str | Path, cwd: Path = COPY, **environment: str) -> str:
     ) as process:
         for line in process.stdout:
             print(line, end="", flush=True)
-            last = line.strip() or last
+            last = line.strip("= \n") or last
     print(f"--- {time.monotonic() - started:.1f} s", flush=True)
     if process.returncode:
         raise StepError(f"exit {process.returncode}: {shown}", last)
