@@ -27,8 +27,6 @@ SET default_transaction_read_only = on; SET client_encoding = 'UTF8'
 # catalog: (column of the owner, column of the privileges, kind of object as acldefault() knows it)
 CATALOGS = {
     "pg_am": (None, None, None),
-    "pg_amop": (None, None, None),
-    "pg_amproc": (None, None, None),
     "pg_cast": (None, None, None),
     "pg_class": ("relowner", "relacl", "CASE relkind WHEN 'S' THEN 's' ELSE 'r' END"),
     "pg_collation": ("collowner", None, None),
@@ -95,11 +93,11 @@ def contents(connection: Any, views: bool = True, data: bool = True) -> Contents
         for section in ("relations", "rules", "functions"):
             found[section] = {name: _spelled_alike(value) for name, value in found[section].items()}
         if data:
-            found["rows"] = _rows(cursor, "rm", ended=False)
+            found["rows"] = _rows(cursor, WITH_ROWS)
             found["positions"] = _positions(cursor)
             found["large objects"] = _asked(cursor, LARGE_OBJECTS)
         if data and views:
-            found["rows of views"] = _rows(cursor, "v", ended=True)
+            found["rows of views"] = _rows(cursor, VIEWS, may_fail=True)
     return found
 
 
@@ -165,7 +163,7 @@ def _object_query(catalog: str, owner: str | None, privileges: str | None, kind:
     mine = "o.oid >= 16384 OR o.oid = 2200" if catalog != "pg_largeobject_metadata" else "true"
     own = OWN_OBJECTS.get(catalog, "true")
     return f"""
-    SELECT i.type || ' ' || i.identity,
+    SELECT i.type || ' ' || regexp_replace(i.identity, '^(for .*) on (language .*)$', '\\1 \\2'),
            {f"pg_get_userbyid({owner})" if owner else "NULL::name"} AS owner,
            {_privileges(expanded)} AS privileges,
            CASE i.type WHEN 'extension' THEN NULL
@@ -225,7 +223,7 @@ def _definitions(version: int) -> dict[str, str]:
       FROM pg_database AS d JOIN pg_tablespace AS t ON t.oid = dattablespace WHERE datname = current_database()""",
         "relations": f"""
     SELECT c.oid::regclass::text, relkind::text, relpersistence::text, relrowsecurity, relforcerowsecurity,
-           (SELECT array_agg(o ORDER BY o) FROM unnest(reloptions) AS o) AS options,
+           {_sorted("reloptions")} AS options,
            (SELECT array_agg(o ORDER BY o) FROM pg_class AS t, unnest(t.reloptions) AS o WHERE t.oid = c.reltoastrelid)
              AS toast_options, relreplident::text, relispopulated,
            (SELECT amname FROM pg_am WHERE pg_am.oid = relam) AS access_method,
@@ -243,7 +241,8 @@ def _definitions(version: int) -> dict[str, str]:
       FROM pg_class AS c WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND {USER_RELATION}""",
         "columns": f"""
     SELECT c.oid::regclass::text || '.' || quote_ident(attname),
-           row_number() OVER (PARTITION BY attrelid ORDER BY attnum) AS position,
+           CASE WHEN relispartition OR NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid)
+                THEN row_number() OVER (PARTITION BY attrelid ORDER BY attnum) END AS position,
            format_type(atttypid, atttypmod) AS type, attnotnull, attidentity::text, attgenerated::text,
            attislocal, attinhcount, attstorage::text,
            {since(14, "attcompression::text", "''")} AS compression,
@@ -251,7 +250,7 @@ def _definitions(version: int) -> dict[str, str]:
            (SELECT collname FROM pg_collation WHERE oid = attcollation) AS collation,
            pg_get_expr(adbin, adrelid) AS default_value,
            (SELECT array_agg(o ORDER BY o) FROM unnest(attoptions) AS o WHERE o !~ '^pg_attver=') AS options,
-           (SELECT array_agg(o ORDER BY o) FROM unnest(attfdwoptions) AS o) AS server_options,
+           {_sorted("attfdwoptions")} AS server_options,
            {_privileges("attacl")} AS privileges, col_description(attrelid, attnum) AS comment
       FROM pg_class AS c JOIN pg_attribute ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
       LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
@@ -347,7 +346,7 @@ def _definitions(version: int) -> dict[str, str]:
     SELECT collnamespace::regnamespace || '.' || quote_ident(collname), collprovider::text, collisdeterministic,
            coalesce({since(17, "colllocale", since(15, "colliculocale", "NULL"))}, collcollate) AS collate,
            coalesce({since(17, "colllocale", since(15, "colliculocale", "NULL"))}, collctype) AS ctype,
-           {since(16, "collicurules", "NULL")} AS rules, collencoding
+           {since(16, "collicurules", "NULL")} AS rules
       FROM pg_collation AS o WHERE o.oid >= 16384 AND {_not_of_extension("pg_collation", "o")}""",
         "text search dictionaries": f"""
     SELECT o.oid::regdictionary::text, tmplnamespace::regnamespace || '.' || tmplname AS template, dictinitoption
@@ -377,13 +376,14 @@ def _definitions(version: int) -> dict[str, str]:
     SELECT amname, amtype::text, amhandler::regproc::text
       FROM pg_am AS o WHERE o.oid >= 16384 AND {_not_of_extension("pg_am", "o")}""",
         "foreign-data wrappers": f"""
-    SELECT fdwname, fdwhandler::regproc::text, fdwvalidator::regproc::text, fdwoptions
+    SELECT fdwname, fdwhandler::regproc::text, fdwvalidator::regproc::text, {_sorted("fdwoptions")} AS options
       FROM pg_foreign_data_wrapper AS o WHERE {_not_of_extension("pg_foreign_data_wrapper", "o")}""",
         "foreign servers": f"""
-    SELECT srvname, fdwname, srvtype, srvversion, srvoptions
+    SELECT srvname, fdwname, srvtype, srvversion, {_sorted("srvoptions")} AS options
       FROM pg_foreign_server AS o JOIN pg_foreign_data_wrapper AS w ON w.oid = srvfdw
      WHERE {_not_of_extension("pg_foreign_server", "o")}""",
-        "user mappings": "SELECT srvname || ' for ' || usename, umoptions FROM pg_user_mappings",
+        "user mappings": f"""
+    SELECT srvname || ' for ' || usename, {_sorted("umoptions")} AS options FROM pg_user_mappings""",
         "triggers": f"""
     SELECT quote_ident(tgname) || ' on ' || c.oid::regclass, tgenabled::text, pg_get_triggerdef(t.oid) AS sql
       FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = tgrelid
@@ -437,6 +437,11 @@ def _definitions(version: int) -> dict[str, str]:
     }
 
 
+def _sorted(options: str) -> str:
+    """An expression: the entries of an array whose order means nothing and is not kept by pg_dump."""
+    return f"(SELECT array_agg(o ORDER BY o) FROM unnest({options}) AS o)"
+
+
 def _not_of_extension(catalog: str, alias: str, column: str = "oid") -> str:
     return f"""NOT EXISTS (SELECT FROM pg_depend AS e WHERE e.classid = '{catalog}'::regclass
        AND e.objid = {alias}.{column} AND e.objsubid = 0 AND e.deptype = 'e')"""
@@ -448,37 +453,54 @@ LARGE_OBJECTS = "SELECT oid::text, md5(lo_get(oid)) AS digest FROM pg_largeobjec
 
 EXTENSION_DATA = "SELECT unnest(extconfig) FROM pg_extension"
 
+# The tables with rows of their own, and partitioned tables as a whole. Not the parts of hash partitioning: the hash
+# of an enum depends on object identifiers, so the same rows may be in other parts after a restore.
+WITH_ROWS = f"""
+    SELECT c.oid, c.oid::regclass::text, relkind = 'r' FROM pg_class AS c
+     WHERE (relkind IN ('r', 'm') OR relkind = 'p' AND NOT relispartition) AND relispopulated
+       AND ({USER_RELATION} OR c.oid IN ({EXTENSION_DATA}))
+       AND NOT EXISTS (SELECT FROM pg_partition_ancestors(c.oid) AS a JOIN pg_partitioned_table ON partrelid = a.relid
+                        WHERE partstrat = 'h' AND a.relid <> c.oid)"""
 
-def _rows(cursor: Any, kinds: str, ended: bool) -> dict[str, Any]:
-    """Of every relation of these kinds: number of rows, and a digest of all of them in an order of their own.
+VIEWS = f"SELECT c.oid, c.oid::regclass::text, false FROM pg_class AS c WHERE relkind = 'v' AND {USER_RELATION}"
+
+
+def _rows(cursor: Any, query: str, may_fail: bool = False) -> dict[str, Any]:
+    """Of every relation that the query names: the number of rows, and a digest of all of them in an order of their own.
 
     Tables of extensions count when the extension says that their rows belong to the user. A relation that cannot be
-    read (a view over a function that fails) shows its SQLSTATE where ``ended`` allows that.
+    read (a view over a function that fails) shows its SQLSTATE where it ``may_fail``.
     """
-    cursor.execute(
-        f"""SELECT c.oid::regclass::text FROM pg_class AS c
-             WHERE relkind::text = ANY (string_to_array('{",".join(kinds)}', ',')) AND relispopulated
-               AND ({USER_RELATION} OR c.oid IN ({EXTENSION_DATA})) ORDER BY 1"""
-    )
-    return {name: _digest(cursor, name, ended) for (name,) in cursor.fetchall()}
+    cursor.execute(query)
+    return {name: _digest(cursor, oid, name, only, may_fail) for oid, name, only in cursor.fetchall()}
 
 
-def _digest(cursor: Any, relation: str, ended: bool) -> Any:
+def _digest(cursor: Any, oid: int, relation: str, only: bool, may_fail: bool) -> Any:
+    text = f"ROW({_columns_by_name(cursor, oid)})::text"
     cursor.execute("SELECT current_setting('server_encoding')")
-    text = "(t.*)::text"
     if cursor.fetchone()[0] != "SQL_ASCII":
         text = f"convert_to({text}, 'UTF8')"  # databases of different encodings may hold the same text
     try:
         cursor.execute(
             f"""SELECT count(*), md5(coalesce(string_agg(digest, '' ORDER BY digest COLLATE "C"), ''))
-                  FROM (SELECT md5({text}) AS digest FROM ONLY {relation} AS t) AS digests"""
+                  FROM (SELECT md5({text}) AS digest FROM {"ONLY" if only else ""} {relation} AS t) AS digests"""
         )
     except psycopg2.Error as error:
-        if not ended:
+        if not may_fail:
             raise
         return {"sqlstate": error.pgcode}
     count, digest = cursor.fetchone()
     return {"rows": count, "digest": digest}
+
+
+def _columns_by_name(cursor: Any, oid: int) -> str:
+    """A child table may have its columns in another order after a restore."""
+    cursor.execute(
+        """SELECT coalesce(string_agg('t.' || quote_ident(attname), ', ' ORDER BY attname COLLATE "C"), '')
+             FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped""",
+        [oid],
+    )
+    return cursor.fetchone()[0]
 
 
 def _positions(cursor: Any) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from lab.cluster import Cluster, give
 
 __all__ = [
     "Cluster", "Contents", "PlaybookResult", "Result", "Running", "assert_same", "contents", "copy_with_pg_dump",
-    "create_database", "differences", "roles", "run_module", "run_playbook", "start_module", "start_playbook",
-    "sweep",
+    "create_database", "differences", "roles", "run_module", "run_playbook", "shared_directory", "start_module",
+    "start_playbook", "sweep",
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parent.parent.parent
