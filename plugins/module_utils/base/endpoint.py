@@ -34,21 +34,26 @@ CONNECTION_DEFAULTS = {
     "keepalives_count": "6",
 }
 
-# Pinned so that nothing in a role's or a database's settings changes what a session of ours sees or does.
+# Whatever a role's or a database's settings say, a session of ours is neither cut short nor shown a part of the rows.
 SESSION_SETTINGS = {
-    "search_path": "",
     "row_security": "off",
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "client_min_messages": "warning",
+}
+SESSION_SETTINGS_SINCE = {140000: {"idle_session_timeout": "0"}, 170000: {"transaction_timeout": "0"}}
+
+# Pinned as well, so that values look the same everywhere and names mean what they say.
+PINNED_SETTINGS = {
+    "search_path": "",
+    "jit": "off",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
     "bytea_output": "hex",
     "extra_float_digits": "1",
 }
-SESSION_SETTINGS_SINCE = {140000: {"idle_session_timeout": "0"}, 170000: {"transaction_timeout": "0"}}
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,10 @@ class Endpoint:
         database = dbname or self.dbname
         return f"the {self.side}, {place}" + (f', database "{database}"' if database else "")
 
-    def connect(self, dbname: str | None = None, read_only: bool = False, autocommit: bool = True):
-        """A psycopg2 connection with our session settings. Raises HandoverError when the server cannot be reached."""
+    def connect(self, dbname: str | None = None, read_only: bool = False, pinned: bool = True):
+        """A psycopg2 connection in autocommit mode with our session settings; ``pinned=False`` leaves those that
+        change what a query yields as the database has them. Raises HandoverError when the server cannot be reached.
+        """
         parameters = {**CONNECTION_DEFAULTS, **self.parameters, "application_name": APPLICATION_NAME}
         parameters["client_encoding"] = "UTF8"
         if dbname is not None:
@@ -106,17 +113,12 @@ class Endpoint:
         except (psycopg2.Error, UnicodeError) as error:
             raise self._connection_error(error, dbname) from None
         connection.autocommit = True
-        settings = {**SESSION_SETTINGS, "default_transaction_read_only": "on" if read_only else "off"}
+        settings = {**SESSION_SETTINGS, **(PINNED_SETTINGS if pinned else {})}
+        settings["default_transaction_read_only"] = "on" if read_only else "off"
         for since, more in SESSION_SETTINGS_SINCE.items():
             if connection.info.server_version >= since:
                 settings.update(more)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_catalog.set_config(name, value, false)"
-                " FROM ROWS FROM (pg_catalog.unnest(%s), pg_catalog.unnest(%s)) AS s (name, value)",
-                (list(settings), list(settings.values())),
-            )
-        connection.autocommit = autocommit
+        _configure(connection, settings)
         return connection
 
     def connect_for_maintenance(self, read_only: bool = False):
@@ -167,18 +169,30 @@ class Endpoint:
             "Check {side}.host, {side}.port, and that a firewall lets this machine through.",
         )
         return HandoverError(
-            f"Cannot connect to {self.describe(dbname)}: {text}", remedy.format(side=self.side), unreachable_side=self.side
+            f"Cannot connect to {self.describe(dbname)}: {text}",
+            remedy.format(side=self.side),
+            unreachable_side=self.side,
         )
 
 
 CONNECTION_REMEDIES = (
     ("password authentication failed", "Check {side}.user and {side}.password."),
     ("no password supplied", "Set {side}.password, or {side}.passfile."),
-    ("server does not support SSL", "Turn TLS on on that server, or set {side}.sslmode: disable where the network is trusted."),
-    ("certificate verify failed", "Check {side}.sslrootcert: it must hold the authority that signed the server's certificate."),
+    (
+        "server does not support SSL",
+        "Turn TLS on on that server, or set {side}.sslmode: disable where the network is trusted.",
+    ),
+    (
+        "certificate verify failed",
+        "Check {side}.sslrootcert: it must hold the authority that signed the server's certificate.",
+    ),
     ("does not match host name", "Use the name in the certificate as {side}.host, or {side}.sslmode: verify-ca."),
     ("root certificate file", "Set {side}.sslrootcert to the file of the certificate authority."),
-    ("no pg_hba.conf entry", "Allow this machine in the server's pg_hba.conf, or in the service's list of trusted sources."),
+    (
+        "no pg_hba.conf entry",
+        "Allow this machine in the server's pg_hba.conf, or in the service's list of trusted sources.",
+    ),
+    ("permission denied for database", "Grant CONNECT on that database to {side}.user."),
     ("does not exist", "Check {side}.dbname and {side}.user."),
     ("could not translate host name", "Check {side}.host."),
     ("unsupported startup parameter", "Connect to the server itself, not through a connection pooler."),
@@ -187,11 +201,26 @@ CONNECTION_REMEDIES = (
 )
 
 
+def _configure(connection, settings: dict) -> None:
+    query = (
+        "SELECT pg_catalog.set_config(name, value, false)"
+        " FROM ROWS FROM (pg_catalog.unnest(%s), pg_catalog.unnest(%s)) AS s (name, value)"
+    )
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(query, (list(settings), list(settings.values())))
+    except BaseException:
+        connection.close()
+        raise
+
+
 def _parse_uri(side: str, uri: str | None, given: dict) -> dict:
     """The parameters in a connection URI. libpq's own complaint is not repeated: it may quote the password."""
     if uri is None:
         return {}
-    remedy = "Write it as postgresql://user:password@host:port/dbname?sslmode=require, special characters percent-encoded."
+    remedy = (
+        "Write it as postgresql://user:password@host:port/dbname?sslmode=require, special characters percent-encoded."
+    )
     if not uri.startswith(("postgresql://", "postgres://")):
         raise HandoverError(f"{side}.uri does not begin with postgresql://.", remedy)
     try:

@@ -145,3 +145,12 @@ def partially_dumped_tables(connection) -> set[int]:
         SELECT c.oid::bigint FROM pg_class AS c WHERE c.relkind = 'f' OR EXISTS (
             SELECT FROM pg_extension AS e WHERE c.oid = ANY (e.extconfig))"""
     return {oid for (oid,) in rows(connection, query)}
+
+
+def partition_roots(connection) -> dict[int, tuple[str, str]]:
+    """(schema, name) of the topmost parent of each partition, by the partition's oid."""
+    query = """
+        SELECT p.oid::bigint, n.nspname::text, r.relname::text
+        FROM pg_class AS p JOIN pg_class AS r ON r.oid = pg_partition_root(p.oid) JOIN pg_namespace AS n ON n.oid = r.relnamespace
+        WHERE p.relispartition"""
+    return {oid: (schema, table) for oid, schema, table in rows(connection, query)}

@@ -20,7 +20,9 @@ def refuse_transaction_pooler(endpoint: Endpoint, dbname: str) -> None:
     """
     first, second = endpoint.connect(dbname, read_only=True), endpoint.connect(dbname, read_only=True)
     try:
-        pids = [[value(connection, "SELECT pg_backend_pid()") for connection in (first, second)] for _i in range(ROUNDS)]
+        pids = [
+            [value(connection, "SELECT pg_backend_pid()") for connection in (first, second)] for _i in range(ROUNDS)
+        ]
     finally:
         first.close()
         second.close()

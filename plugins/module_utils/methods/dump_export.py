@@ -19,7 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import a
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import read_properties
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import DumpOptions
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.row_counts import count_rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.row_counts import count_rows, tables_to_count
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import (
     connect_to_snapshot,
     export_snapshot,
@@ -171,12 +171,8 @@ def _count(run: Export, connection, dbname: str, snapshot, contents: Contents) -
     """Rows of each table whose data is in the archive whole, or None where counting is off."""
     if not run.options.counts_rows(catalog.data_size(connection)):
         return None
-    partial = catalog.partially_dumped_tables(connection)
-    tables = [
-        (entry.namespace, entry.tag)
-        for entry in contents.entries
-        if entry.desc == "TABLE DATA" and int(entry.oid) not in partial
-    ]
+    roots, partial = catalog.partition_roots(connection), catalog.partially_dumped_tables(connection)
+    tables = tables_to_count(contents, roots, partial)
     jobs = run.options.jobs_for(len(tables))
     return count_rows(lambda: connect_to_snapshot(run.source, dbname, snapshot), tables, jobs)
 

@@ -17,7 +17,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
     archive,
     databases,
-    fitting,
     journal,
     role_import,
     row_counts,
@@ -26,6 +25,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import jobs_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.edits import with_set_role
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fitting import Fitting
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.manifest import Unit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.target_database import execute
@@ -50,9 +51,8 @@ class Filling:
         )
         contents = Contents.read(self.directory)
         self.jobs = jobs_for(params["jobs"], sum(entry.desc == "TABLE DATA" for entry in contents.entries))
-        self.fitting = fitting.fit(
-            contents, self.capabilities, params["exclude_extensions"], params["no_privileges"]
-        )
+        self.fitting = Fitting(contents, params["exclude_extensions"])
+        self.fitting.fit(self.capabilities, params["no_privileges"])
         self.missing_roles = self._fit_missing_roles()
 
     # Before anything is touched
@@ -83,8 +83,7 @@ class Filling:
         left |= {name for name in self.manifest["roles_referenced"] if role_import.RESERVED.fullmatch(name)}
         missing = left - self.capabilities.roles
         for name in sorted(missing):
-            fitting.replace_owner(self.fitting, name, "the target does not have this role")
-            fitting.drop_grants(self.fitting, name, "the target does not have this role")
+            self.fitting.forget(name, "the target does not have this role")
         return missing
 
     # The work
@@ -101,6 +100,9 @@ class Filling:
             journal.begin(session, self.manifest["dump_id"])
             self._take_ownership(stack)
             self._restore(session, dbname, stack)
+            with self.stages.stage("materialized views"):
+                self._restore_settings(dbname)
+                self._refresh(dbname)
             with self.stages.stage("database properties"):
                 self._restore_properties(session, dbname)
             result = self._result()
@@ -111,12 +113,13 @@ class Filling:
         """Membership in the owners for the time of the import; objects of those that cannot be had go to us."""
         if self.params["no_owner"] or self.capabilities.superuser:
             return
-        owners = fitting.owners(self.fitting) + [self.manifest["properties"]["owner"]]
-        there = sorted(set(owners) & self.capabilities.roles)
+        owners = self.fitting.owners() | {self.manifest["properties"]["owner"]}
+        there = sorted(owners & self.capabilities.roles)
         memberships = stack.enter_context(temporary_memberships(self.connection, there))
         for refused in memberships.refused:
-            fitting.replace_owner(self.fitting, refused["role"], refused["reason"])
-        fitting.speak_as_roles(self.fitting, set(there) - {refused["role"] for refused in memberships.refused})
+            self.fitting.leave_to_us(refused["role"], refused["reason"])
+        taken = set(there) - {refused["role"] for refused in memberships.refused}
+        self.fitting.edit("grantor", "SET ROLE for SET SESSION AUTHORIZATION", lambda one: with_set_role(one, taken))
 
     def _stages(self) -> list[staging.Stage]:
         return staging.plan_stages(self.fitting.contents, self.fitting.remaining())
@@ -155,7 +158,7 @@ class Filling:
                 "Mend the cause on the source or the target and run the import again; it starts over.",
                 errors=[error.describe() for error in unknown[:50]],
             )
-        fitting.require_rows(self.fitting, self.params["exclude_extensions"])
+        self.fitting.require_rows()
 
     def _open(self, session, dbname: str) -> list:
         """Let owners have CREATE while objects are given to them: for a role that is not a superuser, ALTER ... OWNER
@@ -176,11 +179,10 @@ class Filling:
         expected = self.manifest["row_counts"]
         if expected is None:
             return
-        there = {(one.namespace, one.tag) for one in self.fitting.remaining() if one.desc == "TABLE DATA"}
-        expected = [count for count in expected if (count["schema"], count["table"]) in there]
-        tables = [(count["schema"], count["table"]) for count in expected]
+        lost = {(one.namespace, one.tag) for one in self.fitting.skipped_rows()}
+        expected = [count for count in expected if (count["schema"], count["table"]) not in lost]
         with self.stages.stage("row counts"):
-            actual = row_counts.count_rows(lambda: self.target.connect(dbname, read_only=True), tables, self.jobs)
+            actual = row_counts.count_rows(lambda: self.target.connect(dbname, read_only=True), expected, self.jobs)
         different = row_counts.differences(expected, actual)
         if different:
             raise HandoverError(
@@ -194,11 +196,14 @@ class Filling:
         acl = self.manifest["properties"]["public_schema_acl"] or []
         if not any(grant["grantee"] is None and grant["privilege"] == "CREATE" for grant in acl):
             return
-        if self.params["no_privileges"] or rows(session, "SELECT has_schema_privilege('public', 'public', 'CREATE')")[0][0]:
+        if (
+            self.params["no_privileges"]
+            or rows(session, "SELECT has_schema_privilege('public', 'public', 'CREATE')")[0][0]
+        ):
             return
         refused = _try(session, sql.SQL("GRANT CREATE ON SCHEMA public TO PUBLIC"))
         if refused:
-            self.fitting.skipped.append({"object": "CREATE on SCHEMA public for PUBLIC", "class": "ACL", "reason": refused})
+            self.fitting.note("CREATE on SCHEMA public for PUBLIC", "ACL", refused)
 
     def _make_statistics(self, session, dbname: str) -> None:
         mode = self.params["analyze"]
@@ -207,12 +212,25 @@ class Filling:
             with self.stages.stage("analyze"):
                 connect = lambda: self.target.connect(dbname)  # noqa: E731
                 statistics.analyze(connect, self.jobs, mode == "in_stages", only_lacking=carried and mode == "auto")
+
+    def _refresh(self, dbname: str) -> None:
+        """Under the database's own settings: the contents of a view may depend on its time zone."""
         if self.params["refresh_materialized_views"]:
-            with self.stages.stage("materialized views"):
+            with contextlib.closing(self.target.connect(dbname, pinned=False)) as session:
                 statistics.refresh(session, staging.refreshes(self.fitting.remaining()))
 
+    def _restore_settings(self, dbname: str) -> None:
+        """Settings of the database, and of roles in it; what is refused is listed."""
+        data = self.manifest["database_settings"]
+        plan = role_import.plan_database_settings(
+            self.connection, data, self.manifest["source"]["database"], role_import.Options(), dbname
+        )
+        for one in role_import.apply(self.connection, plan)["left_out"]:
+            setting = f"setting {one['detail']}" + (f" of role {one['role']}" if one["role"] else "")
+            self.fitting.note(setting, "DATABASE PROPERTIES", one["reason"])
+
     def _restore_properties(self, session, dbname: str) -> None:
-        """What belongs to the database itself; what is refused is listed."""
+        """Owner, privileges, comment and limit of the database itself; what is refused is listed."""
         properties = self.manifest["properties"]
         statements, skipped = databases.property_statements(session, dbname, properties, self.missing_roles)
         if self.params["no_privileges"]:
@@ -224,17 +242,7 @@ class Filling:
         for statement in statements:
             refused = _try(session, statement)
             if refused:
-                text = statement.as_string(session)
-                self.fitting.skipped.append({"object": text, "class": "DATABASE PROPERTIES", "reason": refused})
-        data = self.manifest["database_settings"]
-        plan = role_import.plan_database_settings(
-            self.connection, data, self.manifest["source"]["database"], role_import.Options(), dbname
-        )
-        left_out = role_import.apply(self.connection, plan)["left_out"]
-        self.fitting.skipped += [
-            {"object": f"setting {one['attribute']} of role {one['role']}", "class": "DATABASE PROPERTIES", **one}
-            for one in left_out
-        ]
+                self.fitting.note(statement.as_string(session), "DATABASE PROPERTIES", refused)
 
     def _result(self) -> dict:
         counts = self.manifest["row_counts"]

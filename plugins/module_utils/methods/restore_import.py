@@ -30,6 +30,10 @@ class Import:
     params: dict
     check_mode: bool
 
+    def visit(self, dbname: str):
+        """A session in a database of the target."""
+        return target_db.visit(self.target, self.connection, dbname, self.check_mode)
+
 
 def import_dump(target: Endpoint, params: dict, check_mode: bool) -> dict:
     """Do what pg_restore_import documents; ``params`` are its parameters. Raises HandoverError."""
@@ -53,13 +57,13 @@ def finish(run: Import) -> dict:
         goal = run.params["rename"].get(dbname, dbname)
         if not target_db.exists(run.connection, goal):
             continue
-        with contextlib.closing(run.target.connect(goal)) as connection:
-            entry = journal.read(connection)
+        with run.visit(goal) as session:
+            entry = journal.read(session)
             if entry and not entry["completed"]:
                 raise HandoverError(
                     f'The import of database "{goal}" is not complete.', "Run the import again before finishing it."
                 )
-            if entry and (run.check_mode or journal.remove(connection)):
+            if entry and (run.check_mode or journal.remove(session)):
                 finished.append(goal)
     return {"finished_databases": finished, "changed": bool(finished)}
 
@@ -108,7 +112,8 @@ def _selected(run: Import) -> list[str]:
     found = database_units(run.params["directory"])
     if not found and not run.check_mode:
         raise HandoverError(
-            f"{os.path.join(run.params['directory'], 'databases')} holds no dump.", "Export first, or correct directory."
+            f"{os.path.join(run.params['directory'], 'databases')} holds no dump.",
+            "Export first, or correct directory.",
         )
     return found
 
@@ -130,14 +135,14 @@ def _former_import(run: Import, goal: str) -> dict | None:
     """What the journal in the target database says; an import that was only not renamed yet is completed first."""
     working = target_db.working_name(goal)
     if not run.check_mode and target_db.exists(run.connection, working):
-        with contextlib.closing(run.target.connect(working)) as connection:
-            entry = journal.read(connection)
+        with run.visit(working) as session:
+            entry = journal.read(session)
         if entry and entry["completed"] and not target_db.exists(run.connection, goal):
             target_db.rename(run.connection, working, goal)
     if not target_db.exists(run.connection, goal):
         return None
-    with contextlib.closing(run.target.connect(goal, read_only=True)) as connection:
-        return journal.read(connection)
+    with run.visit(goal) as session:
+        return journal.read(session)
 
 
 def _refuse_occupied(run: Import, goal: str, former: dict | None) -> None:
@@ -154,8 +159,8 @@ def _refuse_occupied(run: Import, goal: str, former: dict | None) -> None:
         return  # ours, from a run that was killed
     if params["replace"] and goal in params["replace_databases"]:
         return
-    with contextlib.closing(run.target.connect(goal, read_only=True)) as connection:
-        objects = target_db.own_objects(connection)
+    with run.visit(goal) as session:
+        objects = target_db.own_objects(session)
     if objects or params["create"]:
         remedy = f"To replace it, use replace: true and replace_databases: [{goal}]"
         remedy += "." if params["create"] else ", or empty it."
@@ -192,6 +197,6 @@ def _create_and_fill(run: Import, goal: str, filling: Filling) -> dict:
 
 def _clear_and_fill(run: Import, goal: str, filling: Filling) -> dict:
     """Fill a database that exists. After an error it is incomplete, which its journal says; a rerun starts over."""
-    with contextlib.closing(run.target.connect(goal)) as connection:
-        target_db.clear(connection)
+    with run.visit(goal) as session:
+        target_db.clear(session)
     return filling.fill(goal)

@@ -59,7 +59,9 @@ def _dump_error(status: int, errors: str, dbname: str) -> HandoverError:
     lines = [line for line in errors.splitlines() if ": error: " in line or ": detail: " in line or "ERROR: " in line]
     text = " ".join(lines or errors.splitlines()[-3:]) or f"it ended with status {status}"
     remedy = next((remedy for sign, remedy in DUMP_REMEDIES if sign in text), "")
-    return HandoverError(f'pg_dump failed on database "{dbname}": {text}', remedy, pg_dump_errors=errors.splitlines()[-50:])
+    return HandoverError(
+        f'pg_dump failed on database "{dbname}": {text}', remedy, pg_dump_errors=errors.splitlines()[-50:]
+    )
 
 
 def restore(
@@ -80,7 +82,9 @@ def restore(
     errors, complete = parse_errors(output, {entry.dump_id: entry for entry in entries})
     if status != 0 and not complete:
         text = " ".join(output.splitlines()[-5:]) or f"it ended with status {status}"
-        raise HandoverError(f'pg_restore failed on database "{dbname}": {text}', pg_restore_output=output.splitlines()[-50:])
+        raise HandoverError(
+            f'pg_restore failed on database "{dbname}": {text}', pg_restore_output=output.splitlines()[-50:]
+        )
     return errors
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
 
 PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
 PRIVILEGES = ("CREATE", "CONNECT", "TEMPORARY")
@@ -97,7 +97,9 @@ def property_statements(connection, name: str, properties: dict, missing_roles: 
         statements.append(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, limit))
     if properties["acl"] is None:
         return statements, []
-    more, skipped = _grants(sql.SQL("DATABASE {}").format(database), properties["acl"], properties["owner"], missing_roles)
+    more, skipped = _grants(
+        sql.SQL("DATABASE {}").format(database), properties["acl"], properties["owner"], missing_roles
+    )
     if not any(grant["grantee"] is None and grant["privilege"] == "CONNECT" for grant in properties["acl"]):
         more.insert(0, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database))
     if not any(grant["grantee"] is None and grant["privilege"] == "TEMPORARY" for grant in properties["acl"]):

@@ -1,15 +1,15 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fitting an archive to its target: what is left out, what is edited, which refusals of the server are known."""
+"""Fitting an archive to its target: what is left out, and which refusals of the server are known."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import Capabilities
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import edits
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import RestoreError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents, Entry
 
@@ -47,16 +47,9 @@ REFUSED = re.compile(
     r"ERROR:\s+(permission denied (to|for) |must be superuser|must be owner of extension"
     r"|only superuser |user mapping not found|extension \".*\" (is not available|is not supported|must be))"
 )
-PG_ATTVER_ONLY = re.compile(r"^ALTER .* ALTER COLUMN .* SET \(pg_attver=\d+\);\n", re.MULTILINE)
-PG_ATTVER_AMONG = re.compile(r"(?<=[( ])pg_attver=\d+, |, pg_attver=\d+(?=\))")
-
-
 TRANSACTION_TIMEOUT = "SET transaction_timeout = 0;"
-SESSION_AUTHORIZATION = re.compile(r"^SET SESSION AUTHORIZATION (.*);$", re.MULTILINE)
-STATEMENT_IN_ACL = re.compile(r"(?:[^;\"']|\"[^\"]*\"|'[^']*')+;\n*")
 
 
-@dataclass
 class Fitting:
     """An archive on its way into a target: ``contents`` as edited, and what was done to them.
 
@@ -64,10 +57,28 @@ class Fitting:
     ``edits``: ``{"edit", "objects", "reason"}``, objects being the number of those changed.
     """
 
-    contents: Contents
-    skipped: list[dict] = field(default_factory=list)
-    edits: list[dict] = field(default_factory=list)
-    _skipped_ids: set = field(default_factory=set)
+    def __init__(self, contents: Contents, exclude_extensions: list[str]):
+        self.contents = contents
+        self.skipped = []
+        self.edits = []
+        self._skipped_ids = set()
+        excluded = {
+            one.dump_id for one in contents.entries if one.desc == "EXTENSION" and one.tag in exclude_extensions
+        }
+        self._excused_ids = {entry.dump_id for entry in contents.dependents(excluded)}
+        self._excluded_ids = excluded
+
+    def fit(self, target: Capabilities, no_privileges: bool) -> None:
+        """Leave out and edit what is known beforehand. Raises HandoverError where rows would be lost."""
+        for entry in self.contents.entries:
+            reason = "it is in exclude_extensions" if entry.dump_id in self._excluded_ids else ""
+            reason = reason or _reason_to_skip(entry, target, no_privileges)
+            if reason:
+                self.skip(entry, reason)
+        self.require_rows()
+        self.edit(
+            "pg_attver", "an internal option that an older pg_dump wrote as one of the user's", edits.without_pg_attver
+        )
 
     def skip(self, entry: Entry, reason: str) -> None:
         """Leave out an entry and all that needs it. What is skipped already is not listed twice."""
@@ -79,13 +90,17 @@ class Fitting:
         if entry.dump_id not in self._skipped_ids:
             self._skipped_ids.add(entry.dump_id)
             if entry.desc not in NOT_RESTORED:
-                self.skipped.append({"object": entry.name, "class": entry.desc, "reason": reason})
+                self.note(entry.name, entry.desc, reason)
+
+    def note(self, name: str, desc: str, reason: str) -> None:
+        """List something as skipped that is not, or not only, an entry of the archive."""
+        self.skipped.append({"object": name, "class": desc, "reason": reason})
 
     def is_skipped(self, entry: Entry) -> bool:
         return entry.dump_id in self._skipped_ids
 
     def skipped_rows(self) -> list[Entry]:
-        """Data that is left out because something else is: that would be a loss."""
+        """Data that is left out because something else is."""
         return [entry for entry in self.contents.entries if entry.desc == "TABLE DATA" and self.is_skipped(entry)]
 
     def remaining(self) -> list[Entry]:
@@ -96,16 +111,30 @@ class Fitting:
             if not self.is_skipped(entry) and entry.desc not in NOT_RESTORED and not _is_of_database(entry)
         ]
 
+    def owners(self) -> set[str]:
+        """Roles that the archive gives objects to, or speaks as when it grants."""
+        remaining = self.remaining()
+        return {entry.owner for entry in remaining if entry.owner}.union(*map(edits.grantors, remaining))
+
     def edit(self, name: str, reason: str, change) -> None:
         """Replace every entry for which ``change(entry)`` gives another one."""
         changed = 0
         for index, entry in enumerate(self.contents.entries):
             edited = change(entry)
-            if edited != entry:
+            if edited is not entry and edited != entry:
                 self.contents.entries[index] = edited
                 changed += 1
         if changed:
             self.edits.append({"edit": name, "objects": changed, "reason": reason})
+
+    def leave_to_us(self, role: str, reason: str) -> None:
+        """Let what belongs to this role belong to the connecting role."""
+        self.edit(f"owner {role}", reason, lambda entry: edits.without_owner(entry, role))
+
+    def forget(self, role: str, reason: str) -> None:
+        """Take a role that the target does not have out of the archive."""
+        self.leave_to_us(role, reason)
+        self.edit(f"grants of {role}", reason, lambda entry: edits.without_grants(entry, role))
 
     def explain(self, errors: list[RestoreError]) -> list[RestoreError]:
         """Take refusals of known classes for skipped objects; what remains is a failure."""
@@ -119,6 +148,21 @@ class Fitting:
                 unknown.append(error)
         return unknown
 
+    def require_rows(self) -> None:
+        """Raise HandoverError if a table's data had to be left out without the operator's word for it."""
+        lost = [entry for entry in self.skipped_rows() if entry.dump_id not in self._excused_ids]
+        if not lost:
+            return
+        causes = [one for one in self.skipped if not one["reason"].startswith("needs ")]
+        reasons = "; ".join(f"{one['object']}: {one['reason']}" for one in causes[:5])
+        tables = ", ".join(entry.name[len("TABLE DATA ") :] for entry in lost[:10])
+        raise HandoverError(
+            f"The target cannot take everything that these tables need: {tables}. The cause: {reasons}.",
+            "Make it available on the target (services have a list of allowed extensions), "
+            "or name the extension in exclude_extensions to leave it out with these tables.",
+            skipped=self.skipped,
+        )
+
 
 def _is_of_database(entry: Entry) -> bool:
     return entry.desc in ("ACL", "COMMENT", "SECURITY LABEL") and entry.tag.startswith("DATABASE ")
@@ -126,24 +170,10 @@ def _is_of_database(entry: Entry) -> bool:
 
 def _is_reserved(error: RestoreError) -> bool:
     """Whether a service keeps this to itself."""
-    if error.entry.desc in RESERVABLE and REFUSED.match(error.message):
+    if error.entry.desc in RESERVABLE and REFUSED.search(error.message):
         return True
     on_public = error.entry.tag == "SCHEMA public" or (error.entry.desc, error.entry.tag) == ("SCHEMA", "public")
-    return on_public and bool(re.match(r"ERROR:\s+(must be owner of|permission denied for) schema public", error.message))
-
-
-def fit(contents: Contents, target: Capabilities, exclude_extensions: list[str], no_privileges: bool) -> Fitting:
-    """Leave out and edit what is known beforehand. Raises HandoverError where rows would be lost."""
-    fitting = Fitting(contents)
-    for entry in contents.entries:
-        reason = _reason_to_skip(entry, target, no_privileges)
-        if entry.desc == "EXTENSION" and entry.tag in exclude_extensions:
-            reason = "it is in exclude_extensions"
-        if reason:
-            fitting.skip(entry, reason)
-    require_rows(fitting, exclude_extensions)
-    fitting.edit("pg_attver", "an internal option that an older pg_dump wrote as one of the user's", _without_pg_attver)
-    return fitting
+    return on_public and bool(re.search(r"(must be owner of|permission denied for) schema public", error.message))
 
 
 def _reason_to_skip(entry: Entry, target: Capabilities, no_privileges: bool) -> str:
@@ -155,93 +185,6 @@ def _reason_to_skip(entry: Entry, target: Capabilities, no_privileges: bool) -> 
         return "only the owner of an extension may comment on it"
     if entry.desc == "STATISTICS DATA" and target.major < 18:
         return "a target before PostgreSQL 18 takes no statistics; ANALYZE makes them"
-    if entry.desc in ("ACL", "DEFAULT ACL") and no_privileges:
+    if entry.desc in edits.PRIVILEGES and no_privileges:
         return "no_privileges is set"
     return ""
-
-
-def _is_excused(fitting: Fitting, entry: Entry, exclude_extensions: list[str]) -> bool:
-    """Whether the operator said that the extension, and so this data, may be left out."""
-    excluded = {one.dump_id for one in fitting.contents.entries if one.desc == "EXTENSION" and one.tag in exclude_extensions}
-    return entry.dump_id in {one.dump_id for one in fitting.contents.dependents(excluded)}
-
-
-def require_rows(fitting: Fitting, exclude_extensions: list[str]) -> None:
-    """Raise HandoverError if a table's data had to be left out without the operator's word for it."""
-    lost = [entry for entry in fitting.skipped_rows() if not _is_excused(fitting, entry, exclude_extensions)]
-    if lost:
-        raise _rows_lost(fitting, lost)
-
-
-def _rows_lost(fitting: Fitting, lost: list[Entry]) -> HandoverError:
-    causes = [one for one in fitting.skipped if not one["reason"].startswith("needs ")]
-    reasons = "; ".join(f"{one['object']}: {one['reason']}" for one in causes[:5])
-    tables = ", ".join(entry.name[len("TABLE DATA ") :] for entry in lost[:10])
-    return HandoverError(
-        f"The target cannot take everything that these tables need: {tables}. The cause: {reasons}.",
-        "Make it available on the target (services have a list of allowed extensions), "
-        "or name the extension in exclude_extensions to leave it out with these tables.",
-        skipped=fitting.skipped,
-    )
-
-
-def _without_pg_attver(entry: Entry) -> Entry:
-    if not entry.definition or "pg_attver=" not in entry.definition:
-        return entry
-    definition = PG_ATTVER_AMONG.sub("", PG_ATTVER_ONLY.sub("", entry.definition))
-    return replace(entry, definition=definition)
-
-
-def owners(fitting: Fitting) -> list[str]:
-    """Roles that the archive gives objects to, or speaks as when it grants."""
-    found = {entry.owner for entry in fitting.remaining() if entry.owner}
-    for entry in fitting.remaining():
-        if entry.desc in ("ACL", "DEFAULT ACL"):
-            found.update(_unquoted(name) for name in SESSION_AUTHORIZATION.findall(entry.definition or ""))
-    return sorted(found)
-
-
-def speak_as_roles(fitting: Fitting, taken: set[str]) -> None:
-    """For a role that is not a superuser: SET ROLE where the archive has SET SESSION AUTHORIZATION."""
-
-    def change(entry: Entry) -> Entry:
-        if entry.desc not in ("ACL", "DEFAULT ACL") or "SESSION AUTHORIZATION" not in (entry.definition or ""):
-            return entry
-        text = SESSION_AUTHORIZATION.sub(
-            lambda match: f"SET ROLE {match.group(1)};" if _unquoted(match.group(1)) in taken else "", entry.definition
-        )
-        return replace(entry, definition=text.replace("RESET SESSION AUTHORIZATION;", "RESET ROLE;"))
-
-    fitting.edit("grantor", "SET SESSION AUTHORIZATION is for superusers", change)
-
-
-def replace_owner(fitting: Fitting, role: str, reason: str) -> None:
-    """Let the objects of this role belong to the connecting role."""
-
-    def change(entry: Entry) -> Entry:
-        return replace(entry, owner="") if entry.owner == role else entry
-
-    fitting.edit(f"owner {role}", reason, change)
-
-
-def drop_grants(fitting: Fitting, role: str, reason: str) -> None:
-    """Take the grants to, and revocations from, a role that the target does not have out of the archive."""
-    quoted = '"' + role.replace('"', '""') + '"'
-    suffixes = tuple(f" {word} {name}" for word in ("TO", "FROM") for name in (quoted, role))
-
-    def concerns_role(statement: str) -> bool:
-        head = statement.strip().rstrip(";")
-        return head[: -len(" WITH GRANT OPTION")].endswith(suffixes) or head.endswith(suffixes)
-
-    def change(entry: Entry) -> Entry:
-        if entry.desc not in ("ACL", "DEFAULT ACL") or role not in (entry.definition or ""):
-            return entry
-        kept = [one for one in STATEMENT_IN_ACL.findall(entry.definition) if not concerns_role(one)]
-        return replace(entry, definition="".join(kept))
-
-    fitting.edit(f"grants of {role}", reason, change)
-
-
-def _unquoted(name: str) -> str:
-    """The name that an identifier in a statement stands for."""
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name.strip("'")

@@ -17,14 +17,12 @@ TABLE = """
         dump_id text PRIMARY KEY,
         started timestamptz NOT NULL DEFAULT clock_timestamp(),
         completed timestamptz,
-        result jsonb)"""
+        result json)"""
 
 
 def is_present(connection) -> bool:
     """Whether this database has a journal of ours. Raises HandoverError for a schema handover that is not."""
-    found = rows(
-        connection, "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'handover'"
-    )
+    found = rows(connection, "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'handover'")
     if found and not (found[0][0] or "").startswith(MARK):
         raise HandoverError(
             "The database has a schema handover that is not ours.", "Rename it for the time of the migration."
@@ -52,7 +50,7 @@ def read(connection) -> dict | None:
     if not is_present(connection):
         return None
     query = """
-        SELECT jsonb_build_object('dump_id', dump_id, 'completed', completed, 'result', result)
+        SELECT json_build_object('dump_id', dump_id, 'completed', completed, 'result', result)
         FROM handover.restore ORDER BY started DESC LIMIT 1"""
     found = rows(connection, query)
     return found[0][0] if found else None

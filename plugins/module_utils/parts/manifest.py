@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A unit of a dump directory (the roles, or one database): written whole or not at all, and checked file by file.
 
-    DIRECTORY/roles/{manifest.json,roles.json,roles.sql}
-    DIRECTORY/databases/NAME/{manifest.json,archive/}
+DIRECTORY/roles/{manifest.json,roles.json,roles.sql}
+DIRECTORY/databases/NAME/{manifest.json,archive/}
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ class Unit:
                 completed=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 files=_describe(self._partial_path, paths),
             )
-            write_private(os.path.join(self._partial_path, MANIFEST), json.dumps(manifest, indent=2, ensure_ascii=False))
+            write_private(
+                os.path.join(self._partial_path, MANIFEST), json.dumps(manifest, indent=2, ensure_ascii=False)
+            )
             if os.path.exists(self.path):
                 os.rename(self.path, self._former_path)
             os.rename(self._partial_path, self.path)

@@ -8,23 +8,41 @@ from __future__ import annotations
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
 
 
-def count_rows(connect, tables: list[tuple[str, str]], jobs: int) -> list[dict]:
-    """Rows of each (schema, table), its children aside: ``[{"schema": ..., "table": ..., "rows": n}, ...]``."""
+def tables_to_count(contents: Contents, roots: dict[int, tuple[str, str]], partial: set[int]) -> list[dict]:
+    """Tables whose rows are in the archive whole: ``{"schema", "table", "with_partitions"}``, each once.
+
+    Where pg_dump loads a partition through its root (hash partitions of an enum may change places), the root stands
+    for all of them. ``roots`` are roots of partitions by oid, ``partial`` oids of tables that are not dumped whole.
+    """
+    found = {}
+    for entry in contents.entries:
+        if entry.desc == "TABLE DATA" and int(entry.oid) not in partial:
+            through_root = (entry.definition or "").startswith("-- load via partition root")
+            schema, table = roots[int(entry.oid)] if through_root else (entry.namespace, entry.tag)
+            found[schema, table] = {"schema": schema, "table": table, "with_partitions": through_root}
+    return list(found.values())
+
+
+def count_rows(connect, tables: list[dict], jobs: int) -> list[dict]:
+    """The tables, each with its ``rows``."""
 
     def count(connection, table):
-        statement = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(*table))
-        return {"schema": table[0], "table": table[1], "rows": value(connection, statement)}
+        only = "" if table["with_partitions"] else "ONLY "
+        statement = sql.SQL("SELECT count(*) FROM " + only + "{}").format(
+            sql.Identifier(table["schema"], table["table"])
+        )
+        return {**table, "rows": value(connection, statement)}
 
     return for_each(connect, tables, count, jobs)
 
 
 def differences(expected: list[dict], actual: list[dict]) -> list[dict]:
     """Tables whose counts are not the same, with both."""
-    found = {(count["schema"], count["table"]): count["rows"] for count in actual}
     return [
-        {**count, "rows_on_target": found.get((count["schema"], count["table"]))}
-        for count in expected
-        if found.get((count["schema"], count["table"])) != count["rows"]
+        {**before, "rows_on_target": after["rows"]}
+        for before, after in zip(expected, actual)
+        if before["rows"] != after["rows"]
     ]

@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
+    Endpoint,
+    psycopg2,
+    sql,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
 
 RENAME_ATTEMPTS = 20
 RENAME_PAUSE = 0.5
@@ -26,21 +32,41 @@ def exists(connection, dbname: str) -> bool:
     return value(connection, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)", (dbname,))
 
 
+@contextlib.contextmanager
+def visit(endpoint: Endpoint, connection, dbname: str, check_mode: bool = False):
+    """A session in a database of the target, whose own privileges may keep the connecting role out by now.
+
+    In check mode nothing is granted, not even for a moment.
+    """
+    with contextlib.ExitStack() as stack:
+        if not check_mode:
+            stack.enter_context(_as_owner(connection, dbname))
+        yield stack.enter_context(contextlib.closing(endpoint.connect(dbname, read_only=check_mode)))
+
+
 def drop(connection, dbname: str) -> None:
     """Drop a database, and end the sessions in it: only for one of ours, or one that the operator named."""
-    execute(connection, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(dbname)))
+    with _as_owner(connection, dbname):
+        execute(connection, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(dbname)))
 
 
 def rename(connection, former: str, new: str) -> None:
     """Rename; sessions that are just ending, and autovacuum, are waited for."""
     statement = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(former), sql.Identifier(new))
-    for attempt in range(RENAME_ATTEMPTS):
-        try:
-            return execute(connection, statement)
-        except psycopg2.errors.ObjectInUse:
-            if attempt == RENAME_ATTEMPTS - 1:
-                raise
-            time.sleep(RENAME_PAUSE)
+    with _as_owner(connection, former):
+        for attempt in range(RENAME_ATTEMPTS):
+            try:
+                return execute(connection, statement)
+            except psycopg2.errors.ObjectInUse:
+                if attempt == RENAME_ATTEMPTS - 1:
+                    raise
+                time.sleep(RENAME_PAUSE)
+
+
+def _as_owner(connection, dbname: str):
+    """Membership in the owner of a database, who may be one of the source's roles already."""
+    query = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = %s"
+    return temporary_memberships(connection, [owner for (owner,) in rows(connection, query, (dbname,))])
 
 
 def execute(connection, statement) -> None:
