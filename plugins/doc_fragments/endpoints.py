@@ -164,7 +164,7 @@ attributes:
     description: A second run with the same options reports no change.
     support: full
   action_group:
-    description: In the action group C(handover.postgresql.pg), so that endpoints can be given once in C(module_defaults).
+    description: Endpoints can be given once for all modules of the group, in C(module_defaults).
     support: full
     membership:
       - handover.postgresql.pg

@@ -106,7 +106,8 @@ options:
     default: true
   compress:
     description:
-      - Compression, V(none), V(gzip:LEVEL), or, where C(pg_dump) is 16 or later and built with them, V(lz4:LEVEL) and V(zstd:LEVEL).
+      - Compression, V(none) or V(gzip:LEVEL).
+      - V(lz4:LEVEL) and V(zstd:LEVEL) work where C(pg_dump) is 16 or later and built with them.
       - Without it, what C(pg_dump) does by default, gzip.
     type: str
   count_rows:
@@ -121,7 +122,8 @@ options:
   check_disk:
     description:
       - Refuse to begin when the directory has less free space than the dump is expected to take.
-      - The estimate is 0.6 times the size of the tables, 1.5 times without compression; it is not made for a part of a database.
+      - The estimate is 0.6 times the size of the tables, 1.5 times without compression.
+        It is not made for a part of a database.
     type: bool
     default: true
   extra_args:

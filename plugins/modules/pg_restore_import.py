@@ -14,14 +14,18 @@ description:
   - Brings what M(handover.postgresql.pg_dump_export) wrote into another server, mostly a managed one.
   - Roles are fitted to what the connecting role may do there; what may not be given is left out and listed.
     Roles that exist are brought up to the source's, never dropped or weakened.
-  - A database is filled under a name of its own and gets its real name when everything is there and compared, so that
-    nothing that looks finished is left behind by a run that is killed; a rerun starts over.
-  - What a service does not allow is taken out of the dump by class, and every object skipped is in the result. Any other
-    error fails the task.
+  - A database is filled under a name of its own and gets its real name when everything is there and compared. A run
+    that is killed leaves nothing behind that looks finished; a rerun starts over.
+  - What a service does not allow is taken out of the dump by class, and every object skipped is in the result.
+    Any other error fails the task.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.target
   - handover.postgresql.endpoints.clients
   - handover.postgresql.endpoints.attributes
+attributes:
+  diff_mode:
+    description: Shows the statements that change roles, with secrets masked. A database is made anew or not at all.
+    support: partial
 options:
   state:
     description:
@@ -91,7 +95,8 @@ options:
   no_owner:
     description:
       - Let everything belong to the connecting role.
-      - Without it, ownership is kept where possible. The connecting role becomes a member of the owners for the time of the import.
+      - Without it, ownership is kept where possible. The connecting role becomes a member of the owners for the time
+        of the import.
     type: bool
     default: false
   no_privileges:
@@ -105,14 +110,17 @@ options:
   exclude_extensions:
     description:
       - Extensions to leave out, together with everything that needs them, rows included.
-      - An extension that the target does not offer is left out by itself as long as no rows need it; else that is an error.
+      - An extension that the target does not offer is left out by itself as long as no rows need it.
+        Otherwise that is an error.
     type: list
     elements: str
     default: []
   analyze:
     description:
-      - V(auto) takes over the statistics in the dump where C(pg_dump) and the target are 18 or later, and analyzes what has none.
-      - V(full) analyzes everything, V(in_stages) with a statistics target of 1, then 10, then the default; V(none) nothing.
+      - V(auto) takes over the statistics in the dump where C(pg_dump) and the target are 18 or later, and analyzes
+        what has none.
+      - V(full) analyzes everything, V(in_stages) with a statistics target of 1, then 10, then the default.
+        V(none) analyzes nothing.
     type: str
     choices: [auto, full, in_stages, none]
     default: auto
@@ -216,7 +224,8 @@ databases:
       description: Name on the target.
       type: str
     changed:
-      description: Whether it was imported in this run. The rest is then that of this run, else that of the run that did it.
+      description:
+        - Whether it was imported in this run. The rest is then of this run, else of the run that did it.
       type: bool
     dump_id:
       description: Identity of the dump.

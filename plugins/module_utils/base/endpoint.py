@@ -122,7 +122,7 @@ class Endpoint:
         return connection
 
     def connect_for_maintenance(self, read_only: bool = False):
-        """A connection to some database of the server: the one that the user named, else those that are usually there."""
+        """A connection to some database of the server: the one that the user named, else a usual one."""
         error = None
         for dbname in filter(None, (self.dbname, "postgres", "defaultdb", "template1")):
             try:
@@ -250,7 +250,7 @@ def _is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def _private_file(content: str):
-    """Yields (path, descriptors to pass): in memory where Linux offers it, so that not even SIGKILL leaves it behind."""
+    """Yields (path, descriptors to pass); in memory where Linux offers it, so that SIGKILL leaves nothing behind."""
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
         descriptor = os.memfd_create("handover")
         try:

@@ -39,7 +39,8 @@ def read_server(connection) -> Server:
     """The server at the other end (PostgreSQL documentation, 9.28: pg_control_system)."""
     identifier, in_recovery, version = rows(
         connection,
-        "SELECT system_identifier::text, pg_is_in_recovery(), current_setting('server_version') FROM pg_control_system()",
+        "SELECT system_identifier::text, pg_is_in_recovery(), current_setting('server_version')"
+        " FROM pg_control_system()",
     )[0]
     return Server(version.split(" ")[0], connection.info.server_version // 10000, identifier, in_recovery)
 
@@ -56,7 +57,7 @@ def select_databases(connection, wanted: list[str], ignored: list[str], side: st
     missing = [name for name in wanted if name not in there]
     if missing:
         raise HandoverError(
-            f"The {side} has no database {', '.join(map(repr, missing))}; it has {', '.join(map(repr, there)) or 'none'}.",
+            f"The {side} has no database {', '.join(map(repr, missing))}; it has {', '.join(map(repr, there))}.",
             "Correct databases.",
         )
     return list(wanted) or [name for name in there if name not in {"postgres", *ignored}]
@@ -151,6 +152,7 @@ def partition_roots(connection) -> dict[int, tuple[str, str]]:
     """(schema, name) of the topmost parent of each partition, by the partition's oid."""
     query = """
         SELECT p.oid::bigint, n.nspname::text, r.relname::text
-        FROM pg_class AS p JOIN pg_class AS r ON r.oid = pg_partition_root(p.oid) JOIN pg_namespace AS n ON n.oid = r.relnamespace
+        FROM pg_class AS p JOIN pg_class AS r ON r.oid = pg_partition_root(p.oid)
+        JOIN pg_namespace AS n ON n.oid = r.relnamespace
         WHERE p.relispartition"""
     return {oid: (schema, table) for oid, schema, table in rows(connection, query)}

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
@@ -18,17 +20,14 @@ def refuse_transaction_pooler(endpoint: Endpoint, dbname: str) -> None:
     In transaction mode two connections that are open at the same time are served by the same server process,
     or one connection by several. In session mode each keeps its own.
     """
-    first, second = endpoint.connect(dbname, read_only=True), endpoint.connect(dbname, read_only=True)
-    try:
-        pids = [
-            [value(connection, "SELECT pg_backend_pid()") for connection in (first, second)] for _i in range(ROUNDS)
+    with contextlib.ExitStack() as stack:
+        sessions = [
+            stack.enter_context(contextlib.closing(endpoint.connect(dbname, read_only=True))) for _i in range(2)
         ]
-    finally:
-        first.close()
-        second.close()
-    if len({tuple(pair) for pair in pids}) > 1 or pids[0][0] == pids[0][1]:
+        pids = [tuple(value(session, "SELECT pg_backend_pid()") for session in sessions) for _i in range(ROUNDS)]
+    if len(set(pids)) > 1 or pids[0][0] == pids[0][1]:
         raise HandoverError(
             f"Between this machine and {endpoint.describe(dbname)} is a connection pooler in transaction mode.",
-            f"Give the server's own host and port as {endpoint.side} (services often list it as the direct connection), "
+            f"Give the server's own host and port as {endpoint.side} (services list it as the direct connection), "
             "or a pool in session mode.",
         )

@@ -57,14 +57,14 @@ class Filling:
 
     # Before anything is touched
 
-    def preview(self) -> dict:
+    def preview(self, dbname: str) -> dict:
         """What check mode can say: what would be skipped, and the commands."""
         names = [stage.name for stage in self._stages()]
         command = [self.client.program("pg_restore"), "--use-list=(each stage)", *self._arguments(parallel=True)]
         missing = self._roles_to_import()
         notices = [f"Roles that must be imported first: {', '.join(missing)}."] if missing else []
         return {
-            "command": [*command, f"--dbname={self.target.conninfo(self.manifest['source']['database'])}"],
+            "command": [*command, f"--dbname={self.target.conninfo(dbname)}"],
             "planned_stages": names,
             "skipped": self.fitting.skipped,
             "edits": self.fitting.edits,

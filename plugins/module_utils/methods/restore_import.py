@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.poolers import refuse_transaction_pooler
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases, journal, role_import
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
@@ -38,12 +39,15 @@ class Import:
 def import_dump(target: Endpoint, params: dict, check_mode: bool) -> dict:
     """Do what pg_restore_import documents; ``params`` are its parameters. Raises HandoverError."""
     with contextlib.closing(target.connect_for_maintenance()) as connection:
+        refuse_transaction_pooler(target, connection.info.dbname)
         run = Import(target, connection, params, check_mode)
         if params["state"] == "finished":
             return finish(run)
         result = {"directory": params["directory"]}
         if "roles" in params["include"]:
             result["roles"] = import_roles(run)
+            statements = result["roles"].get("statements", [])
+            result["diff"] = {"before": "", "after": "".join(f"{statement};\n" for statement in statements)}
         if "databases" in params["include"]:
             result["databases"] = [import_database(run, dbname) for dbname in _selected(run)]
         units = [result.get("roles", {}), *result.get("databases", [])]
@@ -100,7 +104,7 @@ def import_database(run: Import, dbname: str) -> dict:
         filling = Filling(run.target, run.connection, run.params, unit, manifest)
         _refuse_occupied(run, goal, former)
         if run.check_mode:
-            return {"database": goal, "changed": True, **filling.preview()}
+            return {"database": goal, "changed": True, **filling.preview(goal)}
         result = _create_and_fill(run, goal, filling) if run.params["create"] else _clear_and_fill(run, goal, filling)
         return {"database": goal, "changed": True, **result}
 
