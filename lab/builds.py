@@ -284,7 +284,9 @@ LEFT_OUT_PATHS = ("./usr/share/doc", "./usr/share/man", "./usr/share/locale", ".
 def _unpack_debian(major: int, suite: str, prefix: Path) -> dict:
     """Debian's packages of one major with the whole closure of their libraries, the C library included."""
     _say(f"PostgreSQL {major}: fetching from Debian {suite}")
-    with _packages(suite, f"postgresql-{major}", f"postgresql-client-{major}", "pgbouncer", "libc6") as packages:
+    with _packages(
+        prefix, suite, f"postgresql-{major}", f"postgresql-client-{major}", "pgbouncer", "libc6"
+    ) as packages:
         for package in packages:
             if TAKEN.match(package.name) and not LEFT_OUT.match(package.name):
                 _extract_package(package, prefix)
@@ -330,13 +332,13 @@ def _is_elf(path: Path) -> bool:
 
 
 @contextmanager
-def _packages(suite: str, *names: str) -> Iterator[list[Path]]:
-    """The package files of these packages and of all that they depend on, in a directory that goes away afterwards.
+def _packages(prefix: Path, suite: str, *names: str) -> Iterator[list[Path]]:
+    """The package files of these packages and of all that they depend on, in a scratch directory inside ``prefix``.
 
     apt works in a private directory with an empty list of installed packages: nothing of the machine is changed, and
     no privilege is needed.
     """
-    with tempfile.TemporaryDirectory(dir=cache(), prefix=f".apt-{suite}-") as scratch:
+    with tempfile.TemporaryDirectory(dir=prefix) as scratch:
         configuration = _private_apt(Path(scratch), suite)
         environment = {**os.environ, "APT_CONFIG": str(configuration), "LC_ALL": "C"}
         _run("apt-get", "-qq", "update", env=environment)
@@ -402,9 +404,9 @@ def _locales() -> dict:
 
 def _compile_locales(prefix: Path) -> dict:
     """One directory of compiled locales for all builds: minimal machines have none but C."""
-    with tempfile.TemporaryDirectory(dir=cache(), prefix=".locales-") as scratch:
+    with tempfile.TemporaryDirectory(dir=prefix) as scratch:
         root = Path(scratch)
-        with _packages(LOCALE_SUITE, "locales", "libc-bin", "libc6") as packages:
+        with _packages(prefix, LOCALE_SUITE, "locales", "libc-bin", "libc6") as packages:
             for package in packages:
                 if re.match(r"locales_|libc-bin_|libc6_", package.name):
                     _extract_package(package, root)
