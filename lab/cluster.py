@@ -184,10 +184,14 @@ class Cluster:
     def start(self, outlive: bool = False, timeout: float = 60) -> None:
         """Start the server, unless it runs; it ends with this process, unless it is to ``outlive`` it.
 
+        One that this process started before is let go when it is to outlive it after all.
+
         :raises ClusterError: when it does not accept connections within ``timeout`` seconds.
         """
         self.init()
         if self.running:
+            if outlive:
+                self._untie()
             return
         for attempt in range(5):
             self._write_configuration()
@@ -229,10 +233,13 @@ class Cluster:
 
     @property
     def pid(self) -> int | None:
-        """The postmaster's process id, or None when this server does not run."""
+        """The postmaster's process id, or None when this server does not run.
+
+        A process is known by its command line: where it works, root in a container may not know of another user's.
+        """
         with contextlib.suppress(OSError, ValueError):
             pid = int((self.data / "postmaster.pid").read_text().split("\n")[0])
-            if Path(f"/proc/{pid}/cwd").resolve(strict=True) == self.data:
+            if os.fsencode(self.data) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
                 return pid
         return None
 
