@@ -132,13 +132,13 @@ class Filling:
 
     def _restore(self, session, dbname: str, stack: contextlib.ExitStack) -> None:
         """Stage by stage, so that an object that is refused is known before any row is loaded."""
-        place = archive.edited(self.directory, self.fitting.contents, stack)
+        edited = archive.edited(self.fitting.contents, stack)
         opened = []
         for stage in self._stages():
             if stage.name == "privileges":
                 self._close(session, opened)
             with self.stages.stage(stage.name):
-                self._restore_stage(dbname, place, stage)
+                self._restore_stage(dbname, self.directory if stage.name == "data" else edited, stage)
             if stage.name == "schemas" and not self.capabilities.superuser:
                 opened = self._open(session, dbname)
             if stage.name == "data":

@@ -88,12 +88,13 @@ def restore(
     return errors
 
 
-def edited(directory: str, contents: Contents, stack) -> str:
-    """The same archive with another table of contents: a temporary directory of links, removed with the stack."""
+def edited(contents: Contents, stack) -> str:
+    """An archive of this table of contents alone, for everything but data; removed with the stack.
+
+    Data is loaded from where it is: links to it would not do, as pg_restore of the minors of 2026-11-12 takes
+    regular files only.
+    """
     place = stack.enter_context(tempfile.TemporaryDirectory(prefix="handover-archive-"))
-    for name in os.listdir(directory):
-        if name != "toc.dat":
-            os.symlink(os.path.join(os.path.abspath(directory), name), os.path.join(place, name))
     with open(os.path.join(place, "toc.dat"), "wb") as file:
         file.write(contents.to_bytes())
     return place
