@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fixtures of the integration tests. Servers start when a test asks for them, and end with the test run."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Everything that is in a database, read from the catalogs, in a form that does not depend on the server's major.
 
 This is how tests look at both ends of a migration. It shares no line with the collection, so a mistake there cannot

@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What integration tests use: servers, modules and playbooks run as users run them, and looking at both ends."""
 
 from __future__ import annotations
@@ -7,6 +10,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -73,8 +77,8 @@ def secrets_of(value: Any) -> Iterator[str]:
             yield from secrets_of(child)
 
 
-def assert_no_secret(secrets: Iterable[str], *texts: str) -> None:
-    for secret in secrets:
+def assert_no_secret(passwords: Iterable[str], *texts: str) -> None:
+    for secret in passwords:
         for text in texts:
             assert secret not in text, f"a password is in this text: {text.replace(secret, '<HERE>')}"
 
@@ -89,7 +93,9 @@ class Running:
         self._files = {name: tempfile.TemporaryFile("w+b") for name in ("stdin", "stdout", "stderr")}
         self._files["stdin"].write(stdin.encode())
         self._files["stdin"].seek(0)
-        self.process = subprocess.Popen(command, env=environment(env), cwd="/", start_new_session=True, **self._files)
+        self._mark = secrets.token_hex(16)
+        marked = {**environment(env), "LAB_RUN": self._mark}
+        self.process = subprocess.Popen(command, env=marked, cwd="/", start_new_session=True, **self._files)
 
     @property
     def pid(self) -> int:
@@ -108,13 +114,17 @@ class Running:
         return self._files[name].read().decode(errors="replace")
 
     def family(self) -> dict[int, str]:
-        """Process id and command line of this process and of all below it, also of children that outlived it."""
+        """Process id and command line of this process and of all that came of it, whoever is their parent now.
+
+        They are known by a variable of their environment, or where a child was given none of it, by its session.
+        """
         found = {}
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 session = int((place / "stat").read_text().rpartition(")")[2].split()[3])
-                if session == self.pid:
-                    found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                if session == self.pid or self._mark.encode() in (place / "environ").read_bytes():
+                    command = (place / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found[int(place.name)] = command.decode(errors="replace").strip()
         return found
 
     def await_program(self, name: str, timeout: float = 60) -> int:
@@ -134,10 +144,12 @@ class Running:
 
     def kill_family(self) -> None:
         """kill -9 of this process and of all below it."""
-        for pid in self.family():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+        while family := self.family():
+            for pid in family:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.poll()
+            time.sleep(0.01)
 
     def wait(self, timeout: float = 300) -> Any:
         """The result, when the process has ended.

@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The lab itself: what the other tests stand on has to be proved first."""
 
 from __future__ import annotations
@@ -12,7 +15,17 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from support import assert_same, contents, copy_with_pg_dump, differences, roles, run_playbook, shared_directory
+from support import (
+    assert_same,
+    contents,
+    copy_with_pg_dump,
+    differences,
+    roles,
+    run_module,
+    run_playbook,
+    shared_directory,
+    start_playbook,
+)
 
 from lab import builds, every_class, sample
 from lab.cluster import Cluster
@@ -207,6 +220,26 @@ def test_embedded_builds_have_what_the_demo_needs():
     for major, build in builds.embedded().items():
         assert build.version.split(".")[0] == str(major)
         assert all(build.has(name) for name in ("initdb", "postgres", "pg_dump", "pg_restore", "psql"))
+
+
+def test_modules_are_run():
+    result = run_module("pg_dump_export", {"unknown_option": 1})
+    assert result.failed
+    assert "missing required arguments" in result.msg
+    assert result.no_such_field is None
+
+
+def test_whole_family_is_killed(tmp_path):
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(
+        "[{name: Wait, hosts: localhost, gather_facts: false, tasks:"
+        " [{name: Wait, ansible.builtin.command: {argv: [sleep, '300']}, changed_when: false}]}]"
+    )
+    running = start_playbook(playbook, {"all": {"hosts": {"localhost": {"ansible_connection": "local"}}}})
+    sleeper = running.await_program("sleep")
+    running.kill_family()
+    assert running.family() == {}
+    assert not os.path.exists(f"/proc/{sleeper}/exe")
 
 
 def test_playbooks_are_recorded(tmp_path):
