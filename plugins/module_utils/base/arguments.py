@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base import signals
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
     PSYCOPG2_IMPORT_ERROR,
     Endpoint,
@@ -56,10 +55,10 @@ def endpoint(module: AnsibleModule, side: str) -> Endpoint:
 
 
 def run(argument_spec: dict, job, **constraints) -> None:
-    """Run ``job(module) -> result`` and leave through exit_json or fail_json, cleaning up on SIGTERM too."""
+    """Run ``job(module) -> result`` and leave through exit_json or fail_json, cleaning up on SIGTERM and SIGINT too."""
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
     os.umask(0o077)
-    signal.signal(signal.SIGTERM, lambda *_signal: sys.exit(143))
+    signals.end_in_order()
     try:
         result = job(module)
     except HandoverError as error:

@@ -12,6 +12,7 @@ import tempfile
 import traceback
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base import signals
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 
 try:
@@ -112,6 +113,7 @@ class Endpoint:
             connection = psycopg2.connect(**parameters)
         except (psycopg2.Error, UnicodeError) as error:
             raise self._connection_error(error, dbname) from None
+        signals.watch_over(connection)
         connection.autocommit = True
         settings = {**SESSION_SETTINGS, **(PINNED_SETTINGS if pinned else {})}
         settings["default_transaction_read_only"] = "on" if read_only else "off"
