@@ -9,12 +9,13 @@ import ast
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
 UTILS = "ansible_collections.handover.postgresql.plugins.module_utils"
 FLOORS = ["base", "facts", "parts", "methods"]
-FILE_LINES = 450
+FILE_LINES = 400
 FUNCTION_LINES = 60
 LICENSE = "# SPDX-License-Identifier: GPL-3.0-or-later\n"
 
@@ -49,6 +50,17 @@ def imported(name: str) -> set[str]:
 def floors_used(name: str) -> set[str]:
     """Floors that a file imports from."""
     return {found[len(UTILS) + 1 :].split(".")[0] for found in imported(name) if found.startswith(UTILS + ".")}
+
+
+def code_lines(node: ast.AST) -> int:
+    """Lines that a file or function covers, less those of strings over several lines: SQL and documentation."""
+    lines = {
+        line for part in ast.walk(node) if hasattr(part, "lineno") for line in range(part.lineno, part.end_lineno + 1)
+    }
+    for part in ast.walk(node):
+        if isinstance(part, (ast.Constant, ast.JoinedStr)):
+            lines -= set(range(part.lineno + 1, part.end_lineno + 1))
+    return len(lines)
 
 
 def functions(name: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -104,9 +116,8 @@ def test_only_the_frame_of_modules_ends_them(name):
 
 @pytest.mark.parametrize("name", sources("plugins", "lab", "tests"))
 def test_file_is_short_and_introduced(name):
-    text = (ROOT / name).read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= FILE_LINES
-    assert ast.get_docstring(tree(name)) or "DOCUMENTATION" in text
+    assert code_lines(tree(name)) <= FILE_LINES
+    assert ast.get_docstring(tree(name)) or "plugins/modules/" in name
 
 
 @pytest.mark.parametrize("name", sources("plugins"))
@@ -116,10 +127,15 @@ def test_file_says_its_license(name):
 
 @pytest.mark.parametrize("name", sources("plugins", "lab", "tests"))
 def test_functions_are_short(name):
-    long = {node.name: node.end_lineno - node.lineno + 1 for node in functions(name)}
-    assert not {function: lines for function, lines in long.items() if lines > FUNCTION_LINES}
+    length = {node.name: code_lines(node) for node in functions(name)}
+    assert not {function: lines for function, lines in length.items() if lines > FUNCTION_LINES}
 
 
 @pytest.mark.parametrize("name", sources("plugins/module_utils", "lab"))
 def test_public_names_are_documented(name):
     assert not undocumented(name)
+
+
+def test_action_group_lists_every_module():
+    runtime = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text(encoding="utf-8"))
+    assert runtime["action_groups"]["pg"] == sorted(Path(name).stem for name in sources("plugins/modules"))
