@@ -156,3 +156,21 @@ def partition_roots(connection) -> dict[int, tuple[str, str]]:
         JOIN pg_namespace AS n ON n.oid = r.relnamespace
         WHERE p.relispartition"""
     return {oid: (schema, table) for oid, schema, table in rows(connection, query)}
+
+
+def describe_database(connection, dbname: str) -> dict:
+    """Name, size in bytes, tables, rows as the planner estimates them, and the ten largest tables."""
+    query = f"""
+        SELECT format('%I.%I', n.nspname, c.relname), pg_total_relation_size(c.oid)::bigint,
+               greatest(c.reltuples, 0)::bigint
+        FROM {OWN_RELATIONS} AND c.relkind = 'r' ORDER BY 2 DESC, 1"""
+    tables = rows(connection, query)
+    return {
+        "database": dbname,
+        "bytes": database_size(connection, dbname),
+        "tables": len(tables),
+        "rows_estimated": sum(count for _name, _size, count in tables),
+        "largest_tables": [
+            {"table": name, "bytes": size, "rows_estimated": count} for name, size, count in tables[:10]
+        ],
+    }

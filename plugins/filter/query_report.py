@@ -1,0 +1,63 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The queries of pg_preflight's fail_on, for playbooks."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: query_report
+short_description: Query a preflight report with JMESPath
+version_added: 0.1.0
+author: The handover.postgresql authors (@handover)
+description:
+  - Evaluates the same expressions as the option O(handover.postgresql.pg_preflight#module:fail_on).
+options:
+  _input:
+    description: RV(handover.postgresql.pg_preflight#module:report), as the module returns it.
+    type: dict
+    required: true
+  expression:
+    description: A JMESPath expression.
+    type: str
+    required: true
+requirements:
+  - jmespath
+seealso:
+  - module: handover.postgresql.pg_preflight
+"""
+
+EXAMPLES = r"""
+- name: Show what waits to be mended before a continuous migration
+  ansible.builtin.debug:
+    msg: "{{ preflight.report | handover.postgresql.query_report(expression) }}"
+  vars:
+    expression: findings[?level=='blocker' && contains(methods, 'continuous')].remedy
+"""
+
+RETURN = r"""
+_value:
+  description: What the expression yields.
+  type: raw
+"""
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.query import search
+
+
+def query_report(report, expression):
+    """The result of an expression over a report. Raises AnsibleFilterError with the remedy."""
+    try:
+        return search(expression, report)
+    except HandoverError as error:
+        raise AnsibleFilterError(error.as_result()["msg"]) from error
+
+
+class FilterModule:
+    """Filters of this file."""
+
+    def filters(self):
+        """Their names."""
+        return {"query_report": query_report}
