@@ -178,6 +178,11 @@ directory:
   description: The dump directory.
   returned: when O(state=imported)
   type: str
+target:
+  description: Identity of the target.
+  returned: when O(state=imported)
+  type: dict
+  sample: {version: "18.1", major: 18, system_identifier: "7710278377752326491", in_recovery: false}
 roles:
   description: What happened to the roles.
   returned: when O(include) has V(roles)

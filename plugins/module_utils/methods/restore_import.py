@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server, value
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.poolers import refuse_transaction_pooler
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases, journal, role_import
@@ -43,7 +43,7 @@ def import_dump(target: Endpoint, params: dict, check_mode: bool) -> dict:
         run = Import(target, connection, params, check_mode)
         if params["state"] == "finished":
             return finish(run)
-        result = {"directory": params["directory"]}
+        result = {"directory": params["directory"], "target": read_server(connection).as_result()}
         if "roles" in params["include"]:
             result["roles"] = import_roles(run)
             statements = result["roles"].get("statements", [])
