@@ -38,7 +38,7 @@ def is_template(value) -> bool:
 
 
 def set_within(node) -> set[str]:
-    """Names that tasks and plays set themselves: register, set_fact, vars, loop_var, add_host."""
+    """Names that tasks and plays set themselves: register, set_fact, vars, loop_var, add_host and its groups."""
     if isinstance(node, list):
         return {name for item in node for name in set_within(item)}
     if not isinstance(node, dict):
@@ -47,7 +47,7 @@ def set_within(node) -> set[str]:
     names |= {value for key, value in node.items() if key in ("register", "loop_var", "index_var")}
     for key in ("vars", "set_fact", "ansible.builtin.set_fact", "ansible.builtin.add_host"):
         if isinstance(node.get(key), dict):
-            names |= set(node[key])
+            names |= set(node[key]) | set(VARIABLE.findall(str(node[key].get("groups", ""))))
     return names
 
 
@@ -100,9 +100,11 @@ def test_a_variable_means_the_same_in_every_role():
     assert not differing
 
 
-def test_every_variable_of_roles_and_playbooks_is_specified():
+def test_every_variable_of_roles_and_playbooks_is_documented():
     files = yaml_files("roles", "playbooks")
+    pages = [*ROOT.glob("README.md"), *(ROOT / "docs").rglob("*.md")]
     known = {name for role in ROLES for name in options(role)}
+    known |= {name for page in pages for name in VARIABLE.findall(page.read_text(encoding="utf-8"))}
     known |= {name for path in files for name in set_within(load(path))}
     used = {name: path for path in files for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
     assert not {name: str(path.relative_to(ROOT)) for name, path in used.items() if name not in known}
