@@ -96,8 +96,8 @@ CREATE OPERATOR every.= (FUNCTION = every.number_eq, LEFTARG = every.number, RIG
 CREATE OPERATOR every.<> (FUNCTION = every.number_ne, LEFTARG = every.number, RIGHTARG = every.number, COMMUTATOR = OPERATOR(every.<>), NEGATOR = OPERATOR(every.=));
 CREATE OPERATOR every.< (FUNCTION = every.number_lt, LEFTARG = every.number, RIGHTARG = every.number, COMMUTATOR = OPERATOR(every.>), NEGATOR = OPERATOR(every.>=), RESTRICT = scalarltsel);
 CREATE OPERATOR every.<= (FUNCTION = every.number_le, LEFTARG = every.number, RIGHTARG = every.number);
-CREATE OPERATOR every.> (FUNCTION = every.number_gt, LEFTARG = every.number, RIGHTARG = every.number);
-CREATE OPERATOR every.>= (FUNCTION = every.number_ge, LEFTARG = every.number, RIGHTARG = every.number);
+CREATE OPERATOR every.> (FUNCTION = every.number_gt, LEFTARG = every.number, RIGHTARG = every.number, COMMUTATOR = OPERATOR(every.<));
+CREATE OPERATOR every.>= (FUNCTION = every.number_ge, LEFTARG = every.number, RIGHTARG = every.number, NEGATOR = OPERATOR(every.<));
 CREATE OPERATOR every.-|- (FUNCTION = every.number_minus, RIGHTARG = every.number);
 COMMENT ON OPERATOR every.= (every.number, every.number) IS 'As integers are';
 COMMENT ON OPERATOR every.-|- (NONE, every.number) IS 'A prefix';

@@ -143,12 +143,12 @@ def _asked(cursor: Any, query: str) -> dict[str, Any]:
 
 
 def _spelled_alike(value: dict[str, Any]) -> dict[str, Any]:
-    """Definitions without what majors write differently: white space, parentheses and qualifiers."""
+    """Definitions without what majors write differently: white space, parentheses, qualifiers, and the word AS."""
     return {key: _words(text) if key == "definition" and text else text for key, text in value.items()}
 
 
 def _words(text: str) -> str:
-    return re.sub(r'[\s()]|(?:"(?:[^"]|"")+"|\w+)\.(?=["\w*])', "", text)
+    return re.sub(r'\bAS\b|[\s()]|(?:"(?:[^"]|"")+"|\w+)\.(?=["\w*])', "", text)
 
 
 # --- every object: owner, privileges, comment, label -----------------------------------------------------------------
