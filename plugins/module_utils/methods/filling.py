@@ -100,9 +100,11 @@ class Filling:
             journal.begin(session, self.manifest["dump_id"])
             self._take_ownership(stack)
             self._restore(session, dbname, stack)
+            self._analyze(dbname, "tables")
             with self.stages.stage("materialized views"):
                 self._restore_settings(dbname)
                 self._refresh(dbname)
+            self._analyze(dbname, "materialized views")
             with self.stages.stage("database properties"):
                 self._restore_properties(session, dbname)
             result = self._result()
@@ -145,7 +147,6 @@ class Filling:
                 self._compare_rows(dbname)
         self._close(session, opened)
         self._open_public_schema(session)
-        self._make_statistics(session, dbname)
 
     def _restore_stage(self, dbname: str, place: str, stage: staging.Stage) -> None:
         entries = [entry for entry in stage.entries if not self.fitting.is_skipped(entry)]
@@ -205,13 +206,13 @@ class Filling:
         if refused:
             self.fitting.note("CREATE on SCHEMA public for PUBLIC", "ACL", refused)
 
-    def _make_statistics(self, session, dbname: str) -> None:
+    def _analyze(self, dbname: str, kind: str) -> None:
         mode = self.params["analyze"]
         carried = any(entry.desc == "STATISTICS DATA" for entry in self.fitting.remaining())
         if mode != "none":
             with self.stages.stage("analyze"):
                 connect = lambda: self.target.connect(dbname)  # noqa: E731
-                statistics.analyze(connect, self.jobs, mode == "in_stages", only_lacking=carried and mode == "auto")
+                statistics.analyze(connect, self.jobs, kind, mode == "in_stages", only_lacking=carried and mode == "auto")
 
     def _refresh(self, dbname: str) -> None:
         """Under the database's own settings: the contents of a view may depend on its time zone."""

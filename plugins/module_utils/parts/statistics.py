@@ -9,22 +9,24 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 
-# Columns without statistics of a table with rows, or statistics objects, which pg_dump does not carry.
+RELATIONS = {"tables": "c.relkind IN ('r', 'p')", "materialized views": "c.relkind = 'm' AND c.relispopulated"}
+# What has no statistics, has lost its number of rows (by a refresh, or 13 never had it of a partitioned table),
+# or has statistics objects, which pg_dump does not carry.
 LACKING = """
-    AND (EXISTS (SELECT FROM pg_statistic_ext AS e WHERE e.stxrelid = c.oid)
+    AND (c.reltuples < 0 OR EXISTS (SELECT FROM pg_statistic_ext AS e WHERE e.stxrelid = c.oid)
          OR NOT EXISTS (SELECT FROM pg_stats AS s WHERE s.schemaname = n.nspname AND s.tablename = c.relname))"""
 STAGES = (1, 10, None)
 
 
-def analyze(connect, jobs: int, stages: bool, only_lacking: bool) -> int:
-    """ANALYZE tables, materialized views and partitioned parents; the number of them.
+def analyze(connect, jobs: int, kind: str, stages: bool, only_lacking: bool) -> int:
+    """ANALYZE all ``tables``, partitioned ones too, or all ``materialized views``; the number of them.
 
     ``stages`` goes over all with a statistics target of 1, then 10, then the default, as vacuumdb --analyze-in-stages
     does, so that usable plans come early. ``only_lacking`` leaves out what has statistics already.
     """
     connection = connect()
     try:
-        query = f"SELECT n.nspname, c.relname FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p', 'm')"
+        query = f"SELECT n.nspname, c.relname FROM {OWN_RELATIONS} AND {RELATIONS[kind]}"
         found = rows(connection, f"{query} {LACKING if only_lacking else ''} ORDER BY pg_table_size(c.oid) DESC")
     finally:
         connection.close()
