@@ -1,0 +1,90 @@
+"""Whole databases from every major to every newer one: what arrives is what was there."""
+
+from __future__ import annotations
+
+import pytest
+from dumps import (
+    JOURNAL,
+    assert_nothing_of_ours,
+    done,
+    export,
+    finish,
+    listed,
+    look,
+    look_at_roles,
+    one,
+    restore,
+    row_counts,
+    statistics,
+)
+from support import assert_same, shared_directory
+
+from lab import every_class, sample
+
+PAIRS = [(13, 17), (13, 18), (14, 18), (15, 17), (15, 18), (16, 18), (17, 18), (18, 18)]
+PUBLISHER = "a restored subscription would compete with the source's for its publisher"
+
+
+@pytest.mark.parametrize(("old", "new"), PAIRS)
+def test_sample_arrives_whole(servers, tmp_path, old, new):
+    source, target = servers(old), servers(new, "target")
+    made = sample.create(source.connect, "shop", scale=0.01)
+    before, roles_before = look(source, "shop"), look_at_roles(source)
+    exported = one(export(source, tmp_path, target_version=new, unlogged_table_data=True))
+    imported = one(restore(target, tmp_path))
+    assert imported["skipped"] == []
+    assert exported["tables"] == imported["tables_compared"] == made["tables"]
+    assert exported["rows"] == imported["rows_compared"] == made["rows"]
+    restored, kinds = imported["restored"], [relation["relkind"] for relation in before["relations"].values()]
+    assert restored["TABLE"] == kinds.count("r") + kinds.count("p")
+    assert (restored["TABLE DATA"], restored["VIEW"], restored["MATERIALIZED VIEW"]) == tuple(map(kinds.count, "rvm"))
+    assert restored["SEQUENCE SET"] == len(before["sequences"])
+    assert restored["TRIGGER"] == len(before["triggers"])
+
+    again = one(restore(target, tmp_path))
+    assert {**again, "changed": True} == imported, "the facts of the first run, and no change"
+    assert_same(before, look(target, "shop"), ignore=JOURNAL)
+    finish(target, "shop")
+    assert_same(before, look(target, "shop"))
+    assert_same(roles_before, look_at_roles(target))
+    assert_same(before, look(source, "shop"))
+    assert_nothing_of_ours(source, target)
+
+    counted = row_counts(target, "shop")
+    assert statistics(target, "shop") == {
+        name: (rows, columns if rows else 0) for name, (rows, columns) in counted.items()
+    }
+    assert target.sql("shop", "SELECT count(*) FROM pg_statistic_ext_data") == [(2,)]
+
+
+@pytest.mark.parametrize(("old", "new"), [(13, 17), (14, 18), (15, 17), (15, 18), (16, 18), (17, 18), (18, 18)])
+@pytest.mark.parametrize("tablespaces", [False, True], ids=["default tablespace", "own tablespace"])
+def test_every_class_arrives(servers, tmp_path, run_directory, old, new, tablespaces):
+    """Subscriptions are never restored; everything else is, once the target has the source's tablespace."""
+    if tablespaces and (old, new) not in [(13, 17), (18, 18)]:
+        pytest.skip("one old and one new client show it")
+    source, target = servers(old), servers(new, "target")
+    every_class.create(source.connect, "every")
+    before = look(source, "every")
+    if tablespaces:
+        place = shared_directory(run_directory, f"every-space-{old}-{new}")
+        target.sql("postgres", "CREATE TABLESPACE every_space LOCATION %s", [str(place)])
+        target.sql("postgres", "GRANT CREATE ON TABLESPACE every_space TO PUBLIC")
+    done(export(source, tmp_path, target_version=new, unlogged_table_data=True))
+    imported = one(restore(target, tmp_path, no_tablespaces=not tablespaces))
+    subscriptions = {f"SUBSCRIPTION {name}" for name in before["subscriptions"]}
+    skipped = {entry["object"]: entry["reason"] for entry in imported["skipped"]}
+    assert {name for name, reason in skipped.items() if reason == PUBLISHER} == subscriptions
+    assert set(skipped) - subscriptions == {'COMMENT SUBSCRIPTION "every_subscription"'}
+    finish(target, "every")
+    assert_same(expected_on_target(before, tablespaces), look(target, "every"))
+    assert_same(look_at_roles(source), look_at_roles(target))
+    assert_nothing_of_ours(source, target)
+
+
+def expected_on_target(before, tablespaces):
+    """What was on the source, but for what is left out on purpose."""
+    after = {**before, "subscriptions": {}}
+    for section in () if tablespaces else ("relations", "indexes"):
+        after[section] = {name: {**value, "tablespace": None} for name, value in before[section].items()}
+    return after
