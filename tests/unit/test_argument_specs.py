@@ -38,7 +38,7 @@ def is_template(value) -> bool:
 
 
 def set_within(node) -> set[str]:
-    """Names that tasks and plays set themselves: register, set_fact, vars, loop_var, add_host and its groups."""
+    """Names that tasks and plays set themselves: register, set_fact, vars, loop_var, add_host, group_by."""
     if isinstance(node, list):
         return {name for item in node for name in set_within(item)}
     if not isinstance(node, dict):
@@ -48,6 +48,7 @@ def set_within(node) -> set[str]:
     for key in ("vars", "set_fact", "ansible.builtin.set_fact", "ansible.builtin.add_host"):
         if isinstance(node.get(key), dict):
             names |= set(node[key]) | set(VARIABLE.findall(str(node[key].get("groups", ""))))
+    names |= set(VARIABLE.findall(str(node.get("ansible.builtin.group_by", ""))))
     return names
 
 
