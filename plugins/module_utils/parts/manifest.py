@@ -111,12 +111,17 @@ class Unit:
                 ) from None
             yield
 
+    def recover(self) -> None:
+        """Finish or undo what a run that was killed left behind. Raises HandoverError when another run is at it."""
+        if os.path.exists(self._partial_path) or os.path.exists(self._former_path):
+            with self.locked():
+                self._settle()
+
     @contextlib.contextmanager
     def rewritten(self, manifest: dict):
         """Yields a new folder to fill; afterwards describes its files, adds the manifest and puts it into place.
 
-        What a killed run left behind is removed first; after an error the former unit stands as it was.
-        Call it under ``locked``.
+        After an error the former unit stands as it was. Call it under ``locked``.
         """
         self._settle()
         os.mkdir(self._partial_path, mode=0o700)
