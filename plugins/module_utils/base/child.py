@@ -36,6 +36,11 @@ def run(argv: list[str], endpoint: Endpoint) -> tuple[int, str]:
             raise
 
 
+def describe_end(status: int) -> str:
+    """How a program without a word of its own ended, by its return code."""
+    return f"it was killed by {signal.Signals(-status).name}" if status < 0 else f"it ended with status {status}"
+
+
 def _read(process: subprocess.Popen) -> tuple[int, str]:
     _output, errors = process.communicate()
     return process.returncode, errors.decode("utf-8", errors="replace")

@@ -39,7 +39,6 @@ CONNECTION_DEFAULTS = {
 SESSION_SETTINGS = {
     "row_security": "off",
     "statement_timeout": "0",
-    "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "client_min_messages": "warning",
 }
@@ -101,9 +100,12 @@ class Endpoint:
         database = dbname or self.dbname
         return f"the {self.side}, {place}" + (f', database "{database}"' if database else "")
 
-    def connect(self, dbname: str | None = None, read_only: bool = False, pinned: bool = True):
+    def connect(
+        self, dbname: str | None = None, read_only: bool = False, pinned: bool = True, lock_timeout: int = 0
+    ):
         """A psycopg2 connection in autocommit mode with our session settings; ``pinned=False`` leaves those that
-        change what a query yields as the database has them. Raises HandoverError when the server cannot be reached.
+        change what a query yields as the database has them; ``lock_timeout`` is in milliseconds, 0 is none.
+        Raises HandoverError when the server cannot be reached.
         """
         parameters = {**CONNECTION_DEFAULTS, **self.parameters, "application_name": APPLICATION_NAME}
         parameters["client_encoding"] = "UTF8"
@@ -117,6 +119,7 @@ class Endpoint:
         connection.autocommit = True
         settings = {**SESSION_SETTINGS, **(PINNED_SETTINGS if pinned else {})}
         settings["default_transaction_read_only"] = "on" if read_only else "off"
+        settings["lock_timeout"] = str(lock_timeout)
         for since, more in SESSION_SETTINGS_SINCE.items():
             if connection.info.server_version >= since:
                 settings.update(more)

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.locks import exclusive_locks
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.poolers import refuse_transaction_pooler
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import archive, manifest, roles
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
@@ -72,8 +74,8 @@ def export_roles(run: Export, connection) -> dict:
         "memberships": len(data["memberships"]),
         "passwords": "read" if hashes is not None else "unreadable",
     }
-    former = unit.read()
-    if former and former["source"]["system_identifier"] != run.server.system_identifier and not run.force:
+    former = _former(run, unit)
+    if former and former["source"]["system_identifier"] != run.server.system_identifier:
         raise _other_source(unit, former)
     if former and not unit.damage(former) and _read_text(unit.file("roles.json")) == content:
         return {**result, "changed": False}
@@ -88,12 +90,12 @@ def export_roles(run: Export, connection) -> dict:
 def export_database(run: Export, dbname: str) -> dict:
     """One database, unless an intact dump of it with the same options is there."""
     unit = manifest.Unit.of_database(run.directory, dbname)
-    former = unit.read()
-    if former and not run.force:
+    former = _former(run, unit)
+    if former:
         _refuse_other(run, unit, former, dbname)
         return {**_summary(unit, unit.require()), "changed": False}
     refuse_transaction_pooler(run.source, dbname)
-    connection = run.source.connect(dbname, read_only=True)
+    connection = run.source.connect(dbname, read_only=True, lock_timeout=run.options.lock_wait_timeout)
     try:
         client, notices = _prepare(run, connection, dbname)
         if run.check_mode:
@@ -104,8 +106,17 @@ def export_database(run: Export, dbname: str) -> dict:
         with unit.locked():
             described = _write(run, unit, connection, dbname, client, notices)
         return {**_summary(unit, described), "changed": True}
+    except psycopg2.errors.LockNotAvailable:
+        raise _locked_out(run, dbname) from None
     finally:
         connection.close()
+
+
+def _former(run: Export, unit: manifest.Unit) -> dict | None:
+    """The manifest of the dump that is there and counts: none does with force, however damaged it is."""
+    if not run.check_mode:
+        unit.recover()
+    return None if run.force else unit.read()
 
 
 def _prepare(run: Export, connection, dbname: str) -> tuple[clients.Client, list[str]]:
@@ -156,7 +167,9 @@ def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: cl
         with stages.stage("pg_dump"):
             archive.dump(client, run.source, dbname, run.options.arguments(client, snapshot, connection), place)
         with stages.stage("row counts"):
-            description["row_counts"] = _count(run, connection, dbname, snapshot, Contents.read(place))
+            wanted = run.options.counts_rows(description["data_bytes"])
+            contents = Contents.read(place)
+            description["row_counts"] = _count(run, connection, dbname, snapshot, contents) if wanted else None
         description["stages"] = stages.as_result()
     return description
 
@@ -167,14 +180,13 @@ def _settings(connection, dbname: str) -> dict:
     return {**data, "roles": [], "memberships": [], "settings": roles.database_settings(data, dbname)}
 
 
-def _count(run: Export, connection, dbname: str, snapshot, contents: Contents) -> list[dict] | None:
-    """Rows of each table whose data is in the archive whole, or None where counting is off."""
-    if not run.options.counts_rows(catalog.data_size(connection)):
-        return None
+def _count(run: Export, connection, dbname: str, snapshot, contents: Contents) -> list[dict]:
+    """Rows of each table whose data is in the archive whole."""
     roots, partial = catalog.partition_roots(connection), catalog.partially_dumped_tables(connection)
     tables = tables_to_count(contents, roots, partial)
     jobs = run.options.jobs_for(len(tables))
-    return count_rows(lambda: connect_to_snapshot(run.source, dbname, snapshot), tables, jobs)
+    patience = run.options.lock_wait_timeout
+    return count_rows(lambda: connect_to_snapshot(run.source, dbname, snapshot, patience), tables, jobs)
 
 
 def _refuse_other(run: Export, unit: manifest.Unit, former: dict, dbname: str) -> None:
@@ -195,6 +207,17 @@ def _other_source(unit: manifest.Unit, former: dict) -> HandoverError:
     return HandoverError(
         f"{unit.path} holds a dump of another source (system identifier {former['source']['system_identifier']}).",
         "Use force: true to replace it, or another directory.",
+    )
+
+
+def _locked_out(run: Export, dbname: str) -> HandoverError:
+    with contextlib.closing(run.source.connect(dbname, read_only=True)) as connection:
+        locks = exclusive_locks(connection)
+    return HandoverError(
+        f'In database "{dbname}" a table stayed locked for {run.options.lock_wait_timeout} ms. '
+        f"Locked now: {', '.join(locks[:10]) or 'none'}.",
+        "End the session that holds the lock, or raise lock_wait_timeout.",
+        locks=locks,
     )
 
 

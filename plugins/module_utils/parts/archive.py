@@ -18,7 +18,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents
 
 DUMP_REMEDIES = (
     ("No space left on device", "Free disk space under directory, or choose another directory or a stronger compress."),
-    ("lock timeout", "A session holds a conflicting lock; end it, or raise lock_wait_timeout."),
+    ("statement timeout", "A session holds a lock on that table; end it, or raise lock_wait_timeout."),
+    ("closed the connection", "See in the source's log why it ended the session, then export again."),
+    ("terminating connection", "See in the source's log why it ended the session, then export again."),
+    ("could not obtain lock", "Keep schema changes away while the dump runs, or use jobs: 1, which waits for none."),
+    ("died unexpectedly", "See in the system's log who killed pg_dump (often memory ran out), then export again."),
+    ("killed by", "See in the system's log who killed pg_dump (often memory ran out), then export again."),
     ("permission denied", "Grant the role the missing privilege, or use a role that has it."),
     ("row-level security", "Use a role with BYPASSRLS, or the owner of that table."),
     ("conflict with recovery", "Raise max_standby_streaming_delay on the standby, or dump from the primary."),
@@ -57,8 +62,8 @@ def dump_command(client: Client, endpoint: Endpoint, dbname: str, arguments: lis
 
 def _dump_error(status: int, errors: str, dbname: str) -> HandoverError:
     lines = [line for line in errors.splitlines() if ": error: " in line or ": detail: " in line or "ERROR: " in line]
-    text = " ".join(lines or errors.splitlines()[-3:]) or f"it ended with status {status}"
-    remedy = next((remedy for sign, remedy in DUMP_REMEDIES if sign in text), "")
+    text = " ".join(lines or errors.splitlines()[-3:]) or child.describe_end(status)
+    remedy = next((remedy for sign, remedy in DUMP_REMEDIES if sign in text), "Mend the cause, then export again.")
     return HandoverError(
         f'pg_dump failed on database "{dbname}": {text}', remedy, pg_dump_errors=errors.splitlines()[-50:]
     )
@@ -81,7 +86,7 @@ def restore(
         status, output = child.run(command, endpoint)
     errors, complete = parse_errors(output, {entry.dump_id: entry for entry in entries})
     if status != 0 and not complete:
-        text = " ".join(output.splitlines()[-5:]) or f"it ended with status {status}"
+        text = " ".join(output.splitlines()[-5:]) or child.describe_end(status)
         raise HandoverError(
             f'pg_restore failed on database "{dbname}": {text}', pg_restore_output=output.splitlines()[-50:]
         )

@@ -41,9 +41,9 @@ def export_snapshot(connection, serializable_deferrable: bool) -> Snapshot:
     return Snapshot(name, isolation.lower(), lsn, time)
 
 
-def connect_to_snapshot(endpoint: Endpoint, dbname: str, snapshot: Snapshot | None):
+def connect_to_snapshot(endpoint: Endpoint, dbname: str, snapshot: Snapshot | None, lock_timeout: int = 0):
     """A session that reads in the snapshot, or in one of its own where there is none."""
-    connection = endpoint.connect(dbname, read_only=True)
+    connection = endpoint.connect(dbname, read_only=True, lock_timeout=lock_timeout)
     with connection.cursor() as cursor:
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         if snapshot:
