@@ -14,10 +14,12 @@ demo:
 	@$(PYTHON) -m lab.demo
 
 demo-clean:
+	@test ! -e .demo || test -x $(PYTHON) || lab/venv lab/requirements.txt
 	@test ! -x $(PYTHON) || $(PYTHON) -m lab.demo --clean
 
 test:
 	@tests/run
 
 clean: demo-clean
-	rm -rf .build
+	@test ! -x $(PYTHON) || $(PYTHON) -m lab.builds --remove
+	@rm -rf .build

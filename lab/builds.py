@@ -14,13 +14,14 @@ Addresses of mirrors and registries come from this machine's own configuration o
 the environment change what is found: ``HANDOVER_LAB_CACHE`` (directory of the finished builds) and
 ``HANDOVER_LAB_MIRROR`` (address of a Debian archive, where this machine's apt names none).
 
-    python3 -m lab.builds [--majors 13 15] [--embedded] [--list]
+    python3 -m lab.builds [--majors 13 15] [--embedded] [--list] [--remove]
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -122,18 +123,32 @@ def embedded() -> dict[int, Build]:
     return {m: Build(m, installed["versions"][str(m)], Path(installed["bins"][str(m)])) for m in WHEEL_PREFIXES}
 
 
-def state() -> Path:
-    """The directory for what servers have to reach: in the checkout, or in ``/var/tmp`` if root's checkout is closed.
+def state(name: str = ".build") -> Path:
+    """The directory for what servers have to reach: in the checkout, or below ``/var/tmp`` if root's is closed.
 
     Servers do not run as root, so what root makes for them must be in reach of an unprivileged user.
     """
     closed = os.geteuid() == 0 and not all(place.stat().st_mode & 0o001 for place in (CHECKOUT, *CHECKOUT.parents))
-    place = Path(f"/var/tmp/handover-{os.geteuid()}") if closed else CHECKOUT / ".build"
+    place = (_substitute() if closed else CHECKOUT) / name
+    place.mkdir(exist_ok=True)
+    place.chmod(0o755)
+    return place
+
+
+def _substitute() -> Path:
+    """The directory that stands for this checkout where the checkout itself is closed."""
+    place = Path(f"/var/tmp/handover-{hashlib.sha256(os.fsencode(CHECKOUT)).hexdigest()[:8]}")
     place.mkdir(exist_ok=True)
     if place.stat().st_uid != os.geteuid():
         raise BuildError(f"{place} belongs to somebody else")
     place.chmod(0o755)
     return place
+
+
+def remove() -> None:
+    """Remove what stands in :func:`state`."""
+    place = state()
+    shutil.rmtree(place if place.parent == CHECKOUT else place.parent, ignore_errors=True)
 
 
 def cache() -> Path:
@@ -432,15 +447,18 @@ def main() -> int:
     parser.add_argument("--majors", type=int, nargs="+", choices=MAJORS, default=MAJORS, help="all by default")
     parser.add_argument("--embedded", action="store_true", help="the demo's builds instead: 16 and 18")
     parser.add_argument("--list", action="store_true", help="print the finished builds, fetch nothing")
+    parser.add_argument("--remove", action="store_true", help="remove all that was made to be in reach of servers")
     options = parser.parse_args()
     try:
-        if options.list:
+        if options.remove:
+            remove()
+        elif options.list:
             for marker in sorted(cache().glob("*.json")):
                 made = json.loads(marker.read_text())
                 print(marker.stem, made.get("version") or made.get("versions") or "", made["prefix"])
-            return 0
-        for found in (embedded() if options.embedded else builds(options.majors)).values():
-            print(found.major, found.version, found.bin)
+        else:
+            for found in (embedded() if options.embedded else builds(options.majors)).values():
+                print(found.major, found.version, found.bin)
     except BuildError as error:
         _say(f"lab.builds: {error}")
         return 1
