@@ -35,7 +35,7 @@ class Client:
 
     @property
     def major(self) -> int:
-        return int(self.version.split(".")[0])
+        return major_of(self.version)
 
     def program(self, name: str) -> str:
         """The path of one of its programs."""
@@ -43,6 +43,11 @@ class Client:
 
     def as_result(self) -> dict:
         return {"directory": self.directory, "version": self.version}
+
+
+def major_of(version: str) -> int:
+    """The major of a version such as ``17.2``, ``18beta1`` or ``19devel``."""
+    return int(re.match(r"\d+", version).group())
 
 
 def find_clients(directories: list[str] | None = None) -> list[Client]:
@@ -85,11 +90,13 @@ def choose_for_restore(clients: list[Client], dump_major: int, target_major: int
 def _nearest(clients: list[Client], major: int) -> Client:
     """The highest version up to the major, else the lowest above: a client above may emit what the server lacks."""
 
-    def version(client):
-        return [int(part) for part in re.findall(r"\d+", client.version)]
+
+    def age(client):
+        minor = re.match(r"\d+\.(\d+)", client.version)  # a beta has none and comes before all minors
+        return client.major, int(minor.group(1)) if minor else -1
 
     below = [client for client in clients if client.major <= major]
-    return max(below, key=version) if below else min(clients, key=version)
+    return max(below, key=age) if below else min(clients, key=age)
 
 
 def _none_fits(wanted: str, clients: list[Client], searched: list[str] | None) -> HandoverError:

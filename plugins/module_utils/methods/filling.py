@@ -45,7 +45,7 @@ class Filling:
         self.capabilities = read_capabilities(connection)
         self.client = clients.choose_for_restore(
             clients.find_clients(params["client_directory"]),
-            int(manifest["client"].split(".")[0]),
+            clients.major_of(manifest["client"]),
             self.capabilities.major,
             params["client_directory"],
         )
