@@ -105,7 +105,8 @@ def row_counts(cluster: Cluster, dbname: str) -> dict[str, tuple[int, int]]:
     columns = "(SELECT count(*) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)"
     query = f"SELECT c.oid::regclass::text, format('SELECT count(*) FROM %s %s', {only}, c.oid::regclass), {columns}"
     return {
-        name: (cluster.sql(dbname, count)[0][0], columns) for name, count, columns in cluster.sql(dbname, query + FILLED)
+        name: (cluster.sql(dbname, count)[0][0], columns)
+        for name, count, columns in cluster.sql(dbname, query + FILLED)
     }
 
 

@@ -9,7 +9,6 @@ from dumps import (
     done,
     export,
     finish,
-    listed,
     look,
     look_at_roles,
     one,
