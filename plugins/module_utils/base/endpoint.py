@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base import signals
+from ansible_collections.handover.postgresql.plugins.module_utils.base import poolers, signals
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 
 try:
@@ -105,8 +105,26 @@ class Endpoint:
     ):
         """A psycopg2 connection in autocommit mode with our session settings; ``pinned=False`` leaves those that
         change what a query yields as the database has them; ``lock_timeout`` is in milliseconds, 0 is none.
-        Raises HandoverError when the server cannot be reached.
+        Raises HandoverError when the server cannot be reached, or only through a pooler that shares its sessions.
         """
+        connection = self._open(dbname)
+        settings = {**SESSION_SETTINGS, **(PINNED_SETTINGS if pinned else {})}
+        settings["default_transaction_read_only"] = "on" if read_only else "off"
+        settings["lock_timeout"] = str(lock_timeout)
+        for since, more in SESSION_SETTINGS_SINCE.items():
+            if connection.info.server_version >= since:
+                settings.update(more)
+        try:
+            if not _configure(connection, settings, connection.info.backend_pid):
+                self._refuse_transaction_pooler(connection, dbname)
+                _configure(connection, settings)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open(self, dbname: str | None):
+        """A session as the server gives it."""
         parameters = {**CONNECTION_DEFAULTS, **self.parameters, "application_name": APPLICATION_NAME}
         parameters["client_encoding"] = "UTF8"
         if dbname is not None:
@@ -117,14 +135,20 @@ class Endpoint:
             raise self._connection_error(error, dbname) from None
         signals.watch_over(connection)
         connection.autocommit = True
-        settings = {**SESSION_SETTINGS, **(PINNED_SETTINGS if pinned else {})}
-        settings["default_transaction_read_only"] = "on" if read_only else "off"
-        settings["lock_timeout"] = str(lock_timeout)
-        for since, more in SESSION_SETTINGS_SINCE.items():
-            if connection.info.server_version >= since:
-                settings.update(more)
-        _configure(connection, settings)
         return connection
+
+    def _refuse_transaction_pooler(self, connection, dbname: str | None) -> None:
+        """Raise HandoverError where the pooler before us gives sessions away after each transaction.
+
+        Settings of ours would stay in a session that the application gets next, and snapshots would be lost.
+        """
+        with contextlib.closing(self._open(dbname)) as other:
+            if poolers.shares_sessions(connection, other):
+                raise HandoverError(
+                    f"Between this machine and {self.describe(dbname)} is a connection pooler in transaction mode.",
+                    f"Give the server's own host and port as {self.side} (services list it as the direct connection), "
+                    "or a pool in session mode.",
+                )
 
     def connect_for_maintenance(self, read_only: bool = False):
         """A connection to some database of the server: the one that the user named, else a usual one."""
@@ -206,17 +230,16 @@ CONNECTION_REMEDIES = (
 )
 
 
-def _configure(connection, settings: dict) -> None:
+def _configure(connection, settings: dict, process: int | None = None) -> bool:
+    """Make the settings, only if the session is served by this server process if one is given; whether they were."""
     query = (
         "SELECT pg_catalog.set_config(name, value, false)"
         " FROM ROWS FROM (pg_catalog.unnest(%s), pg_catalog.unnest(%s)) AS s (name, value)"
+        " WHERE pg_catalog.pg_backend_pid() = coalesce(%s, pg_catalog.pg_backend_pid())"
     )
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(query, (list(settings), list(settings.values())))
-    except BaseException:
-        connection.close()
-        raise
+    with connection.cursor() as cursor:
+        cursor.execute(query, (list(settings), list(settings.values()), process))
+        return cursor.rowcount > 0
 
 
 def _parse_uri(side: str, uri: str | None, given: dict) -> dict:

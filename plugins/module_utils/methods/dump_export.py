@@ -16,7 +16,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.locks import exclusive_locks
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.poolers import refuse_transaction_pooler
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import archive, manifest, roles
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import read_properties
@@ -94,7 +93,6 @@ def export_database(run: Export, dbname: str) -> dict:
     if former:
         _refuse_other(run, unit, former, dbname)
         return {**_summary(unit, unit.require()), "changed": False}
-    refuse_transaction_pooler(run.source, dbname)
     connection = run.source.connect(dbname, read_only=True, lock_timeout=run.options.lock_wait_timeout)
     try:
         client, notices = _prepare(run, connection, dbname)

@@ -10,10 +10,9 @@ import json
 import os
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server, value
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.poolers import refuse_transaction_pooler
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases, journal, role_import
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
@@ -39,7 +38,6 @@ class Import:
 def import_dump(target: Endpoint, params: dict, check_mode: bool) -> dict:
     """Do what pg_restore_import documents; ``params`` are its parameters. Raises HandoverError."""
     with contextlib.closing(target.connect_for_maintenance()) as connection:
-        refuse_transaction_pooler(target, connection.info.dbname)
         run = Import(target, connection, params, check_mode)
         if params["state"] == "finished":
             return finish(run)
@@ -98,9 +96,10 @@ def import_database(run: Import, dbname: str) -> dict:
         return {"database": goal, "changed": True, "notices": [NOT_YET]}
     manifest = unit.require()
     with _only_run(run, goal):
-        former = _former_import(run, goal)
+        was_there = target_db.exists(run.connection, goal)
+        former = _former_import(run, goal, manifest["dump_id"])
         if former and former["completed"] and former["dump_id"] == manifest["dump_id"]:
-            return {**former["result"], "database": goal, "changed": False}
+            return {**former["result"], "database": goal, "changed": not was_there}
         filling = Filling(run.target, run.connection, run.params, unit, manifest)
         _refuse_occupied(run, goal, former)
         if run.check_mode:
@@ -131,19 +130,20 @@ def _only_run(run: Import, goal: str):
     try:
         yield
     finally:
-        if not run.connection.closed:
+        with contextlib.suppress(psycopg2.Error):  # the session is gone, and its lock with it
             value(run.connection, "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
 
 
-def _former_import(run: Import, goal: str) -> dict | None:
-    """What the journal in the target database says; an import that was only not renamed yet is completed first."""
+def _former_import(run: Import, goal: str, dump_id: str) -> dict | None:
+    """What the journal in the target database says; an import of this dump that lacked but its name gets it first."""
     working = target_db.working_name(goal)
-    if not run.check_mode and target_db.exists(run.connection, working):
+    if not run.check_mode and target_db.is_valid(run.connection, working):
         with run.visit(working) as session:
             entry = journal.read(session)
-        if entry and entry["completed"] and not target_db.exists(run.connection, goal):
+        is_this = entry and entry["completed"] and entry["dump_id"] == dump_id
+        if is_this and not target_db.exists(run.connection, goal):
             target_db.rename(run.connection, working, goal)
-    if not target_db.exists(run.connection, goal):
+    if not target_db.is_valid(run.connection, goal):
         return None
     with run.visit(goal) as session:
         return journal.read(session)
@@ -159,8 +159,8 @@ def _refuse_occupied(run: Import, goal: str, former: dict | None) -> None:
                 "Create it there, correct rename, or use create: true.",
             )
         return
-    if former and not former["completed"]:
-        return  # ours, from a run that was killed
+    if former and not former["completed"] and not params["create"]:
+        return  # what is in it is ours, from a run that was killed
     if params["replace"] and goal in params["replace_databases"]:
         return
     with run.visit(goal) as session:
