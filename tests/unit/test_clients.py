@@ -52,10 +52,11 @@ def test_pg_restore_is_chosen_by_the_dump_and_the_target(dump, target, chosen):
     assert choose_for_restore(DEBIAN, dump, target, None).version == chosen
 
 
+@pytest.mark.parametrize("target", [16, 17, 18])
 @pytest.mark.parametrize("versions", [("17.9", "17.10"), ("17.10", "17.9"), ("17beta2", "17.1"), ("17.1", "17rc1")])
-def test_minors_are_compared_as_numbers(versions):
+def test_the_newest_minor_is_chosen(versions, target):
     found = [Client(f"/{version}", version, False) for version in versions]
-    assert choose_for_dump(found, 17, 17, False, None).version in ("17.10", "17.1")
+    assert choose_for_dump(found, 15, target, False, None).version in ("17.10", "17.1")
 
 
 def test_what_was_found_instead_is_said():

@@ -88,15 +88,16 @@ def choose_for_restore(clients: list[Client], dump_major: int, target_major: int
 
 
 def _nearest(clients: list[Client], major: int) -> Client:
-    """The highest version up to the major, else the lowest above: a client above may emit what the server lacks."""
+    """The highest major up to this one, else the lowest above: a client above may emit what the server lacks."""
+    majors = {client.major for client in clients}
+    nearest = max((one for one in majors if one <= major), default=min(majors))
+    return max((client for client in clients if client.major == nearest), key=_minor)
 
 
-    def age(client):
-        minor = re.match(r"\d+\.(\d+)", client.version)  # a beta has none and comes before all minors
-        return client.major, int(minor.group(1)) if minor else -1
-
-    below = [client for client in clients if client.major <= major]
-    return max(below, key=age) if below else min(clients, key=age)
+def _minor(client: Client) -> int:
+    """A beta has none; it comes before all releases."""
+    found = re.match(r"\d+\.(\d+)", client.version)
+    return int(found.group(1)) if found else -1
 
 
 def _none_fits(wanted: str, clients: list[Client], searched: list[str] | None) -> HandoverError:
