@@ -32,6 +32,12 @@ def exists(connection, dbname: str) -> bool:
     return value(connection, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)", (dbname,))
 
 
+def is_valid(connection, dbname: str) -> bool:
+    """Whether there is one that can be used: an interrupted DROP DATABASE leaves one that can only be dropped."""
+    query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s AND datconnlimit <> -2)"
+    return value(connection, query, (dbname,))
+
+
 @contextlib.contextmanager
 def visit(endpoint: Endpoint, connection, dbname: str, check_mode: bool = False):
     """A session in a database of the target, whose own privileges may keep the connecting role out by now.
