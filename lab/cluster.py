@@ -198,16 +198,14 @@ class Cluster:
             return
         for attempt in range(5):
             self._write_configuration()
-            if self._launch(timeout):
+            if self._launch(outlive, timeout):
                 break
             if self._port_is_chosen or attempt == 4:
                 raise ClusterError(f"port {self.port} is in use")
             self.port = free_port()
         self._save()
-        if not outlive:
-            self._tie = tie_to_this_process(self.pid)
 
-    def _launch(self, timeout: float) -> bool:
+    def _launch(self, outlive: bool, timeout: float) -> bool:
         """False when the port was taken meanwhile."""
         with self.log.open("ab") as log:
             beginning = log.tell()
@@ -215,9 +213,12 @@ class Cluster:
                 [self.build.program("postgres"), "-D", self.data], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=self._environment, cwd=self.directory, start_new_session=True, **unprivileged(),
             )  # fmt: skip
+        if not outlive:
+            self._tie = tie_to_this_process(self._process.pid)
         deadline = time.monotonic() + timeout
         while not self._accepts_connections():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self._untie()
                 self._process.kill()
                 self._process.wait()
                 written = self.log.read_bytes()[beginning:].decode(errors="replace")

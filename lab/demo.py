@@ -99,7 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="lab.demo", description=__doc__.partition("\n")[0])
     parser.add_argument("--clean", action="store_true", help="stop the servers and remove what the demo made")
     clean = parser.parse_args().clean
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.stdout.reconfigure(errors="replace", line_buffering=True)
     try:
         with only_one():
