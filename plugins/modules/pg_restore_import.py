@@ -71,7 +71,7 @@ options:
   locale_map:
     description:
       - Locales of the source, and the locales of the target to use instead, for those that do not exist there.
-      - For example V({en_US.utf8: en_US.UTF-8}).
+      - 'For example V({en_US.utf8: en_US.UTF-8}).'
     type: dict
     default: {}
   role_passwords:

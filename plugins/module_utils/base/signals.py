@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import weakref
 
@@ -39,7 +38,7 @@ def end_in_order() -> None:
 
 def _leave(number, _frame) -> None:
     _heard.set()
-    sys.exit(128 + number)
+    raise SystemExit(128 + number)
 
 
 def _cancel_statements_after_a_signal(ears: int) -> None:

@@ -211,8 +211,10 @@ class Filling:
         carried = any(entry.desc == "STATISTICS DATA" for entry in self.fitting.remaining())
         if mode != "none":
             with self.stages.stage("analyze"):
-                connect = lambda: self.target.connect(dbname)  # noqa: E731
-                statistics.analyze(connect, self.jobs, kind, mode == "in_stages", only_lacking=carried and mode == "auto")
+                only_lacking = carried and mode == "auto"
+                statistics.analyze(
+                    lambda: self.target.connect(dbname), self.jobs, kind, mode == "in_stages", only_lacking
+                )
 
     def _refresh(self, dbname: str) -> None:
         """Under the database's own settings: the contents of a view may depend on its time zone."""

@@ -36,7 +36,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial im
     Statement,
     Trial,
     execute_all,
-    trial,
+    transaction,
 )
 
 # Roles that providers make for themselves, and ours (ownership.py).
@@ -90,8 +90,8 @@ class Plan:
 def plan(conn, data: dict, options: Options) -> Plan:
     """What brings the target's roles to ``data`` (roles.read_roles of the source). Changes nothing."""
     target = read_roles(conn)
-    with trial(conn) as attempts:
-        fitting = Fitting(conn, data, target, options, attempts)
+    with transaction(conn, "ROLLBACK") as cursor:
+        fitting = Fitting(conn, data, target, options, Trial(cursor))
         for role in data["roles"]:
             fitting.fit_role(role)
         for row in in_grant_order(data):
@@ -105,8 +105,8 @@ def plan(conn, data: dict, options: Options) -> Plan:
 def plan_database_settings(conn, data: dict, dbname: str, options: Options, target_dbname: str | None = None) -> Plan:
     """The same for the settings that hold in one database, which exists on the target, perhaps under another name."""
     target = read_roles(conn)
-    with trial(conn) as attempts:
-        fitting = Fitting(conn, data, target, options, attempts)
+    with transaction(conn, "ROLLBACK") as cursor:
+        fitting = Fitting(conn, data, target, options, Trial(cursor))
         for setting in database_settings(data, dbname):
             fitting.fit_setting({**setting, "database": target_dbname or dbname})
     return fitting.plan

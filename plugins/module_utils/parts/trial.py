@@ -66,13 +66,6 @@ class Trial:
         return ""
 
 
-@contextlib.contextmanager
-def trial(conn):
-    """A Trial inside a transaction that is rolled back, whatever happens. ``conn`` is in autocommit mode."""
-    with transaction(conn, "ROLLBACK") as cursor:
-        yield Trial(cursor)
-
-
 def execute_all(conn, statements: list[Statement]) -> None:
     """All of them, or none. Raises HandoverError."""
     if not statements:
