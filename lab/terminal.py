@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 
@@ -19,8 +20,9 @@ def heading(text: str) -> None:
 
 
 def line(label: str, text: str) -> None:
-    """A label and a text beside it, folded at spaces."""
-    folded = textwrap.wrap(text, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
+    """A label and a text beside it, folded at spaces, but not between a number and what it counts."""
+    bound = re.sub(r"(?<=\d) ", NO_BREAK_SPACE, text)
+    folded = textwrap.wrap(bound, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
     for number, part in enumerate(folded):
         print(_painted("36", (label if number == 0 else "").ljust(INDENT)) + part.replace(NO_BREAK_SPACE, " "))
 
@@ -39,11 +41,11 @@ def _painted(code: str, text: str) -> str:
 
 
 def amount(number: int, noun: str) -> str:
-    """``1,234 rows`` or ``1 index``, which a line does not tear apart."""
+    """``1,234 rows`` or ``1 index``."""
     singular = {"indexes": "index", "policies": "policy"}.get(noun, noun[:-1])
-    return f"{number:,} {singular if number == 1 else noun}".replace(" ", NO_BREAK_SPACE)
+    return f"{number:,} {singular if number == 1 else noun}"
 
 
 def megabytes(size: int) -> str:
     """A number of bytes in millions of them."""
-    return f"{size / 1e6:,.0f}{NO_BREAK_SPACE}MB"
+    return f"{size / 1e6:,.0f} MB"
