@@ -11,8 +11,10 @@ from dataclasses import replace
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Entry
 
 PRIVILEGES = ("ACL", "DEFAULT ACL")
-PG_ATTVER_ALONE = re.compile(r"^ALTER .* ALTER COLUMN .* SET \(pg_attver=\d+\);\n", re.MULTILINE)
-PG_ATTVER_AMONG = re.compile(r"(?<=[( ])pg_attver=\d+, |, pg_attver=\d+(?=\))")
+NAME = r"""(?:"(?:[^"]|"")+"|[\w$]+)"""
+COLUMN_OPTIONS = re.compile(
+    rf"^(ALTER (?:FOREIGN )?TABLE ONLY {NAME}\.{NAME} ALTER COLUMN {NAME} SET \()(.*)(\);\n)", re.MULTILINE
+)
 SESSION_AUTHORIZATION = re.compile(r"^SET SESSION AUTHORIZATION (.*);$", re.MULTILINE)
 STATEMENT = re.compile(r"""(?:[^;"']|"[^"]*"|'[^']*')+;\n*""")
 WITH_GRANT_OPTION = " WITH GRANT OPTION"
@@ -22,7 +24,13 @@ def without_pg_attver(entry: Entry) -> Entry:
     """Without the internal column option that an older pg_dump takes for one of the user's."""
     if not entry.definition or "pg_attver=" not in entry.definition:
         return entry
-    return replace(entry, definition=PG_ATTVER_AMONG.sub("", PG_ATTVER_ALONE.sub("", entry.definition)))
+    return replace(entry, definition=COLUMN_OPTIONS.sub(_without_pg_attver, entry.definition))
+
+
+def _without_pg_attver(match: re.Match) -> str:
+    head, options, tail = match.groups()
+    others = [option for option in options.split(", ") if not option.startswith("pg_attver=")]
+    return f"{head}{', '.join(others)}{tail}" if others else ""
 
 
 def without_owner(entry: Entry, role: str) -> Entry:
