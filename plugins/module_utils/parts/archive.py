@@ -88,7 +88,9 @@ def restore(
     if status != 0 and not complete:
         text = " ".join(output.splitlines()[-5:]) or child.describe_end(status)
         raise HandoverError(
-            f'pg_restore failed on database "{dbname}": {text}', pg_restore_output=output.splitlines()[-50:]
+            f"pg_restore failed: {text}",
+            "See in the server's log, or this machine's, what ended it, and run the import again; it starts over.",
+            pg_restore_output=output.splitlines()[-50:],
         )
     return errors
 
@@ -105,24 +107,32 @@ def edited(contents: Contents, stack) -> str:
     return place
 
 
-ENTRY_LINE = re.compile(r"^pg_restore: from TOC entry (\d+);")
-ERROR_LINE = re.compile(r"^pg_restore: error: (.*)$")
-IGNORED_LINE = re.compile(r"^pg_restore: warning: errors ignored on restore: (\d+)$")
+# Several processes of one pg_restore write at once: labels may get between each other, the texts after them do not.
+LABELS = re.compile(r"^(?:pg_restore: |error: |warning: )*")
+COMMAND_LABELS = re.compile(r"^(?:Command was: )+")
+ERROR_TEXTS = ("could not execute query: ", "COPY failed for table ")
+ENTRY_TEXT = re.compile(r"from TOC entry (\d+);")
+IGNORED_TEXT = re.compile(r"errors ignored on restore: (\d+)$")
 
 
 def parse_errors(output: str, entries: dict[int, Entry]) -> tuple[list[RestoreError], bool]:
-    """(errors, whether they explain the whole output): pg_restore itself counts the errors that it went past."""
+    """(errors, whether they explain the whole output): at its end pg_restore counts the errors that it went past.
+
+    It does not count what its workers met while they connected, so there may be more errors than that.
+    """
     errors, current, ignored = [], None, 0
     for line in output.splitlines():
-        entry, error, count = ENTRY_LINE.match(line), ERROR_LINE.match(line), IGNORED_LINE.match(line)
+        label = LABELS.match(line).group()
+        text = line[len(label) :]
+        entry, count = ENTRY_TEXT.match(text), IGNORED_TEXT.match(text)
         if entry:
             current = entries.get(int(entry.group(1)))
         elif count:
             ignored = int(count.group(1))
-        elif error:
-            errors.append([current, error.group(1), ""])
-        elif line.startswith("Command was: ") and errors:
-            errors[-1][2] = line[len("Command was: ") :][:200]
-        elif line.startswith(("DETAIL:", "HINT:")) and errors and not errors[-1][2]:
-            errors[-1][1] += f" {line}"
-    return [RestoreError(*error) for error in errors], ignored > 0 and ignored == len(errors)
+        elif "pg_restore: error: " in label or text.startswith(ERROR_TEXTS):
+            errors.append([current, text, ""])
+        elif COMMAND_LABELS.match(text) and errors:
+            errors[-1][2] = COMMAND_LABELS.sub("", text)[:200]
+        elif text.startswith(("DETAIL:", "HINT:")) and errors and not errors[-1][2]:
+            errors[-1][1] += f" {text}"
+    return [RestoreError(*error) for error in errors], 0 < ignored <= len(errors)

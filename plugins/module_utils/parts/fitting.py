@@ -48,6 +48,7 @@ REFUSED = re.compile(
     r"|only superuser |user mapping not found|extension \".*\" (is not available|is not supported|must be))"
 )
 TRANSACTION_TIMEOUT = "SET transaction_timeout = 0;"
+UNKNOWN_TIMEOUT = 'unrecognized configuration parameter "transaction_timeout"'
 
 
 class Fitting:
@@ -140,8 +141,8 @@ class Fitting:
         """Take refusals of known classes for skipped objects; what remains is a failure."""
         unknown = []
         for error in errors:
-            if error.statement.startswith(TRANSACTION_TIMEOUT) and "unrecognized" in error.message:
-                continue  # sent by pg_restore 17 and later on its own account; an older server has nothing to set
+            if _is_of_pg_restore(error):
+                continue
             if error.entry and not self.is_skipped(error.entry) and _is_reserved(error):
                 self.skip(error.entry, error.message)
             if not error.entry or not self.is_skipped(error.entry):
@@ -166,6 +167,12 @@ class Fitting:
 
 def _is_of_database(entry: Entry) -> bool:
     return entry.desc in ("ACL", "COMMENT", "SECURITY LABEL") and entry.tag.startswith("DATABASE ")
+
+
+def _is_of_pg_restore(error: RestoreError) -> bool:
+    """Whether it met a statement that 17 and later send on their own account; an older server has nothing to set."""
+    own = not error.statement or error.statement.startswith(TRANSACTION_TIMEOUT)
+    return own and UNKNOWN_TIMEOUT in error.message
 
 
 def _is_reserved(error: RestoreError) -> bool:
