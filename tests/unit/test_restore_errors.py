@@ -1,0 +1,93 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What pg_restore writes when it goes past errors, as seen from real servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import parse_errors
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fitting import Fitting
+
+CONTENTS = Contents.parse((Path(__file__).parent / "toc/18-utf8.dat").read_bytes())
+ENTRIES = {entry.dump_id: entry for entry in CONTENTS.entries}
+FUNCTION = next(entry for entry in ENTRIES.values() if entry.desc == "FUNCTION")
+EXTENSION = next(entry for entry in ENTRIES.values() if entry.desc == "EXTENSION")
+COMMENT = next(entry for entry in ENTRIES.values() if entry.tag == 'VIEW "v"')
+
+
+def test_an_error_belongs_to_its_entry():
+    output = f"""\
+pg_restore: while PROCESSING TOC:
+pg_restore: from TOC entry {EXTENSION.dump_id}; 3079 16385 EXTENSION citext
+pg_restore: error: could not execute query: ERROR:  permission denied to create extension "citext"
+HINT:  Must have CREATE privilege on current database to create this extension.
+Command was: CREATE EXTENSION IF NOT EXISTS "citext" WITH SCHEMA "public";
+
+
+pg_restore: from TOC entry {COMMENT.dump_id}; 0 0 COMMENT VIEW "v"
+pg_restore: error: could not execute query: ERROR:  relation "public.v" does not exist
+Command was: COMMENT ON VIEW "public"."v" IS 'one
+pg_restore: two';
+
+
+pg_restore: warning: errors ignored on restore: 2
+"""
+    errors, complete = parse_errors(output, ENTRIES)
+    assert complete
+    assert [error.entry for error in errors] == [EXTENSION, COMMENT]
+    assert "permission denied" in errors[0].message
+    assert errors[0].message.endswith("to create this extension.")
+    assert errors[0].statement.startswith("CREATE EXTENSION IF NOT EXISTS")
+    assert errors[1].describe() == (
+        'COMMENT public.VIEW "v": could not execute query: ERROR:  relation "public.v" does not exist'
+        """ (statement: COMMENT ON VIEW "public"."v" IS 'one)"""
+    )
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "",
+        'pg_restore: error: connection to server at "127.0.0.1", port 1 failed: Connection refused\n',
+        "pg_restore: error: could not execute query: ERROR:  x\npg_restore: error: a worker process died\n",
+        "pg_restore: error: could not execute query: ERROR:  x\npg_restore: warning: errors ignored on restore: 2\n",
+    ],
+)
+def test_what_is_not_explained_is_not_complete(output):
+    assert not parse_errors(output, ENTRIES)[1]
+
+
+def test_processes_that_write_between_each_other_are_told_apart():
+    """Two workers and their parent, none of whom may set what 17 and later clients set; only the parent counts."""
+    unknown = 'could not execute query: ERROR:  unrecognized configuration parameter "transaction_timeout"'
+    output = f"""\
+pg_restore: error: {unknown}
+Command was: SET transaction_timeout = 0;
+pg_restore: pg_restore: error: error: {unknown}
+{unknown}
+Command was: Command was: SET transaction_timeout = 0;SET transaction_timeout = 0;
+pg_restore: warning: errors ignored on restore: 1
+"""
+    errors, complete = parse_errors(output, ENTRIES)
+    assert complete
+    assert len(errors) == 3
+    assert all("transaction_timeout" in error.message for error in errors)
+    assert Fitting(CONTENTS, []).explain(errors) == []
+
+
+def test_a_function_that_sets_transaction_timeout_is_not_passed_over():
+    output = f"""\
+pg_restore: while PROCESSING TOC:
+pg_restore: from TOC entry {FUNCTION.dump_id}; 1255 16400 FUNCTION f() postgres
+pg_restore: error: could not execute query: ERROR:  unrecognized configuration parameter "transaction_timeout"
+Command was: CREATE FUNCTION "public"."f"() RETURNS "trigger" LANGUAGE "plpgsql" SET "transaction_timeout" TO '1s'
+pg_restore: warning: errors ignored on restore: 1
+"""
+    errors, complete = parse_errors(output, ENTRIES)
+    assert complete
+    assert Fitting(CONTENTS, []).explain(errors) == errors
