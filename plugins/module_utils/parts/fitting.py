@@ -115,7 +115,8 @@ class Fitting:
     def owners(self) -> set[str]:
         """Roles that the archive gives objects to, or speaks as when it grants."""
         remaining = self.remaining()
-        return {entry.owner for entry in remaining if entry.owner}.union(*map(edits.grantors, remaining))
+        found = {entry.owner for entry in remaining if entry.owner}.union(*map(edits.grantors, remaining))
+        return {name for name in found if not name.startswith("pg_")}  # pg_database_owner is whoever owns the database
 
     def edit(self, name: str, reason: str, change) -> None:
         """Replace every entry for which ``change(entry)`` gives another one."""

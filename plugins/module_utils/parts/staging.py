@@ -57,6 +57,8 @@ def _stage_of(entry: Entry, serial: set[int], stage_of: dict[int, str]) -> str |
         return "last"
     if entry.desc in ("SCHEMA", "EXTENSION"):
         return "schemas"
+    if entry.desc == "BLOB METADATA":
+        return "definitions"  # from 17 on pg_dump counts it as data, but it has owners, which may have been edited
     if entry.section == "data":
         return "data"
     if entry.section == "post-data":
