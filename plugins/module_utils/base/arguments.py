@@ -66,5 +66,17 @@ def run(argument_spec: dict, job, **constraints) -> None:
     except Exception as error:  # pylint: disable=broad-except
         if psycopg2 is None or not isinstance(error, psycopg2.Error):
             raise
-        module.fail_json(msg=f"The server refused a statement: {' '.join(str(error).split())}", sqlstate=error.pgcode)
+        module.fail_json(**_server_error(error).as_result())
     module.exit_json(**result)
+
+
+def _server_error(error) -> HandoverError:
+    """What no floor below expected of a server."""
+    text = " ".join(str(error).split())
+    if error.pgcode is None or error.pgcode.startswith("57P"):  # the connection was lost, or the server is going down
+        return HandoverError(
+            f"A server ended a session: {text}.", "See in its log why, and run this again.", sqlstate=error.pgcode
+        )
+    return HandoverError(
+        f"A server refused a statement: {text}.", "Mend the cause, and run this again.", sqlstate=error.pgcode
+    )

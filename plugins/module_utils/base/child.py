@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 
 PR_SET_PDEATHSIG = 1
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
+LOOK_AFTER_WORKERS = 1.0  # seconds
 
 
 def run(argv: list[str], endpoint: Endpoint) -> tuple[int, str]:
@@ -26,12 +28,12 @@ def run(argv: list[str], endpoint: Endpoint) -> tuple[int, str]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            preexec_fn=_die_with_parent,  # the kernel ties it to the thread that forks: hence the main thread
+            preexec_fn=_lead_and_die_with_parent,  # the kernel ties it to the thread that forks: hence the main thread
         )
         try:
             return _read(process)
         except BaseException:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait()
             raise
 
@@ -42,10 +44,18 @@ def describe_end(status: int) -> str:
 
 
 def _read(process: subprocess.Popen) -> tuple[int, str]:
-    _output, errors = process.communicate()
-    return process.returncode, errors.decode("utf-8", errors="replace")
+    """What it wrote. Workers whose leader was killed would go on and hold the pipe: they are told to end."""
+    while True:
+        try:
+            _output, errors = process.communicate(timeout=LOOK_AFTER_WORKERS)
+        except subprocess.TimeoutExpired:
+            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                os.killpg(process.pid, signal.SIGTERM)
+        else:
+            return process.returncode, errors.decode("utf-8", errors="replace")
 
 
-def _die_with_parent() -> None:
+def _lead_and_die_with_parent() -> None:
+    os.setpgid(0, 0)
     if _PRCTL is not None:
         _PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -23,3 +23,7 @@ class HandoverError(Exception):
         """The arguments of ``fail_json``."""
         message = f"{self.problem} {self.remedy}".strip() if self.remedy else self.problem
         return {"msg": message, "problem": self.problem, "remedy": self.remedy, **self.facts}
+
+    def of_database(self, dbname: str) -> HandoverError:
+        """The same of one database among several, by the name that the user knows."""
+        return HandoverError(f'Database "{dbname}": {self.problem}', self.remedy, database=dbname, **self.facts)

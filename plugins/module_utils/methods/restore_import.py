@@ -104,7 +104,11 @@ def import_database(run: Import, dbname: str) -> dict:
         _refuse_occupied(run, goal, former)
         if run.check_mode:
             return {"database": goal, "changed": True, **filling.preview(goal)}
-        result = _create_and_fill(run, goal, filling) if run.params["create"] else _clear_and_fill(run, goal, filling)
+        fill = _create_and_fill if run.params["create"] else _clear_and_fill
+        try:
+            result = fill(run, goal, filling)
+        except HandoverError as error:
+            raise error.of_database(goal) from None
         return {"database": goal, "changed": True, **result}
 
 
