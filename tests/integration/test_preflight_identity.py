@@ -105,7 +105,7 @@ def test_tables_without_an_identity_are_blockers_for_continuous_only(source, rep
 
 
 def test_the_remedy_names_the_index_that_is_there(report):
-    assert "USING INDEX \"has unique_b_key\";" in report.about("replica_identity", 'public."has unique"')["remedy"]
+    assert 'USING INDEX "has unique_b_key";' in report.about("replica_identity", 'public."has unique"')["remedy"]
     assert "ALTER COLUMN a SET NOT NULL" in report.about("replica_identity", "public.nullable")["remedy"]
     assert "IDENTITY DEFAULT" in report.about("replica_identity", "public.nothing")["remedy"]
     assert "CREATE UNIQUE INDEX CONCURRENTLY" in report.about("replica_identity", "public.later")["remedy"]
