@@ -91,6 +91,12 @@ def empty_machine(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def forget():
+    """What one run has seen, another looks at again."""
+    clients._look_into.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("answer", "version"),
     [
@@ -129,6 +135,7 @@ def test_a_directory_counts_once_and_only_with_both_programs(empty_machine):
     (empty_machine / "path").symlink_to(real)
     assert len(find_clients()) == 1
     (real / "pg_restore").unlink()
+    clients._look_into.cache_clear()
     assert find_clients() == []
 
 
@@ -150,4 +157,5 @@ def test_a_program_that_filters_pg_attver_names_it(empty_machine):
     assert not find_clients()[0].knows_pg_attver
     with (empty_machine / "path/pg_dump").open("a") as script:
         script.write("# SELECT ... WHERE option NOT LIKE 'pg_attver=%'\n")
+    clients._look_into.cache_clear()
     assert find_clients()[0].knows_pg_attver
