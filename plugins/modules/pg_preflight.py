@@ -11,7 +11,8 @@ short_description: Find out whether databases can be handed over, by which metho
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - Looks at the source, the target and each database, and changes nothing, ever. All sessions are read-only.
+  - Looks at the source, the target and each database, and changes nothing. Its sessions are read-only, but for what
+    O(test_network=subscription) and O(measure=write) allow, which is undone before anybody sees it.
   - Each check gives at least one finding, with what was seen, what it would break, and the exact remedy.
     A question that could not be answered is V(unknown), never V(ok).
   - The checks are listed in the collection's guide to findings.
@@ -24,6 +25,7 @@ options:
     description:
       - The server that the data goes to.
       - Without it, what concerns only the source is said; the rest is V(unknown).
+      - One that cannot be reached is a finding, C(target_connection).
     required: false
   databases:
     description:
@@ -48,11 +50,41 @@ options:
         See M(handover.postgresql.pg_dump_export).
     type: list
     elements: path
+  jobs:
+    description:
+      - How many sessions the migration is to read or write with at once.
+      - Without it, as many as the host has cores and the database has tables, but not more than 8.
+    type: int
+  target_addresses:
+    description: Addresses and networks, in CIDR notation, from which the target will connect to the source.
+    type: list
+    elements: str
+    default: []
+  test_network:
+    description:
+      - How to find out whether the target reaches the source, as a continuous migration needs it.
+      - V(dblink) connects from the target through its extension C(dblink), where it is there.
+      - V(subscription) has the target connect for a subscription in a transaction that is rolled back.
+      - With V(no) it is V(unknown), and the finding says the command to run.
+    type: str
+    choices: ["no", dblink, subscription]
+    default: "no"
+  measure:
+    description:
+      - What is measured, so that the time and the disk space which the migration takes can be estimated.
+      - V(read) reads the beginning of the largest table of each database, up to 32 MB and for up to 5 seconds, as
+        C(pg_dump) reads it.
+      - V(write) also writes rows of random letters into a table on the target, within the same limits, in a transaction
+        that is rolled back. A rate of writing cannot be measured without writing. It takes CREATE on the database that
+        O(target) names.
+    type: str
+    choices: [none, read, write]
+    default: none
   fail_on:
     description:
       - JMESPath expression over RV(report). The task fails if it yields anything but nothing, false, or what is empty.
       - Without it, the task fails when a database has no feasible method, or O(method) is not feasible for it.
-      - For example C(findings[?level=='warning' && !waived]).
+      - For example C(findings[?level=='warning' && !waived]). It takes the Python library C(jmespath).
     type: str
   waive:
     description: Findings that are accepted. They stay in the report, marked as waived, and no longer stand in the way.
@@ -78,9 +110,13 @@ options:
         required: true
 requirements:
   - psycopg2 >= 2.8
-  - jmespath
+  - jmespath, for O(fail_on)
 seealso:
   - module: handover.postgresql.pg_dump_export
+  - plugin: handover.postgresql.query_report
+    plugin_type: filter
+  - plugin: handover.postgresql.render_report
+    plugin_type: filter
 """
 
 EXAMPLES = r"""
@@ -109,19 +145,116 @@ EXAMPLES = r"""
 RETURN = r"""
 report:
   description: What was found.
-  returned: always, once both servers were reached
+  returned: always, once the source was reached
   type: dict
   contains:
+    method:
+      description: O(method).
+      type: str
     source:
-      description: Version, identity, role and settings of the source.
+      description: The source.
       type: dict
+      contains: &server
+        address:
+          description: Host and port.
+          type: str
+        version:
+          description: Version with the minor, for example V(15.20).
+          type: str
+        major:
+          description: Major version.
+          type: int
+        system_identifier:
+          description: Identifier of the data directory, the same on standbys.
+          type: str
+        in_recovery:
+          description: Whether it is a standby.
+          type: bool
+        provider_hints:
+          description: Services that the server looks like, each with the C(signs) for it. Nothing is decided by them.
+          type: list
+          elements: dict
+        role:
+          description: The connecting role with its C(name), C(attributes), C(member_of), and what it C(may) do here.
+          type: dict
+        settings:
+          description: Settings that matter for a migration, with units.
+          type: dict
     target:
-      description: The same of the target, or null.
+      description: The same of the target, or null where there was none to look at.
       type: dict
     databases:
-      description: Each database, with sizes, feasible methods, the recommended one, and the obstacles to each.
+      description: Each database.
       type: list
       elements: dict
+      contains:
+        database:
+          description: Name.
+          type: str
+        bytes:
+          description: Size, or null where the role may not ask.
+          type: int
+        table_bytes:
+          description: Size of the tables, without indexes.
+          type: int
+        large_object_bytes:
+          description: Size of large objects.
+          type: int
+        tables:
+          description: Number of tables that hold rows of their own. Null where the database was not looked at.
+          type: int
+        rows_estimated:
+          description: Rows in tables that were analyzed, as the planner estimates them.
+          type: int
+        tables_never_analyzed:
+          description: Number of tables of which the planner knows no number of rows.
+          type: int
+        largest_tables:
+          description: The ten largest tables.
+          type: list
+          elements: dict
+        feasible_methods:
+          description: Methods that no blocker concerns which is not waived.
+          type: list
+          elements: str
+        recommended_method:
+          description: The best of those that O(method) allows, or null.
+          type: str
+        reasons:
+          description: Sentences on why.
+          type: list
+          elements: str
+        obstacles:
+          description: For each method, the ids of the blockers in its way.
+          type: dict
+        estimate:
+          description: Seconds and bytes, for one session and without the time for indexes. Null where not measured.
+          type: dict
+          contains:
+            sampled_table:
+              description: Table of which the beginning was read.
+              type: str
+            read_bytes_per_second:
+              description: Bytes of tables, as they lie on disk, that were read a second.
+              type: int
+            write_bytes_per_second:
+              description: Bytes of text that were written a second.
+              type: int
+            export_seconds:
+              description: Time of an export by C(pg_dump) with its usual compression.
+              type: float
+            import_seconds:
+              description: Time to load such an export.
+              type: float
+            copy_seconds:
+              description: Time of a copy from the source into the target.
+              type: float
+            dump_bytes:
+              description: Size of the dump.
+              type: int
+            target_bytes:
+              description: Size on the target, which is at most what it is on the source.
+              type: int
     findings:
       description: All findings, worst first.
       type: list
@@ -157,39 +290,35 @@ report:
           description: The reason why it is accepted, or null.
           type: str
     summary:
-      description: Number of findings by level, and of those waived.
+      description: Number of findings by level, those waived aside, and of those waived.
       type: dict
+failed_on:
+  description: What O(fail_on) yields, or the databases without a feasible method.
+  returned: when the task fails for what was found
+  type: raw
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.query import compiled, search
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.preflight import preflight
-
-NO_METHOD = "databases[?recommended_method==null]"
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.preflight import preflight, without_method
 
 
 def look(module):
     """The job of the module."""
-    expression = module.params["fail_on"] or NO_METHOD
-    compiled(expression)  # a mistake in it is said before anything is looked at
+    fail_on = module.params["fail_on"]
+    if fail_on:
+        compiled(fail_on)  # a mistake in it is said before anything is looked at
     target = endpoint(module, "target") if module.params["target"] else None
     report = preflight(endpoint(module, "source"), target, module.params)
-    found = search(expression, report)
-    if found:
-        raise HandoverError(_failure(module.params["fail_on"], found), report=report, failed_on=found)
-    return {"report": report, "changed": False}
-
-
-def _failure(fail_on, found):
     if fail_on:
-        number = len(found) if isinstance(found, list) else 1
-        return f"fail_on matches {number} times."
-    names = ", ".join(database["database"] for database in found)
-    reasons = "; ".join(
-        sorted({reason for one in found for reasons in one["obstacles"].values() for reason in reasons})
-    )
-    return f"No feasible method for: {names}. {reasons}"
+        found, problem = search(fail_on, report), f"The report gives something for fail_on: {fail_on}"
+    else:
+        found, problem = without_method(report)
+    if found:
+        remedy = "The findings in the report say what to do. Mend it, or put what is accepted into waive."
+        raise HandoverError(problem, remedy, report=report, failed_on=found)
+    return {"report": report, "changed": False}
 
 
 def main():
@@ -208,6 +337,10 @@ def main():
             "ignore_databases": names,
             "method": {"type": "str", "choices": ["auto", "dump", "continuous"], "default": "auto"},
             "client_directory": {"type": "list", "elements": "path"},
+            "jobs": {"type": "int"},
+            "target_addresses": {"type": "list", "elements": "str", "default": []},
+            "test_network": {"type": "str", "choices": ["no", "dblink", "subscription"], "default": "no"},
+            "measure": {"type": "str", "choices": ["none", "read", "write"], "default": "none"},
             "fail_on": {"type": "str"},
             "waive": {"type": "list", "elements": "dict", "default": [], "options": waiver},
         },

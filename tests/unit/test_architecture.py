@@ -136,6 +136,7 @@ def test_public_names_are_documented(name):
     assert not undocumented(name)
 
 
-def test_action_group_lists_every_module():
+def test_action_group_lists_every_module_that_talks_to_a_server():
     runtime = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text(encoding="utf-8"))
-    assert runtime["action_groups"]["pg"] == sorted(Path(name).stem for name in sources("plugins/modules"))
+    modules = [Path(name).stem for name in sources("plugins/modules")]
+    assert runtime["action_groups"]["pg"] == sorted(name for name in modules if name.startswith("pg_"))

@@ -43,3 +43,46 @@ def read_capabilities(connection) -> Capabilities:
         bootstrap_role=next(name for name, bootstrap in roles if bootstrap),
         extensions=frozenset(name for (name,) in extensions),
     )
+
+
+def read_role(connection) -> dict:
+    """The connecting role as ``\\du`` shows it, and what it may do here, each asked of the server.
+
+    ``{"name", "attributes": [...], "member_of": [...], "may": {...}}``, where ``may`` has a bool for each of PROBES.
+    """
+    name, attributes, member_of = rows(
+        connection,
+        """
+        SELECT rolname::text,
+            array_remove(ARRAY[
+                CASE WHEN rolsuper THEN 'superuser' END, CASE WHEN rolcreatedb THEN 'createdb' END,
+                CASE WHEN rolcreaterole THEN 'createrole' END, CASE WHEN rolreplication THEN 'replication' END,
+                CASE WHEN rolbypassrls THEN 'bypassrls' END], NULL),
+            ARRAY(SELECT DISTINCT g.rolname::text FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid
+                  WHERE m.member = r.oid ORDER BY 1)
+        FROM pg_roles AS r WHERE rolname = current_user""",
+    )[0]
+    probes = {name: probe for name, (probe, since) in PROBES.items() if connection.info.server_version >= since}
+    answers = rows(connection, f"SELECT {', '.join(probes.values())}")[0]
+    may = {**dict.fromkeys(PROBES, "superuser" in attributes), **dict(zip(probes, answers))}
+    return {"name": name, "attributes": attributes, "member_of": member_of, "may": may}
+
+
+def _has_role(name: str) -> str:
+    """SQL: whether the role has the privileges of another, which this server may lack."""
+    return f"EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}' AND pg_has_role(oid, 'USAGE'))"
+
+
+# What a role may do: a question of SQL, and the version since which it can be asked. Before, only superusers may.
+PROBES = {
+    "create_databases": ("(SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user)", 0),
+    "create_roles": ("(SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user)", 0),
+    "read_password_hashes": ("has_table_privilege('pg_authid', 'SELECT')", 0),
+    "read_all_data": (_has_role("pg_read_all_data"), 140000),
+    "read_all_settings": (_has_role("pg_read_all_settings"), 0),
+    "read_all_statistics": (_has_role("pg_read_all_stats"), 0),
+    "end_sessions_of_others": (_has_role("pg_signal_backend"), 0),
+    "set_session_replication_role": ("has_parameter_privilege('session_replication_role', 'SET')", 150000),
+    "create_subscriptions": (_has_role("pg_create_subscription"), 160000),
+    "read_subscription_connections": ("has_column_privilege('pg_subscription', 'subconninfo', 'SELECT')", 0),
+}

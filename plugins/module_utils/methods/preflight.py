@@ -12,7 +12,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import (  # noqa: F401
+    access,  # pylint: disable=unused-import
+    identity,  # pylint: disable=unused-import
     replication,  # pylint: disable=unused-import
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.connection import (
+    describe_unread,
+    refused,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     CHECKS,
@@ -21,45 +27,91 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     Check,
     Finding,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.judgement import recommend, waive
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rates import (
+    estimate,
+    measure_reading,
+    measure_writing,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import (
     Database,
     Options,
     Pair,
     Side,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import some
+
+LOCK_TIMEOUT = 3000  # ms; what cannot be looked at because somebody alters it is unknown
 
 
 def preflight(source: Endpoint, target: Endpoint | None, params: dict) -> dict:
     """Do what pg_preflight documents, up to the report; ``params`` are its parameters. Raises HandoverError."""
     with contextlib.ExitStack() as stack:
-        sides = [_side(stack, endpoint) for endpoint in (source, target)]
-        options = Options(**{name: params[name] for name in Options.__dataclass_fields__})
-        names = catalog.select_databases(sides[0].connection, params["databases"], params["ignore_databases"])
-        pair = Pair(sides[0], sides[1], names, options)
+        pair = _pair(stack, source, target, params)
         findings = _run([check for check in CHECKS if not check.per_database], pair)
+        writing = _writing(pair)
         databases = []
-        for name in names:
-            found, described = _look_into(pair, name)
+        for name in pair.databases:
+            found, described = _look_into(pair, name, writing)
             findings += found
             databases.append(described)
-        _waive(findings, params["waive"])
+        waive(findings, params["waive"])
         for described in databases:
-            _recommend(described, findings, options)
+            described.update(recommend(findings, described["database"], pair.options.method))
         return _report(pair, databases, findings)
 
 
-def _side(stack: contextlib.ExitStack, endpoint: Endpoint | None) -> Side | None:
-    if endpoint is None:
+def _names(source: Side, params: dict) -> list[str]:
+    """The databases to look at. Raises HandoverError where there is none: all would be well with nothing."""
+    names = catalog.select_databases(source.connection, params["databases"], params["ignore_databases"])
+    if not names:
+        raise HandoverError(
+            "The source has no database but templates, postgres, and those in ignore_databases.",
+            "Name the databases in databases.",
+        )
+    return names
+
+
+def _pair(stack: contextlib.ExitStack, source: Endpoint, target: Endpoint | None, params: dict) -> Pair:
+    """Both servers, or only the source. Raises HandoverError where that cannot be reached."""
+
+    def side(endpoint):
+        session = endpoint.connect_for_maintenance(read_only=True)
+        return Side(endpoint, stack.enter_context(contextlib.closing(session)))
+
+    options = Options(**{name: params[name] for name in Options.__dataclass_fields__})
+    reached = side(source)
+    pair = Pair(reached, None, _names(reached, params), options)
+    if target is not None:
+        try:
+            pair.target = side(target)
+        except HandoverError as error:
+            pair.unreached = error
+    return pair
+
+
+def _writing(pair: Pair) -> float | None:
+    """The rate at which the target writes, or None where it was not to be measured, or could not be."""
+    if pair.options.measure != "write" or pair.target is None:
         return None
-    return Side(endpoint, stack.enter_context(contextlib.closing(endpoint.connect_for_maintenance(read_only=True))))
+    with contextlib.suppress(psycopg2.Error, HandoverError):
+        return measure_writing(pair.target.endpoint)
+    return None
 
 
-def _look_into(pair: Pair, name: str) -> tuple[list[Finding], dict]:
+def _look_into(pair: Pair, name: str, writing: float | None) -> tuple[list[Finding], dict]:
     """(findings, description) of one database."""
-    with contextlib.closing(pair.source.endpoint.connect(name, read_only=True)) as connection:
+    try:
+        session = pair.source.endpoint.connect(name, read_only=True, lock_timeout=LOCK_TIMEOUT)
+    except HandoverError as error:
+        described = describe_unread(name)
+        return [refused(name, error)], {**described, "estimate": estimate(described, None, writing)}
+    with contextlib.closing(session) as connection:
         database = Database(pair, name, connection)
         findings = _run([check for check in CHECKS if check.per_database], database)
-        return findings, catalog.describe_database(connection, name)
+        described = database.describe()
+        reading = measure_reading(database) if pair.options.measure != "none" else None
+        return findings, {**described, "estimate": estimate(described, reading, writing)}
 
 
 def _run(checks: list[Check], subject) -> list[Finding]:
@@ -68,7 +120,7 @@ def _run(checks: list[Check], subject) -> list[Finding]:
     for check in checks:
         try:
             if check.needs_target and subject.target is None:
-                findings += check.unknown(subject, "No target was given.")
+                findings += check.unknown(subject, "There is no target to look at.")
             else:
                 findings += check.run(subject)
         except (psycopg2.Error, HandoverError) as error:
@@ -76,49 +128,21 @@ def _run(checks: list[Check], subject) -> list[Finding]:
     return findings
 
 
-def _waive(findings: list[Finding], waivers: list[dict]) -> None:
-    """Mark what the operator accepts. A waiver that matches nothing is a finding itself."""
-    for waiver in waivers:
-        matching = [finding for finding in findings if _matches(finding, waiver)]
-        for finding in matching:
-            finding.waived = waiver["reason"]
-        if not matching:
-            seen = f"The waiver of {waiver['id']} matches no finding."
-            stale = Finding("warning", seen, "It may hide something later.", "Remove it from waive, or correct it.")
-            stale.id, stale.database = "waivers", waiver.get("database")
-            findings.append(stale)
-
-
-def _matches(finding: Finding, waiver: dict) -> bool:
-    """The same id and database, and no object beyond those that the waiver names, if it names any."""
-    if finding.level == "ok" or finding.id != waiver["id"]:
-        return False
-    if waiver.get("database") not in (None, finding.database):
-        return False
-    return not waiver.get("objects") or (
-        bool(finding.objects) and set(finding.objects) <= set(waiver["objects"])
-    )
-
-
-def _recommend(described: dict, findings: list[Finding], options: Options) -> None:
-    """Which methods are feasible for a database, which one is best, and why."""
-    obstacles = {method: [] for method in METHODS}
-    for finding in findings:
-        if finding.level == "blocker" and not finding.waived and finding.database in (None, described["database"]):
-            for method in finding.methods:
-                obstacles[method].append(f"{finding.id}: {finding.seen}")
-    feasible = [method for method in METHODS if not obstacles[method]]
-    wanted = [method for method in ("continuous", "dump") if options.method in ("auto", method)]
-    described["feasible_methods"] = feasible
-    described["recommended_method"] = next((method for method in wanted if method in feasible), None)
-    described["obstacles"] = obstacles
+def without_method(report: dict) -> tuple[list[dict], str]:
+    """(databases of a report for which no method is left, the sentence that says so)."""
+    found = [database for database in report["databases"] if database["recommended_method"] is None]
+    wanted = METHODS if report["method"] == "auto" else [report["method"]]
+    ids = sorted({one for database in found for method in wanted for one in database["obstacles"][method]})
+    names = some([database["database"] for database in found])
+    return found, f"Not feasible for {names}: {' and '.join(wanted)}. In the way: {', '.join(ids)}."
 
 
 def _report(pair: Pair, databases: list[dict], findings: list[Finding]) -> dict:
     """The result, findings worst first."""
     findings.sort(key=lambda finding: (LEVELS.index(finding.level), finding.database or "", finding.id))
-    counts = Counter(finding.level for finding in findings)
+    counts = Counter(finding.level for finding in findings if finding.waived is None)
     return {
+        "method": pair.options.method,
         "source": pair.source.describe(),
         "target": pair.target.describe() if pair.target else None,
         "databases": databases,

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 # Worst first. A check that could not look says unknown, never ok.
 LEVELS = ("blocker", "warning", "unknown", "info", "ok")
 METHODS = ("dump", "continuous")
+GIVE_TARGET = "Give target."
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Check:
 
     def unknown(self, subject, reason: str) -> list[Finding]:
         """What is said where the check could not look."""
-        remedy = "Give target." if self.needs_target and subject.target is None else "Look into it by hand."
+        remedy = GIVE_TARGET if self.needs_target and subject.target is None else "Look into it by hand."
         return self._signed([Finding("unknown", f"Not checked: {self.title} {reason}", remedy=remedy)], subject)
 
     def _signed(self, findings: list[Finding], subject) -> list[Finding]:

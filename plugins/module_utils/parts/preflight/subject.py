@@ -8,21 +8,43 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server, rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, is_loopback
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import (
+    read_capabilities,
+    read_role,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
+    database_size,
+    read_server,
+    rows,
+    value,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.providers import provider_hints
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import Table, read_tables
 
+# Those that decide about a migration, and that our own session does not change for itself.
 REPORTED_SETTINGS = (
-    "wal_level",
-    "max_replication_slots",
-    "max_wal_senders",
-    "max_logical_replication_workers",
-    "max_sync_workers_per_subscription",
-    "max_worker_processes",
-    "max_slot_wal_keep_size",
+    "data_checksums",
+    "idle_replication_slot_timeout",
     "listen_addresses",
-    "ssl",
+    "max_active_replication_origins",
+    "max_connections",
+    "max_logical_replication_workers",
+    "max_prepared_transactions",
+    "max_replication_slots",
+    "max_slot_wal_keep_size",
+    "max_sync_workers_per_subscription",
+    "max_wal_senders",
+    "max_wal_size",
+    "max_worker_processes",
+    "output_plugin_libraries",
+    "password_encryption",
+    "server_encoding",
     "shared_preload_libraries",
+    "ssl",
+    "wal_level",
+    "wal_sender_timeout",
 )
 
 
@@ -32,12 +54,19 @@ class Side:
     def __init__(self, endpoint: Endpoint, connection):
         self.endpoint = endpoint
         self.connection = connection
+        self._read = {}
 
     def rows(self, query: str, parameters=None) -> list[tuple]:
         return rows(self.connection, query, parameters)
 
     def value(self, query: str, parameters=None):
         return value(self.connection, query, parameters)
+
+    def once(self, read):
+        """What ``read(self)`` gave the first time: for facts that several checks look at."""
+        if read not in self._read:
+            self._read[read] = read(self)
+        return self._read[read]
 
     @cached_property
     def server(self):
@@ -52,18 +81,35 @@ class Side:
         """All settings that the role may see, in their base units."""
         return dict(self.rows("SELECT name, setting FROM pg_settings"))
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is reached over a socket or loopback, so that a network does not come into it."""
+        return is_loopback(self.connection.info.host or "")
+
+    @cached_property
+    def sees_all_settings(self) -> bool:
+        """Whether settings that are not there are not hidden either."""
+        return self.value("SELECT pg_has_role('pg_read_all_settings', 'USAGE')")
+
+    @cached_property
+    def sees_all_sessions(self) -> bool:
+        """Whether pg_stat_activity shows this role what the sessions of others do."""
+        return self.value("SELECT pg_has_role('pg_read_all_stats', 'USAGE')")
+
+    @cached_property
+    def defaults(self) -> dict[str, str]:
+        """The settings with which a session of this role begins here, before ours changed some of them."""
+        return dict(self.rows("SELECT name, reset_val FROM pg_settings"))
+
     def describe(self) -> dict:
-        """What the report says of a server."""
-        role = self.capabilities
+        """What the report says of a server; settings with their units."""
+        query = "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY (%s) ORDER BY name"
         return {
+            "address": f"{self.connection.info.host}:{self.connection.info.port}",
             **self.server.as_result(),
-            "role": {
-                "name": role.role,
-                "superuser": role.superuser,
-                "createdb": role.createdb,
-                "createrole": role.createrole,
-            },
-            "settings": {name: self.settings[name] for name in REPORTED_SETTINGS if name in self.settings},
+            "provider_hints": provider_hints(self.connection),
+            "role": read_role(self.connection),
+            "settings": dict(self.rows(query, (list(REPORTED_SETTINGS),))),
         }
 
     def number(self, setting: str) -> int | None:
@@ -77,16 +123,26 @@ class Options:
 
     method: str = "auto"
     client_directory: list | None = None
+    measure: str = "none"  # or read, or write, which reads too
+    jobs: int | None = None
+    target_addresses: list = field(default_factory=list)
+    test_network: str = "no"  # or dblink, or subscription
 
 
 @dataclass
 class Pair:
-    """The servers. ``target`` is None where none was given."""
+    """The servers. ``target`` is None where none was given, or it was ``unreached``, for the reason in the error."""
 
     source: Side
     target: Side | None
     databases: list[str]
     options: Options = field(default_factory=Options)
+    unreached: HandoverError | None = None
+
+    @property
+    def sides(self) -> list[Side]:
+        """The servers that were given, the source first."""
+        return [side for side in (self.source, self.target) if side]
 
 
 class Database(Side):
@@ -100,3 +156,24 @@ class Database(Side):
     @property
     def target(self) -> Side | None:
         return self.pair.target
+
+    def describe(self) -> dict:
+        """What the report says of a database: sizes in bytes, those of tables without indexes."""
+        tables = sorted((table for table in self.tables if table.kind == "r"), key=lambda table: -table.bytes)
+        return {
+            "database": self.name,
+            "bytes": database_size(self.connection, self.name),
+            "table_bytes": sum(table.bytes for table in tables),
+            "large_object_bytes": self.value("SELECT pg_table_size('pg_largeobject')::bigint"),
+            "tables": len(tables),
+            "rows_estimated": sum(table.rows or 0 for table in tables),
+            "tables_never_analyzed": sum(table.rows is None for table in tables),
+            "largest_tables": [
+                {"table": table.name, "bytes": table.bytes, "rows_estimated": table.rows} for table in tables[:10]
+            ],
+        }
+
+    @property
+    def tables(self) -> list[Table]:
+        """All tables, ordered by name."""
+        return self.once(read_tables)

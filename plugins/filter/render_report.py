@@ -1,0 +1,81 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A preflight report for people, for playbooks."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: render_report
+short_description: Render a preflight report as text or Markdown
+version_added: 0.1.0
+author: The handover.postgresql authors (@handover)
+description:
+  - A table for the servers and one for each database, with the level, the check, what was found, and the remedy, worst
+    first. What is V(ok) is only counted.
+  - Of many objects, the first are named and the rest is counted.
+positional: title, form, width
+options:
+  _input:
+    description: RV(handover.postgresql.pg_preflight#module:report), as the module returns it.
+    type: dict
+    required: true
+  title:
+    description: What the report is about, for example the name of the pair.
+    type: str
+    default: the migration
+  form:
+    description: V(text) for a terminal, V(markdown) for a ticket.
+    type: str
+    choices: [text, markdown]
+    default: text
+  width:
+    description: Columns of the text. Words that are longer are not broken.
+    type: int
+    default: 100
+seealso:
+  - module: handover.postgresql.pg_preflight
+  - module: handover.postgresql.show
+"""
+
+EXAMPLES = r"""
+- name: Show what was found
+  handover.postgresql.show:
+    text: "{{ preflight.report | handover.postgresql.render_report(inventory_hostname) }}"
+
+- name: Keep it for the ticket
+  ansible.builtin.copy:
+    content: "{{ preflight.report | handover.postgresql.render_report(inventory_hostname, 'markdown') }}"
+    dest: "~/reports/{{ inventory_hostname }}-preflight.md"
+    mode: "0640"
+"""
+
+RETURN = r"""
+_value:
+  description: The report, of many lines.
+  type: str
+"""
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rendering import (
+    as_markdown,
+    as_text,
+)
+
+
+def render_report(report, title="the migration", form="text", width=100):
+    """See DOCUMENTATION."""
+    if form == "markdown":
+        return as_markdown(report, title)
+    if form != "text":
+        raise AnsibleFilterError(f"render_report has the forms text and markdown, not {form}")
+    return as_text(report, title, int(width))
+
+
+class FilterModule:
+    """Filters of this file."""
+
+    def filters(self):
+        """Their names."""
+        return {"render_report": render_report}

@@ -1,0 +1,88 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What follows from findings: which of them the operator accepts, which methods are feasible, which one is best."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
+    CHECKS,
+    METHODS,
+    Finding,
+)
+
+STALE = "waivers"  # the id of findings about waivers themselves
+
+# The best first, with what speaks for it once nothing stands in its way.
+PREFERENCE = {
+    "continuous": "the application goes on while the data is copied, and stops for the moment of the cutover only",
+    "dump": "whatever the application writes from the dump's snapshot on is not carried, so it has to stand still",
+}
+
+
+def waive(findings: list[Finding], waivers: list[dict]) -> None:
+    """Mark what the operator accepts. A waiver that matches nothing becomes a finding itself."""
+    for waiver in waivers:
+        matching = [finding for finding in findings if _matches(finding, waiver)]
+        for finding in matching:
+            finding.waived = waiver["reason"]
+        if not matching:
+            findings.append(_stale(waiver))
+
+
+def _matches(finding: Finding, waiver: dict) -> bool:
+    """The same id and database, and no object beyond those that the waiver names, if it names any."""
+    if finding.level == "ok" or finding.id != waiver["id"]:
+        return False
+    if waiver.get("database") not in (None, finding.database):
+        return False
+    if not waiver.get("objects"):
+        return True
+    return bool(finding.objects) and set(finding.objects) <= set(waiver["objects"])
+
+
+def _stale(waiver: dict) -> Finding:
+    known = waiver["id"] in {check.id for check in CHECKS}
+    return Finding(
+        "warning",
+        f"The waiver of {waiver['id']} matches no finding." + ("" if known else " There is no check of this id."),
+        "What it was written for is gone, or it names other objects; it may hide something else one day.",
+        "Remove it from waive, or correct it.",
+        list(waiver.get("objects") or []),
+        id=STALE,
+        database=waiver.get("database"),
+    )
+
+
+def recommend(findings: list[Finding], database: str, method: str) -> dict:
+    """What the report says of the methods for one database; ``method`` is the operator's choice, or auto.
+
+    ``{"feasible_methods": [...], "recommended_method": None or one, "reasons": [sentences],
+    "obstacles": {method: [ids]}}``. A method is feasible if no blocker that is not waived concerns it.
+    """
+    obstacles = _by_method(findings, database, "blocker")
+    unknown = _by_method(findings, database, "unknown")
+    feasible = [one for one in METHODS if not obstacles[one]]
+    wanted = [one for one in PREFERENCE if method in ("auto", one)]
+    best = next((one for one in wanted if one in feasible), None)
+    reasons = [f"{one} is blocked by {', '.join(obstacles[one])}." for one in wanted if obstacles[one]]
+    if best:
+        reasons.append(f"With {best}, {PREFERENCE[best]}.")
+    if best and unknown[best]:
+        reasons.append(f"That is as far as could be seen; {len(unknown[best])} of the checks could not look.")
+    return {"feasible_methods": feasible, "recommended_method": best, "reasons": reasons, "obstacles": obstacles}
+
+
+def _by_method(findings: list[Finding], database: str, level: str) -> dict[str, list[str]]:
+    """Ids of what is not waived and concerns this database or the servers."""
+    return {
+        method: sorted(
+            {
+                finding.id
+                for finding in findings
+                if finding.level == level and method in finding.methods
+                and finding.waived is None and finding.database in (None, database)
+            }
+        )
+        for method in METHODS
+    }  # fmt: skip

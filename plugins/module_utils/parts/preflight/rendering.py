@@ -1,0 +1,267 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A preflight report for people: as text for a terminal, and as Markdown for a ticket."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import GIVE_TARGET, LEVELS
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, size, some
+
+OBJECTS = 5  # of one finding; the report itself has them all
+LARGEST = 3  # tables of a database that are named
+
+
+# --- what is said, in either form ------------------------------------------------------------------------------------
+
+
+def _printable(text: str) -> str:
+    """Names may hold anything, also what a terminal would obey."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
+
+
+def _on_one_line(text: str) -> str:
+    return _printable(text.replace("\n", "\\n"))
+
+
+def _server(described: dict | None) -> list[str]:
+    """One line, in columns: address, version, role."""
+    if described is None:
+        return ["not looked at", "", ""]
+    role = described["role"]
+    may = ", ".join(role["attributes"]) or "no attributes"
+    member = f"; member of {some(role['member_of'], OBJECTS)}" if role["member_of"] else ""
+    standby = ", a standby" if described["in_recovery"] else ""
+    return [described["address"], f"PostgreSQL {described['version']}{standby}", f"role {role['name']}: {may}{member}"]
+
+
+def _hints(described: dict | None) -> list[str]:
+    hints = described["provider_hints"] if described else []
+    return [f"looks like {hint['provider']} ({some(hint['signs'])})" for hint in hints]
+
+
+def _counts(findings: list[dict]) -> str:
+    """``1 blocker, 2 warnings, 40 ok, 1 waived``."""
+    counts = {level: sum(one["level"] == level and not one["waived"] for one in findings) for level in LEVELS}
+    counts["waived"] = sum(bool(one["waived"]) for one in findings)
+    nouns = {"blocker": counted, "warning": counted}
+    words = [nouns.get(name, "{} {}".format)(number, name) for name, number in counts.items() if number]
+    return ", ".join(words)
+
+
+def _contents(database: dict) -> str:
+    if database["tables"] is None:
+        return "not looked at"
+    rows = f"about {database['rows_estimated']:,} rows"
+    if database["tables_never_analyzed"]:
+        rows += f" and those of {counted(database['tables_never_analyzed'], 'table')} never analyzed"
+    bytes_ = "size not visible to this role" if database["bytes"] is None else size(database["bytes"])
+    return f"{bytes_}, {counted(database['tables'], 'table')}, {rows}"
+
+
+def _facts(database: dict) -> list[str]:
+    """Sentences about one database: the method and why, its largest tables, the estimate."""
+    best = database["recommended_method"]
+    lines = [f"Recommended method: {best}." if best else "No method is feasible."]
+    lines[0] = " ".join([*lines, *database["reasons"]])
+    largest = [f"{table['table']} {size(table['bytes'])}" for table in database["largest_tables"]]
+    if largest:
+        lines.append(f"Largest tables: {some(largest, LARGEST)}.")
+    return lines + _estimate(database["estimate"])
+
+
+def _estimate(estimate: dict) -> list[str]:
+    """What was measured, and what follows; nothing where nothing was measured."""
+    said = []
+    if estimate["read_bytes_per_second"] is not None:
+        said.append(
+            f"One session reads {size(estimate['read_bytes_per_second'])}/s, measured on {estimate['sampled_table']}: "
+            f"about {_duration(estimate['export_seconds'])} for the export, {size(estimate['dump_bytes'])} of files."
+        )
+    if estimate["write_bytes_per_second"] is not None:
+        said.append(f"One session writes {size(estimate['write_bytes_per_second'])}/s on the target.")
+    if estimate["import_seconds"] is not None:
+        said.append(
+            f"So the import takes about {_duration(estimate['import_seconds'])}, a direct copy "
+            f"{_duration(estimate['copy_seconds'])}, besides the time for indexes."
+        )
+    return [" ".join(["Estimate:", *said])] if said else []
+
+
+def _duration(seconds: float) -> str:
+    """``12 s``, ``3 min``, ``5 h 20 min``."""
+    if seconds < 120:
+        return f"{max(seconds, 1):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _sections(report: dict) -> list[tuple[dict | None, list[dict]]]:
+    """(database, or None for the servers; its findings), the servers first."""
+    named = {database["database"]: database for database in report["databases"]}
+    places = [None, *named, *{one["database"] for one in report["findings"]} - {None, *named}]
+    return [(named.get(place), [one for one in report["findings"] if one["database"] == place]) for place in places]
+
+
+def _entries(findings: list[dict]) -> list[dict]:
+    """What is shown as rows, worst first and what is waived last: level, check, what, objects, remedy.
+
+    What is ok is counted, and so is what was not looked at for want of a target.
+    """
+    entries = [_entry(one) for one in findings if one["level"] != "ok" and one["remedy"] != GIVE_TARGET]
+    entries.sort(key=lambda entry: entry["level"] == "waived")
+    without = [one["id"] for one in findings if one["remedy"] == GIVE_TARGET]
+    if without:
+        what = f"Not checked without a target: {', '.join(without)}."
+        entries.append(_entry({"level": "unknown", "id": counted(len(without), "check"), "seen": what}))
+    passed = sum(one["level"] == "ok" for one in findings)
+    if passed:
+        entries.append(_entry({"level": "ok", "id": counted(passed, "check")}))
+    return entries
+
+
+def _entry(finding: dict) -> dict:
+    """One row. Objects are left out where the sentence names all of them."""
+    waived = finding.get("waived")
+    what = " ".join(filter(None, (finding.get("seen"), finding.get("consequence"))))
+    objects = finding.get("objects", [])
+    if all(name in what for name in objects[: OBJECTS + 1]):
+        objects = []
+    concerns = f" ({' and '.join(finding['methods'])} only)" if len(finding.get("methods", [])) == 1 else ""
+    return {
+        "level": "waived" if waived else finding["level"],
+        "check": finding["id"],
+        "what": f"{finding['level']}: {what}" if waived else what,
+        "objects": some([_on_one_line(name) for name in objects], OBJECTS) if objects else "",
+        "remedy": "" if waived else finding.get("remedy", ""),
+        "concerns": concerns,
+        "waived": f"Waived: {waived}" if waived else "",
+    }
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def as_text(report: dict, title: str, width: int = 100) -> str:
+    """The report as plain text of lines that are about ``width`` columns wide; SQL can be copied out of it."""
+    lines = [*_heading(f"Preflight of {title}", "="), *_servers(report, width), "", _counts(report["findings"])]
+    for database, findings in _sections(report):
+        if database:
+            lines += ["", *_heading(f"Database {_on_one_line(database['database'])}: {_contents(database)}", "-")]
+            lines += [line for fact in _facts(database) for line in _wrap(fact, width)]
+        elif findings:
+            place = findings[0]["database"]
+            name = "The servers" if place is None else f"Database {_on_one_line(place)}, which was not looked at"
+            lines += ["", *_heading(name, "-")]
+        lines += _table(_entries(findings), width)
+    return "\n".join(lines) + "\n"
+
+
+def _heading(text: str, line: str) -> list[str]:
+    text = _on_one_line(text)
+    return [text, line * len(text)]
+
+
+def _servers(report: dict, width: int) -> list[str]:
+    """Both servers, in columns."""
+    sides = [[side, *map(_on_one_line, _server(report[side]))] for side in ("source", "target")]
+    widths = [max(len(row[column]) for row in sides) for column in range(3)]
+    lines = []
+    for row in sides:
+        start = "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths)) + "  "
+        lines += _wrap(start + row[3], width, indent=len(start)) if row[3] else [start.rstrip()]
+        lines += [" " * (widths[0] + 2) + _on_one_line(hint) for hint in _hints(report[row[0]])]
+    return lines
+
+
+def _table(entries: list[dict], width: int) -> list[str]:
+    """A row an entry: level, check, and beside them what was found, objects and remedy below each other."""
+    if not entries:
+        return []
+    check = max(len(entry["check"]) for entry in entries)
+    left = f"{{:<7}}  {{:<{check}}}  "
+    room = max(width - len(left.format("", "")), 40)
+    lines = [""]
+    for entry in entries:
+        cell = _cell(entry, room) or [""]
+        lines.append((left.format(entry["level"], entry["check"]) + cell[0]).rstrip())
+        lines += [left.format("", "") + line for line in cell[1:]]
+    return lines
+
+
+def _cell(entry: dict, width: int) -> list[str]:
+    lines = _wrap(_on_one_line(entry["what"]) + entry["concerns"], width)
+    lines += _wrap(entry["objects"], width)
+    for number, line in enumerate(_printable(entry["remedy"]).split("\n") if entry["remedy"] else []):
+        lines += _wrap(line if number else f"Remedy: {line}", width, indent=2, first=2 if number else 0)
+    return lines + _wrap(_on_one_line(entry["waived"]), width)
+
+
+def _wrap(text: str, width: int, indent: int = 0, first: int = 0) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=" " * first, subsequent_indent=" " * indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+# --- Markdown --------------------------------------------------------------------------------------------------------
+
+
+def as_markdown(report: dict, title: str) -> str:
+    """The report as Markdown with tables (GitHub's and GitLab's dialect)."""
+    lines = [f"# Preflight of {_escaped(title)}", "", f"{_counts(report['findings'])}.", ""]
+    lines += _grid(["", "address", "version", "role"], [
+        [side, *map(_escaped, _server(report[side]))] for side in ("source", "target")
+    ])  # fmt: skip
+    for side in ("source", "target"):
+        lines += [f"The {side} {_escaped(hint)}.\n" for hint in _hints(report[side])]
+    for database, findings in _sections(report):
+        if database:
+            lines += [f"## Database {_escaped(database['database'])}", "", f"{_contents(database)}.", ""]
+            lines += [f"{_escaped(fact)}\n" for fact in _facts(database)]
+        elif findings:
+            place = findings[0]["database"]
+            lines += ["## The servers" if place is None else f"## Database {_escaped(place)}", ""]
+        lines += _grid(["level", "check", "what was found", "remedy"], [_row(entry) for entry in _entries(findings)])
+    return "\n".join(lines + _details(report))
+
+
+def _row(entry: dict) -> list[str]:
+    what = [_escaped(entry["what"] + entry["concerns"]), _escaped(entry["objects"]), _escaped(entry["waived"])]
+    remedy = [_code(line) for line in _printable(entry["remedy"]).split("\n") if line.strip()]
+    return [entry["level"], _code(entry["check"]), "<br>".join(filter(None, what)), "<br>".join(remedy)]
+
+
+def _details(report: dict) -> list[str]:
+    """Settings and permissions of both servers, side by side."""
+    sides = [report[side] for side in ("source", "target") if report[side]]
+    settings = sorted({name for side in sides for name in side["settings"]})
+    may = list(sides[0]["role"]["may"])
+    head = ["", *(side for side in ("source", "target") if report[side])]
+    permissions = [[name.replace("_", " "), *("yes" if side["role"]["may"][name] else "no" for side in sides)]
+                   for name in may]  # fmt: skip
+    values = [[_code(name), *(_escaped(side["settings"].get(name, "")) for side in sides)] for name in settings]
+    return ["## What the roles may do", "", *_grid(head, permissions), "## Settings", "", *_grid(head, values)]
+
+
+def _grid(head: list[str], rows: list[list[str]]) -> list[str]:
+    if not rows:
+        return []
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines] + [""]
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is; underscores within words do no harm."""
+    text = re.sub(r"([\\`*\[\]<>|#~])", r"\\\1", _on_one_line(text))
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+
+
+def _code(text: str) -> str:
+    """A code span, also of text with backticks; a bar would end the cell."""
+    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
