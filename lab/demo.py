@@ -29,7 +29,7 @@ import psycopg2
 from lab import compare, sample
 from lab.builds import CHECKOUT, Build, BuildError, embedded, state
 from lab.cluster import SUPERUSER, Cluster, ClusterError
-from lab.terminal import COLOUR, amount, command, good, heading, line, megabytes
+from lab.terminal import COLOUR, amount, bars, command, good, heading, line, megabytes
 
 SOURCE, TARGET = 16, 18
 DATABASE, PAIR = "shop", "demo"
@@ -147,12 +147,11 @@ def demonstrate() -> None:
                        f"{megabytes(made['bytes'])}")  # fmt: skip
         write_files(source, target)
         migrate_twice(times)
-        heading("Comparison of both ends")
+        heading("Both ends compared")
         with times.measured("comparison"):
-            before, after = compare.read_both(source.connect, target.connect, DATABASE)
-            refuse_differences(before, after)
-            target.connect(DATABASE, user="shop_app", password=PASSWORD).close()
-        summarize(source, target, before, times)
+            contents = compare_ends(source, target)
+        summarize(source, target, contents, times)
+        where_to_look(source, target)
         for server in (source, target):
             server.start(outlive=True)
         servers.pop_all()
@@ -231,29 +230,44 @@ def play(log: Path) -> int:
     return sum(map(int, changes))
 
 
-def refuse_differences(source: compare.Contents, target: compare.Contents) -> None:
-    """Say how much was compared, or which objects are not the same."""
-    if different := compare.differences(source, target):
+def compare_ends(source: Cluster, target: Cluster) -> compare.Contents:
+    """What both databases hold. DemoError: they do not hold the same."""
+    before, after = compare.read_both(source.connect, target.connect, DATABASE)
+    if different := compare.differences(before, after):
         place = DEMO / "differences"
         place.write_text("\n".join(different), encoding="utf-8")
         shown = "\n".join(f"  {text[:200]}" for text in different[:10])
-        raise DemoError(f"{amount(len(different), 'objects')} differ, listed in {place}:\n{shown}")
+        raise DemoError(f"{amount(len(different), 'things')} differ, listed in {place}:\n{shown}")
+    target.connect(DATABASE, user="shop_app", password=PASSWORD).close()
+    rows = sum(count for count, _ in before.tables.values())
+    objects = sum(map(len, before.objects.values()))
+    line("playbook", f"the number of rows in {amount(report()['import']['tables_compared'], 'tables')}")
+    line("demo", f"{good('all equal:')} {amount(rows, 'rows')} of tables and materialized views, by digests; "
+                 f"{amount(objects, 'objects')}, each with its definition, owner, privileges; positions of sequences")
+    line("", "shop_app logs in on the target with the password that it has on the source")
+    return before
+
+
+def report() -> dict:
+    """What the playbook reports about the database."""
+    [database] = json.loads((REPORTS / f"{PAIR}.json").read_text(encoding="utf-8"))["databases"]
+    return database
 
 
 def summarize(source: Cluster, target: Cluster, contents: compare.Contents, times: Times) -> None:
-    """What was done, how long it took, what was compared, and where to look."""
-    counts = [rows for name, (rows, _) in contents.tables.items() if name in contents.objects["tables"]]
-    objects = (amount(len(found), kind) for kind, found in contents.objects.items() if found)
+    """What was handed over, and how long it took."""
+    exported, imported = report()["export"], report()["import"]
     heading("Summary")
-    line("handed over", f"database {DATABASE}, {megabytes(contents.bytes)}, from PostgreSQL {source.build.version} to "
-                        f"{target.build.version}: {amount(sum(counts), 'rows')} in {amount(len(counts), 'tables')}")
-    line("", ", ".join(objects))
+    line("handed over", f"database {DATABASE} from PostgreSQL {source.build.version} to {target.build.version}: "
+                        f"{megabytes(contents.bytes)}, {megabytes(exported['bytes'])} as a dump")
+    line("", f"{amount(imported['rows_compared'], 'rows')} in {amount(imported['tables_compared'], 'tables')}")
+    line("", ", ".join(amount(len(found), kind) for kind, found in contents.objects.items() if found))
     line("left out", f"rows of unlogged tables, as dumps do: {', '.join(contents.unlogged)}")
-    line("compared", f"{good('all equal:')} every row, by digests; what each object is, its owner, its privileges")
-    line("passwords", "shop_app logs in on the target with the password that it has on the source")
     line("second run", good("changed nothing"))
     line("seconds", ", ".join(f"{part} {seconds:.1f}" for part, seconds in times.seconds.items()))
-    where_to_look(source, target)
+    stages = [(label, stage["stage"], stage["seconds"]) for label, unit in (("export", exported), ("import", imported))
+              for stage in unit["stages"] if stage["seconds"] >= 0.05]  # fmt: skip
+    bars(stages)
 
 
 def where_to_look(source: Cluster, target: Cluster) -> None:
