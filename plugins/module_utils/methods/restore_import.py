@@ -205,6 +205,5 @@ def _create_and_fill(run: Import, goal: str, filling: Filling) -> dict:
 
 def _clear_and_fill(run: Import, goal: str, filling: Filling) -> dict:
     """Fill a database that exists. After an error it is incomplete, which its journal says; a rerun starts over."""
-    with run.visit(goal) as session:
-        target_db.clear(session)
+    target_db.clear(run.target, run.connection, goal)
     return filling.fill(goal)

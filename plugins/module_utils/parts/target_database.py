@@ -15,7 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
     sql,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import referenced_roles, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
 
 RENAME_ATTEMPTS = 20
@@ -69,10 +69,10 @@ def rename(connection, former: str, new: str) -> None:
                 time.sleep(RENAME_PAUSE)
 
 
-def _as_owner(connection, dbname: str):
-    """Membership in the owner of a database, who may be one of the source's roles already."""
+def _as_owner(connection, dbname: str, others: list[str] = ()):
+    """Membership in the owner of a database, who may be one of the source's roles already, and in other roles."""
     query = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = %s"
-    return temporary_memberships(connection, [owner for (owner,) in rows(connection, query, (dbname,))])
+    return temporary_memberships(connection, [owner for (owner,) in rows(connection, query, (dbname,))] + list(others))
 
 
 def execute(connection, statement) -> None:
@@ -82,7 +82,8 @@ def execute(connection, statement) -> None:
 
 
 # Everything that a database may hold beyond what initdb and extensions put there: (how to drop it, its name).
-# Oids from 16384 on are the user's; what depends on a schema of the user's goes with that schema.
+# Oids from 16384 on are the user's, those of large objects all of them; what depends on a schema of the user's goes
+# with that schema.
 OWN_OBJECTS = """
     WITH object (classid, objid) AS (
         SELECT classid, objid FROM pg_depend WHERE deptype = 'n' AND refclassid = 'pg_namespace'::regclass
@@ -100,7 +101,7 @@ OWN_OBJECTS = """
                        ELSE upper(kind.type) END, kind.identity) END,
            kind.type || ' ' || kind.identity
     FROM object, pg_identify_object(classid, objid, 0) AS kind
-    WHERE objid >= 16384 AND NOT EXISTS (
+    WHERE (objid >= 16384 OR classid = 'pg_largeobject'::regclass) AND NOT EXISTS (
         SELECT FROM pg_depend AS d WHERE d.classid = object.classid AND d.objid = object.objid AND d.deptype = 'e')
     ORDER BY classid <> 'pg_namespace'::regclass, 2"""
 
@@ -110,17 +111,25 @@ def own_objects(connection) -> list[str]:
     return [name for _drop, name in rows(connection, OWN_OBJECTS)]
 
 
-def clear(connection) -> None:
-    """Drop all that ``own_objects`` lists, in one transaction: all, or nothing with an error."""
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN")
+def clear(endpoint: Endpoint, connection, dbname: str) -> None:
+    """Drop all that ``own_objects`` lists, in one transaction: all, or nothing with an error.
+
+    It may belong to roles of the source already, which an import that was killed gave it to.
+    """
+    with visit(endpoint, connection, dbname) as session:
+        owners = referenced_roles(session)
+    with _as_owner(connection, dbname, owners), contextlib.closing(endpoint.connect(dbname)) as session:
         try:
-            for statement, _name in rows(connection, OWN_OBJECTS):
-                cursor.execute(statement)
-            cursor.execute("COMMIT")
+            _drop_all(session)
         except psycopg2.Error as error:
-            cursor.execute("ROLLBACK")
             raise HandoverError(
-                f"The database cannot be emptied: {' '.join(str(error).split())}",
+                f"It cannot be emptied: {' '.join(str(error).split())}",
                 "Empty it yourself, or connect as the owner of what it holds.",
             ) from None
+
+
+def _drop_all(session) -> None:
+    execute(session, "BEGIN")
+    for statement, _name in rows(session, OWN_OBJECTS):
+        execute(session, statement)
+    execute(session, "COMMIT")
