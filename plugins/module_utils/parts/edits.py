@@ -33,6 +33,13 @@ def _without_pg_attver(match: re.Match) -> str:
     return f"{head}{', '.join(others)}{tail}" if others else ""
 
 
+def with_public_perhaps_there(entry: Entry) -> Entry:
+    """CREATE SCHEMA IF NOT EXISTS for schema public, which a dump of chosen schemas creates as any other."""
+    if (entry.desc, entry.tag) != ("SCHEMA", "public") or not entry.definition:
+        return entry
+    return replace(entry, definition=entry.definition.replace("CREATE SCHEMA ", "CREATE SCHEMA IF NOT EXISTS "))
+
+
 def without_owner(entry: Entry, role: str) -> Entry:
     """Left to the connecting role if it belongs to this one."""
     return replace(entry, owner="") if entry.owner == role else entry

@@ -80,6 +80,7 @@ class Fitting:
         self.edit(
             "pg_attver", "an internal option that an older pg_dump wrote as one of the user's", edits.without_pg_attver
         )
+        self.edit("schema public", "every new database has one", edits.with_public_perhaps_there)
 
     def skip(self, entry: Entry, reason: str) -> None:
         """Leave out an entry and all that needs it. What is skipped already is not listed twice."""
