@@ -135,17 +135,17 @@ class Filling:
     def _restore(self, session, dbname: str, stack: contextlib.ExitStack) -> None:
         """Stage by stage, so that an object that is refused is known before any row is loaded."""
         edited = archive.edited(self.fitting.contents, stack)
-        opened = []
+        stack.callback(_try_to_undo, session)
         for stage in self._stages():
             if stage.name == "privileges":
-                self._close(session, opened)
+                journal.undo(session)
             with self.stages.stage(stage.name):
                 self._restore_stage(dbname, self.directory if stage.name == "data" else edited, stage)
             if stage.name == "schemas" and not self.capabilities.superuser:
-                opened = self._open(session, dbname)
+                self._open(session)
             if stage.name == "data":
                 self._compare_rows(dbname)
-        self._close(session, opened)
+        journal.undo(session)
         self._open_public_schema(session)
 
     def _restore_stage(self, dbname: str, place: str, stage: staging.Stage) -> None:
@@ -161,19 +161,20 @@ class Filling:
             )
         self.fitting.require_rows()
 
-    def _open(self, session, dbname: str) -> list:
+    def _open(self, session) -> None:
         """Let owners have CREATE while objects are given to them: for a role that is not a superuser, ALTER ... OWNER
         demands it of the new owner, and the privileges of the archive come last. Nobody else is in the database yet.
         """
-        query = "SELECT nspname::text FROM pg_namespace WHERE NOT has_schema_privilege('public', oid, 'CREATE') AND {}"
-        own = query.format("nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'handover')")
-        things = [sql.SQL("SCHEMA {}").format(sql.Identifier(name)) for (name,) in rows(session, own)]
-        things.append(sql.SQL("DATABASE {}").format(sql.Identifier(dbname)))
-        return [thing for thing in things if _try(session, sql.SQL("GRANT CREATE ON {} TO PUBLIC").format(thing)) == ""]
-
-    def _close(self, session, opened: list) -> None:
-        while opened:
-            execute(session, sql.SQL("REVOKE CREATE ON {} FROM PUBLIC").format(opened.pop()))
+        query = """
+            SELECT 'SCHEMA', nspname::text FROM pg_namespace WHERE NOT has_schema_privilege('public', oid, 'CREATE')
+            AND nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'handover')
+            UNION ALL SELECT 'DATABASE', current_database()::text
+            WHERE NOT has_database_privilege('public', current_database(), 'CREATE')"""
+        closed = [sql.SQL(kind + " {}").format(sql.Identifier(name)) for kind, name in rows(session, query)]
+        revocations = [sql.SQL("REVOKE CREATE ON {} FROM PUBLIC").format(thing) for thing in closed]
+        journal.record_undo(session, [revocation.as_string(session) for revocation in revocations])
+        for thing in closed:
+            _try(session, sql.SQL("GRANT CREATE ON {} TO PUBLIC").format(thing))
 
     def _compare_rows(self, dbname: str) -> None:
         """Rows per table against the manifest, before policies could hide any."""
@@ -268,3 +269,8 @@ def _try(session, statement) -> str:
     except psycopg2.Error as error:
         return " ".join(str(error).split())
     return ""
+
+
+def _try_to_undo(session) -> None:
+    with contextlib.suppress(psycopg2.Error):  # the error that brought us here says more; the next run tries again
+        journal.undo(session)

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, rows
 
@@ -17,6 +19,7 @@ TABLE = """
         dump_id text PRIMARY KEY,
         started timestamptz NOT NULL DEFAULT clock_timestamp(),
         completed timestamptz,
+        undo text[] NOT NULL DEFAULT '{{}}',
         result json)"""
 
 
@@ -36,6 +39,22 @@ def begin(connection, dump_id: str) -> None:
         if not is_present(connection):
             cursor.execute(TABLE.format(mark=MARK))
         cursor.execute("INSERT INTO handover.restore (dump_id) VALUES (%s)", (dump_id,))
+
+
+def record_undo(connection, statements: list[str]) -> None:
+    """Record what takes back something that is about to be done for the time of the import."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE handover.restore SET undo = %s WHERE completed IS NULL", (statements,))
+
+
+def undo(connection) -> None:
+    """Take it back, also for a run that was killed. What this role may not take back, it could not do either."""
+    if not is_present(connection):
+        return
+    for (statement,) in rows(connection, "SELECT unnest(undo) FROM handover.restore WHERE completed IS NULL"):
+        with contextlib.suppress(psycopg2.errors.InsufficientPrivilege), connection.cursor() as cursor:
+            cursor.execute(statement)
+    record_undo(connection, [])
 
 
 def complete(connection, result: dict) -> None:

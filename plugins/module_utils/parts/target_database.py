@@ -16,6 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import referenced_roles, rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
 
 RENAME_ATTEMPTS = 20
@@ -120,6 +121,7 @@ def clear(endpoint: Endpoint, connection, dbname: str) -> None:
         owners = referenced_roles(session)
     with _as_owner(connection, dbname, owners), contextlib.closing(endpoint.connect(dbname)) as session:
         try:
+            journal.undo(session)
             _drop_all(session)
         except psycopg2.Error as error:
             raise HandoverError(
