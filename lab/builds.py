@@ -329,7 +329,7 @@ def _extract_package(package: Path, prefix: Path) -> None:
 
 def _gather_libraries(prefix: Path) -> tuple[Path, Path]:
     """All shared libraries in one directory, and the dynamic loader: older suites split them over two."""
-    _, triplet, loader, _ = _architecture()
+    triplet, loader = _architecture()[1:3]
     libraries = prefix / "libraries"
     libraries.mkdir()
     for directory in (prefix / "lib" / triplet, prefix / "usr" / "lib" / triplet):

@@ -158,7 +158,8 @@ class Cluster:
         done = subprocess.run(
             [self.build.program("initdb"), "-D", self.data, "-U", SUPERUSER, "-A", "scram-sha-256",
              f"--pwfile={password}", "--no-sync", *self.initdb_args],
-            env=self._environment, cwd=self.directory, text=True, capture_output=True, **unprivileged(),
+            env=self._environment, cwd=self.directory, text=True, capture_output=True,
+            check=False, **unprivileged(),
         )  # fmt: skip
         if done.returncode:
             raise ClusterError(f"initdb failed:\n{done.stdout}{done.stderr}")

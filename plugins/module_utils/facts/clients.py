@@ -110,7 +110,7 @@ def _none_fits(wanted: str, clients: list[Client], searched: list[str] | None) -
     )
 
 
-@functools.lru_cache(maxsize=None)  # one run asks for each of its databases
+@functools.cache  # one run asks for each of its databases
 def _look_into(directory: str) -> Client | None:
     dump, restore = os.path.join(directory, "pg_dump"), os.path.join(directory, "pg_restore")
     if not (os.access(dump, os.X_OK) and os.access(restore, os.X_OK)):
