@@ -95,6 +95,12 @@ def table_count(connection) -> int:
     return value(connection, f"SELECT count(*)::int FROM {OWN_RELATIONS} AND c.relkind = 'r'")
 
 
+def unlogged_tables(connection) -> list[str]:
+    """Tables whose rows are not in WAL, so that a standby does not have them; quoted."""
+    query = f"SELECT format('%I.%I', n.nspname, c.relname) FROM {OWN_RELATIONS} AND c.relkind = 'r'"
+    return [name for (name,) in rows(connection, f"{query} AND c.relpersistence = 'u' ORDER BY 1")]
+
+
 def has_pg_attver(connection) -> bool:
     """Whether columns carry the internal option of the minors of 2026-11-12 that older clients dump as an option."""
     query = "SELECT EXISTS (SELECT FROM pg_attribute WHERE array_to_string(attoptions, ',') ~ '(^|,)pg_attver=')"

@@ -136,6 +136,9 @@ def _prepare(run: Export, connection, dbname: str) -> tuple[clients.Client, list
         )
     if run.server.in_recovery and options.serializable_deferrable:
         notices.append("The source is a standby: serializable_deferrable is not possible there and was left out.")
+    unlogged = [] if options.unlogged_table_data else catalog.unlogged_tables(connection)
+    if unlogged:
+        notices.append(f"The rows of {len(unlogged)} unlogged tables were left out: {', '.join(unlogged)}.")
     if not options.filtered:
         _refuse_unreadable(connection, dbname)
         if options.check_disk:
