@@ -1,0 +1,84 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of triggers and rules: what fires where rows arrive."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
+
+CONTINUOUS = ("continuous",)
+NAME = "format('%I.%I', n.nspname, c.relname)"
+
+
+def _triggers(database: Database, condition: str) -> list[tuple[str, str, str]]:
+    """(``trigger ON table``, table, trigger) of those for which the condition on ``t``, a row of pg_trigger, holds."""
+    query = f"""
+        SELECT format('%I ON %s', t.tgname, {NAME}), {NAME}, quote_ident(t.tgname)
+        FROM pg_trigger AS t, {OWN_RELATIONS} AND c.oid = t.tgrelid AND {condition} ORDER BY 1"""
+    return database.rows(query)
+
+
+@database_check("triggers_in_apply", "No trigger fires while changes are applied.", CONTINUOUS)
+def triggers_in_apply(database: Database):
+    """Apply runs with session_replication_role = replica, in which triggers with ENABLE ALWAYS or REPLICA fire."""
+    found = _triggers(database, "NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')")
+    if found:
+        names = [name for name, _table, _trigger in found]
+        statement = "ALTER TABLE {} DISABLE TRIGGER {}; -- on the target, until the cutover"
+        yield Finding(
+            "warning",
+            f"{counted(len(found), 'trigger')} with ENABLE ALWAYS or ENABLE REPLICA: {some(names)}.",
+            "They fire for replicated rows, too: what they write is there twice, or conflicts.",
+            script([statement.format(table, trigger) for _name, table, trigger in found]),
+            names,
+        )
+
+
+@database_check("disabled_triggers", "No trigger is switched off.")
+def disabled_triggers(database: Database):
+    """They are carried over as they are."""
+    found = _triggers(database, "NOT t.tgisinternal AND t.tgenabled = 'D'")
+    if found:
+        names = [name for name, _table, _trigger in found]
+        seen = f"{counted(len(found), 'trigger')} switched off: {some(names)}."
+        yield Finding("info", seen, "They are switched off on the target, too.", "", names)
+
+
+@database_check("event_triggers", "There are no event triggers.")
+def event_triggers(database: Database):
+    """They come last in a dump, so they do not fire during the import of their own database. Superusers make them."""
+    query = """
+        SELECT quote_ident(e.evtname), e.evtenabled IN ('A', 'R') FROM pg_event_trigger AS e
+        WHERE NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_event_trigger'::regclass
+                          AND d.objid = e.oid AND d.deptype = 'e') ORDER BY 1"""
+    found = database.rows(query)
+    if found:
+        names = [name for name, _always in found]
+        reserved = database.target is not None and not database.target.capabilities.superuser
+        yield Finding(
+            "warning" if reserved else "info",
+            f"{counted(len(found), 'event trigger')}: {some(names)}.",
+            "The target keeps them to superusers: they are left out, unless the service allows them."
+            if reserved
+            else "They are made last; from then on they fire on the target for every command that they watch.",
+            "Ask the service, or do without." if reserved else "",
+            names,
+        )
+
+
+@database_check("rules", "No table has rewrite rules.")
+def rules(database: Database):
+    """COPY and apply do not go through rules (PostgreSQL documentation, COPY, Notes)."""
+    query = f"""
+        SELECT format('%I ON %s', r.rulename, {NAME})
+        FROM pg_rewrite AS r, {OWN_RELATIONS} AND c.oid = r.ev_class AND c.relkind IN ('r', 'p') ORDER BY 1"""
+    names = [name for (name,) in database.rows(query)]
+    if names:
+        consequence = (
+            "They do not act on rows that arrive from the source, only on what the application does afterwards."
+        )
+        yield Finding("info", f"{counted(len(names), 'rule')} on tables: {some(names)}.", consequence, "", names)
