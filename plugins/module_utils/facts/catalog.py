@@ -107,29 +107,46 @@ def has_pg_attver(connection) -> bool:
     return value(connection, query)
 
 
-def unreadable_objects(connection) -> list[str]:
-    """What pg_dump would fail on for want of a privilege, ready to show: ``table public.orders: SELECT``.
+@dataclass(frozen=True)
+class Unreadable:
+    """Something that this role cannot read: its kind (table, sequence, large object), its name, quoted, that of its
+    schema (None for large objects), and the privilege that is missing: USAGE (on the schema), SELECT, or BYPASSRLS.
+    """
+
+    kind: str
+    name: str
+    schema: str | None
+    privilege: str
+
+    def __str__(self) -> str:
+        """Ready to show: ``table public.orders: SELECT``."""
+        more = {"USAGE": " on its schema", "BYPASSRLS": ", for its row level security"}.get(self.privilege, "")
+        return f"{self.kind} {self.name}: {self.privilege}{more}"
+
+
+def unreadable_objects(connection) -> list[Unreadable]:
+    """What pg_dump would fail on for want of a privilege.
 
     pg_dump locks every table and reads every sequence and large object (PostgreSQL documentation, pg_dump, Notes);
     with row_security off, a policy that applies to this role is an error.
     """
     relations = f"""
-        SELECT format('%s %I.%I: %s', CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, n.nspname, c.relname,
-                      CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN 'USAGE on its schema'
-                           WHEN has_table_privilege(c.oid, 'SELECT') THEN 'BYPASSRLS, for its row level security'
-                           ELSE 'SELECT' END)
+        SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, format('%I.%I', n.nspname, c.relname),
+               quote_ident(n.nspname),
+               CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN 'USAGE'
+                    WHEN has_table_privilege(c.oid, 'SELECT') THEN 'BYPASSRLS' ELSE 'SELECT' END
         FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p', 'S')
         AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
                  AND NOT (c.relkind = 'r' AND row_security_active(c.oid)))
-        ORDER BY 1"""
+        ORDER BY 1 DESC, 2"""
     large_objects = """
-        SELECT format('large object %s: SELECT', m.oid) FROM pg_largeobject_metadata AS m
+        SELECT 'large object', m.oid::text, NULL, 'SELECT' FROM pg_largeobject_metadata AS m
         WHERE NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
         AND NOT pg_has_role(m.lomowner, 'USAGE')
         AND NOT EXISTS (SELECT FROM aclexplode(m.lomacl) AS a WHERE a.privilege_type = 'SELECT'
                         AND (a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE')))
         ORDER BY m.oid"""
-    return [text for query in (relations, large_objects) for (text,) in rows(connection, query)]
+    return [Unreadable(*row) for query in (relations, large_objects) for row in rows(connection, query)]
 
 
 def referenced_roles(connection) -> list[str]:
@@ -162,21 +179,3 @@ def partition_roots(connection) -> dict[int, tuple[str, str]]:
         JOIN pg_namespace AS n ON n.oid = r.relnamespace
         WHERE p.relispartition"""
     return {oid: (schema, table) for oid, schema, table in rows(connection, query)}
-
-
-def describe_database(connection, dbname: str) -> dict:
-    """Name, size in bytes, tables, rows as the planner estimates them, and the ten largest tables."""
-    query = f"""
-        SELECT format('%I.%I', n.nspname, c.relname), pg_total_relation_size(c.oid)::bigint,
-               greatest(c.reltuples, 0)::bigint
-        FROM {OWN_RELATIONS} AND c.relkind = 'r' ORDER BY 2 DESC, 1"""
-    tables = rows(connection, query)
-    return {
-        "database": dbname,
-        "bytes": database_size(connection, dbname),
-        "tables": len(tables),
-        "rows_estimated": sum(count for _name, _size, count in tables),
-        "largest_tables": [
-            {"table": name, "bytes": size, "rows_estimated": count} for name, size, count in tables[:10]
-        ],
-    }

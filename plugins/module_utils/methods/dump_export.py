@@ -223,7 +223,7 @@ def _locked_out(run: Export, dbname: str) -> HandoverError:
 
 
 def _refuse_unreadable(connection, dbname: str) -> None:
-    objects = catalog.unreadable_objects(connection)
+    objects = [str(one) for one in catalog.unreadable_objects(connection)]
     if objects:
         more = f" and {len(objects) - 10} more" if len(objects) > 10 else ""
         raise HandoverError(
