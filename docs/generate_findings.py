@@ -14,8 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "findings.md"
 HEAD = """# Findings of the preflight
 
-Every check gives at least one finding: `blocker`, `warning`, `unknown`, `info` or `ok`. This page is made from the code
-by `docs/generate_findings.py`; a test keeps it so.
+Every check gives at least one finding: `blocker`, `warning`, `unknown`, `info` or `ok`; [the guide](preflight.md) says
+what they mean. One more id, `waivers`, is for waivers that match nothing.
+
+This page is made from the code by `docs/generate_findings.py`; a test keeps it so.
 
 | id | what `ok` says | looks at | concerns | why |
 |---|---|---|---|---|

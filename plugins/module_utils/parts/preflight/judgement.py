@@ -15,8 +15,8 @@ STALE = "waivers"  # the id of findings about waivers themselves
 
 # The best first, with what speaks for it once nothing stands in its way.
 PREFERENCE = {
-    "continuous": "the application goes on while the data is copied, and stops for the moment of the cutover only",
-    "dump": "whatever the application writes from the dump's snapshot on is not carried, so it has to stand still",
+    "continuous": "the application goes on while the data is copied, and waits for the moment of the cutover only",
+    "dump": "the application has to stand still: what it writes after the snapshot of the dump is not carried",
 }
 
 
@@ -65,7 +65,7 @@ def recommend(findings: list[Finding], database: str, method: str) -> dict:
     feasible = [one for one in METHODS if not obstacles[one]]
     wanted = [one for one in PREFERENCE if method in ("auto", one)]
     best = next((one for one in wanted if one in feasible), None)
-    reasons = [f"{one} is blocked by {', '.join(obstacles[one])}." for one in wanted if obstacles[one]]
+    reasons = [f"In the way of {one}: {', '.join(obstacles[one])}." for one in wanted if obstacles[one]]
     if best:
         reasons.append(f"With {best}, {PREFERENCE[best]}.")
     if best and unknown[best]:

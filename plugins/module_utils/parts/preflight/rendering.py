@@ -32,7 +32,7 @@ def _server(described: dict | None) -> list[str]:
     if described is None:
         return ["not looked at", "", ""]
     role = described["role"]
-    may = ", ".join(role["attributes"]) or "no attributes"
+    may = "superuser" if "superuser" in role["attributes"] else ", ".join(role["attributes"]) or "no attributes"
     member = f"; member of {some(role['member_of'], OBJECTS)}" if role["member_of"] else ""
     standby = ", a standby" if described["in_recovery"] else ""
     return [described["address"], f"PostgreSQL {described['version']}{standby}", f"role {role['name']}: {may}{member}"]
@@ -54,22 +54,22 @@ def _counts(findings: list[dict]) -> str:
 
 def _contents(database: dict) -> str:
     if database["tables"] is None:
-        return "not looked at"
+        return "Nothing of it was looked at"
     rows = f"about {database['rows_estimated']:,} rows"
     if database["tables_never_analyzed"]:
         rows += f" and those of {counted(database['tables_never_analyzed'], 'table')} never analyzed"
-    bytes_ = "size not visible to this role" if database["bytes"] is None else size(database["bytes"])
+    bytes_ = "Size not visible to this role" if database["bytes"] is None else size(database["bytes"])
     return f"{bytes_}, {counted(database['tables'], 'table')}, {rows}"
 
 
 def _facts(database: dict) -> list[str]:
-    """Sentences about one database: the method and why, its largest tables, the estimate."""
+    """Paragraphs about one database: what is in it, the method and why, the estimate."""
     best = database["recommended_method"]
-    lines = [f"Recommended method: {best}." if best else "No method is feasible."]
-    lines[0] = " ".join([*lines, *database["reasons"]])
+    verdict = f"Recommended method: {best}." if best else "No method is feasible."
+    lines = [f"{_contents(database)}.", " ".join([verdict, *database["reasons"]])]
     largest = [f"{table['table']} {size(table['bytes'])}" for table in database["largest_tables"]]
     if largest:
-        lines.append(f"Largest tables: {some(largest, LARGEST)}.")
+        lines.insert(1, f"Largest tables: {some(largest, LARGEST)}.")
     return lines + _estimate(database["estimate"])
 
 
@@ -107,28 +107,27 @@ def _sections(report: dict) -> list[tuple[dict | None, list[dict]]]:
 
 
 def _entries(findings: list[dict]) -> list[dict]:
-    """What is shown as rows, worst first and what is waived last: level, check, what, objects, remedy.
-
-    What is ok is counted, and so is what was not looked at for want of a target.
-    """
+    """Rows for what is not ok, worst first and what is waived last; one for all that a target was missing for."""
     entries = [_entry(one) for one in findings if one["level"] != "ok" and one["remedy"] != GIVE_TARGET]
     entries.sort(key=lambda entry: entry["level"] == "waived")
     without = [one["id"] for one in findings if one["remedy"] == GIVE_TARGET]
     if without:
         what = f"Not checked without a target: {', '.join(without)}."
         entries.append(_entry({"level": "unknown", "id": counted(len(without), "check"), "seen": what}))
-    passed = sum(one["level"] == "ok" for one in findings)
-    if passed:
-        entries.append(_entry({"level": "ok", "id": counted(passed, "check")}))
     return entries
 
 
+def _passed(findings: list[dict]) -> str:
+    passed = sum(one["level"] == "ok" for one in findings)
+    return f"ok: {counted(passed, 'check')}" if passed else ""
+
+
 def _entry(finding: dict) -> dict:
-    """One row. Objects are left out where the sentence names all of them."""
+    """One row. Objects are left out where the sentence names them, as far as it does."""
     waived = finding.get("waived")
     what = " ".join(filter(None, (finding.get("seen"), finding.get("consequence"))))
     objects = finding.get("objects", [])
-    if all(name in what for name in objects[: OBJECTS + 1]):
+    if objects and objects[0] in what:
         objects = []
     concerns = f" ({' and '.join(finding['methods'])} only)" if len(finding.get("methods", [])) == 1 else ""
     return {
@@ -150,13 +149,13 @@ def as_text(report: dict, title: str, width: int = 100) -> str:
     lines = [*_heading(f"Preflight of {title}", "="), *_servers(report, width), "", _counts(report["findings"])]
     for database, findings in _sections(report):
         if database:
-            lines += ["", *_heading(f"Database {_on_one_line(database['database'])}: {_contents(database)}", "-")]
-            lines += [line for fact in _facts(database) for line in _wrap(fact, width)]
+            lines += ["", *_heading(f"Database {database['database']}", "-")]
+            lines += [line for fact in _facts(database) for line in _wrap(_on_one_line(fact), width)]
         elif findings:
             place = findings[0]["database"]
-            name = "The servers" if place is None else f"Database {_on_one_line(place)}, which was not looked at"
+            name = "The servers" if place is None else f"Database {place}, which was not looked at"
             lines += ["", *_heading(name, "-")]
-        lines += _table(_entries(findings), width)
+        lines += [*_table(_entries(findings), width), "", _passed(findings)]
     return "\n".join(lines) + "\n"
 
 
@@ -184,10 +183,11 @@ def _table(entries: list[dict], width: int) -> list[str]:
     check = max(len(entry["check"]) for entry in entries)
     left = f"{{:<7}}  {{:<{check}}}  "
     room = max(width - len(left.format("", "")), 40)
-    lines = [""]
+    lines = ["", left.format("level", "check") + "what was found, and the remedy"]
+    lines.append(f"{'-' * 7}  {'-' * check}  {'-' * room}")
     for entry in entries:
-        cell = _cell(entry, room) or [""]
-        lines.append((left.format(entry["level"], entry["check"]) + cell[0]).rstrip())
+        cell = _cell(entry, room)
+        lines.append(left.format(entry["level"], entry["check"]) + cell[0])
         lines += [left.format("", "") + line for line in cell[1:]]
     return lines
 
@@ -220,12 +220,13 @@ def as_markdown(report: dict, title: str) -> str:
         lines += [f"The {side} {_escaped(hint)}.\n" for hint in _hints(report[side])]
     for database, findings in _sections(report):
         if database:
-            lines += [f"## Database {_escaped(database['database'])}", "", f"{_contents(database)}.", ""]
+            lines += [f"## Database {_escaped(database['database'])}", ""]
             lines += [f"{_escaped(fact)}\n" for fact in _facts(database)]
         elif findings:
             place = findings[0]["database"]
             lines += ["## The servers" if place is None else f"## Database {_escaped(place)}", ""]
         lines += _grid(["level", "check", "what was found", "remedy"], [_row(entry) for entry in _entries(findings)])
+        lines += [_passed(findings), ""]
     return "\n".join(lines + _details(report))
 
 
