@@ -18,6 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 try:
     import psycopg2
     import psycopg2.extensions
+    import psycopg2.extras
     from psycopg2 import sql  # pylint: disable=unused-import
 
     PSYCOPG2_IMPORT_ERROR = None
@@ -100,9 +101,7 @@ class Endpoint:
         database = dbname or self.dbname
         return f"the {self.side}, {place}" + (f', database "{database}"' if database else "")
 
-    def connect(
-        self, dbname: str | None = None, read_only: bool = False, pinned: bool = True, lock_timeout: int = 0
-    ):
+    def connect(self, dbname: str | None = None, read_only: bool = False, pinned: bool = True, lock_timeout: int = 0):
         """A psycopg2 connection in autocommit mode with our session settings; ``pinned=False`` leaves those that
         change what a query yields as the database has them; ``lock_timeout`` is in milliseconds, 0 is none.
         Raises HandoverError when the server cannot be reached, or only through a pooler that shares its sessions.
@@ -123,18 +122,24 @@ class Endpoint:
             raise
         return connection
 
-    def _open(self, dbname: str | None):
+    def connect_for_replication(self, dbname: str):
+        """A replication connection to a database (PostgreSQL documentation, 53.4). Raises HandoverError if refused."""
+        factory = psycopg2.extras.LogicalReplicationConnection
+        return self._open(dbname, connection_factory=factory)
+
+    def _open(self, dbname: str | None, **more):
         """A session as the server gives it."""
         parameters = {**CONNECTION_DEFAULTS, **self.parameters, "application_name": APPLICATION_NAME}
         parameters["client_encoding"] = "UTF8"
         if dbname is not None:
             parameters["dbname"] = dbname
         try:
-            connection = psycopg2.connect(**parameters)
+            connection = psycopg2.connect(**parameters, **more)
         except (psycopg2.Error, UnicodeError) as error:
             raise self._connection_error(error, dbname) from None
         signals.watch_over(connection)
-        connection.autocommit = True
+        if not more:
+            connection.autocommit = True  # a replication connection knows nothing else
         return connection
 
     def _refuse_transaction_pooler(self, connection, dbname: str | None) -> None:
@@ -264,10 +269,11 @@ def _parse_uri(side: str, uri: str | None, given: dict) -> dict:
 def _is_remote(parameters: dict) -> bool:
     """Whether any host is reached over TCP beyond loopback."""
     hosts = (parameters.get("hostaddr") or parameters.get("host") or os.environ.get("PGHOST") or "").split(",")
-    return any(not _is_loopback(host) for host in hosts)
+    return any(not is_loopback(host) for host in hosts)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host, as libpq takes it, is this machine: a socket's directory, localhost, a loopback address."""
     if not host or host.startswith(("/", "@")) or host == "localhost":
         return True
     try:

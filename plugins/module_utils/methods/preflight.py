@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     access,  # pylint: disable=unused-import
     identity,  # pylint: disable=unused-import
     replication,  # pylint: disable=unused-import
+    servers,  # pylint: disable=unused-import
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.connection import (
     describe_unread,
