@@ -241,7 +241,7 @@ def compare_ends(source: Cluster, target: Cluster) -> compare.Contents:
     target.connect(DATABASE, user="shop_app", password=PASSWORD).close()
     rows = sum(count for count, _ in before.tables.values())
     objects = sum(map(len, before.objects.values()))
-    line("playbook", f"the number of rows in {amount(report()['import']['tables_compared'], 'tables')}")
+    line("playbook", f"{amount(report()['import']['tables_compared'], 'tables')} have as many rows as on the source")
     line("demo", f"{good('all equal:')} {amount(rows, 'rows')} of tables and materialized views, by digests; "
                  f"{amount(objects, 'objects')}, each with its definition, owner, privileges; positions of sequences")
     line("", "shop_app logs in on the target with the password that it has on the source")
