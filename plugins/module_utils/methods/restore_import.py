@@ -92,16 +92,17 @@ def import_database(run: Import, dbname: str) -> dict:
     """One database, unless this very dump of it is there already."""
     unit = Unit.of_database(run.params["directory"], dbname)
     goal = run.params["rename"].get(dbname, dbname)
-    if run.check_mode and unit.read() is None:
-        return {"database": goal, "changed": True, "notices": [NOT_YET]}
-    manifest = unit.require()
+    manifest = None if run.check_mode and unit.read() is None else unit.require()
+    dump_id = manifest and manifest["dump_id"]
     with _only_run(run, goal):
         was_there = target_db.exists(run.connection, goal)
-        former = _former_import(run, goal, manifest["dump_id"])
-        if former and former["completed"] and former["dump_id"] == manifest["dump_id"]:
+        former = _former_import(run, goal, dump_id)
+        if former and former["completed"] and former["dump_id"] == dump_id:
             return {**former["result"], "database": goal, "changed": not was_there}
-        filling = Filling(run.target, run.connection, run.params, unit, manifest)
         _refuse_occupied(run, goal, former)
+        if manifest is None:
+            return {"database": goal, "changed": True, "notices": [NOT_YET]}
+        filling = Filling(run.target, run.connection, run.params, unit, manifest)
         if run.check_mode:
             return {"database": goal, "changed": True, **filling.preview(goal)}
         fill = _create_and_fill if run.params["create"] else _clear_and_fill
@@ -138,7 +139,7 @@ def _only_run(run: Import, goal: str):
             value(run.connection, "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
 
 
-def _former_import(run: Import, goal: str, dump_id: str) -> dict | None:
+def _former_import(run: Import, goal: str, dump_id: str | None) -> dict | None:
     """What the journal in the target database says; an import of this dump that lacked but its name gets it first."""
     working = target_db.working_name(goal)
     if not run.check_mode and target_db.is_valid(run.connection, working):
