@@ -57,7 +57,7 @@ def test_demo(checkout):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all equal:" in done.stdout and "changed nothing" in done.stdout
     assert "WARNING" not in done.stdout + done.stderr
-    commands = dict(re.findall(r"^(source|target|run again) +([A-Z]+=.*)$", done.stdout, re.MULTILINE))
+    commands = dict(re.findall(r"^(source|target|run again) +([A-Z_]+=.*)$", done.stdout, re.MULTILINE))
     for end in ("source", "target"):
         assert shell(checkout, f"{commands[end]} -Atc 'SELECT count(*) FROM shop.customer'") == "24000\n"
     assert "changed=0" in shell(checkout, commands["run again"])
