@@ -271,6 +271,7 @@ def summarize(source: Cluster, target: Cluster, contents: compare.Contents, time
 
 
 def where_to_look(source: Cluster, target: Cluster) -> None:
+    """How to look at what is left, run the playbook by hand, and clean up."""
     heading(f"Both servers stay up. In {CHECKOUT}:")
     for label, server in (("source", source), ("target", target)):
         psql = f".demo/bin/psql -h 127.0.0.1 -p {server.port} -U {SUPERUSER} {DATABASE}"

@@ -20,6 +20,8 @@ _NAME = re.compile(r"@\{(\w+)\}")
 
 
 class Step(NamedTuple):
+    """SQL for servers of the majors from ``first`` to ``last``."""
+
     title: str
     first: int
     last: int
@@ -81,6 +83,7 @@ def session(connect: Callable, dbname: str) -> Iterator:
 
 
 def major(cursor) -> int:
+    """The major of the server that the cursor talks to."""
     return cursor.connection.server_version // 10000
 
 

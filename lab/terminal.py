@@ -16,6 +16,7 @@ NO_BREAK_SPACE = "\xa0"
 
 
 def heading(text: str) -> None:
+    """The beginning of a part."""
     print("\n" + _painted("1", f"== {text}"))
 
 
@@ -44,6 +45,7 @@ def bars(parts: list[tuple[str, str, float]]) -> None:
 
 
 def good(text: str) -> str:
+    """The text as good news."""
     return _painted("32", text)
 
 
