@@ -104,7 +104,7 @@ def _read(connection, table: str) -> _Sample:
         cursor.execute("SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0")
         cursor.execute(f"SET LOCAL statement_timeout = '{2 * SAMPLE_SECONDS}s'")
         sample = _Sample(connection)
-        with contextlib.suppress(psycopg2.extensions.QueryCanceledError):
+        with contextlib.suppress(psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable):
             cursor.copy_expert(f"COPY (SELECT ctid, t.* FROM ONLY {table} AS t) TO STDOUT", sample)
         cursor.execute("ROLLBACK")
         return sample
@@ -146,8 +146,8 @@ def estimate(described: dict, reading: Reading | None, writing: float | None) ->
     """
     result = dict.fromkeys(ESTIMATED)
     result["target_bytes"] = described["bytes"]
-    data_size = described["table_bytes"] + described["large_object_bytes"]
     if reading:
+        data_size = described["table_bytes"] + described["large_object_bytes"]
         result["sampled_table"] = reading.table
         result["read_bytes_per_second"] = round(reading.bytes_per_second)
         result["dump_bytes"] = round(data_size * reading.file_ratio)
