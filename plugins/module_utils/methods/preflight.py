@@ -16,6 +16,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     connections,  # pylint: disable=unused-import
     identity,  # pylint: disable=unused-import
     replication,  # pylint: disable=unused-import
+    replication_in_place,  # pylint: disable=unused-import
+    retention,  # pylint: disable=unused-import
     servers,  # pylint: disable=unused-import
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.connection import (

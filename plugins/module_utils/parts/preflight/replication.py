@@ -5,10 +5,73 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.servers import is_older
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair, Side
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted
 
 CONTINUOUS = ("continuous",)
+RESTART = "then restart the {side}. Managed services have a parameter for it."
+# The first minors that restrict output plugins; what came before has no such setting.
+PLUGINS_RESTRICTED = {14: 24, 15: 19, 16: 15, 17: 11, 18: 5}
+SHORT_TIMEOUT = 10_000  # milliseconds
+FIXED_PROCESSES = (
+    "archiver", "autovacuum launcher", "autovacuum worker", "background writer", "checkpointer", "client backend",
+    "io worker", "logger", "slotsync worker", "standalone backend", "startup", "walreceiver", "walsender",
+    "walsummarizer", "walwriter",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How many of something a server may have, and how many it has; None where that is not visible."""
+
+    setting: str
+    most: int | None
+    used: int
+
+    @property
+    def free(self) -> int:
+        return self.most - self.used
+
+
+def slots(side: Side) -> Capacity:
+    """Replication slots, physical ones too."""
+    used = side.value("SELECT count(*)::int FROM pg_replication_slots")
+    return Capacity("max_replication_slots", side.number("max_replication_slots"), used)
+
+
+def senders(side: Side) -> Capacity:
+    """WAL senders: standbys, subscribers, backups."""
+    used = side.value("SELECT count(*)::int FROM pg_stat_replication")
+    return Capacity("max_wal_senders", side.number("max_wal_senders"), used)
+
+
+def apply_workers(side: Side) -> Capacity:
+    """Workers of subscriptions: those that run, or one for each that is enabled."""
+    used = side.value("""
+        SELECT greatest((SELECT count(*) FROM pg_stat_subscription WHERE pid IS NOT NULL),
+                        (SELECT count(subname) FROM pg_subscription WHERE subenabled))::int""")
+    return Capacity("max_logical_replication_workers", side.number("max_logical_replication_workers"), used)
+
+
+def worker_processes(side: Side) -> Capacity:
+    """Background workers; where the role may not see what processes are, the launcher and apply workers alone."""
+    seen = side.value(
+        "SELECT count(*)::int FROM pg_stat_activity WHERE backend_type <> ALL (%s)", (list(FIXED_PROCESSES),)
+    )
+    used = max(seen, 1 + apply_workers(side).used)
+    return Capacity("max_worker_processes", side.number("max_worker_processes"), used)
+
+
+def origins(side: Side) -> Capacity:
+    """Replication origins, one for each subscription. Before 18 the setting for slots limits both, each on its own."""
+    used = side.value("SELECT count(*)::int FROM pg_replication_origin")
+    if side.server.major >= 18:
+        return Capacity("max_active_replication_origins", side.number("max_active_replication_origins"), used)
+    return Capacity("max_replication_slots", side.number("max_replication_slots"), max(used, slots(side).used))
 
 
 @server_check("wal_level", "The source writes WAL for logical replication.", CONTINUOUS)
@@ -20,21 +83,127 @@ def wal_level(pair: Pair):
             "blocker",
             f"wal_level is {level} on the source.",
             "No logical slot can be made.",
-            "ALTER SYSTEM SET wal_level = 'logical'; then restart the source (services have a parameter for it).",
+            "ALTER SYSTEM SET wal_level = 'logical';\n-- " + RESTART.format(side="source"),
         )
 
 
 @server_check("replication_slots", "The source has a free replication slot for each database.", CONTINUOUS)
 def replication_slots(pair: Pair):
-    """One slot a database stays for the time of the migration."""
-    most, needed = pair.source.number("max_replication_slots"), len(pair.databases)
-    used = pair.source.value("SELECT count(*)::int FROM pg_replication_slots")
-    if most is None:
-        yield Finding("unknown", "max_replication_slots of the source is not visible to this role.")
-    elif most - used < needed:
+    """One for each database as long as the migration takes, and a second one after an interruption."""
+    yield from _too_few(pair.source, slots(pair.source), len(pair.databases), "replication slot")
+
+
+@server_check("wal_senders", "The source has a free WAL sender for each database.", CONTINUOUS)
+def wal_senders(pair: Pair):
+    """One for each database, and a second one while the next wave is copied."""
+    yield from _too_few(pair.source, senders(pair.source), len(pair.databases), "WAL sender")
+
+
+@server_check("apply_workers", "The target has a free apply worker for each database.", CONTINUOUS, needs_target=True)
+def free_apply_workers(pair: Pair):
+    """Apply workers count as logical replication workers and as worker processes."""
+    for capacity in (apply_workers(pair.target), worker_processes(pair.target)):
+        yield from _too_few(pair.target, capacity, len(pair.databases), "apply worker")
+
+
+@server_check("origins", "The target has a free replication origin for each database.", CONTINUOUS, needs_target=True)
+def free_origins(pair: Pair):
+    """Without an origin the target does not know how far it has come."""
+    yield from _too_few(pair.target, origins(pair.target), len(pair.databases), "replication origin")
+
+
+def _too_few(side: Side, capacity: Capacity, needed: int, noun: str):
+    """A blocker where there are fewer than one for each database; said where there is no second one for waves."""
+    name = side.endpoint.side
+    if capacity.most is None:
+        command = f"SHOW {capacity.setting};"
+        yield Finding("unknown", f"{capacity.setting} of the {name} is not visible to this role.", remedy=command)
+        return
+    wanted = _wanted(capacity, needed)
+    if capacity.free >= wanted:
+        return
+    blocked = capacity.free < needed
+    yield Finding(
+        "blocker" if blocked else "info",
+        f"{capacity.setting} is {capacity.most} on the {name}, {capacity.used} are in use; "
+        f"{counted(needed, 'database')} need one {noun} each.",
+        "The migration of the last databases cannot begin; migrate fewer at a time."
+        if blocked
+        else "None would be left for going on after an interruption.",
+        f"ALTER SYSTEM SET {capacity.setting} = {capacity.used + wanted};\n-- {RESTART.format(side=name)}",
+        [capacity.setting],
+    )
+
+
+@server_check("way_back", "After the cutover changes can flow back to the source.", CONTINUOUS, needs_target=True)
+def way_back(pair: Pair):
+    """For the rollback the roles are exchanged: the target publishes, the source subscribes."""
+    needed = len(pair.databases)
+    short = [
+        (side, capacity)
+        for side, capacity in (
+            (pair.target, slots(pair.target)),
+            (pair.target, senders(pair.target)),
+            (pair.source, apply_workers(pair.source)),
+            (pair.source, worker_processes(pair.source)),
+            (pair.source, origins(pair.source)),
+        )
+        if capacity.most is not None and capacity.free < needed
+    ]
+    wanted = [(side, one.setting, one.most, str(one.used + _wanted(one, needed))) for side, one in short]
+    if pair.target.settings.get("wal_level") != "logical":
+        wanted.insert(0, (pair.target, "wal_level", pair.target.settings.get("wal_level"), "logical"))
+    for side, setting, value, better in wanted:
+        name = side.endpoint.side
+        yield Finding(
+            "warning",
+            f"{setting} is {value} on the {name}; for {counted(needed, 'database')} it has to be {better}.",
+            "There will be no rollback without loss after the cutover.",
+            f"ALTER SYSTEM SET {setting} = '{better}';\n-- {RESTART.format(side=name)}",
+            [f"{name}.{setting}"],
+        )
+
+
+def _wanted(capacity: Capacity, databases: int) -> int:
+    """Twice as many of what waves need, so that all remedies for one setting say the same number."""
+    return databases * (2 if capacity.setting in ("max_replication_slots", "max_wal_senders") else 1)
+
+
+@server_check("output_plugins", "The source lets pgoutput decode changes.", CONTINUOUS)
+def output_plugins(pair: Pair):
+    """output_plugin_libraries, which the newest minors have, names the plugins that slots may use."""
+    source = pair.source
+    allowed = source.defaults.get("output_plugin_libraries")
+    if allowed is None:
+        major, restricted = source.server.major, PLUGINS_RESTRICTED
+        if major in restricted and not is_older(source.server.version, restricted) and not source.sees_all_settings:
+            seen = "output_plugin_libraries of the source is not visible to this role."
+            yield Finding("unknown", seen, remedy="As a superuser: SHOW output_plugin_libraries;")
+    elif "pgoutput" not in [name.strip(' "') for name in allowed.split(",")]:
+        better = ", ".join(filter(None, (allowed, "pgoutput")))
         yield Finding(
             "blocker",
-            f"max_replication_slots is {most} on the source, {used} are in use, {needed} databases need one each.",
-            "The migration of the last databases cannot begin.",
-            f"ALTER SYSTEM SET max_replication_slots = {used + needed}; then restart the source.",
+            f"output_plugin_libraries is '{allowed}' on the source.",
+            "A slot with pgoutput, which subscriptions need, cannot be made.",
+            f"ALTER SYSTEM SET output_plugin_libraries = {better};\nSELECT pg_reload_conf();",
+        )
+
+
+@server_check("replication_timeouts", "The timeouts of replication are neither off nor very short.", CONTINUOUS)
+def replication_timeouts(pair: Pair):
+    """wal_sender_timeout on the source, wal_receiver_timeout on the target; 0 turns them off."""
+    for side, setting in ((pair.source, "wal_sender_timeout"), (pair.target, "wal_receiver_timeout")):
+        if side is None:
+            continue
+        milliseconds, name = int(side.defaults[setting]), side.endpoint.side
+        if milliseconds >= SHORT_TIMEOUT:
+            continue
+        yield Finding(
+            "warning",
+            f"{setting} is {milliseconds} ms on the {name}" + (", which is none." if milliseconds == 0 else "."),
+            "A connection that broke silently is not noticed, and its slot stays taken."
+            if milliseconds == 0
+            else "While a large transaction is applied the connection is cut, and it is sent again and again.",
+            f"ALTER SYSTEM SET {setting} = '60s';\nSELECT pg_reload_conf();",
+            [f"{name}.{setting}"],
         )
