@@ -1,0 +1,358 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks of the dump migration, run as users run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from dumps import CLIENTS, JOURNAL, assert_nothing_of_ours, databases, look, look_at_roles
+from support import assert_no_secret, assert_same, create_database, run_playbook
+
+from lab import sample
+
+DUMP, FINISH = "handover.postgresql.dump", "handover.postgresql.finish"
+STRANGE = ["x; drop", "a b", "a_b", "-d", "host=evil", "Ünïcode\"'", "{{ 7 * 7 }}"]
+EXPORT = "handover.postgresql.handover : Export each database"
+IMPORT = "handover.postgresql.handover : Import each database"
+
+
+COUNT = "SELECT count(*) FROM t"
+
+
+def ends(source, target, **variables):
+    """The variables of a pair; clusters stand for their superusers."""
+    source, target = (end if isinstance(end, dict) else end.endpoint() for end in (source, target))
+    return {"handover_source": source, "handover_target": target, **variables}
+
+
+@pytest.fixture
+def inventory(tmp_path):
+    """``inventory(pair=ends(...), ...)`` is an inventory of these pairs, all on this machine."""
+
+    def make(**pairs):
+        variables = {
+            "ansible_connection": "local",
+            "handover_source_is_quiet": True,
+            "handover_client_directory": CLIENTS,
+            "handover_dump_directory": f"{tmp_path}/dumps/{{{{ inventory_hostname }}}}",
+            "handover_report_directory": f"{tmp_path}/reports",
+        }
+        return {"all": {"vars": variables, "hosts": pairs}}
+
+    return make
+
+
+def fill(cluster, *names, rows=20):
+    """Make databases, each with a table of its own and a role that owns it."""
+    for name in names:
+        create_database(cluster, name)
+        cluster.sql(name, "CREATE TABLE t (i int PRIMARY KEY, t text)")
+        cluster.sql(name, "INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, %s) AS i", [rows])
+
+
+def report(tmp_path, pair="pair"):
+    """The report for programs, without what nobody compares."""
+    return json.loads((tmp_path / "reports" / f"{pair}.json").read_text())
+
+
+def shown(result):
+    """The report that the run showed, one text a pair."""
+    return ["\n".join(done.msg) for done in result.results("handover.postgresql.handover : Show what was done")]
+
+
+def succeeded(result):
+    """The result of a run without a failure, also without one that was put off."""
+    assert not result.failed, result
+    assert not [task for task in result.tasks if task["status"] == "failed"]
+    return result
+
+
+def refused(result, *words):
+    """The result of a run that failed with a message in which all of these words are."""
+    assert result.failed, result
+    messages = "\n".join(failure["msg"] for failure in result.failures)
+    assert all(word in messages for word in words), messages
+    return result
+
+
+def everything(*clusters):
+    """What the servers hold, as far as a run could change it."""
+    return [(look_at_roles(cluster), sorted((name, str(look(cluster, name))) for name in databases(cluster)))
+            for cluster in clusters]  # fmt: skip
+
+
+def test_whole_migration(servers, inventory, tmp_path):
+    source, target = servers(16), servers(18, "target")
+    rows = sample.create(source.connect, "shop", scale=0.01)["rows"]
+    unlogged = source.sql("shop", "SELECT count(*) FROM shop.cart")[0][0]
+    fill(source, *STRANGE)
+    pairs = inventory(pair=ends(source, target))
+    before = everything(source, target)
+
+    checked = succeeded(run_playbook(DUMP, pairs, check=True, diff=True))
+    assert checked.changed
+    assert "`shop`: would be brought over." in shown(checked)[0]
+    assert "CREATE ROLE" not in checked.stdout, "nothing is known of the roles before they are exported"
+    assert everything(source, target) == before
+    assert list(tmp_path.iterdir()) == []
+
+    done = succeeded(run_playbook(DUMP, pairs, diff=True))
+    assert done.changed
+    assert 'CREATE ROLE "shop_app"' in done.stdout.replace("\\", "")
+    for name in ["shop", *STRANGE]:
+        assert_same(look(source, name), look(target, name), ignore=[*JOURNAL, "rows/shop.cart"])  # that is unlogged
+    assert databases(target) == databases(source) == {"shop", *STRANGE}
+    assert_same(look_at_roles(source), look_at_roles(target))
+    assert_nothing_of_ours(source, target)
+
+    first = report(tmp_path)
+    compared = {one["database"]: one["import"]["rows_compared"] for one in first["databases"] if one["complete"]}
+    assert compared == {**dict.fromkeys(STRANGE, 20), "shop": rows - unlogged}
+    assert [first["source"]["major"], first["target"]["major"], first["point_in_time_copy"]] == [16, 18, False]
+    for check in (True, False):
+        again = succeeded(run_playbook(DUMP, pairs, check=check))
+        assert not again.changed
+    assert report(tmp_path) == first
+    assert shown(again)[0].splitlines() == (tmp_path / "reports" / "pair.md").read_text().splitlines()
+
+    assert succeeded(run_playbook(FINISH, pairs, check=True)).changed
+    assert target.sql("shop", "SELECT to_regnamespace('handover') IS NOT NULL") == [(True,)]
+    assert succeeded(run_playbook(FINISH, pairs)).changed
+    for name in ["shop", *STRANGE]:
+        assert_same(look(source, name), look(target, name), ignore=["rows/shop.cart"])
+    assert not succeeded(run_playbook(FINISH, pairs)).changed
+
+
+def test_fleet(servers, inventory, tmp_path):
+    """Pairs with errors of their own, which stop nobody else."""
+    old, new, target = servers(13), servers(16), servers(18, "target")
+    fill(old, "one", "two", "three")
+    fill(new, "four", "five")
+    old.sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'of the application' SUPERUSER")
+    old.sql("two", "ALTER TABLE t OWNER TO app")
+    create_database(target, "three")
+    admin = target.managed_admin()
+    pairs = inventory(
+        old=ends(old, admin),
+        new=ends(new, target, handover_rename={"four": "vier"}),
+        wrong=ends({**new.endpoint(), "password": "wrong, and long"}, target),
+        without={"handover_source": new.endpoint()},
+    )
+    done = refused(run_playbook(DUMP, pairs, args=["--forks=8"]),
+                   "missing required arguments: handover_target", "password authentication failed",
+                   "Not brought over: three")  # fmt: skip
+    assert {host for host, stats in done.stats.items() if stats["failures"]} == {"old", "wrong", "without"}
+    assert databases(target) == {"one", "two", "three", "vier", "five"}
+    assert {target.sql(name, COUNT)[0][0] for name in databases(target) - {"three"}} == {20}
+    assert target.sql("two", "SELECT tableowner FROM pg_tables WHERE tablename = 't'") == [("app",)]
+    [broken] = [one for one in report(tmp_path, "old")["databases"] if not one["complete"]]
+    assert broken["database"] == "three" and 'has a database "three" already' in broken["error"]
+    assert broken["export"]["rows"] == 20 and broken["import"] is None
+    assert "`three`: NOT BROUGHT OVER. The target has a database" in (tmp_path / "reports" / "old.md").read_text()
+    left_out = report(tmp_path, "old")["roles"]["import"]["left_out"]
+    assert [(one["role"], one["attribute"]) for one in left_out] == [("app", "superuser")]
+    assert not list((tmp_path / "reports").glob("wrong*"))
+
+    target.sql("postgres", "DROP DATABASE three")
+    again = succeeded(run_playbook(DUMP, pairs, args=["-e", '{"handover_hosts": "old:new"}']))
+    assert {host for host, stats in again.stats.items() if stats["changed"]} == {"old/three", "old"}
+    assert [one["complete"] for one in report(tmp_path, "old")["databases"]] == [True] * 3
+    assert not succeeded(run_playbook(DUMP, pairs, args=["-e", "handover_hosts=old:new"])).changed
+    assert_nothing_of_ours(old, new, target)
+
+
+def test_a_limit_hides_no_database(servers, inventory, tmp_path):
+    """Hosts that are not in the inventory are never in a limit."""
+    source, target = servers(16), servers(18, "target")
+    fill(source, "one", "two", "three")
+    create_database(target, "two")
+    pairs = inventory(pair=ends(source, target), other={})
+    done = refused(run_playbook(DUMP, pairs, args=["--limit=pair"]), "Not brought over: two.")
+    assert set(done.stats) == {"pair"}
+    assert [target.sql(name, COUNT) for name in ("one", "three")] == [[(20,)], [(20,)]]
+    target.sql("postgres", "DROP DATABASE two")
+    assert succeeded(run_playbook(DUMP, pairs, args=["--limit=pa*"])).changed
+    assert target.sql("two", COUNT) == [(20,)]
+    assert all(one["complete"] for one in report(tmp_path)["databases"])
+
+
+def test_tags(servers, inventory, tmp_path):
+    source, target = servers(16), servers(18, "target")
+    fill(source, "one")
+    source.sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'of the application'")
+    pairs = inventory(pair=ends(source, target))
+
+    def run(*tags, **options):
+        return run_playbook(DUMP, pairs, tags=tags, **options)
+
+    assert "`one`: not looked at in this run." in shown(succeeded(run("report")))[0]
+    assert list(tmp_path.iterdir()) == []
+    refused(run("import"), "Not brought over: one")
+    assert databases(target) == set()
+    assert succeeded(run("roles")).changed
+    assert target.sql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'app'") == [(1,)]
+    assert "`one`: exported." in shown(succeeded(run("export")))[0]
+    assert databases(target) == set()
+    assert not (tmp_path / "reports").exists(), "a part of the work makes no report"
+    assert "`one`: brought over. Compared: 20 rows in 1 tables." in shown(succeeded(run("import")))[0]
+    assert not shown(succeeded(run_playbook(DUMP, pairs, skip_tags=["report"])))
+    assert not (tmp_path / "reports").exists()
+    target.sql("postgres", "DROP DATABASE one")
+    create_database(target, "one")
+    refused(run_playbook(DUMP, pairs, skip_tags=["report"]), "Not brought over: one")
+
+
+def overlap(result):
+    """Whether a database was exported while another one still was."""
+    exports = [one["databases"][0] for done in result.results(EXPORT) for one in done.results]
+    assert len(exports) == 5
+    times = sorted((datetime.fromisoformat(one["snapshot"]["time"].replace("Z", "+00:00")), one) for one in exports)
+    taken = [sum(stage["seconds"] for stage in one["stages"] if stage["stage"] != "snapshot") for _, one in times]
+    return any(
+        later < begun + timedelta(seconds=seconds)
+        for (begun, _), (later, _), seconds in zip(times, times[1:], taken)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("throttle", "parallel"), [(0, True), ("1", False)])
+def test_throttle(servers, inventory, throttle, parallel):
+    source, target = servers(16), servers(18, "target")
+    fill(source, "one", "two", "three", "four", "five", rows=50000)
+    pairs = inventory(pair=ends(source, target, handover_throttle=throttle))
+    done = succeeded(run_playbook(DUMP, pairs, tags=["export"], args=["--forks=5"]))
+    assert overlap(done) is parallel
+
+
+@pytest.mark.parametrize("said", [None, ""])
+def test_somebody_has_to_say_whether_the_source_is_quiet(servers, inventory, tmp_path, said):
+    source, target = servers(16), servers(18, "target")
+    fill(source, "one")
+    pairs = inventory(pair=ends(source, target, handover_source_is_quiet=said))
+    if said is None:
+        del pairs["all"]["hosts"]["pair"]["handover_source_is_quiet"]
+        del pairs["all"]["vars"]["handover_source_is_quiet"]
+    words = ["handover_source_is_quiet"] + ([] if said == "" else ["whatever an application writes", "is lost"])
+    for check in (True, False):
+        refused(run_playbook(DUMP, pairs, check=check), *words)
+    assert databases(target) == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_answers_of_a_survey_are_strings(servers, inventory, tmp_path):
+    source, target = servers(16), servers(18, "target")
+    fill(source, "one", "two", "three")
+    source.sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'of the application'")
+    source.sql("one", "ALTER TABLE t OWNER TO app")
+    pairs = inventory(pair=ends(source, target))
+    answers = {
+        "handover_source_is_quiet": "false", "handover_databases": "one,two", "handover_jobs": "2",
+        "handover_no_owner": "true", "handover_create": "true", "handover_force": "no", "handover_count_rows": "false",
+        "handover_throttle": "2", "handover_rename": '{"two": "zwei"}', "handover_analyze": "none",
+    }  # fmt: skip
+    done = succeeded(run_playbook(DUMP, pairs, extra_vars=answers))
+    assert databases(target) == {"one", "zwei"}
+    assert "**A point-in-time copy**" in shown(done)[0]
+    assert report(tmp_path)["point_in_time_copy"] is True
+    assert "Rows were not counted and not compared." in shown(done)[0]
+    assert target.sql("one", "SELECT tableowner FROM pg_tables WHERE tablename = 't'") == [("postgres",)]
+    assert not succeeded(run_playbook(DUMP, pairs, extra_vars=answers)).changed
+    assert succeeded(run_playbook(FINISH, pairs, extra_vars=answers)).changed
+    assert target.sql("zwei", "SELECT to_regnamespace('handover') IS NULL") == [(True,)]
+
+
+def vaulted(tmp_path, variables):
+    """Arguments with which ansible-playbook reads these variables from a vault."""
+    (tmp_path / "vault").mkdir()
+    key, content = tmp_path / "vault" / "key", tmp_path / "vault" / "variables.yml"
+    key.write_text("the key of the vault")
+    content.write_text(json.dumps(variables))
+    program = Path(sys.executable).parent / "ansible-vault"
+    subprocess.run([program, "encrypt", "--vault-password-file", key, content], check=True, capture_output=True,
+                   env={**os.environ, "HOME": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / "vault")})  # fmt: skip
+    assert content.read_text().startswith("$ANSIBLE_VAULT")
+    return ["-e", f"@{content}", "--vault-password-file", str(key)]
+
+
+def test_no_secret_shows(servers, inventory, tmp_path):
+    """Passwords in variables of a vault, in an address, and of roles; as much talk as there is."""
+    source, target = servers(16), servers(18, "target")
+    fill(source, "one")
+    source.sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'of the application'")
+    hashes = [row[0] for row in source.sql("postgres", "SELECT rolpassword FROM pg_authid WHERE rolpassword <> ''")]
+    secrets = {
+        "vault_source_password": source.password, "vault_app_password": "the target's application",
+        "vault_target_uri": f"postgresql://postgres:{target.password}@127.0.0.1:{target.port}/postgres",
+        "handover_password_of_the_user": "something of the user's own",
+    }  # fmt: skip
+    pairs = inventory(pair=ends(
+        {**source.endpoint(), "password": "{{ vault_source_password }}"}, {"uri": "{{ vault_target_uri }}"},
+        handover_role_passwords={"app": "{{ vault_app_password }}"},
+    ))  # fmt: skip
+    arguments = ["-vvvv", *vaulted(tmp_path, secrets)]
+    create_database(target, "one")
+    options = {"diff": True, "args": arguments}
+    runs = [refused(run_playbook(DUMP, pairs, check=check, **options), "one") for check in (True, False)]
+    target.sql("postgres", "DROP DATABASE one")
+    runs.append(succeeded(run_playbook(DUMP, pairs, **options)))
+    texts = [text for run in runs for text in (run.stdout, run.stderr, json.dumps(run.tasks))]
+    reports = [path.read_text() for path in (tmp_path / "reports").iterdir()]
+    assert len(reports) == 2
+    assert_no_secret([*secrets.values(), target.password, *hashes], *texts, *reports)
+    target.connect(user="app", password=secrets["vault_app_password"]).close()
+
+
+@pytest.mark.parametrize("playbook", [DUMP, FINISH])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"handover_target": None}, "missing required arguments: handover_target"),
+        ({"handover_source": "postgresql://shop:long-enough-to-see@db/shop"}, "'handover_source' is of type"),
+        ({"handover_source": {"hots": "h", "password": "long enough to see"}}, "source.hots"),
+        ({"handover_source": {"host": "127.0.0.1", "port": 1}}, "Check source.host"),
+        ({"handover_rename": "no"}, "'handover_rename' is of type"),
+    ],
+)
+def test_mistakes_are_told(servers, inventory, tmp_path, playbook, change, word):
+    pairs = inventory(pair={
+        name: value for name, value in ends(servers(16), servers(18, "target"), **change).items() if value is not None
+    })  # fmt: skip
+    for check in (True, False):
+        refused(run_playbook(playbook, pairs, check=check), word)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_bring_over_is_a_mistake(servers, inventory):
+    pairs = inventory(pair=ends(servers(16), servers(18, "target")))
+    refused(run_playbook(DUMP, pairs), "has no database but templates, postgres")
+    pairs = inventory(pair=ends(servers(16), servers(18, "target"), handover_databases=["nowhere"]))
+    refused(run_playbook(DUMP, pairs), "has no database 'nowhere'")
+
+
+def test_finishing_without_the_source(servers, inventory):
+    source, target = servers(16), servers(18, "target")
+    fill(source, "one", "two")
+    succeeded(run_playbook(DUMP, inventory(pair=ends(source, target))))
+    gone = inventory(pair=ends({**source.endpoint(), "port": 1}, target))
+    refused(run_playbook(FINISH, gone), "Check source.host")
+    assert succeeded(run_playbook(FINISH, gone, extra_vars={"handover_databases": ["one"]})).changed
+    journal = "SELECT to_regnamespace('handover') IS NOT NULL"
+    assert [target.sql(name, journal) for name in ("one", "two")] == [[(False,)], [(True,)]]
+
+
+def test_playbooks_one_after_the_other_in_one_run(servers, inventory, tmp_path):
+    """As AWX projects and pipelines import them: the hosts of databases are no pairs."""
+    source, target = servers(16), servers(18, "target")
+    fill(source, "one")
+    playbook = tmp_path / "all.yml"
+    playbook.write_text(f"- import_playbook: {DUMP}\n- import_playbook: {FINISH}\n- import_playbook: {FINISH}\n")
+    done = succeeded(run_playbook(playbook, inventory(pair=ends(source, target))))
+    finished = [one.finished_databases for one in done.results("handover.postgresql.pg_restore_import")]
+    assert finished[-2:] == [["one"], []]
