@@ -1,0 +1,160 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbook of the preflight, run as users run it: what a person sees, and the files."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import pytest
+from dumps import CLIENTS
+from support import create_database, run_playbook
+
+PREFLIGHT = "handover.postgresql.preflight"
+LOOK = "handover.postgresql.handover : Look at the servers and the databases"
+REMEDY = 'ALTER TABLE public."Order" REPLICA IDENTITY FULL;'
+
+
+@pytest.fixture
+def inventory(tmp_path):
+    """``inventory(pair={...})`` is an inventory of these pairs, all on this machine."""
+
+    def make(**pairs):
+        variables = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "handover_client_directory": CLIENTS,
+            "handover_report_directory": f"{tmp_path}/reports",
+        }
+        return {"all": {"vars": variables, "hosts": pairs}}
+
+    return make
+
+
+@pytest.fixture
+def pair(servers):
+    """A source with a table that cannot be replicated, and a target."""
+    source = servers(15)
+    create_database(source, "shop")
+    source.sql("shop", 'CREATE TABLE "Order" (id integer)')
+    return {"handover_source": source.endpoint(), "handover_target": servers(18).endpoint()}
+
+
+def changed(result):
+    return {task["task"].rpartition(" : ")[2] for task in result.tasks if task["result"].get("changed")}
+
+
+def test_what_a_person_sees(inventory, pair, tmp_path):
+    result = run_playbook(PREFLIGHT, inventory(pair=pair), args=["-vvv"])
+    assert not result.failed, result
+    assert "\nPreflight of pair\n=================\nsource  127.0.0.1:" in result.stdout
+    assert "\nDatabase shop\n-------------\n" in result.stdout
+    assert "Recommended method: dump. In the way of continuous: replica_identity." in result.stdout
+    assert "\nblocker  replica_identity" in result.stdout
+    assert REMEDY in result.stdout, "as SQL, without escapes"
+    lines = result.stdout.partition("Preflight of pair")[2].partition("\nok: [pair]")[0].splitlines()
+    assert not [line for line in lines if len(line) > 100 and " " in line.strip()]
+    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == [
+        "pair-preflight.json", "pair-preflight.md",
+    ]  # fmt: skip
+    report = json.loads((tmp_path / "reports" / "pair-preflight.json").read_text())
+    assert report == result.results(LOOK)[0].report
+    assert f"`{REMEDY}" in (tmp_path / "reports" / "pair-preflight.md").read_text()
+    assert all(path.stat().st_mode & 0o777 == 0o640 for path in (tmp_path / "reports").iterdir())
+
+
+def test_a_second_run_changes_nothing_but_what_it_says(inventory, pair):
+    assert not run_playbook(PREFLIGHT, inventory(pair=pair)).failed
+    again = run_playbook(PREFLIGHT, inventory(pair=pair), diff=True)
+    assert not again.failed
+    assert changed(again) <= {"Write the report for people", "Write the report for programs"}
+
+
+def test_check_mode_shows_the_same_and_writes_no_file(inventory, pair, tmp_path):
+    result = run_playbook(PREFLIGHT, inventory(pair=pair), check=True, diff=True)
+    assert not result.failed and not result.changed
+    assert REMEDY in result.stdout
+    assert not (tmp_path / "reports").exists()
+
+
+def test_it_is_shown_before_it_fails(inventory, pair, tmp_path):
+    strings = {"handover_method": "continuous", "handover_jobs": "2"}  # as surveys of AWX give them
+    result = run_playbook(PREFLIGHT, inventory(pair=pair), extra_vars=strings)
+    assert result.failed
+    assert [failure["msg"].partition(" The findings")[0] for failure in result.failures] == [
+        "Not feasible for shop: continuous. In the way: replica_identity."
+    ]
+    assert result.stdout.index(REMEDY) < result.stdout.index("Not feasible for shop")
+    assert (tmp_path / "reports" / "pair-preflight.md").exists()
+
+
+def test_waived_and_failed_on(inventory, pair):
+    waivers = [{"id": "replica_identity", "database": "shop", "reason": "Copied at the cutover."}]
+    variables = {"handover_method": "continuous", "handover_waive": waivers}
+    result = run_playbook(PREFLIGHT, inventory(pair={**pair, **variables}))
+    assert not result.failed, result
+    assert re.search("^waived   replica_identity +blocker: ", result.stdout, re.MULTILINE)
+    assert "Waived: Copied at the cutover." in result.stdout
+    variables["handover_preflight_fail_on"] = "findings[?waived]"
+    result = run_playbook(PREFLIGHT, inventory(pair={**pair, **variables}))
+    assert result.failed and "findings[?waived]" in result.failures[0]["msg"]
+
+
+def test_only_a_source(inventory, pair):
+    del pair["handover_target"]
+    result = run_playbook(PREFLIGHT, inventory(pair=pair))
+    assert not result.failed, result
+    assert "\ntarget  not looked at\n" in result.stdout
+    assert "Not checked without a target: " in result.stdout
+
+
+def test_pairs_are_looked_at_one_by_one(inventory, pair):
+    """One that cannot be reached fails with what to do, and stops no other."""
+    lost = {**pair, "handover_source": {**pair["handover_source"], "password": "not this one at all"}}
+    result = run_playbook(PREFLIGHT, inventory(good=pair, lost=lost))
+    assert result.stats["good"]["failures"] == 0
+    assert result.stats["lost"]["failures"] == 1
+    assert "Check source.user and source.password." in result.failures[0]["msg"]
+    assert "Preflight of good" in result.stdout and "Preflight of lost" not in result.stdout
+
+
+def test_a_host_without_a_source_is_refused(inventory):
+    result = run_playbook(PREFLIGHT, inventory(pair={}))
+    assert result.failed and "handover_source" in json.dumps(result.failures)
+
+
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - handover.postgresql.pg_preflight:
+        source: "{{ handover_source }}"
+      register: looked
+    - ansible.builtin.assert:
+        that:
+          - looked.report | handover.postgresql.query_report("findings[?level=='blocker'].id") == ['replica_identity']
+          - looked.report | handover.postgresql.render_report(form='markdown') is match('# Preflight of the migration')
+    - ansible.builtin.debug:
+        msg: "{{ looked.report | handover.postgresql.query_report('findings[?') }}"
+"""
+
+
+def test_the_same_queries_in_playbooks(inventory, pair, tmp_path):
+    (tmp_path / "own.yml").write_text(PLAYBOOK)
+    result = run_playbook(tmp_path / "own.yml", inventory(pair=pair), warnings=True)
+    assert result.failed
+    [failure] = result.failures
+    assert "not a JMESPath expression: findings[?" in str(failure), failure
+
+
+def test_names_are_not_templates(inventory, pair, servers):
+    source = servers(15)
+    create_database(source, "{{ 7 * 7 }}")
+    source.sql("{{ 7 * 7 }}", 'CREATE TABLE "{% for %}" (id integer)')
+    result = run_playbook(PREFLIGHT, inventory(pair=pair))
+    assert not result.failed, result
+    assert "\nDatabase {{ 7 * 7 }}\n" in result.stdout
+    assert 'public."{% for %}"' in result.stdout
