@@ -72,7 +72,8 @@ def _dump_error(status: int, errors: str, dbname: str) -> HandoverError:
 def restore(
     client: Client, endpoint: Endpoint, dbname: str, directory: str, entries: list[Entry], arguments: list[str]
 ) -> list[RestoreError]:
-    """Load exactly these entries, in their order; what the server refused is returned.
+    """Load exactly these entries, in their order; what the server refused is returned. Only when it is verbose does
+    pg_restore say which entry an error belongs to.
 
     Raises HandoverError where pg_restore ended for another reason than errors of statements.
     """
@@ -81,7 +82,8 @@ def restore(
     with tempfile.NamedTemporaryFile("w", prefix="handover-list-", suffix=".txt", encoding="utf-8") as use_list:
         use_list.write("".join(f"{entry.dump_id};\n" for entry in entries))
         use_list.flush()
-        command = [client.program("pg_restore"), "--no-password", f"--use-list={use_list.name}", *arguments]
+        command = [client.program("pg_restore"), "--no-password", "--verbose", f"--use-list={use_list.name}"]
+        command += arguments
         command += [f"--dbname={endpoint.conninfo(dbname)}", directory]
         status, output = child.run(command, endpoint)
     errors, complete = parse_errors(output, {entry.dump_id: entry for entry in entries})

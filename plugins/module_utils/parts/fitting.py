@@ -44,8 +44,9 @@ RESERVABLE = {
     "USER MAPPING",
 }
 REFUSED = re.compile(
-    r"ERROR:\s+(permission denied (to|for) |must be superuser|must be owner of extension"
-    r"|only superuser |user mapping not found|extension \".*\" (is not available|is not supported|must be))"
+    r"ERROR:\s+(permission denied (to|for) |must be superuser|must be owner of extension|only superuser "
+    r"|aggregate transition data type cannot be internal|user mapping not found|server \".*\" does not exist"
+    r"|extension \".*\" (is not available|is not supported|must be))"
 )
 TRANSACTION_TIMEOUT = "SET transaction_timeout = 0;"
 UNKNOWN_TIMEOUT = 'unrecognized configuration parameter "transaction_timeout"'
