@@ -236,13 +236,15 @@ class Filling:
     def _restore_properties(self, session, dbname: str) -> None:
         """Owner, privileges, comment and limit of the database itself; what is refused is listed."""
         properties = self.manifest["properties"]
-        statements, skipped = databases.property_statements(session, dbname, properties, self.missing_roles)
-        if self.params["no_privileges"]:
-            statements, skipped = [], []
-        self.fitting.skipped += skipped
-        if not self.params["no_owner"] and properties["owner"] not in self.missing_roles:
+        statements = databases.property_statements(dbname, properties)
+        has_owner = not self.params["no_owner"] and properties["owner"] not in self.missing_roles
+        if has_owner:
             owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
             statements.append(owner.format(sql.Identifier(dbname), sql.Identifier(properties["owner"])))
+        if not self.params["no_privileges"]:
+            more, skipped = databases.privilege_statements(dbname, properties, self.missing_roles, has_owner)
+            statements += more
+            self.fitting.skipped += skipped
         for statement in statements:
             refused = _try(session, statement)
             if refused:

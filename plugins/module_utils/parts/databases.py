@@ -83,11 +83,8 @@ def _option(keyword: str, text: str):
     return sql.SQL(keyword + " {}").format(sql.Literal(text))
 
 
-def property_statements(connection, name: str, properties: dict, missing_roles: set) -> tuple[list, list[dict]]:
-    """(statements, skipped) that give a database on this server the comment, limit and privileges it had.
-
-    Privileges of roles that do not exist here are skipped and listed.
-    """
+def property_statements(name: str, properties: dict) -> list:
+    """Statements that give a database the comment and the connection limit it had."""
     database = sql.Identifier(name)
     statements = []
     if properties["comment"] is not None:
@@ -95,29 +92,30 @@ def property_statements(connection, name: str, properties: dict, missing_roles: 
     if properties["connection_limit"] not in (-1, -2):
         limit = sql.Literal(properties["connection_limit"])
         statements.append(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, limit))
+    return statements
+
+
+def privilege_statements(name: str, properties: dict, missing_roles: set, has_owner: bool) -> tuple[list, list[dict]]:
+    """(statements, skipped) that give a database the privileges it had, once its owner is what it was (``has_owner``)
+    or somebody else. Those of roles that do not exist here are skipped and listed.
+    """
     if properties["acl"] is None:
-        return statements, []
-    more, skipped = _grants(
-        sql.SQL("DATABASE {}").format(database), properties["acl"], properties["owner"], missing_roles
-    )
-    if not any(grant["grantee"] is None and grant["privilege"] == "CONNECT" for grant in properties["acl"]):
-        more.insert(0, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database))
-    if not any(grant["grantee"] is None and grant["privilege"] == "TEMPORARY" for grant in properties["acl"]):
-        more.insert(0, sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(database))
-    return statements + more, skipped
-
-
-def _grants(thing, acl: list[dict], owner: str, missing_roles: set) -> tuple[list, list[dict]]:
-    statements, skipped = [], []
-    for grant in acl:
+        return [], []
+    database, owner = sql.Identifier(name), properties["owner"]
+    statements, skipped = [sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database)], []
+    if has_owner:
+        statements.append(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, sql.Identifier(owner)))
+    for grant in properties["acl"]:
         grantee = grant["grantee"]
-        if grantee == owner:
+        if grantee == owner and not has_owner:
             continue
         if grantee in missing_roles:
             text = f"GRANT {grant['privilege']} to role {grantee}"
-            skipped.append({"object": text, "reason": "the target has no such role"})
+            reason = "the target does not have this role"
+            skipped.append({"object": text, "class": "DATABASE PROPERTIES", "reason": reason})
             continue
         role = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
         option = sql.SQL(" WITH GRANT OPTION" if grant["grantable"] else "")
-        statements.append(sql.SQL("GRANT {} ON {} TO {}{}").format(sql.SQL(grant["privilege"]), thing, role, option))
+        statement = sql.SQL("GRANT {} ON DATABASE {} TO {}{}")
+        statements.append(statement.format(sql.SQL(grant["privilege"]), database, role, option))
     return statements, skipped
