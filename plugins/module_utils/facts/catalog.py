@@ -158,6 +158,14 @@ def referenced_roles(connection) -> list[str]:
     return [name for (name,) in rows(connection, query)]
 
 
+def named_roles(connection) -> list[str]:
+    """Roles without which policies and user mappings of this database cannot be made."""
+    query = """
+        SELECT r.rolname::text FROM pg_policy AS p, unnest(p.polroles) AS named JOIN pg_roles AS r ON r.oid = named
+        UNION SELECT usename::text FROM pg_user_mappings WHERE umuser <> 0 ORDER BY 1"""
+    return [name for (name,) in rows(connection, query)]
+
+
 def bootstrap_role(connection) -> str:
     """The superuser that initdb made."""
     return value(connection, "SELECT rolname::text FROM pg_roles WHERE oid = 10")

@@ -160,6 +160,7 @@ def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: cl
             properties=read_properties(connection, dbname),
             database_settings=_settings(connection, dbname),
             roles_referenced=catalog.referenced_roles(connection),
+            roles_named=catalog.named_roles(connection),
             bootstrap_role=catalog.bootstrap_role(connection),
             data_bytes=catalog.data_size(connection),
         )

@@ -72,10 +72,10 @@ class Filling:
         }
 
     def _roles_to_import(self) -> list[str]:
-        """Roles that own objects or have privileges, which the target does not have, and should."""
-        if self.params["no_owner"] and self.params["no_privileges"]:
-            return []
-        return sorted(set(self.manifest["roles_referenced"]) - self.capabilities.roles - self.missing_roles)
+        """Roles that the target does not have, and that something cannot be made without."""
+        spared = self.params["no_owner"] and self.params["no_privileges"]
+        needed = self.manifest["roles_named" if spared else "roles_referenced"]
+        return sorted(set(needed) - self.capabilities.roles - self.missing_roles)
 
     def _fit_missing_roles(self) -> set[str]:
         """Roles that are not carried over: their objects go to the connecting role, their grants are taken out."""
@@ -93,8 +93,9 @@ class Filling:
         roles = self._roles_to_import()
         if roles:
             raise HandoverError(
-                f"The target lacks roles that own objects or have privileges: {', '.join(roles)}.",
-                "Import the roles first, or use no_owner: true and no_privileges: true.",
+                f"The target lacks roles that own objects, have privileges, or are named in policies or user mappings: "
+                f"{', '.join(roles)}.",
+                "Import the roles first. With no_owner: true and no_privileges: true, the named ones are enough.",
             )
         with contextlib.closing(self.target.connect(dbname)) as session, contextlib.ExitStack() as stack:
             journal.begin(session, self.manifest["dump_id"])

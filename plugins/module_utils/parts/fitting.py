@@ -132,11 +132,17 @@ class Fitting:
             self.edits.append({"edit": name, "objects": changed, "reason": reason})
 
     def leave_to_us(self, role: str, reason: str) -> None:
-        """Let what belongs to this role belong to the connecting role."""
+        """Let what belongs to this role belong to the connecting role; its default privileges are for it alone."""
+        for entry in self.contents.entries:
+            if entry.desc == "DEFAULT ACL" and entry.owner == role:
+                self.skip(entry, reason)
         self.edit(f"owner {role}", reason, lambda entry: edits.without_owner(entry, role))
 
     def forget(self, role: str, reason: str) -> None:
         """Take a role that the target does not have out of the archive."""
+        for entry in self.contents.entries:
+            if entry.desc == "USER MAPPING" and entry.tag.startswith(f"USER MAPPING {role} SERVER "):
+                self.skip(entry, reason)
         self.leave_to_us(role, reason)
         self.edit(f"grants of {role}", reason, lambda entry: edits.without_grants(entry, role))
 
