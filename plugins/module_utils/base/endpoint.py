@@ -10,7 +10,7 @@ import ipaddress
 import os
 import tempfile
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import poolers, signals
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -73,11 +73,7 @@ class Endpoint:
         """From the module's option, the keys of which may be None. Raises HandoverError for what cannot be meant."""
         given = {name: str(value) for name, value in options.items() if value is not None and name != "uri"}
         parameters = {**_parse_uri(side, options.get("uri"), given), **given}
-        if "\n" in parameters.get("password", ""):
-            raise HandoverError(
-                f"{side}.password contains a line break, which libpq's pass files cannot hold.",
-                "Remove it, or give the role another password for the migration.",
-            )
+        _refuse_what_children_cannot_get(side, parameters)
         if "service" not in parameters and "sslmode" not in parameters and _is_remote(parameters):
             parameters["sslmode"] = "require"
         return cls(side, parameters)
@@ -174,8 +170,27 @@ class Endpoint:
             parameters.pop(secret, None)
         if "sslpassword" in self.parameters:
             parameters["service"] = "handover"
+        if "password" in self.parameters:
+            parameters.pop("passfile", None)  # it would win over ours
         parameters["dbname"] = dbname
         return psycopg2.extensions.make_dsn(**parameters)
+
+    def for_programs(self, connection) -> Endpoint:
+        """The same, with what a role's or a database's settings would do to a child program's sessions put right.
+
+        Poolers often refuse the startup parameter that it takes, so it is there only if needed. ``connection`` is to
+        the same database. pg_dump and pg_restore themselves put the other timeouts right.
+        """
+        query = """
+            SELECT string_agg(format('-c %s=%s', name, wanted), ' ')
+            FROM pg_catalog.pg_settings JOIN (VALUES ('default_transaction_read_only', 'off'),
+                ('idle_session_timeout', '0'), ('transaction_timeout', '0')) AS w (name, wanted) USING (name)
+            WHERE reset_val <> wanted"""
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            needed = cursor.fetchone()[0]
+        given = self.parameters.get("options", "")
+        return replace(self, parameters={**self.parameters, "options": f"{given} {needed}".strip()}) if needed else self
 
     @contextlib.contextmanager
     def child_environment(self):
@@ -209,6 +224,7 @@ class Endpoint:
         )
 
 
+TURNED_AWAY = "Allow this machine in the server's pg_hba.conf, or in the service's list of trusted sources"
 CONNECTION_REMEDIES = (
     ("password authentication failed", "Check {side}.user and {side}.password."),
     ("no password supplied", "Set {side}.password, or {side}.passfile."),
@@ -222,17 +238,33 @@ CONNECTION_REMEDIES = (
     ),
     ("does not match host name", "Use the name in the certificate as {side}.host, or {side}.sslmode: verify-ca."),
     ("root certificate file", "Set {side}.sslrootcert to the file of the certificate authority."),
-    (
-        "no pg_hba.conf entry",
-        "Allow this machine in the server's pg_hba.conf, or in the service's list of trusted sources.",
-    ),
+    ("client certificate", "Set {side}.sslcert and {side}.sslkey to the files of the role's certificate and key."),
+    ("private key file", "Check {side}.sslkey and {side}.sslpassword."),
+    ("definition of service", "Check {side}.service, and PGSERVICEFILE where the module runs."),
     ("permission denied for database", "Grant CONNECT on that database to {side}.user."),
     ("does not exist", "Check {side}.dbname and {side}.user."),
     ("could not translate host name", "Check {side}.host."),
     ("unsupported startup parameter", "Connect to the server itself, not through a connection pooler."),
     ("remaining connection slots", "Close some sessions on that server, or raise max_connections."),
     ("too many connections", "Close some sessions on that server, or raise the limit."),
+    ("no encryption", TURNED_AWAY + "; if it is there for TLS only, set {side}.sslmode: require."),
+    ("SSL off", TURNED_AWAY + "; if it is there for TLS only, set {side}.sslmode: require."),
+    ("no pg_hba.conf entry", TURNED_AWAY + "."),
 )
+
+
+def _refuse_what_children_cannot_get(side: str, parameters: dict) -> None:
+    password = parameters.get("password", "")
+    if "\n" in password or password.endswith("\r"):
+        raise HandoverError(
+            f"{side}.password contains a line break, which libpq's pass files cannot hold.",
+            "Remove it, or give the role another password for the migration.",
+        )
+    if "service" in parameters and "sslpassword" in parameters:
+        raise HandoverError(
+            f"{side}.sslpassword and {side}.service cannot go together.",
+            "Put sslpassword into the service file, or say here what the service says.",
+        )
 
 
 def _configure(connection, settings: dict, process: int | None = None) -> bool:

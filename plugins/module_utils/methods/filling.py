@@ -136,12 +136,13 @@ class Filling:
     def _restore(self, session, dbname: str, stack: contextlib.ExitStack) -> None:
         """Stage by stage, so that an object that is refused is known before any row is loaded."""
         edited = archive.edited(self.fitting.contents, stack)
+        programs = self.target.for_programs(session)
         stack.callback(_try_to_undo, session)
         for stage in self._stages():
             if stage.name == "privileges":
                 journal.undo(session)
             with self.stages.stage(stage.name):
-                self._restore_stage(dbname, self.directory if stage.name == "data" else edited, stage)
+                self._restore_stage(programs, dbname, self.directory if stage.name == "data" else edited, stage)
             if stage.name == "schemas" and not self.capabilities.superuser:
                 self._open(session)
             if stage.name == "data":
@@ -149,10 +150,10 @@ class Filling:
         journal.undo(session)
         self._open_public_schema(session)
 
-    def _restore_stage(self, dbname: str, place: str, stage: staging.Stage) -> None:
+    def _restore_stage(self, programs: Endpoint, dbname: str, place: str, stage: staging.Stage) -> None:
         entries = [entry for entry in stage.entries if not self.fitting.is_skipped(entry)]
         arguments = self._arguments(stage.parallel)
-        errors = archive.restore(self.client, self.target, dbname, place, entries, arguments)
+        errors = archive.restore(self.client, programs, dbname, place, entries, arguments)
         unknown = self.fitting.explain(errors)
         if unknown:
             raise HandoverError(
