@@ -19,6 +19,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
 
+END_OWN_SESSIONS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user"""
 RENAME_ATTEMPTS = 20
 RENAME_PAUSE = 0.5
 
@@ -58,10 +60,11 @@ def drop(connection, dbname: str) -> None:
 
 
 def rename(connection, former: str, new: str) -> None:
-    """Rename; sessions that are just ending, and autovacuum, are waited for."""
+    """Rename a database of ours; our own sessions in it, which a pooler may keep, are ended, others waited for."""
     statement = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(former), sql.Identifier(new))
     with _as_owner(connection, former):
         for attempt in range(RENAME_ATTEMPTS):
+            rows(connection, END_OWN_SESSIONS, (former,))
             try:
                 return execute(connection, statement)
             except psycopg2.errors.ObjectInUse:
