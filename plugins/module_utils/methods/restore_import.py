@@ -186,12 +186,7 @@ def _create_and_fill(run: Import, goal: str, filling: Filling) -> dict:
     """Fill a database under a name of ours; give it its own when everything is there."""
     working = target_db.working_name(goal)
     target_db.drop(run.connection, working)
-    target_db.execute(
-        run.connection,
-        databases.create_statement(
-            working, filling.manifest["properties"], run.params["locale_map"], run.connection.info.server_version
-        ),
-    )
+    databases.create(run.connection, working, filling.manifest["properties"], run.params["locale_map"])
     try:
         result = filling.fill(working)
     except BaseException:

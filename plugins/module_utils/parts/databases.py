@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
 
@@ -51,11 +51,26 @@ def _acl(column: str) -> str:
         FROM aclexplode({column}) AS a) END)"""
 
 
-def create_statement(name: str, properties: dict, locale_map: dict, server_version: int):
-    """CREATE DATABASE from template0 with the source's encoding and locale, mapped where the operator says so.
+def create(connection, name: str, properties: dict, locale_map: dict) -> None:
+    """Create a database from template0 with the source's encoding and locale, mapped where the operator says so.
 
-    Raises HandoverError for a locale provider that the target's major does not know.
+    Raises HandoverError for a locale, or a provider of locales, that the target does not have.
     """
+    statement = _create_statement(name, properties, locale_map, connection.info.server_version)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    except psycopg2.Error as error:
+        if "locale" not in str(error):
+            raise
+        raise HandoverError(
+            f"The target cannot make a database like the source's: {' '.join(str(error).split())}.",
+            "Name a locale that the target has in locale_map, for example locale_map: "
+            f"{{{properties['locale'] or properties['collate']}: C.UTF-8}}.",
+        ) from None
+
+
+def _create_statement(name: str, properties: dict, locale_map: dict, server_version: int):
     options = [sql.SQL("TEMPLATE template0"), _option("ENCODING", properties["encoding"])]
     provider = properties["locale_provider"]
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 
@@ -48,7 +49,13 @@ def _analyze(connection, relation: tuple) -> None:
 
 
 def refresh(connection, views: list[tuple[str, str]]) -> None:
-    """Refresh materialized views, in the order given."""
+    """Refresh materialized views, in the order given. Raises HandoverError naming the one that cannot be."""
     for view in views:
-        with connection.cursor() as cursor:
-            cursor.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)))
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)))
+        except psycopg2.Error as error:
+            raise HandoverError(
+                f"Materialized view {'.'.join(view)} cannot be refreshed: {' '.join(str(error).split())}.",
+                "Mend its query on the source and export again, or use refresh_materialized_views: false.",
+            ) from None
