@@ -87,27 +87,28 @@ def execute(connection, statement) -> None:
 
 # Everything that a database may hold beyond what initdb and extensions put there: (how to drop it, its name).
 # Oids from 16384 on are the user's, those of large objects all of them; what depends on a schema of the user's goes
-# with that schema.
+# with that schema. Event triggers go first, or they would have a say. Extensions stay: the service may have made them.
 OWN_OBJECTS = """
     WITH object (classid, objid) AS (
         SELECT classid, objid FROM pg_depend WHERE deptype = 'n' AND refclassid = 'pg_namespace'::regclass
-        AND refobjid < 16384
+        AND refobjid < 16384 AND classid <> 'pg_extension'::regclass
         UNION SELECT 'pg_namespace'::regclass, oid FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'
         UNION SELECT 'pg_largeobject'::regclass, oid FROM pg_largeobject_metadata
         UNION SELECT 'pg_publication'::regclass, oid FROM pg_publication
         UNION SELECT 'pg_event_trigger'::regclass, oid FROM pg_event_trigger
         UNION SELECT 'pg_foreign_data_wrapper'::regclass, oid FROM pg_foreign_data_wrapper
+        UNION SELECT 'pg_am'::regclass, oid FROM pg_am
         UNION SELECT 'pg_cast'::regclass, oid FROM pg_cast
         UNION SELECT 'pg_language'::regclass, oid FROM pg_language)
     SELECT CASE kind.type WHEN 'large object' THEN format('SELECT lo_unlink(%s)', objid)
            ELSE format('DROP %s IF EXISTS %s CASCADE',
                        CASE kind.type WHEN 'statistics object' THEN 'STATISTICS' WHEN 'composite type' THEN 'TYPE'
-                       ELSE upper(kind.type) END, kind.identity) END,
+                       ELSE replace(upper(kind.type), '-', ' ') END, kind.identity) END,
            kind.type || ' ' || kind.identity
     FROM object, pg_identify_object(classid, objid, 0) AS kind
     WHERE (objid >= 16384 OR classid = 'pg_largeobject'::regclass) AND NOT EXISTS (
         SELECT FROM pg_depend AS d WHERE d.classid = object.classid AND d.objid = object.objid AND d.deptype = 'e')
-    ORDER BY classid <> 'pg_namespace'::regclass, 2"""
+    ORDER BY classid <> 'pg_event_trigger'::regclass, classid <> 'pg_namespace'::regclass, 2"""
 
 
 def own_objects(connection) -> list[str]:
