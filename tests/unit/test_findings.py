@@ -56,3 +56,10 @@ def test_check_is_described(check):
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
 def test_check_has_a_test_that_names_it(check):
     assert re.search(rf"[\"']{check.id}[\"']", TESTS), f"tests/integration/test_preflight*.py do not name {check.id}"
+
+
+@pytest.mark.parametrize("page", ["docs/preflight.md", "plugins/modules/pg_preflight.py"])
+def test_examples_name_checks_that_there_are(page):
+    named = re.findall(r"^ *- id: (\w+)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert named
+    assert set(named) <= {check.id for check in CHECKS}

@@ -67,7 +67,7 @@ def _facts(database: dict) -> list[str]:
     best = database["recommended_method"]
     verdict = f"Recommended method: {best}." if best else "No method is feasible."
     lines = [f"{_contents(database)}.", " ".join([verdict, *database["reasons"]])]
-    largest = [f"{table['table']} {size(table['bytes'])}" for table in database["largest_tables"]]
+    largest = [f"{table['table']} {size(table['bytes'])}" for table in database["largest_tables"] if table["bytes"]]
     if largest:
         lines.insert(1, f"Largest tables: {some(largest, LARGEST)}.")
     return lines + _estimate(database["estimate"])
