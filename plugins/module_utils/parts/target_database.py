@@ -111,9 +111,28 @@ OWN_OBJECTS = """
     ORDER BY classid <> 'pg_event_trigger'::regclass, classid <> 'pg_namespace'::regclass, 2"""
 
 
+# Default privileges are no objects, but change what is made: (how to make them again what initdb says, what they are).
+DEFAULT_PRIVILEGES = """
+    WITH entry AS (
+        SELECT format('FOR ROLE %I%s', pg_get_userbyid(defaclrole), ' IN SCHEMA ' || quote_ident(nspname)) AS scope,
+               CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
+                    WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS kind, defaclacl AS now,
+               CASE WHEN nspname IS NULL
+                    THEN acldefault(replace(defaclobjtype::text, 'S', 's')::"char", defaclrole) END AS initial
+        FROM pg_default_acl LEFT JOIN pg_namespace AS n ON n.oid = defaclnamespace),
+    step AS (
+        SELECT 1 AS number, scope, kind, format('REVOKE ALL ON %s FROM', kind) AS verb, grantee
+        FROM entry, aclexplode(now)
+        UNION SELECT 2, scope, kind, format('GRANT %s ON %s TO', privilege_type, kind), grantee
+        FROM entry, aclexplode(initial))
+    SELECT string_agg(format('ALTER DEFAULT PRIVILEGES %s %s %s', scope, verb, coalesce(quote_ident(rolname), 'PUBLIC')),
+                      '; ' ORDER BY number), format('default privileges on %s %s', kind, scope)
+    FROM step LEFT JOIN pg_roles AS r ON r.oid = grantee GROUP BY scope, kind ORDER BY 2"""
+
+
 def own_objects(connection) -> list[str]:
     """What a database holds that is not an extension's or the server's: ``table public.orders``; empty if empty."""
-    return [name for _drop, name in rows(connection, OWN_OBJECTS)]
+    return [name for query in (OWN_OBJECTS, DEFAULT_PRIVILEGES) for _drop, name in rows(connection, query)]
 
 
 def clear(endpoint: Endpoint, connection, dbname: str) -> None:
@@ -136,6 +155,7 @@ def clear(endpoint: Endpoint, connection, dbname: str) -> None:
 
 def _drop_all(session) -> None:
     execute(session, "BEGIN")
-    for statement, _name in rows(session, OWN_OBJECTS):
-        execute(session, statement)
+    for query in (DEFAULT_PRIVILEGES, OWN_OBJECTS):
+        for statement, _name in rows(session, query):
+            execute(session, statement)
     execute(session, "COMMIT")
