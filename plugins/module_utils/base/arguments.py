@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -58,6 +59,7 @@ def run(argument_spec: dict, job, **constraints) -> None:
     """Run ``job(module) -> result`` and leave through exit_json or fail_json, cleaning up on SIGTERM and SIGINT too."""
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
     os.umask(0o077)
+    tempfile.tempdir = module.tmpdir  # Ansible removes it after the task, also when the module was killed
     signals.end_in_order()
     try:
         result = job(module)
