@@ -288,6 +288,9 @@ def _parse_uri(side: str, uri: str | None, given: dict) -> dict:
     )
     if not uri.startswith(("postgresql://", "postgres://")):
         raise HandoverError(f"{side}.uri does not begin with postgresql://.", remedy)
+    login = uri.partition("://")[2].partition("?")[0].rpartition("@")[0]
+    if set(login) & set("@/"):  # libpq would take a part of the password for a host, and show it
+        raise HandoverError(f"{side}.uri has an unencoded @ or / in it.", remedy)
     try:
         parameters = psycopg2.extensions.parse_dsn(uri)
     except psycopg2.ProgrammingError:
