@@ -140,12 +140,12 @@ class Filling:
         programs = self.target.for_programs(session)
         stack.callback(_try_to_undo, session)
         for stage in self._stages():
+            if stage.name == "definitions" and not self.capabilities.superuser:
+                self._open(session)
             if stage.name == "privileges":
                 journal.undo(session)
             with self.stages.stage(stage.name):
                 self._restore_stage(programs, dbname, self.directory if stage.name == "data" else edited, stage)
-            if stage.name == "schemas" and not self.capabilities.superuser:
-                self._open(session)
             if stage.name == "data":
                 self._compare_rows(dbname)
         journal.undo(session)
