@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import (  # noqa: F401
     access,  # pylint: disable=unused-import
+    activity,  # pylint: disable=unused-import
     connections,  # pylint: disable=unused-import
     identity,  # pylint: disable=unused-import
     replication,  # pylint: disable=unused-import

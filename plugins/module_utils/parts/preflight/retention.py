@@ -48,7 +48,7 @@ def slot_limits(pair: Pair):
     if keep is not None and keep >= 0:
         lasts = keep * MEGABYTE / rate if rate else None
         if lasts is None or lasts < LONGEST_MIGRATION:
-            forecast = f"at {size(round(rate))}/s, as of late, that is {duration(lasts)}" if lasts else "no rate is known"
+            forecast = f"at {size(round(rate))}/s, as of late, {duration(lasts)}" if lasts else "its rate is unknown"
             yield Finding(
                 "warning" if lasts is None or lasts < DAY else "info",
                 f"max_slot_wal_keep_size is {size(keep * MEGABYTE)} on the source; {forecast}.",
