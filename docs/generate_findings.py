@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Writes docs/findings.md from the checks themselves: run it after a check was added or changed.
 
     .build/venv/bin/python docs/generate_findings.py
@@ -6,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from pathlib import Path
@@ -39,6 +39,5 @@ def page() -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests"))
-    import conftest  # noqa: F401  # makes the checkout importable as the collection that it is
-
+    importlib.import_module("conftest")  # makes the checkout importable as the collection that it is
     PAGE.write_text(page(), encoding="utf-8")

@@ -11,15 +11,24 @@ from collections import Counter
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import (  # noqa: F401
-    access,  # pylint: disable=unused-import
-    activity,  # pylint: disable=unused-import
-    connections,  # pylint: disable=unused-import
-    identity,  # pylint: disable=unused-import
-    replication,  # pylint: disable=unused-import
-    replication_in_place,  # pylint: disable=unused-import
-    retention,  # pylint: disable=unused-import
-    servers,  # pylint: disable=unused-import
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import (  # noqa: F401  # pylint: disable=unused-import
+    access,
+    activity,
+    connections,
+    constraints,
+    identity,
+    network,
+    privileges,
+    relations,
+    replication,
+    replication_in_place,
+    reserved,
+    retention,
+    roles,
+    servers,
+    settings,
+    target_databases,
+    triggers,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.connection import (
     describe_unread,
