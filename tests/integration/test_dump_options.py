@@ -380,9 +380,8 @@ def test_jobs(servers, tmp_path):
     small(source)
 
     def jobs(**options):
-        [argument] = [
-            text for text in one(export(source, tmp_path, check=True, **options))["command"] if "jobs" in text
-        ]
+        command = one(export(source, tmp_path, check=True, **options))["command"]
+        [argument] = [argument for argument in command if argument.startswith("--jobs")]
         return argument
 
     assert jobs() == "--jobs=1", "there is one table"
