@@ -51,6 +51,12 @@ options:
         and one of another source or with other options is an error.
     type: bool
     default: false
+  source_is_quiet:
+    description:
+      - The operator's word that nothing writes to the source, from before the dump until applications use the target.
+      - With V(true), a dump that is there is kept only if it was made with V(true), and if the server has counted no
+        rows written since; else that is an error. The statistics of a standby cannot tell.
+    type: bool
   target_version:
     description:
       - Major version of the target, by which C(pg_dump) is chosen, for example V(18).
@@ -217,6 +223,9 @@ databases:
     snapshot:
       description: Isolation level, LSN and time of the snapshot.
       type: dict
+    source_is_quiet:
+      description: What O(source_is_quiet) said when the dump was made, or null.
+      type: bool
     client:
       description: Version of C(pg_dump).
       type: str
@@ -263,6 +272,7 @@ def main():
             "databases": patterns,
             "ignore_databases": patterns,
             "force": {"type": "bool", "default": False},
+            "source_is_quiet": {"type": "bool"},
             "target_version": {"type": "int"},
             "client_directory": {"type": "list", "elements": "path"},
             "jobs": {"type": "int"},

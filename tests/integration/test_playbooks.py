@@ -246,6 +246,37 @@ def test_somebody_has_to_say_whether_the_source_is_quiet(servers, inventory, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rehearsal(servers, inventory, tmp_path):
+    """A dump of a source that was in use is not taken for the last one, nor is one of before the last writes."""
+    source, target = servers(16), servers(18, "target")
+    fill(source, "one")
+    pairs = inventory(pair=ends(source, target))
+    more = "INSERT INTO t SELECT max(i) + 1, 'later' FROM t"
+
+    def run(quiet, **options):
+        return run_playbook(DUMP, pairs, extra_vars={"handover_source_is_quiet": quiet, **options})
+
+    assert "**A point-in-time copy**" in shown(succeeded(run(False)))[0]
+    source.sql("one", more)
+    assert not succeeded(run(False)).changed
+    quiet = run(True)
+    refused(quiet, "Not brought over: one")
+    assert "when nobody had said that the source is quiet" in shown(quiet)[0]
+    assert target.sql("one", COUNT) == [(20,)]
+    again = {"handover_force": True, "handover_replace": True, "handover_replace_databases": ["one"]}
+    assert succeeded(run(True, **again)).changed
+    assert target.sql("one", COUNT) == [(21,)]
+    assert not report(tmp_path)["point_in_time_copy"]
+    assert not succeeded(run(True)).changed
+    source.sql("one", "VACUUM ANALYZE")
+    assert not succeeded(run(True)).changed
+    source.sql("one", more)
+    stale = run(True)
+    refused(stale, "Not brought over: one")
+    assert "The source was written to after" in shown(stale)[0]
+    assert target.sql("one", COUNT) == [(21,)]
+
+
 def test_answers_of_a_survey_are_strings(servers, inventory, tmp_path):
     source, target = servers(16), servers(18, "target")
     fill(source, "one", "two", "three")

@@ -25,6 +25,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot
     connect_to_snapshot,
     export_snapshot,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source_writes import (
+    NOT_QUIET,
+    count_writes,
+    refuse_stale,
+)
 
 # Bytes of dump for a byte of table: text is larger than TOAST's compressed storage, compressed text smaller.
 EXPECTED_RATIO = {"compressed": 0.6, "uncompressed": 1.5}
@@ -40,6 +45,7 @@ class Export:
     server: catalog.Server
     check_mode: bool
     force: bool
+    source_is_quiet: bool | None
 
 
 def export(source: Endpoint, params: dict, check_mode: bool) -> dict:
@@ -48,7 +54,10 @@ def export(source: Endpoint, params: dict, check_mode: bool) -> dict:
     try:
         server = catalog.read_server(connection)
         selected = catalog.select_databases(connection, params["databases"], params["ignore_databases"])
-        run = Export(source, params["directory"], DumpOptions.from_params(params), server, check_mode, params["force"])
+        options = DumpOptions.from_params(params)
+        run = Export(
+            source, params["directory"], options, server, check_mode, params["force"], params["source_is_quiet"]
+        )
         _make_private(run.directory, check_mode)
         result = {"selected_databases": selected, "source": server.as_result(), "directory": run.directory}
         if "roles" in params["include"]:
@@ -92,9 +101,12 @@ def export_database(run: Export, dbname: str) -> dict:
     former = _former(run, unit)
     if former:
         _refuse_other(run, unit, former, dbname)
-        return {**_summary(unit, unit.require()), "changed": False}
     connection = run.source.connect(dbname, read_only=True, lock_timeout=run.options.lock_wait_timeout)
     try:
+        if former:
+            if run.source_is_quiet:
+                refuse_stale(connection, former, unit.path)
+            return {**_summary(unit, unit.require()), "changed": False}
         client, notices = _prepare(run, connection, dbname)
         if run.check_mode:
             command = archive.dump_command(
@@ -149,12 +161,14 @@ def _prepare(run: Export, connection, dbname: str) -> tuple[clients.Client, list
 def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: clients.Client, notices: list) -> dict:
     """Dump in one snapshot, count in the same, and put the unit into place."""
     stages = Stages()
+    writes = count_writes(connection)
     description = {"kind": "database", "source": {**run.server.as_result(), "database": dbname}, "notices": notices}
     with stages.stage("snapshot"):
         serializable = run.options.serializable_deferrable and not run.server.in_recovery
         snapshot = export_snapshot(connection, serializable)
         description.update(
             snapshot=snapshot.as_result(),
+            source_is_quiet=run.source_is_quiet,
             options=run.options.as_manifest(),
             client=client.version,
             properties=read_properties(connection, dbname),
@@ -172,6 +186,9 @@ def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: cl
             wanted = run.options.counts_rows(description["data_bytes"])
             contents = Contents.read(place)
             description["row_counts"] = _count(run, connection, dbname, snapshot, contents) if wanted else None
+        description["writes"] = count_writes(connection)
+        if run.source_is_quiet and description["writes"] != writes:
+            notices.append(NOT_QUIET)
         description["stages"] = stages.as_result()
     return description
 
@@ -259,6 +276,7 @@ def _summary(unit: manifest.Unit, described: dict) -> dict:
         "directory": unit.path,
         "dump_id": described["dump_id"],
         "snapshot": described["snapshot"],
+        "source_is_quiet": described.get("source_is_quiet"),
         "client": described["client"],
         "bytes": sum(file["size"] for file in described["files"]),
         "tables": len(counts) if counts is not None else None,
