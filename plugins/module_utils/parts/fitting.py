@@ -64,6 +64,7 @@ class Fitting:
         self.skipped = []
         self.edits = []
         self._skipped_ids = set()
+        self._reasons = []
         excluded = {
             one.dump_id for one in contents.entries if one.desc == "EXTENSION" and one.tag in exclude_extensions
         }
@@ -85,6 +86,7 @@ class Fitting:
 
     def skip(self, entry: Entry, reason: str) -> None:
         """Leave out an entry and all that needs it. What is skipped already is not listed twice."""
+        self._reasons.append((entry, reason))
         self._leave_out(entry, reason)
         for dependent in self.contents.dependents({entry.dump_id}):
             self._leave_out(dependent, f"needs {entry.name}")
@@ -153,7 +155,7 @@ class Fitting:
             if _is_of_pg_restore(error):
                 continue
             if error.entry and not self.is_skipped(error.entry) and _is_reserved(error):
-                self.skip(error.entry, error.message)
+                self.skip(error.entry, error.message.partition("ERROR:")[2].strip())
             if not error.entry or not self.is_skipped(error.entry):
                 unknown.append(error)
         return unknown
@@ -163,8 +165,7 @@ class Fitting:
         lost = [entry for entry in self.skipped_rows() if entry.dump_id not in self._excused_ids]
         if not lost:
             return
-        causes = [one for one in self.skipped if not one["reason"].startswith("needs ")]
-        reasons = "; ".join(f"{one['object']}: {one['reason']}" for one in causes[:5])
+        reasons = "; ".join(f"{cause.name}: {reason}" for cause, reason in self._causes(lost)[:5])
         tables = ", ".join(entry.name[len("TABLE DATA ") :] for entry in lost[:10])
         raise HandoverError(
             f"The target cannot take everything that these tables need: {tables}. The cause: {reasons}.",
@@ -172,6 +173,15 @@ class Fitting:
             "or name the extension in exclude_extensions to leave it out with these tables.",
             skipped=self.skipped,
         )
+
+    def _causes(self, lost: list[Entry]) -> list[tuple[Entry, str]]:
+        """What was left out for a reason of its own and is needed by these entries, with that reason."""
+        ids = {entry.dump_id for entry in lost}
+        return [
+            (cause, reason)
+            for cause, reason in self._reasons
+            if ids & {entry.dump_id for entry in self.contents.dependents({cause.dump_id})}
+        ]
 
 
 def _is_of_database(entry: Entry) -> bool:
