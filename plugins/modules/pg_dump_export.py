@@ -182,6 +182,12 @@ selected_databases:
   type: list
   elements: str
   sample: [shop]
+other_databases:
+  description: Databases that the options do not choose, templates aside.
+  returned: success
+  type: list
+  elements: str
+  sample: [postgres]
 roles:
   description: The exported roles.
   returned: when O(include) has V(roles)

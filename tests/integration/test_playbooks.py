@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from dumps import CLIENTS, JOURNAL, assert_nothing_of_ours, databases, look, look_at_roles
-from support import assert_no_secret, assert_same, create_database, run_playbook
+from support import assert_no_secret, assert_same, create_database, run_playbook, start_playbook
 
 from lab import sample
 
@@ -277,6 +277,17 @@ def test_rehearsal(servers, inventory, tmp_path):
     assert target.sql("one", COUNT) == [(21,)]
 
 
+def test_writes_during_the_dump_of_a_quiet_source_are_told(servers, inventory):
+    source, target = servers(16), servers(18, "target")
+    fill(source, "one", rows=200000)
+    pairs = inventory(pair=ends(source, target))
+    dump = start_playbook(DUMP, pairs, tags=["export"])
+    dump.await_program("pg_dump")
+    source.sql("one", "INSERT INTO t VALUES (0, 'late')")
+    assert "The source was written to during the dump" in shown(succeeded(dump.wait()))[0]
+    assert "export again with force: true" in shown(run_playbook(DUMP, pairs))[0], "it stays said"
+
+
 def test_answers_of_a_survey_are_strings(servers, inventory, tmp_path):
     source, target = servers(16), servers(18, "target")
     fill(source, "one", "two", "three")
@@ -293,6 +304,7 @@ def test_answers_of_a_survey_are_strings(servers, inventory, tmp_path):
     assert "**A point-in-time copy**" in shown(done)[0]
     assert report(tmp_path)["point_in_time_copy"] is True
     assert "Rows were not counted and not compared." in shown(done)[0]
+    assert "- not selected: `postgres`, `three`" in shown(done)[0]
     assert target.sql("one", "SELECT tableowner FROM pg_tables WHERE tablename = 't'") == [("postgres",)]
     assert not succeeded(run_playbook(DUMP, pairs, extra_vars=answers)).changed
     assert succeeded(run_playbook(FINISH, pairs, extra_vars=answers)).changed

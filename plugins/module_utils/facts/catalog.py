@@ -63,6 +63,12 @@ def select_databases(connection, wanted: list[str], ignored: list[str], side: st
     return list(wanted) or [name for name in there if name not in {"postgres", *ignored}]
 
 
+def other_databases(connection, selected: list[str]) -> list[str]:
+    """The databases that are not selected, templates aside, but with those to which nobody may connect."""
+    query = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname"
+    return [name for (name,) in rows(connection, query) if name not in selected]
+
+
 def database_size(connection, dbname: str) -> int | None:
     """Size in bytes, or None where the role may not ask."""
     query = """

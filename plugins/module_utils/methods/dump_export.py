@@ -59,7 +59,9 @@ def export(source: Endpoint, params: dict, check_mode: bool) -> dict:
             source, params["directory"], options, server, check_mode, params["force"], params["source_is_quiet"]
         )
         _make_private(run.directory, check_mode)
-        result = {"selected_databases": selected, "source": server.as_result(), "directory": run.directory}
+        others = catalog.other_databases(connection, selected)
+        result = {"selected_databases": selected, "other_databases": others, "source": server.as_result()}
+        result["directory"] = run.directory
         if "roles" in params["include"]:
             result["roles"] = export_roles(run, connection)
     finally:
