@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 
@@ -65,11 +66,25 @@ def run(argument_spec: dict, job, **constraints) -> None:
         result = job(module)
     except HandoverError as error:
         module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(**_file_error(error).as_result())
     except Exception as error:  # pylint: disable=broad-except
         if psycopg2 is None or not isinstance(error, psycopg2.Error):
             raise
         module.fail_json(**_server_error(error).as_result())
     module.exit_json(**result)
+
+
+FILE_REMEDIES = {
+    errno.ENOSPC: "Free disk space there, and run this again.",
+    errno.EACCES: "Let the user as whom the module runs have it, or choose another place.",
+}
+
+
+def _file_error(error: OSError) -> HandoverError:
+    """What no floor below expected of the file system."""
+    remedy = FILE_REMEDIES.get(error.errno, "Mend the cause, and run this again.")
+    return HandoverError(f"{error.filename or 'A file'}: {error.strerror or error}.", remedy)
 
 
 def _server_error(error) -> HandoverError:

@@ -23,6 +23,7 @@ DUMP_REMEDIES = (
     ("terminating connection", "See in the source's log why it ended the session, then export again."),
     ("could not obtain lock", "Keep schema changes away while the dump runs, or use jobs: 1, which waits for none."),
     ("died unexpectedly", "See in the system's log who killed pg_dump (often memory ran out), then export again."),
+    ("SIGXFSZ", "Raise the limit on the size of files (ulimit -f) for the user as whom the module runs."),
     ("killed by", "See in the system's log who killed pg_dump (often memory ran out), then export again."),
     ("permission denied", "Grant the role the missing privilege, or use a role that has it."),
     ("row-level security", "Use a role with BYPASSRLS, or the owner of that table."),

@@ -161,10 +161,14 @@ def database_units(directory: str) -> list[str]:
 def write_private(path: str, text: str) -> None:
     """A new file that only its owner can read, on disk when this returns."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = path  # which Python does not know of a descriptor
+        raise
 
 
 def _files_below(directory: str) -> list[str]:
