@@ -23,11 +23,12 @@ END_OWN_SESSIONS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user"""
 RENAME_ATTEMPTS = 20
 RENAME_PAUSE = 0.5
+WORKING_PREFIX = "handover_restore_"
 
 
 def working_name(dbname: str) -> str:
     """The name under which a database is filled."""
-    return f"handover_restore_{hashlib.sha256(dbname.encode()).hexdigest()[:16]}"
+    return f"{WORKING_PREFIX}{hashlib.sha256(dbname.encode()).hexdigest()[:16]}"
 
 
 def exists(connection, dbname: str) -> bool:
