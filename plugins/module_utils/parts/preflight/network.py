@@ -1,0 +1,195 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of the way from the target to the source, which a continuous migration needs: the target fetches changes."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import is_loopback
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import hba_rules
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import hba
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.network_trial import (
+    connection_string,
+    try_dblink,
+    try_subscription,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, some
+
+CONTINUOUS = ("continuous",)
+FIREWALL = "Open the way from the target to {place} in firewalls, and in the service's list of trusted sources."
+BEFORE_OTHERS = "In pg_hba.conf of the source, before lines that reject it:\n{lines}\nThen: SELECT pg_reload_conf();"
+
+
+@server_check("listen_addresses", "The source listens where the target can reach it.", CONTINUOUS, needs_target=True)
+def listen_addresses(pair: Pair):
+    """Loopback is enough where both servers are on one machine."""
+    listening = (pair.source.settings.get("listen_addresses") or "").replace(" ", "")
+    if pair.target.is_local or any(not is_loopback(address) for address in listening.split(",")):
+        return
+    yield Finding(
+        "blocker",
+        f"listen_addresses is '{listening}' on the source, which is loopback at most.",
+        "The target cannot reach it.",
+        "ALTER SYSTEM SET listen_addresses = '*';\n-- then restart the source",
+    )
+
+
+@server_check("pg_hba_errors", "Every line of the source's pg_hba.conf is understood.")
+def pg_hba_errors(pair: Pair):
+    """A reload that meets a broken line changes nothing, and a restart fails."""
+    rules = hba_rules.read_rules(pair.source.connection)
+    if rules is None:
+        yield _hidden()
+        return
+    broken = [rule for rule in rules if rule.error and not rule.type]
+    if broken:
+        yield Finding(
+            "warning",
+            f"{counted(len(broken), 'line')} of the source's pg_hba.conf not understood: {broken[0].error}.",
+            "New lines for the target do not take effect, and the source does not start again after a restart.",
+            "Correct them, then look again: SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL;",
+            [rule.place for rule in broken],
+        )
+
+
+def _hidden() -> Finding:
+    remedy = "As a superuser on the source: SELECT * FROM pg_hba_file_rules; or see what the service lets in."
+    return Finding("unknown", "pg_hba.conf of the source is not visible to this role.", remedy=remedy)
+
+
+@server_check("pg_hba", "The source's pg_hba.conf lets the target in.", CONTINUOUS, needs_target=True)
+def pg_hba(pair: Pair):
+    """For each database, from the addresses that the operator names, else from those of the target's name."""
+    source = pair.source
+    rules = hba_rules.read_rules(source.connection)
+    if rules is None:
+        yield _hidden()
+        return
+    named, roles = bool(pair.options.target_addresses), _roles(pair)
+    tls = source.settings.get("ssl") == "on"
+    groups = {role: hba_rules.groups_of(source.connection, role) for role in roles}
+    for address in pair.options.target_addresses or _addresses_of_target(pair):
+        network = hba.network(address)
+        answers = {}
+        for database in pair.databases:
+            clients = [hba_rules.Client(role, groups[role], database, network, tls) for role in roles]
+            answers[database] = _best([hba_rules.admits(rules, client) for client in clients])
+        refused = [database for database, answer in answers.items() if answer is False]
+        if refused:
+            yield _not_admitted(pair, network, refused, roles[0], tls, named)
+        elif None in answers.values():
+            yield Finding(
+                "unknown",
+                f"pg_hba.conf of the source names hosts whose addresses only it can look up; {network} may be one.",
+                remedy="Use test_network, or see SELECT * FROM pg_hba_file_rules;",
+            )
+
+
+def _best(answers: list[bool | None]) -> bool | None:
+    return True if True in answers else None if None in answers else False
+
+
+def _roles(pair: Pair) -> list[str]:
+    """The role that connects now, and those that pg_source_prepare made for the target."""
+    made = pair.source.rows(
+        "SELECT rolname::text FROM pg_roles WHERE starts_with(shobj_description(oid, 'pg_authid'), %s)", (MARK,)
+    )
+    return [*(name for (name,) in made), pair.source.capabilities.role]
+
+
+def _addresses_of_target(pair: Pair) -> list[str]:
+    """Where this machine finds the target. It may leave its network by another address."""
+    host = pair.target.connection.info.host or ""
+    if pair.target.is_local:
+        return ["127.0.0.1" if not host or host.startswith("/") or host == "localhost" else host]
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise HandoverError(f"The target's name has no address here: {error}", "Set target_addresses.") from None
+    return sorted({str(ipaddress.ip_address(one[4][0].partition("%")[0])) for one in found})
+
+
+def _not_admitted(pair: Pair, network: str, databases: list[str], role: str, tls: bool, named: bool) -> Finding:
+    lines = hba.lines(databases, role, [network], tls, "scram-sha-256")
+    guess = "" if named else " (as its name resolves here; set target_addresses if it connects from elsewhere)"
+    return Finding(
+        "blocker" if named else "warning",
+        f"No line of the source's pg_hba.conf lets {role} from {network}{guess} into {some(databases)}.",
+        "The source turns the target away.",
+        BEFORE_OTHERS.format(lines="\n".join(lines)),
+        databases,
+    )
+
+
+@server_check("publisher_tls", "The target's connection to the source is encrypted, or does not leave the machine.",
+              CONTINUOUS, needs_target=True)  # fmt: skip
+def publisher_tls(pair: Pair):
+    """Changes of all rows go that way for as long as the migration takes."""
+    if pair.source.settings.get("ssl") != "on" and not (pair.source.is_local and pair.target.is_local):
+        yield Finding(
+            "warning",
+            "TLS is off at the source.",
+            "All changes go from the source to the target in the clear, or not at all if the target insists on TLS.",
+            "On the source, with server.crt and server.key in its data directory:\n"
+            "ALTER SYSTEM SET ssl = on;\nSELECT pg_reload_conf();",
+        )
+
+
+@server_check("network", "The target reaches the source.", CONTINUOUS, needs_target=True)
+def network_to_source(pair: Pair):
+    """Only tried when the operator allows it: the target connects to the source, which may log a failed login."""
+    database, info = pair.databases[0], pair.source.connection.info
+    place = f"{info.host}:{info.port}"
+    tries = {"dblink": try_dblink, "subscription": try_subscription}
+    if pair.options.test_network not in tries:
+        yield _untried(pair, f"Not tried, because test_network is {pair.options.test_network}.")
+        return
+    if pair.source.is_local and not pair.target.is_local:
+        yield _untried(pair, f"The source is known here as {place}, which is another machine for the target.")
+        return
+    answer = tries[pair.options.test_network](pair, database)
+    if answer.meaning == "not_tried":
+        yield _untried(pair, f"Not tried: {answer.words}.")
+    elif answer.meaning == "unreachable":
+        remedy = FIREWALL.format(place=place)
+        yield Finding("blocker", f"The target does not reach the source at {place}: {answer.words}", "", remedy)
+    elif answer.meaning == "not_asked":
+        yield Finding(
+            "blocker",
+            f"The source lets the target in without asking for a password: {answer.words}",
+            "A subscription whose owner is no superuser works only where a password is asked for.",
+            "Replace trust by scram-sha-256 in the line of pg_hba.conf for the target, then: SELECT pg_reload_conf();",
+        )
+    elif answer.meaning == "turned_away":
+        tls = pair.source.settings.get("ssl") == "on"
+        addresses = [answer.address] if answer.address else []
+        lines = hba.lines(pair.databases, _roles(pair)[0], addresses, tls, "scram-sha-256")
+        yield Finding(
+            "blocker",
+            f"The source turns the target away: {answer.words}",
+            "No changes reach the target.",
+            BEFORE_OTHERS.format(lines="\n".join(lines)),
+            addresses,
+        )
+    elif answer.meaning == "no_tls":
+        remedy = "Turn TLS on at the source, or set source.sslmode: disable where the network is trusted."
+        yield Finding("blocker", f"The target reaches a source without TLS: {answer.words}", "", remedy)
+
+
+def _untried(pair: Pair, reason: str) -> Finding:
+    target = connection_string(pair, pair.databases[0]).replace("'", "''")
+    return Finding(
+        "unknown",
+        f"Whether the target reaches the source was not looked at. {reason}",
+        "Without that there is no continuous migration.",
+        "Use test_network: subscription. Or on the target, as an extension that you drop afterwards:\n"
+        f"CREATE EXTENSION dblink; SELECT dblink_connect('{target}');\n"
+        "An error about the password or pg_hba.conf means that it does reach it.",
+    )

@@ -1,0 +1,167 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of what the connecting roles may do on the servers: asked, or tried, where that changes nothing."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
+    Finding,
+    database_check,
+    server_check,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.network_trial import (
+    PROBE,
+    refused_subscription,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair, Side
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, some
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.role_import import RESERVED
+
+CONTINUOUS = ("continuous",)
+REPLICATION_REFUSED = ("must be superuser or replication role", "permission denied to start WAL sender")
+
+
+@server_check("replication_role", "The source accepts a replication connection of this role.", CONTINUOUS)
+def replication_role(pair: Pair):
+    """Tried: services grant it by other means than the attribute, and pg_hba.conf has a say, too."""
+    source = pair.source
+    role = source.value("SELECT quote_ident(current_user)")
+    try:
+        source.endpoint.connect_for_replication(pair.databases[0]).close()
+    except HandoverError as error:
+        refused = any(sign in error.problem for sign in REPLICATION_REFUSED)
+        yield Finding(
+            "blocker",
+            f"The source refuses a replication connection: {error.problem}",
+            "Neither slots can be made nor changes be read.",
+            f"ALTER ROLE {role} REPLICATION; -- as a superuser; or connect as a superuser" if refused else error.remedy,
+            [role],
+        )
+
+
+@database_check("publisher", "The role may publish the database's tables.", CONTINUOUS)
+def publisher(database: Database):
+    """CREATE on the database and ownership of the tables (PostgreSQL documentation, CREATE PUBLICATION)."""
+    name, role, may_create = database.rows("""
+        SELECT quote_ident(current_database()), quote_ident(current_user),
+               has_database_privilege(current_database(), 'CREATE')""")[0]
+    if not may_create:
+        yield Finding(
+            "blocker",
+            f"{role} lacks CREATE on the database.",
+            "It can make no publication, and no schema for the beacon.",
+            f"GRANT CREATE ON DATABASE {name} TO {role};",
+        )
+    foreign = database.rows(
+        """
+        SELECT c.oid::regclass::text, quote_ident(pg_get_userbyid(c.relowner)) FROM pg_class AS c
+        WHERE c.oid = ANY (%s) AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1""",
+        ([table.oid for table in database.tables],),
+    )
+    if foreign:
+        owners = sorted({owner for _table, owner in foreign})
+        yield Finding(
+            "blocker",
+            f"{role} does not own {counted(len(foreign), 'table')}; they belong to {some(owners)}.",
+            "It can neither publish them nor fence them at the cutover.",
+            "\n".join(f"GRANT {owner} TO {role};" for owner in owners),
+            [table for table, _owner in foreign],
+        )
+
+
+@server_check("target_role", "The role may make databases and roles on the target.", needs_target=True)
+def target_role(pair: Pair):
+    """CREATEDB for databases that are not there yet, CREATEROLE for roles."""
+    target, role = pair.target, pair.target.value("SELECT quote_ident(current_user)")
+    may = target.capabilities
+    if not (may.superuser or may.createdb):
+        there = {name for (name,) in target.rows("SELECT datname FROM pg_database")}
+        missing = [name for name in pair.databases if name not in there]
+        if missing:
+            yield Finding(
+                "blocker",
+                f"{role} may not create databases on the target; {some(missing)} are not there.",
+                "There is nothing to restore into.",
+                f"ALTER ROLE {role} CREATEDB;\n-- or create them there, and import with create: false",
+                missing,
+            )
+    if not (may.superuser or may.createrole):
+        yield Finding(
+            "warning",
+            f"{role} may not create roles on the target.",
+            "Roles are not carried over; without them objects belong to this role, and privileges are left out.",
+            f"ALTER ROLE {role} CREATEROLE;\n-- or create the roles there by other means",
+        )
+
+
+@server_check("subscriber", "The role may create subscriptions on the target.", CONTINUOUS, needs_target=True)
+def subscriber(pair: Pair):
+    """A superuser, pg_create_subscription with a password (since 16), aiven_extras, or what a service allows."""
+    target, role = pair.target, pair.target.value("SELECT quote_ident(current_user)")
+    refusal = _refusal(target, pair)
+    if target.capabilities.superuser or (refusal != "" and "aiven_extras" in target.capabilities.extensions):
+        return
+    if refusal == "" and not pair.source.endpoint.parameters.get("password"):
+        yield Finding(
+            "blocker",
+            f"{role} is not a superuser on the target, and source.password is not given.",
+            "Only a superuser may create a subscription whose connection has no password.",
+            "Set source.password.",
+        )
+    elif refusal is None:
+        yield Finding(
+            "unknown",
+            f"{role} is an administrator of a service, which may allow it to create subscriptions.",
+            "Without it there is no continuous migration.",
+            f"Use test_network: subscription, or try it on the target:\n{PROBE}",
+        )
+    elif refusal:
+        yield Finding(
+            "blocker",
+            f"{role} may not create subscriptions on the target: {refusal}.",
+            "There is no continuous migration.",
+            _grant(target, role),
+        )
+
+
+def _grant(side: Side, role: str) -> str:
+    if side.server.major >= 16:
+        return f"GRANT pg_create_subscription TO {role}; -- as a superuser"
+    return f"ALTER ROLE {role} SUPERUSER; -- as a superuser; or migrate by dump"
+
+
+def _refusal(side: Side, pair: Pair) -> str | None:
+    """Why the role may not create subscriptions; empty if it may, None if only a trial would show."""
+    if side.capabilities.superuser:
+        return ""
+    if side.server.major >= 16 and side.value("SELECT pg_has_role('pg_create_subscription', 'USAGE')"):
+        return ""
+    if side is pair.target and pair.options.test_network == "subscription":
+        return refused_subscription(side)
+    of_service = side.rows(
+        "SELECT rolname FROM pg_roles WHERE oid >= 16384 AND pg_has_role(oid, 'MEMBER') AND rolname ~ %s",
+        (f"^({RESERVED.pattern})$",),
+    )
+    needed = "is neither a superuser nor has pg_create_subscription" if side.server.major >= 16 else "is no superuser"
+    return None if of_service else f"it {needed}"
+
+
+@server_check("way_back_roles", "The roles may exchange their parts after the cutover.", CONTINUOUS, needs_target=True)
+def way_back_roles(pair: Pair):
+    """For the rollback the role on the target makes a slot, and the one on the source a subscription."""
+    source, target = pair.sides
+    role = source.value("SELECT quote_ident(current_user)")
+    consequence = "There will be no rollback without loss after the cutover."
+    refusal = _refusal(source, pair)
+    if refusal:
+        seen = f"{role} may not create subscriptions on the source: {refusal}."
+        yield Finding("warning", seen, consequence, _grant(source, role), [f"source: {role}"])
+    role = target.value("SELECT quote_ident(current_user)")
+    try:
+        target.endpoint.connect_for_replication(target.connection.info.dbname).close()
+    except HandoverError as error:
+        remedy = f"ALTER ROLE {role} REPLICATION; -- as a superuser, or by what the service offers for it"
+        seen = f"The target refuses a replication connection: {error.problem}"
+        yield Finding("warning", seen, consequence, remedy, [f"target: {role}"])
