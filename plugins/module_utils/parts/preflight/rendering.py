@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 
 OBJECTS = 5  # of one finding; the report itself has them all
 LARGEST = 3  # tables of a database that are named
+GLUE = "\0"  # stands for a space at which no line is broken; names cannot have it
 
 
 # --- what is said, in either form ------------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ def _servers(report: dict, width: int) -> list[str]:
     lines = []
     for row in sides:
         start = "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths)) + "  "
-        lines += _wrap(start + row[3], width, indent=len(start)) if row[3] else [start.rstrip()]
+        lines += _wrap(start + row[3], width, " " * len(start)) if row[3] else [start.rstrip()]
         lines += [" " * (widths[0] + 2) + _on_one_line(hint) for hint in _hints(report[row[0]])]
     return lines
 
@@ -195,16 +196,38 @@ def _table(entries: list[dict], width: int) -> list[str]:
 def _cell(entry: dict, width: int) -> list[str]:
     lines = _wrap(_on_one_line(entry["what"]) + entry["concerns"], width)
     lines += _wrap(entry["objects"], width)
-    for number, line in enumerate(_printable(entry["remedy"]).split("\n") if entry["remedy"] else []):
-        lines += _wrap(line if number else f"Remedy: {line}", width, indent=2, first=2 if number else 0)
+    lines += _remedy(_printable(entry["remedy"]), width)
     return lines + _wrap(_on_one_line(entry["waived"]), width)
 
 
-def _wrap(text: str, width: int, indent: int = 0, first: int = 0) -> list[str]:
+def _remedy(text: str, width: int) -> list[str]:
+    """SQL that still runs when it is copied: not broken within quotes, and comments are comments on every line."""
+    if not text:
+        return []
+    first, *rest = text.split("\n")
+    if (rest and not first.endswith(":")) or "; -- " in first:
+        first, rest = "", [first, *rest]
+    lines = _wrap(f"Remedy: {_kept_together(first)}", width, "  ")
+    for line in rest:
+        code, end, comment = line.rpartition("; -- ")
+        if line.startswith("-- "):
+            comment = line[3:]
+        elif not end:
+            code, comment = line, ""
+        lines += _wrap(_kept_together(code + end[:1]), width, "  ", "  ")
+        lines += _wrap(comment, width, "  -- ", "  -- ")
+    return [line.replace(GLUE, " ") for line in lines]
+
+
+def _kept_together(text: str) -> str:
+    """The spaces within quotes are no places to break at; an apostrophe is no quote."""
+    return re.sub(r"\"[^\"]*\"|(?<!\w)'[^']*'", lambda quoted: quoted[0].replace(" ", GLUE), text)
+
+
+def _wrap(text: str, width: int, indent: str = "", first: str = "") -> list[str]:
     return textwrap.wrap(
-        text, width, initial_indent=" " * first, subsequent_indent=" " * indent,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        text, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 # --- Markdown --------------------------------------------------------------------------------------------------------
