@@ -196,7 +196,8 @@ def _is_of_pg_restore(error: RestoreError) -> bool:
 
 def _is_reserved(error: RestoreError) -> bool:
     """Whether a service keeps this to itself."""
-    if error.entry.desc in RESERVABLE and REFUSED.search(error.message):
+    on_system = error.entry.desc == "ACL" and error.entry.namespace in ("pg_catalog", "information_schema")
+    if (error.entry.desc in RESERVABLE or on_system) and REFUSED.search(error.message):
         return True
     on_public = error.entry.tag == "SCHEMA public" or (error.entry.desc, error.entry.tag) == ("SCHEMA", "public")
     return on_public and bool(re.search(r"(must be owner of|permission denied for) schema public", error.message))
