@@ -16,8 +16,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     activity,
     connections,
     constraints,
+    extensions,
     identity,
     network,
+    ownership,
     privileges,
     relations,
     replication,
@@ -42,11 +44,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     Finding,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.judgement import recommend, waive
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rates import (
-    estimate,
-    measure_reading,
-    measure_writing,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rates import estimate, measure_reading
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import (
     Database,
     Options,
@@ -63,10 +61,9 @@ def preflight(source: Endpoint, target: Endpoint | None, params: dict) -> dict:
     with contextlib.ExitStack() as stack:
         pair = _pair(stack, source, target, params)
         findings = _run([check for check in CHECKS if not check.per_database], pair)
-        writing = _writing(pair)
         databases = []
         for name in pair.databases:
-            found, described = _look_into(pair, name, writing)
+            found, described = _look_into(pair, name)
             findings += found
             databases.append(described)
         waive(findings, params["waive"])
@@ -83,7 +80,7 @@ def _names(source: Side, params: dict) -> list[str]:
             "The source has no database but templates, postgres, and those in ignore_databases.",
             "Name the databases in databases.",
         )
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _pair(stack: contextlib.ExitStack, source: Endpoint, target: Endpoint | None, params: dict) -> Pair:
@@ -104,28 +101,19 @@ def _pair(stack: contextlib.ExitStack, source: Endpoint, target: Endpoint | None
     return pair
 
 
-def _writing(pair: Pair) -> float | None:
-    """The rate at which the target writes, or None where it was not to be measured, or could not be."""
-    if pair.options.measure != "write" or pair.target is None:
-        return None
-    with contextlib.suppress(psycopg2.Error, HandoverError):
-        return measure_writing(pair.target.endpoint)
-    return None
-
-
-def _look_into(pair: Pair, name: str, writing: float | None) -> tuple[list[Finding], dict]:
+def _look_into(pair: Pair, name: str) -> tuple[list[Finding], dict]:
     """(findings, description) of one database."""
     try:
         session = pair.source.endpoint.connect(name, read_only=True, lock_timeout=LOCK_TIMEOUT)
     except HandoverError as error:
         described = describe_unread(name)
-        return [refused(name, error)], {**described, "estimate": estimate(described, None, writing)}
+        return [refused(name, error)], {**described, "estimate": estimate(described, None, None)}
     with contextlib.closing(session) as connection:
         database = Database(pair, name, connection)
         findings = _run([check for check in CHECKS if check.per_database], database)
         described = database.describe()
         reading = measure_reading(database) if pair.options.measure != "none" else None
-        return findings, {**described, "estimate": estimate(described, reading, writing)}
+        return findings, {**described, "estimate": estimate(described, reading, pair.write_rate)}
 
 
 def _run(checks: list[Check], subject) -> list[Finding]:

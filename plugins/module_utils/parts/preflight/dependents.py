@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What depends on objects that the target will not have, and whether rows go with it."""
+"""What depends on objects that the target will not have."""
 
 from __future__ import annotations
 
@@ -21,14 +21,25 @@ DEPENDENTS = """
             WHERE d.classid = 'pg_constraint'::regclass AND k.oid = d.objid AND k.contype = 'c'
             UNION ALL SELECT 'pg_class'::regclass::oid, r.ev_class FROM pg_rewrite AS r
             WHERE d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND r.rulename = '_RETURN') AS whole ON true)
-    SELECT DISTINCT c.oid::bigint FROM needing JOIN pg_class AS c ON c.oid = needing.objid
-    WHERE needing.classid = 'pg_class'::regclass AND c.relkind = 'r'"""
+    SELECT DISTINCT c.relkind::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+    FROM needing JOIN pg_class AS c ON c.oid = needing.objid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE needing.classid = 'pg_class'::regclass AND NOT EXISTS (
+        SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+    ORDER BY 2"""
 
 
-def tables_needing(database, seeds: str, parameters=None) -> tuple[list, list]:
-    """(tables with rows, tables without) that cannot be made without the objects that the query ``seeds`` yields
-    as (classid, objid): the rule by which an import leaves objects out together.
+def tables_needing(database, seeds: str, parameters=None) -> list[str]:
+    """Names of tables that cannot be made without the objects that the query ``seeds`` yields as (classid, objid).
+
+    This is the rule by which an import leaves objects out together; it refuses to leave out a table with its rows.
     """
-    oids = {oid for (oid,) in database.rows(DEPENDENTS.format(seeds=seeds), parameters)}
-    tables = [table for table in database.tables if table.oid in oids]
-    return [table for table in tables if table.bytes], [table for table in tables if not table.bytes]
+    return [name for kind, name in _relations_needing(database, seeds, parameters) if kind == "r"]
+
+
+def views_needing(database, seeds: str, parameters=None) -> list[str]:
+    """Names of views, materialized or not, of which the same holds."""
+    return [name for kind, name in _relations_needing(database, seeds, parameters) if kind in ("v", "m")]
+
+
+def _relations_needing(database, seeds: str, parameters) -> list[tuple]:
+    return database.rows(DEPENDENTS.format(seeds=seeds), parameters)

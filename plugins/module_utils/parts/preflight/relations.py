@@ -31,7 +31,7 @@ def unlogged_tables(database: Database):
     if tables:
         names = [table.name for table in tables]
         yield Finding(
-            "warning" if any(table.bytes for table in tables) else "info",
+            "info" if all(table.is_empty for table in tables) else "warning",
             f"{counted(len(tables), 'unlogged table')} of {size(sum(table.bytes for table in tables))}: {some(names)}.",
             "They arrive empty: changes to them are not replicated, and a dump leaves their rows out unless "
             "unlogged_table_data is true.",

@@ -64,7 +64,7 @@ def superuser_objects(database: Database):
     found = [f"{kind} {identity}" for kind, identity in sorted(database.rows(query))]
     if not found:
         return
-    filled, _empty = tables_needing(database, seeds)
+    tables = tables_needing(database, seeds)
     yield Finding(
         "warning",
         f"{counted(len(found), 'object')} of classes that PostgreSQL keeps to superusers: {some(found, 5)}.",
@@ -72,13 +72,13 @@ def superuser_objects(database: Database):
         "Ask the service which of them it allows, and by which extension.",
         found,
     )
-    if filled:
+    if tables:
         yield Finding(
             "blocker",
-            f"{counted(len(filled), 'table')} with rows that need them: {some([table.name for table in filled])}.",
+            f"{counted(len(tables), 'table')} that need them: {some(tables)}.",
             "If the service refuses what they need, they cannot be made there, and the import fails.",
             "Change them on the source to what every server has, or choose a target that allows it.",
-            [table.name for table in filled],
+            tables,
         )
 
 

@@ -15,7 +15,8 @@ class Table:
     """A table, partitioned or not.
 
     ``name`` is quoted, ``kind`` and ``persistence`` are pg_class.relkind and relpersistence, ``rows`` is the planner's
-    estimate (None if the table was never analyzed), ``bytes`` its size with TOAST (``toast_bytes``), indexes aside.
+    estimate (None if the table was never analyzed), ``bytes`` its size with TOAST, indexes aside, ``heap_bytes`` and
+    ``toast_bytes`` parts of it.
     """
 
     oid: int
@@ -25,7 +26,13 @@ class Table:
     is_partition: bool
     rows: int | None
     bytes: int
+    heap_bytes: int
     toast_bytes: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no rows for certain: no page was ever written since it was made or truncated."""
+        return self.heap_bytes == 0
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,14 @@ TABLES = f"""
         SELECT own.*,
                CASE WHEN locked.relation IS NULL THEN pg_table_size(own.oid)
                     ELSE (own.relpages + coalesce(t.relpages, 0)) * current_setting('block_size')::bigint END AS bytes,
+               CASE WHEN locked.relation IS NULL THEN pg_relation_size(own.oid)
+                    ELSE own.relpages * current_setting('block_size')::bigint END AS heap_bytes,
                CASE WHEN t.oid IS NULL THEN 0 WHEN locked.relation IS NULL THEN pg_relation_size(t.oid)
                     ELSE t.relpages * current_setting('block_size')::bigint END AS toast_bytes
         FROM own LEFT JOIN locked ON locked.relation = own.oid LEFT JOIN pg_class AS t ON t.oid = own.reltoastrelid)
     SELECT oid::bigint, name, relkind::text, relpersistence::text, relispartition,
-           CASE WHEN reltuples > 0 OR (reltuples = 0 AND (relpages > 0 OR bytes = 0)) THEN reltuples::bigint END,
-           bytes::bigint, toast_bytes::bigint
+           CASE WHEN reltuples > 0 OR (reltuples = 0 AND (relpages > 0 OR heap_bytes = 0)) THEN reltuples::bigint END,
+           bytes::bigint, heap_bytes::bigint, toast_bytes::bigint
     FROM sized ORDER BY name"""
 
 # What the types of columns are made of: elements of arrays, bases of domains, fields of composite types, subtypes.
