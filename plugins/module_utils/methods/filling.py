@@ -115,9 +115,11 @@ class Filling:
 
     def _take_ownership(self, stack: contextlib.ExitStack) -> None:
         """Membership in the owners for the time of the import; objects of those that cannot be had go to us."""
-        if self.params["no_owner"] or self.capabilities.superuser:
+        if self.capabilities.superuser:
             return
-        owners = self.fitting.owners() | {self.manifest["properties"]["owner"]}
+        owners = self.fitting.grantors()
+        if not self.params["no_owner"]:
+            owners |= self.fitting.owners() | {self.manifest["properties"]["owner"]}
         there = sorted(owners & self.capabilities.roles)
         memberships = stack.enter_context(temporary_memberships(self.connection, there))
         for refused in memberships.refused:
@@ -252,7 +254,8 @@ class Filling:
         for statement in statements:
             refused = _try(session, statement)
             if refused:
-                self.fitting.note(statement.as_string(session), "DATABASE PROPERTIES", refused)
+                text = statement.as_string(session).replace(dbname, self.manifest["source"]["database"])
+                self.fitting.note(text, "DATABASE PROPERTIES", refused)
 
     def _result(self) -> dict:
         counts = self.compared

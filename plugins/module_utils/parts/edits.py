@@ -73,10 +73,11 @@ def with_set_role(entry: Entry, roles: set[str]) -> Entry:
 
 
 def grantors(entry: Entry) -> set[str]:
-    """Roles as which the entry grants."""
+    """Roles as which the entry grants, or whose default privileges it sets."""
     if entry.desc not in PRIVILEGES:
         return set()
-    return {_unquoted(name) for name in SESSION_AUTHORIZATION.findall(entry.definition or "")}
+    owner = {entry.owner} if entry.desc == "DEFAULT ACL" and entry.owner else set()
+    return owner | {_unquoted(name) for name in SESSION_AUTHORIZATION.findall(entry.definition or "")}
 
 
 def _unquoted(name: str) -> str:

@@ -117,10 +117,13 @@ class Fitting:
         ]
 
     def owners(self) -> set[str]:
-        """Roles that the archive gives objects to, or speaks as when it grants."""
-        remaining = self.remaining()
-        found = {entry.owner for entry in remaining if entry.owner}.union(*map(edits.grantors, remaining))
+        """Roles that the archive gives objects to."""
+        found = {entry.owner for entry in self.remaining() if entry.owner}
         return {name for name in found if not name.startswith("pg_")}  # pg_database_owner is whoever owns the database
+
+    def grantors(self) -> set[str]:
+        """Roles that the archive speaks as when it grants, or whose default privileges it sets."""
+        return set().union(*map(edits.grantors, self.remaining()))
 
     def edit(self, name: str, reason: str, change) -> None:
         """Replace every entry for which ``change(entry)`` gives another one."""
