@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from support import COLLECTIONS, Cluster, Servers, create_database, link_collection, state_of_this_run  # noqa: E402
+from support import COLLECTIONS, Cluster, Servers, create_database, link_collection, state_of_this_run, sweep  # noqa: E402
 
 from lab.pooler import Pooler  # noqa: E402
 from lab.tls import Authority  # noqa: E402
+
+SMALL = {"wal_level": "replica", "max_wal_senders": 1, "max_replication_slots": 1, "max_logical_replication_workers": 1}
 
 link_collection()
 sys.path.insert(0, str(COLLECTIONS))
@@ -58,6 +61,43 @@ def new_cluster(all_servers: Servers, run_directory: Path) -> Iterator[Callable[
     yield make
     for cluster in made:
         cluster.destroy()
+
+
+@pytest.fixture(scope="session")
+def small_servers(all_servers: Servers, run_directory: Path) -> Iterator[Callable[..., Cluster]]:
+    """Servers that tests share one after the other: what one has changed is put back before the next."""
+    made: dict[tuple, Cluster] = {}
+
+    def make(major: int, settings: dict) -> Cluster:
+        key = (major, *sorted(settings.items()))
+        if key not in made:
+            made[key] = all_servers.make(major, run_directory / f"small-{len(made)}", settings=settings)
+            made[key].start()
+        else:
+            cluster = made[key]
+            cluster.configure()
+            sweep(cluster)
+            time.sleep(0.1)  # for the reload
+            if cluster.sql("postgres", "SELECT FROM pg_settings WHERE pending_restart"):
+                cluster.restart()
+        return made[key]
+
+    yield make
+    for cluster in made.values():
+        cluster.destroy()
+
+
+@pytest.fixture
+def small(new_cluster: Callable[..., Cluster], small_servers: Callable[..., Cluster]) -> Callable[..., Cluster]:
+    """``small(15)`` is a server with little of everything, and with a database to migrate."""
+
+    def make(major: int, settings: dict | None = None, **options) -> Cluster:
+        settings = {**SMALL, **(settings or {})}
+        cluster = new_cluster(major, settings=settings, **options) if options else small_servers(major, settings)
+        create_database(cluster, "shop")
+        return cluster
+
+    return make
 
 
 @pytest.fixture

@@ -1,0 +1,146 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Putting a source back as it was before a continuous migration."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import configuration
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_state import (
+    refuse_broken_files,
+    refuse_standby,
+    settings_in_files,
+    state_of_server,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_role as roles
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import source_settings as settings
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.changes import Changes, wait_for_other_runs
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
+
+
+@dataclass
+class Release:
+    """One run. ``left`` are settings that stay, with the reason; ``restart`` those that take one to go back."""
+
+    source: Endpoint
+    connection: object
+    role: str
+    changes: Changes
+    record: dict
+    others: dict[str, dict]
+    left: list[dict] = field(default_factory=list)
+    restart: list[dict] = field(default_factory=list)
+
+
+def release(source: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Do what pg_source_prepare documents for ``state: absent``. Raises HandoverError."""
+    with contextlib.closing(source.connect_for_maintenance()) as connection:
+        refuse_standby(connection)
+        refuse_broken_files(connection)
+        wait_for_other_runs(connection)
+        record = roles.record_of(connection, params["role"]) if params["create_role"] else None
+        others = {role: one for role, one in roles.read_records(connection).items() if role != params["role"]}
+        changes = Changes(connection, check_mode)
+        run = Release(source, connection, params["role"], changes, record or {"databases": [], "settings": {}}, others)
+        if record:
+            _refuse_role_in_use(run)
+            _put_settings_back(run)
+            _drop_role(run)
+        return _result(run)
+
+
+def _refuse_role_in_use(run: Release) -> None:
+    used_by = roles.in_use(run.connection, run.role, run.record["databases"])
+    if used_by:
+        raise HandoverError(
+            f'The role "{run.role}" is still in use by {", ".join(used_by)}.',
+            "Finish the migration first, so that the target's subscription lets go.",
+        )
+    owned = roles.owned_in(run.connection, run.role)
+    if owned:
+        raise HandoverError(
+            f'The role "{run.role}" owns objects in {", ".join(owned)}.',
+            "Somebody made them as this role: give them to another owner (REASSIGN OWNED), or drop them.",
+        )
+
+
+def _put_settings_back(run: Release) -> None:
+    """To their former values, unless somebody else needs or changed them."""
+    found = configuration.read_settings(run.connection, list(run.record["settings"]))
+    for name, entry in run.record["settings"].items():
+        reason = _reason_to_leave(run, found[name], entry)
+        if reason:
+            run.left.append({"name": name, "value": found[name].configured, "reason": reason})
+        else:
+            _put_back(run, found[name], entry)
+    if run.others and run.record["settings"]:
+        _hand_over(run)
+    if run.changes.statements and not run.changes.check_mode:
+        configuration.reload(run.connection)
+
+
+def _reason_to_leave(run: Release, setting, entry: dict) -> str:
+    if run.others:
+        return f'Another migration needs it; its role "{next(iter(run.others))}" keeps the former value.'
+    if entry["method"] == "alter_system" and setting.in_auto_conf not in (entry["set"], entry["former"]):
+        return "Somebody changed it since."
+    return settings.still_needed(run.connection, setting.name, _former(setting, entry))
+
+
+def _former(setting, entry: dict) -> str:
+    """The former value, in the setting's base unit."""
+    if entry["method"] == "alter_system" and entry["former"] is None:
+        return setting.beneath
+    return setting.normal(entry["former"])
+
+
+def _put_back(run: Release, setting, entry: dict) -> None:
+    """Files on the host are edited by others; a setting that has been put back may still wait for a restart."""
+    if entry["method"] == "alter_system" and setting.in_auto_conf != entry["former"]:
+        run.changes.run(settings.alter_system(setting.name, entry["former"]))
+    former = _former(setting, entry)
+    if setting.restart and setting.running != former:
+        reason = "the value that it had before the migration"
+        run.restart.append({"name": setting.name, "running": setting.running, "configured": former, "reason": reason})
+
+
+def _hand_over(run: Release) -> None:
+    """Another migration on this server puts these back when it ends."""
+    heir, record = next(iter(run.others.items()))
+    for name, entry in run.record["settings"].items():
+        theirs = record["settings"].setdefault(name, entry)
+        if theirs["former"] == entry["set"]:
+            theirs["former"] = entry["former"]
+    run.changes.run(roles.write_record(heir, record))
+
+
+def _drop_role(run: Release) -> None:
+    granted = roles.granted_in(run.connection, run.role)
+    needed = granted and not run.changes.check_mode
+    with temporary_memberships(run.connection, [run.role]) if needed else contextlib.nullcontext():
+        for dbname in granted:
+            with contextlib.closing(run.source.connect(dbname)) as session:
+                run.changes.run(roles.drop_grants(run.role), session, dbname)
+    run.changes.run(roles.drop(run.role))
+
+
+def _result(run: Release) -> dict:
+    statements = run.changes.statements
+    stay = {one["name"] for one in run.left if not run.others}
+    remaining = {name: entry for name, entry in run.record["settings"].items() if name in stay}
+    return {
+        "changed": bool(statements),
+        "statements": statements,
+        "conf_file": settings_in_files([*run.others.values(), {"settings": remaining}]),
+        "left": run.left,
+        "restart_required": run.restart,
+        "instructions": run.changes.instructions,
+        "role": run.role,
+        "diff": {"before": "", "after": "".join(f"{statement};\n" for statement in statements)},
+        **state_of_server(run.connection, run.restart),
+    }

@@ -1,0 +1,91 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The login role for the target's connection: made, kept as it has to be, or, where it is the operator's, looked at."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_state import Preparation
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_role as roles
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import source_settings as settings
+
+
+def ensure_role(run: Preparation) -> bool:
+    """Whether the role is there afterwards, or would be."""
+    if not roles.exists(run.connection, run.role):
+        return _create_role(run)
+    for statement in (
+        *roles.missing_attributes(run.connection, run.role), *roles.missing_settings(run.connection, run.role)
+    ):  # fmt: skip
+        run.changes.run(statement)
+    databases = sorted({*run.record["databases"], *run.databases})
+    if databases != sorted(run.record["databases"]):
+        run.record["databases"] = databases
+        run.changes.run(roles.write_record(run.role, run.record))
+    _ensure_password(run)
+    return True
+
+
+def _ensure_password(run: Preparation) -> None:
+    password = run.params["role_password"]
+    if not password or roles.has_password(run.connection, run.role, password) is not False:
+        return
+    used_by = roles.in_use(run.connection, run.role, run.record["databases"])
+    if used_by:
+        raise HandoverError(
+            f'The role "{run.role}" has another password than role_password, and is in use by {", ".join(used_by)}.',
+            "Give the password that it has, or finish that migration first.",
+        )
+    run.changes.show(roles.shown_password(run.role))
+    if not run.changes.check_mode:
+        roles.set_password(run.connection, run.role, password)
+
+
+def _create_role(run: Preparation) -> bool:
+    """The role with its record, all or nothing; by the ways that servers and services have for it."""
+    run.record["databases"] = run.databases
+    password = run.params["role_password"]
+    ways = [("LOGIN REPLICATION", [])]
+    if roles.exists(run.connection, roles.RDS_REPLICATION):
+        names = (sql.Identifier(roles.RDS_REPLICATION), sql.Identifier(run.role))
+        ways.append(("LOGIN", [sql.SQL("GRANT {} TO {}").format(*names)]))
+    for attributes, more in ways:
+        statements = [*roles.creation(run.connection, run.role, run.record, attributes), *more]
+        try:
+            if not run.changes.check_mode:
+                roles.create(run.connection, run.role, password, statements)
+        except psycopg2.errors.InsufficientPrivilege:
+            continue
+        run.changes.show(*statements, *([roles.shown_password(run.role)] if password else []))
+        return True
+    run.instruct(
+        f'Make a role "{run.role}" that may log in and replicate, as this service has it; then say create_role: false.'
+    )
+    return False
+
+
+def look_at_role(run: Preparation) -> None:
+    """A role of the operator's is not touched."""
+    missing = roles.missing_attributes(run.connection, run.role)
+    missing += roles.missing_grants(run.connection, run.role, run.databases, run.params["select"])
+    for statement in missing:
+        run.instruct(f"Run: {statement.as_string(run.connection)};")
+
+
+def ensure_grants(run: Preparation) -> None:
+    """What the role may do, and a timeout of its own where the server's is short."""
+    select = run.params["select"]
+    for statement in roles.missing_grants(run.connection, run.role, run.databases, select):
+        run.changes.run(statement)
+    if settings.short_sender_timeout(run.connection):
+        for statement in roles.sender_timeout(run.connection, run.role, settings.MOST_WANTED_TIMEOUT):
+            run.changes.run(statement)
+    if select and run.connection.info.server_version < 140000:
+        for dbname in run.databases:
+            with contextlib.closing(run.source.connect(dbname)) as session:
+                for statement in roles.missing_select(session, run.role):
+                    run.changes.run(statement, session, dbname)

@@ -1,0 +1,265 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_source_prepare
+short_description: Make a source ready for a continuous migration, and put it back as it was
+version_added: 0.1.0
+author: The handover.postgresql authors (@handover)
+description:
+  - Over SQL alone, raises the settings that logical replication needs, and makes a login role for the target with the
+    least privileges that work.
+  - Settings are never lowered. Former values are recorded before each change, in the comment of that role.
+  - Returns the lines that C(pg_hba.conf) needs, and the settings that wait for a restart. The playbook
+    C(handover.postgresql.prepare_source) sees to both where the server's host is reached over SSH.
+  - Nothing is changed on a standby, or on a server whose configuration files have errors.
+extends_documentation_fragment:
+  - handover.postgresql.endpoints.source
+  - handover.postgresql.endpoints.attributes
+attributes:
+  diff_mode:
+    description: Shows the settings before and after, and the statements, with secrets masked.
+    support: full
+options:
+  state:
+    description:
+      - V(present) makes ready.
+      - V(absent) takes everything back, and drops the role. What somebody else changed since, and what another
+        migration on the same server needs, is left and returned.
+    type: str
+    choices: [present, absent]
+    default: present
+  databases:
+    description:
+      - Databases to migrate. Those of earlier runs whose replication goes on are kept besides.
+      - Without it, all but templates, V(postgres), and those in O(ignore_databases).
+    type: list
+    elements: str
+    default: []
+  ignore_databases:
+    description: Databases to leave out when O(databases) is not given.
+    type: list
+    elements: str
+    default: []
+  role:
+    description: Name of the login role for the target's connection. Migrations that share a server need one each.
+    type: str
+    default: handover_migrator
+  role_password:
+    description:
+      - Password of the role, needed to make it, but not with O(hba_method=cert). It is sent as a SCRAM verifier.
+      - It is changed when it differs, but not while the role is in use.
+    type: str
+  create_role:
+    description:
+      - With V(false), O(role) is a role of the operator's. It is neither changed nor dropped; what it lacks is returned
+        in RV(instructions).
+    type: bool
+    default: true
+  select:
+    description:
+      - Whether the role may read all tables, with C(pg_read_all_data), or, before 14, with grants in each schema.
+      - Not needed for replication itself.
+    type: bool
+    default: false
+  target_addresses:
+    description:
+      - Addresses, or networks in CIDR notation, that the target connects from. Required for O(state=present).
+      - If one is not loopback and the source listens on loopback only, C(listen_addresses) is changed.
+    type: list
+    elements: str
+  listen_addresses:
+    description: What a source that listens on loopback only is to listen on instead.
+    type: str
+    default: "*"
+  tls:
+    description: Whether the target must use TLS, C(hostssl) in C(pg_hba.conf).
+    type: bool
+    default: true
+  hba_method:
+    description: Authentication method in C(pg_hba.conf).
+    type: str
+    choices: [scram-sha-256, cert, trust]
+    default: scram-sha-256
+  both_ways:
+    description: Count in what the way back needs, for which the source becomes the subscriber.
+    type: bool
+    default: true
+  max_slot_wal_keep_size:
+    description:
+      - How much WAL a slot may hold back, as PostgreSQL takes it, for example V(100GB); a number alone is megabytes.
+      - A guard against a full disk. A slot that needs more is lost, and the migration has to start over.
+      - Without it, the setting is left. A guard that is there is raised, never lowered.
+    type: str
+  standbys_ready:
+    description:
+      - The operator's word that the standbys of the source have been given what C(max_wal_senders) and
+        C(max_worker_processes) will be. A standby that has less than its primary stops.
+    type: bool
+    default: false
+  settings_method:
+    description:
+      - How settings are changed. V(alter_system) does it. V(conf_file) leaves it to a file on the host, which is to
+        hold what RV(conf_file) says. V(instructions) leaves it to people.
+      - V(auto) is V(alter_system), or V(conf_file) where the server refuses that, or V(instructions) where the
+        connecting role may not change settings, or where there are signs that a service or program manages the server.
+    type: str
+    choices: [auto, alter_system, conf_file, instructions]
+    default: auto
+requirements:
+  - psycopg2 >= 2.8
+seealso:
+  - module: handover.postgresql.pg_configuration_reload
+  - module: handover.postgresql.pg_preflight
+"""
+
+EXAMPLES = r"""
+- name: Make ready for the target at 203.0.113.7
+  handover.postgresql.pg_source_prepare:
+    source:
+      host: db.example.com
+      user: postgres
+      password: "{{ vault_source_password }}"
+    role_password: "{{ vault_migrator_password }}"
+    target_addresses: [203.0.113.7]
+    max_slot_wal_keep_size: 100GB
+  register: prepared
+
+- name: Show what remains to be done
+  ansible.builtin.debug:
+    msg: "{{ prepared.hba_lines + prepared.instructions }}"
+
+- name: Put everything back
+  handover.postgresql.pg_source_prepare:
+    source:
+      host: db.example.com
+      user: postgres
+      password: "{{ vault_source_password }}"
+    state: absent
+"""
+
+RETURN = r"""
+statements:
+  description: The statements that were run, with secrets masked.
+  returned: success
+  type: list
+  elements: str
+settings:
+  description:
+    - Settings that were not as needed, with C(name), C(former), C(value), C(reason), whether a C(restart) is needed,
+      and the C(method) by which each is changed. Numbers are in the unit of C(pg_settings).
+  returned: when O(state=present)
+  type: list
+  elements: dict
+settings_method:
+  description: How settings are changed here.
+  returned: when O(state=present)
+  type: str
+conf_file:
+  description: Settings that a file on the host has to hold, for all migrations on this server that use V(conf_file).
+  returned: success
+  type: dict
+restart_required:
+  description: Settings that take effect with a restart, with C(name), C(running), C(configured), and the C(reason).
+  returned: success
+  type: list
+  elements: dict
+also_pending:
+  description: Settings that somebody else configured, and that the next restart would put in force, too.
+  returned: success
+  type: list
+  elements: dict
+sessions:
+  description:
+    - Who is connected, and would be disconnected by a restart, with C(database), C(role), C(application_name),
+      C(address), and the number of C(sessions). Empty when no restart is needed.
+  returned: success
+  type: list
+  elements: dict
+hba_lines:
+  description: The lines that C(pg_hba.conf) needs, before any other that matches the target.
+  returned: when O(state=present)
+  type: list
+  elements: str
+hba_refused:
+  description:
+    - Where C(pg_hba.conf), as it is now, does not let the target in, with C(database), C(address), and the C(place) of
+      the line that decides. V(none) where the connecting role may not see that.
+  returned: when O(state=present)
+  type: list
+  elements: dict
+role:
+  description: The role for the target's connection.
+  returned: success
+  type: str
+databases:
+  description: The databases that it was made ready for.
+  returned: when O(state=present)
+  type: list
+  elements: str
+manager:
+  description: The service or program that seems to manage the server.
+  returned: when O(state=present)
+  type: str
+instructions:
+  description: What has to be done by somebody else.
+  returned: success
+  type: list
+  elements: str
+hints:
+  description: What is worth knowing about settings that are left.
+  returned: when O(state=present)
+  type: list
+  elements: str
+left:
+  description: Settings that were left, with C(name), C(value) and the C(reason).
+  returned: when O(state=absent)
+  type: list
+  elements: dict
+server:
+  description:
+    - The server, with C(version), C(system_identifier), C(port), C(data_directory), C(config_file), C(hba_file), the
+      lines of its pid file, and its command line. What the connecting role may not see is V(none).
+  returned: success
+  type: dict
+"""
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_prepare import prepare
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_release import release
+
+
+def main():
+    names = {"type": "list", "elements": "str", "default": []}
+    methods = ["auto", "alter_system", "conf_file", "instructions"]
+    jobs = {"present": prepare, "absent": release}
+    run(
+        {
+            "source": endpoint_argument(),
+            "state": {"type": "str", "choices": list(jobs), "default": "present"},
+            "databases": names,
+            "ignore_databases": names,
+            "role": {"type": "str", "default": "handover_migrator"},
+            "role_password": {"type": "str", "no_log": True},
+            "create_role": {"type": "bool", "default": True},
+            "select": {"type": "bool", "default": False},
+            "target_addresses": {"type": "list", "elements": "str"},
+            "listen_addresses": {"type": "str", "default": "*"},
+            "tls": {"type": "bool", "default": True},
+            "hba_method": {"type": "str", "choices": ["scram-sha-256", "cert", "trust"], "default": "scram-sha-256"},
+            "both_ways": {"type": "bool", "default": True},
+            "max_slot_wal_keep_size": {"type": "str"},
+            "standbys_ready": {"type": "bool", "default": False},
+            "settings_method": {"type": "str", "choices": methods, "default": "auto"},
+        },
+        lambda module: jobs[module.params["state"]](endpoint(module, "source"), module.params, module.check_mode),
+        required_if=[("state", "present", ["target_addresses"])],
+    )
+
+
+if __name__ == "__main__":
+    main()
