@@ -239,7 +239,7 @@ def compare_ends(source: Cluster, target: Cluster) -> compare.Contents:
         shown = "\n".join(f"  {text[:200]}" for text in different[:10])
         raise DemoError(f"{amount(len(different), 'things')} differ, listed in {place}:\n{shown}")
     target.connect(DATABASE, user="shop_app", password=PASSWORD).close()
-    rows = sum(count for count, _ in before.tables.values())
+    rows = sum(count for count, _digest in before.tables.values())
     objects = sum(map(len, before.objects.values()))
     line("playbook", f"{amount(report()['import']['tables_compared'], 'tables')} have as many rows as on the source")
     line("demo", f"{good('all equal:')} {amount(rows, 'rows')} of tables and materialized views, by digests; "

@@ -35,12 +35,12 @@ def command(text: str, label: str = "") -> None:
 
 def bars(parts: list[tuple[str, str, float]]) -> None:
     """A line for each part, ``(label, name, seconds)``, with bars of which the longest has 40 characters."""
-    longest = max((seconds for *_, seconds in parts), default=1)
+    longest = max((seconds for _label, _name, seconds in parts), default=1)
     former = ""
     for label, name, seconds in parts:
         shown = "" if label == former else label
-        bar = "=" * max(1, round(40 * seconds / longest))
-        print(f"{_painted('36', shown.ljust(INDENT))}{name:<20}{seconds:5.1f}  {bar}")
+        drawn = "=" * max(1, round(40 * seconds / longest))
+        print(f"{_painted('36', shown.ljust(INDENT))}{name:<20}{seconds:5.1f}  {drawn}")
         former = label
 
 

@@ -33,7 +33,7 @@ def checkout(run_directory: Path) -> Iterator[Path]:
 
 def demo(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "lab.demo", *arguments], cwd=checkout, text=True, capture_output=True,
+        [sys.executable, "-m", "lab.demo", *arguments], cwd=checkout, text=True, capture_output=True, check=False,
         env={**os.environ, "HANDOVER_LAB_CACHE": str(builds.cache())},
     )  # fmt: skip
 

@@ -72,7 +72,7 @@ def preloaded_libraries(pair: Pair):
     """Libraries that are in no extension's script but loaded by settings, such as pg_stat_statements or pgaudit."""
     hidden = [side.endpoint.side for side in pair.sides if LIBRARIES[0] not in side.settings]
     if hidden:
-        role = next(side for side in pair.sides if LIBRARIES[0] not in side.settings).capabilities.role
+        role = [side for side in pair.sides if LIBRARIES[0] not in side.settings][0].capabilities.role  # noqa: RUF015
         yield Finding(
             "unknown",
             f"{LIBRARIES[0]} of the {' and of the '.join(hidden)} is not visible to this role.",
