@@ -20,7 +20,8 @@ from faults import watching
 from psycopg2 import sql
 from support import Cluster, Running, run_module, run_playbook, start_module
 
-OURS, ROLES = "p%ss:w0rd of the 'migrator' \\ü", "a new password for the role"
+# No quotes and backslashes, or they would look otherwise where a secret must not be.
+OURS, ROLES = "p%ss:w0rd of the migrator ü", "a new password for the role"
 VERBOSE = {"_ansible_verbosity": 4, "_ansible_debug": True}
 LOUD = {
     "log_statement": "all",
