@@ -50,6 +50,12 @@ options:
         See M(handover.postgresql.pg_dump_export).
     type: list
     elements: path
+  locale_map:
+    description:
+      - Locales of the source, and the locales of the target to use instead, for those that do not exist there.
+        See M(handover.postgresql.pg_restore_import).
+    type: dict
+    default: {}
   jobs:
     description:
       - How many sessions the migration is to read or write with at once.
@@ -298,10 +304,14 @@ failed_on:
   type: raw
 """
 
+import json
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.query import compiled, search
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.preflight import preflight, without_method
+
+SHOWN = 500  # letters
 
 
 def look(module):
@@ -312,13 +322,20 @@ def look(module):
     target = endpoint(module, "target") if module.params["target"] else None
     report = preflight(endpoint(module, "source"), target, module.params)
     if fail_on:
-        found, problem = search(fail_on, report), f"The report gives something for fail_on: {fail_on}"
+        found = search(fail_on, report)
+        problem = f"fail_on, {fail_on}, yields {shortened(found)}."
     else:
         found, problem = without_method(report)
     if found:
         remedy = "The findings in the report say what to do. Mend it, or put what is accepted into waive."
         raise HandoverError(problem, remedy, report=report, failed_on=found)
     return {"report": report, "changed": False}
+
+
+def shortened(found):
+    """The beginning of what an expression yields, as JSON."""
+    text = json.dumps(found, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def main():
@@ -337,6 +354,7 @@ def main():
             "ignore_databases": names,
             "method": {"type": "str", "choices": ["auto", "dump", "continuous"], "default": "auto"},
             "client_directory": {"type": "list", "elements": "path"},
+            "locale_map": {"type": "dict", "default": {}},
             "jobs": {"type": "int"},
             "target_addresses": {"type": "list", "elements": "str", "default": []},
             "test_network": {"type": "str", "choices": ["no", "dblink", "subscription"], "default": "no"},

@@ -108,8 +108,16 @@ def test_measured_writing_leaves_nothing(sampled, target):
 
 
 def test_a_role_that_may_not_write_measures_no_writing(sampled, target):
-    report = look(sampled.endpoint(), endpoint_of_reader(target), ["shop"], measure="write")
+    reader = endpoint_of_reader(target)
+    report = look(sampled.endpoint(), reader, ["shop"], measure="write")
     assert report.report["databases"][0]["estimate"]["write_bytes_per_second"] is None
+    [found] = report.of("write_rate")
+    assert found["level"] == "unknown"
+    target.sql("postgres", found["remedy"])
+    report = look(sampled.endpoint(), reader, ["shop"], measure="write")
+    assert report.report["databases"][0]["estimate"]["write_bytes_per_second"] > 0
+    assert report.levels("write_rate") == {"ok"}
+    target.sql("postgres", "REVOKE CREATE ON DATABASE postgres FROM reader")
 
 
 # --- what is estimated -----------------------------------------------------------------------------------------------

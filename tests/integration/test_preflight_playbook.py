@@ -56,7 +56,7 @@ def test_what_a_person_sees(inventory, pair, tmp_path):
     assert "\nblocker  replica_identity" in result.stdout
     assert REMEDY in result.stdout, "as SQL, without escapes"
     lines = result.stdout.partition("Preflight of pair")[2].partition("\nok: [pair]")[0].splitlines()
-    assert not [line for line in lines if len(line) > 100 and " " in line.strip()]
+    assert not [line for line in lines if len(line) > 100 and " " in re.sub("'.*'", "", line.strip())]
     assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == [
         "pair-preflight.json", "pair-preflight.md",
     ]  # fmt: skip

@@ -17,7 +17,8 @@ import zlib
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import Table
 
 SAMPLE_BYTES = 32 * 1024 * 1024
@@ -125,11 +126,24 @@ class _Rows:
         return self.chunk
 
 
-def measure_writing(target: Endpoint) -> float:
-    """Bytes of COPY's text a second that one session writes into a table that is rolled back.
+@server_check("write_rate", "The target's rate of writing was measured, if it was to be.")
+def write_rate(pair: Pair):
+    """With measure: write; estimates take what it yields."""
+    if pair.options.measure != "write" or pair.target is None:
+        return
+    try:
+        pair.write_rate = _measure_writing(pair.target.endpoint)
+    except psycopg2.errors.InsufficientPrivilege as error:
+        yield Finding(
+            "unknown",
+            f"The rate of writing was not measured: {' '.join(str(error).split())}.",
+            "The time of an import and of a copy is not estimated.",
+            pair.target.value("SELECT format('GRANT CREATE ON DATABASE %I TO %I;', current_database(), current_user)"),
+        )
 
-    Raises psycopg2.Error where the role may not make a schema in the database that the endpoint names.
-    """
+
+def _measure_writing(target: Endpoint) -> float:
+    """Bytes of COPY's text a second that one session writes into a table that is rolled back."""
     with contextlib.closing(target.connect_for_maintenance()) as connection, connection.cursor() as cursor:
         cursor.execute("BEGIN")  # never committed: it ends with the connection
         cursor.execute(f"CREATE SCHEMA {SCHEMA} CREATE TABLE sample (line text)")

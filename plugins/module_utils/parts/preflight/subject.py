@@ -123,6 +123,7 @@ class Options:
 
     method: str = "auto"
     client_directory: list | None = None
+    locale_map: dict = field(default_factory=dict)  # the source's name of a locale: the target's
     measure: str = "none"  # or read, or write, which reads too
     jobs: int | None = None
     target_addresses: list = field(default_factory=list)
@@ -138,6 +139,7 @@ class Pair:
     databases: list[str]
     options: Options = field(default_factory=Options)
     unreached: HandoverError | None = None
+    write_rate: float | None = None  # bytes a second, where it was measured
 
     @property
     def sides(self) -> list[Side]:
