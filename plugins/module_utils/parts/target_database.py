@@ -55,9 +55,17 @@ def visit(endpoint: Endpoint, connection, dbname: str, check_mode: bool = False)
 
 
 def drop(connection, dbname: str) -> None:
-    """Drop a database, and end the sessions in it: only for one of ours, or one that the operator named."""
+    """Drop a database, and end the sessions in it: only for one of ours, or one that the operator named.
+
+    FORCE is refused to a role that is not a superuser while autovacuum is in the database; without it, the server
+    ends autovacuum by itself.
+    """
+    statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(dbname))
     with _as_owner(connection, dbname):
-        execute(connection, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(dbname)))
+        try:
+            execute(connection, statement + sql.SQL(" WITH (FORCE)"))
+        except psycopg2.errors.InsufficientPrivilege:
+            execute(connection, statement)
 
 
 def rename(connection, former: str, new: str) -> None:
