@@ -119,3 +119,12 @@ def test_room_for_sessions(new_cluster, servers, major):
     mend(source, "postgres", [{"remedy": one["remedy"].split(" Or use")[0]} for one in by_level.values()])
     report = look(endpoint, target.endpoint(), [dbname], jobs=2)
     assert report.levels("source_connections") == report.levels("target_connections") == {"ok"}
+
+
+def test_a_target_whose_sessions_are_shared(servers, pooler):
+    source, target = servers(15), servers(16, "target")
+    front = pooler(target, mode="transaction")
+    report = look(source.endpoint(), front.endpoint(), [create_database(source)])
+    [finding] = report.of("target_connection", "blocker")
+    assert "transaction mode" in finding["seen"] and "as target" in finding["remedy"]
+    assert report.levels("target_role") == {"unknown"}

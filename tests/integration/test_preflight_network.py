@@ -12,7 +12,7 @@ from preflights import look
 from support import create_database
 from test_preflight_connections import own_address
 
-HERE = ("listen_addresses", "pg_hba", "pg_hba_errors", "publisher_tls")
+HERE = ("listen_addresses", "pg_hba", "configuration_files", "pending_restart", "publisher_tls")
 needs_network = pytest.mark.skipif(own_address() is None, reason="this machine has no address but loopback")
 
 
@@ -127,8 +127,18 @@ def test_lines_that_are_not_understood(new_cluster, major):
         "host all all db.example.com md5\n"
     )
     report = look(source.endpoint(), target, ["postgres"], target_addresses=["10.1.2.3"])
-    [finding] = report.of("pg_hba_errors", "warning")
+    [finding] = report.of("configuration_files", "warning")
     assert [place.rpartition("/")[2] for place in finding["objects"]] == ["pg_hba.conf:2", "pg_hba.conf:4"]
     assert report.levels("pg_hba") == {"unknown"}
     admin = look(source.managed_admin(), target, ["postgres"])
-    assert admin.levels("pg_hba") == admin.levels("pg_hba_errors") == {"unknown"}
+    assert admin.levels("pg_hba") == admin.levels("configuration_files") == {"unknown"}
+
+
+def test_settings_that_wait_for_a_restart(servers):
+    source = servers(15)
+    source.sql("postgres", "ALTER SYSTEM SET wal_level = 'replica'")
+    source.sql("postgres", "SELECT pg_reload_conf()")
+    dbname = create_database(source)
+    report = look(source.endpoint(), None, [dbname])
+    assert report.objects("pending_restart", "info") == {"wal_level"}
+    assert "wal_level (logical, then replica)" in report.of("pending_restart")[0]["seen"]

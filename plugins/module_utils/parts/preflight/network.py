@@ -10,7 +10,7 @@ import socket
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import is_loopback
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts import hba_rules
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import configuration, hba_rules
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import hba
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
@@ -24,7 +24,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 
 CONTINUOUS = ("continuous",)
 FIREWALL = "Open the way from the target to {place} in firewalls, and in the service's list of trusted sources."
-BEFORE_OTHERS = "In pg_hba.conf of the source, before lines that reject it:\n{lines}\nThen: SELECT pg_reload_conf();"
+SHOWN = 5  # lines of pg_hba.conf
 
 
 @server_check("listen_addresses", "The source listens where the target can reach it.", CONTINUOUS, needs_target=True)
@@ -41,21 +41,37 @@ def listen_addresses(pair: Pair):
     )
 
 
-@server_check("pg_hba_errors", "Every line of the source's pg_hba.conf is understood.")
-def pg_hba_errors(pair: Pair):
-    """A reload that meets a broken line changes nothing, and a restart fails."""
-    rules = hba_rules.read_rules(pair.source.connection)
-    if rules is None:
-        yield _hidden()
-        return
-    broken = [rule for rule in rules if rule.error and not rule.type]
-    if broken:
+@server_check("configuration_files", "The source's configuration files are understood, pg_hba.conf among them.")
+def configuration_files(pair: Pair):
+    """A reload that meets an error keeps what it has of that file, and a restart fails."""
+    errors = configuration.errors_in_files(pair.source.connection)
+    if errors is None:
+        remedy = "As a superuser on the source: SELECT * FROM pg_file_settings; SELECT * FROM pg_hba_file_rules;"
+        yield Finding("unknown", "The configuration files of the source are not visible to this role.", remedy=remedy)
+    elif errors:
         yield Finding(
             "warning",
-            f"{counted(len(broken), 'line')} of the source's pg_hba.conf not understood: {broken[0].error}.",
+            f"{counted(len(errors), 'error')} in the source's configuration files: {some(errors)}.",
             "New lines for the target do not take effect, and the source does not start again after a restart.",
-            "Correct them, then look again: SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL;",
-            [rule.place for rule in broken],
+            "Correct them, then look again:\n"
+            "SELECT * FROM pg_file_settings WHERE error IS NOT NULL;\n"
+            "SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL;",
+            [error.partition(": ")[0] for error in errors],
+        )
+
+
+@server_check("pending_restart", "No setting of the source waits for a restart.")
+def pending_restart(pair: Pair):
+    """What somebody has configured already, perhaps for this migration."""
+    waiting = configuration.pending_restart(pair.source.connection)
+    if waiting:
+        changes = [f"{one['name']} ({one['running']}, then {one['configured'] or 'unknown'})" for one in waiting]
+        yield Finding(
+            "info",
+            f"Waiting for a restart of the source: {some(changes)}.",
+            "Until then the former values hold, and after any restart the new ones.",
+            "Restart the source.",
+            [one["name"] for one in waiting],
         )
 
 
@@ -117,14 +133,21 @@ def _addresses_of_target(pair: Pair) -> list[str]:
 
 
 def _not_admitted(pair: Pair, network: str, databases: list[str], role: str, tls: bool, named: bool) -> Finding:
-    lines = hba.lines(databases, role, [network], tls, "scram-sha-256")
     guess = "" if named else " (as its name resolves here; set target_addresses if it connects from elsewhere)"
     return Finding(
         "blocker" if named else "warning",
         f"No line of the source's pg_hba.conf lets {role} from {network}{guess} into {some(databases)}.",
         "The source turns the target away.",
-        BEFORE_OTHERS.format(lines="\n".join(lines)),
+        _lines(databases, role, network, tls),
         databases,
+    )
+
+
+def _lines(databases: list[str], role: str, address: str, tls: bool) -> str:
+    lines = hba.lines(databases, role, [address], tls, "scram-sha-256")
+    shown = [*lines[:SHOWN], *([f"# and {len(lines) - SHOWN} more like these"] if len(lines) > SHOWN else [])]
+    return "In pg_hba.conf of the source, before lines that reject it:\n" + "\n".join(
+        [*shown, "Then: SELECT pg_reload_conf();"]
     )
 
 
@@ -170,12 +193,11 @@ def network_to_source(pair: Pair):
     elif answer.meaning == "turned_away":
         tls = pair.source.settings.get("ssl") == "on"
         addresses = [answer.address] if answer.address else []
-        lines = hba.lines(pair.databases, _roles(pair)[0], addresses, tls, "scram-sha-256")
         yield Finding(
             "blocker",
             f"The source turns the target away: {answer.words}",
             "No changes reach the target.",
-            BEFORE_OTHERS.format(lines="\n".join(lines)),
+            _lines(pair.databases, _roles(pair)[0], answer.address, tls) if answer.address else "Let it in.",
             addresses,
         )
     elif answer.meaning == "no_tls":
