@@ -103,10 +103,10 @@ def test_a_source_out_of_reach(servers):
 
 
 @needs_network
-def test_a_source_that_listens_to_itself_alone(servers, new_cluster):
+def test_a_source_that_listens_to_itself_alone(new_cluster):
     address = own_address()
     hba = [f"host all all {one}/32 scram-sha-256" for one in ("127.0.0.1", address)]
-    source, target = servers(15), new_cluster(18, settings={"listen_addresses": "*"}, hba=hba)
+    source, target = new_cluster(15), new_cluster(18, settings={"listen_addresses": "*"}, hba=hba)
     dbname = create_database(source)
     endpoint = {**target.endpoint(), "host": address, "sslmode": "disable"}
     report = look(source.endpoint(), endpoint, [dbname])
@@ -114,7 +114,11 @@ def test_a_source_that_listens_to_itself_alone(servers, new_cluster):
     assert "TLS is off" in report.of("publisher_tls", "warning")[0]["seen"]
     [finding] = report.of("pg_hba", "warning")
     assert f"from {address}/32" in finding["seen"] and "target_addresses" in finding["seen"]
+    with (source.data / "pg_hba.conf").open("a") as file:
+        file.write("\n".join(line for line in finding["remedy"].splitlines() if line.startswith("host")) + "\n")
+    source.sql("postgres", "SELECT pg_reload_conf()")
     report = look(source.endpoint(), endpoint, [dbname], test_network="subscription")
+    assert f"from {address} (as its name" in report.of("pg_hba", "info")[0]["seen"]
     assert "another machine" in report.of("network", "unknown")[0]["seen"]
 
 

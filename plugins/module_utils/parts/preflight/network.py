@@ -19,11 +19,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     try_dblink,
     try_subscription,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair, Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, some
 
 CONTINUOUS = ("continuous",)
 FIREWALL = "Open the way from the target to {place} in firewalls, and in the service's list of trusted sources."
+GUESSED = " (as its name resolves here; set target_addresses if it connects from elsewhere)"
 SHOWN = 5  # lines of pg_hba.conf
 
 
@@ -82,42 +83,66 @@ def _hidden() -> Finding:
 
 @server_check("pg_hba", "The source's pg_hba.conf lets the target in.", CONTINUOUS, needs_target=True)
 def pg_hba(pair: Pair):
-    """For each database, from the addresses that the operator names, else from those of the target's name."""
-    source = pair.source
-    rules = hba_rules.read_rules(source.connection)
+    """Into each database, from every address that the operator names, else from one that the target's name has here."""
+    rules = hba_rules.read_rules(pair.source.connection)
     if rules is None:
         yield _hidden()
         return
-    named, roles = bool(pair.options.target_addresses), _roles(pair)
+    for address in pair.options.target_addresses:
+        yield from _admission(pair, rules, address, "blocker", "")
+    if pair.options.target_addresses:
+        return
+    found = [(one, list(_admission(pair, rules, one, "warning", GUESSED))) for one in _addresses_of_target(pair)]
+    admitted = [address for address, findings in found if not findings]
+    if not admitted:
+        yield from (finding for _address, findings in found for finding in findings)
+    elif not pair.target.is_local:
+        seen = f"pg_hba.conf of the source lets the target in from {some(admitted)}{GUESSED}."
+        yield Finding("info", seen, "From another address it may be turned away.", "Set target_addresses.")
+
+
+def _admission(pair: Pair, rules: list, address: str, level: str, guessed: str):
+    """What is wrong for a target at this address: nothing if it may connect to all databases."""
+    source, network, roles = pair.source, hba.network(address), _roles(pair)
     tls = source.settings.get("ssl") == "on"
-    groups = {role: hba_rules.groups_of(source.connection, role) for role in roles}
-    for address in pair.options.target_addresses or _addresses_of_target(pair):
-        network = hba.network(address)
-        answers = {}
-        for database in pair.databases:
-            clients = [hba_rules.Client(role, groups[role], database, network, tls) for role in roles]
-            answers[database] = _best([hba_rules.admits(rules, client) for client in clients])
-        refused = [database for database, answer in answers.items() if answer is False]
-        if refused:
-            yield _not_admitted(pair, network, refused, roles[0], tls, named)
-        elif None in answers.values():
-            yield Finding(
-                "unknown",
-                f"pg_hba.conf of the source names hosts whose addresses only it can look up; {network} may be one.",
-                remedy="Use test_network, or see SELECT * FROM pg_hba_file_rules;",
-            )
-
-
-def _best(answers: list[bool | None]) -> bool | None:
-    return True if True in answers else None if None in answers else False
+    groups = source.once(_groups)
+    refused, doubtful = [], False
+    for database in pair.databases:
+        clients = [hba_rules.Client(role, groups[role], database, network, tls) for role in roles]
+        answers = [hba_rules.admits(rules, client) for client in clients]
+        if None in answers and True not in answers:
+            doubtful = True
+        elif True not in answers:
+            refused.append(database)
+    if refused:
+        yield Finding(
+            level,
+            f"No line of the source's pg_hba.conf lets {roles[0]} from {network}{guessed} into {some(refused)}.",
+            "The source turns the target away.",
+            _lines(refused, roles[0], network, tls),
+            refused,
+        )
+    elif doubtful:
+        yield Finding(
+            "unknown",
+            f"pg_hba.conf of the source names hosts whose addresses only it can look up; {network} may be one.",
+            remedy="Use test_network, or see SELECT * FROM pg_hba_file_rules;",
+        )
 
 
 def _roles(pair: Pair) -> list[str]:
-    """The role that connects now, and those that pg_source_prepare made for the target."""
-    made = pair.source.rows(
-        "SELECT rolname::text FROM pg_roles WHERE starts_with(shobj_description(oid, 'pg_authid'), %s)", (MARK,)
-    )
-    return [*(name for (name,) in made), pair.source.capabilities.role]
+    """The role that connects now, and before it those that pg_source_prepare made for the target."""
+    return [*pair.source.once(_made_for_targets), pair.source.capabilities.role]
+
+
+def _made_for_targets(source: Side) -> list[str]:
+    query = "SELECT rolname::text FROM pg_roles WHERE starts_with(shobj_description(oid, 'pg_authid'), %s)"
+    return [name for (name,) in source.rows(query, (MARK,))]
+
+
+def _groups(source: Side) -> dict[str, frozenset]:
+    roles = [*source.once(_made_for_targets), source.capabilities.role]
+    return {role: hba_rules.groups_of(source.connection, role) for role in roles}
 
 
 def _addresses_of_target(pair: Pair) -> list[str]:
@@ -130,17 +155,6 @@ def _addresses_of_target(pair: Pair) -> list[str]:
     except OSError as error:
         raise HandoverError(f"The target's name has no address here: {error}", "Set target_addresses.") from None
     return sorted({str(ipaddress.ip_address(one[4][0].partition("%")[0])) for one in found})
-
-
-def _not_admitted(pair: Pair, network: str, databases: list[str], role: str, tls: bool, named: bool) -> Finding:
-    guess = "" if named else " (as its name resolves here; set target_addresses if it connects from elsewhere)"
-    return Finding(
-        "blocker" if named else "warning",
-        f"No line of the source's pg_hba.conf lets {role} from {network}{guess} into {some(databases)}.",
-        "The source turns the target away.",
-        _lines(databases, role, network, tls),
-        databases,
-    )
 
 
 def _lines(databases: list[str], role: str, address: str, tls: bool) -> str:
