@@ -56,7 +56,8 @@ options:
   create:
     description:
       - Create each database, with the encoding, locale and other properties of the source's.
-      - With V(false), it exists already and must be empty. It is then filled under its own name.
+      - With V(false), it exists already and must be empty. It is then filled under its own name, and its owner, comment
+        and connection limit stay as they are. The owner that it had on the source gets an owner's privileges.
     type: bool
     default: true
   replace:

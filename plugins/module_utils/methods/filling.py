@@ -240,10 +240,10 @@ class Filling:
             self.fitting.note(setting, "DATABASE PROPERTIES", one["reason"])
 
     def _restore_properties(self, session, dbname: str) -> None:
-        """Owner, privileges, comment and limit of the database itself; what is refused is listed."""
-        properties = self.manifest["properties"]
-        statements = databases.property_statements(dbname, properties)
-        has_owner = not self.params["no_owner"] and properties["owner"] not in self.missing_roles
+        """Owner, comment and limit of a database of our making, and its privileges; what is refused is listed."""
+        properties, created = self.manifest["properties"], self.params["create"]
+        statements = databases.property_statements(dbname, properties) if created else []
+        has_owner = created and not self.params["no_owner"] and properties["owner"] not in self.missing_roles
         if has_owner:
             owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
             statements.append(owner.format(sql.Identifier(dbname), sql.Identifier(properties["owner"])))

@@ -111,19 +111,19 @@ def property_statements(name: str, properties: dict) -> list:
 
 
 def privilege_statements(name: str, properties: dict, missing_roles: set, has_owner: bool) -> tuple[list, list[dict]]:
-    """(statements, skipped) that give a database the privileges it had, once its owner is what it was (``has_owner``)
-    or somebody else. Those of roles that do not exist here are skipped and listed.
+    """(statements, skipped) that give a database the privileges it had, once its owner is who it was (``has_owner``);
+    if it is not, the former owner keeps what owners may. What concerns roles that do not exist here is skipped.
     """
-    if properties["acl"] is None:
-        return [], []
-    database, owner = sql.Identifier(name), properties["owner"]
-    statements, skipped = [sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database)], []
-    if has_owner:
+    database, owner, acl = sql.Identifier(name), properties["owner"], properties["acl"]
+    statements, skipped = [], []
+    if acl is not None:
+        statements.append(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+    if acl is not None and has_owner:
         statements.append(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, sql.Identifier(owner)))
-    for grant in properties["acl"]:
+    if acl is None and not has_owner:
+        acl = [{"grantee": owner, "privilege": privilege, "grantable": False} for privilege in PRIVILEGES]
+    for grant in acl or ():
         grantee = grant["grantee"]
-        if grantee == owner and not has_owner:
-            continue
         if grantee in missing_roles:
             text = f"GRANT {grant['privilege']} to role {grantee}"
             reason = "the target does not have this role"

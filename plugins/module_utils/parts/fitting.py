@@ -202,7 +202,8 @@ def _is_reserved(error: RestoreError) -> bool:
     on_system = error.entry.desc == "ACL" and error.entry.namespace in ("pg_catalog", "information_schema")
     if (error.entry.desc in RESERVABLE or on_system) and REFUSED.search(error.message):
         return True
-    on_public = error.entry.tag == "SCHEMA public" or (error.entry.desc, error.entry.tag) == ("SCHEMA", "public")
+    names = ('SCHEMA "public"', "SCHEMA public")
+    on_public = error.entry.tag in names or (error.entry.desc, error.entry.tag) == ("SCHEMA", "public")
     return on_public and bool(re.search(r"(must be owner of|permission denied for) schema public", error.message))
 
 
