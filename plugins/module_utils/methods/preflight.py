@@ -18,6 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     constraints,
     extensions,
     identity,
+    locales,
     network,
     ownership,
     privileges,
