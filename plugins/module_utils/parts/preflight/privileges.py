@@ -16,7 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     refused_subscription,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair, Side
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, some
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.role_import import RESERVED
 
 CONTINUOUS = ("continuous",)
@@ -66,7 +66,7 @@ def publisher(database: Database):
             "blocker",
             f"{role} does not own {counted(len(foreign), 'table')}; they belong to {some(owners)}.",
             "It can neither publish them nor fence them at the cutover.",
-            "\n".join(f"GRANT {owner} TO {role};" for owner in owners),
+            script([f"GRANT {owner} TO {role};" for owner in owners], most=9),
             [table for table, _owner in foreign],
         )
 
@@ -122,14 +122,14 @@ def subscriber(pair: Pair):
             "blocker",
             f"{role} may not create subscriptions on the target: {refusal}.",
             "There is no continuous migration.",
-            _grant(target, role),
+            _grant(target, role, "migrate by dump"),
         )
 
 
-def _grant(side: Side, role: str) -> str:
+def _grant(side: Side, role: str, otherwise: str) -> str:
     if side.server.major >= 16:
-        return f"GRANT pg_create_subscription TO {role}; -- as a superuser"
-    return f"ALTER ROLE {role} SUPERUSER; -- as a superuser; or migrate by dump"
+        return f"GRANT pg_create_subscription TO {role}; -- as a superuser; or {otherwise}"
+    return f"ALTER ROLE {role} SUPERUSER; -- as a superuser; or {otherwise}"
 
 
 def _refusal(side: Side, pair: Pair) -> str | None:
@@ -157,7 +157,7 @@ def way_back_roles(pair: Pair):
     refusal = _refusal(source, pair)
     if refusal:
         seen = f"{role} may not create subscriptions on the source: {refusal}."
-        yield Finding("warning", seen, consequence, _grant(source, role), [f"source: {role}"])
+        yield Finding("warning", seen, consequence, _grant(source, role, "do without"), [f"source: {role}"])
     role = target.value("SELECT quote_ident(current_user)")
     try:
         target.endpoint.connect_for_replication(target.connection.info.dbname).close()
