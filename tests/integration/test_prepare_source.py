@@ -9,6 +9,7 @@ import contextlib
 import time
 
 import pytest
+from faults import BLOCKED, await_that, brake, watching
 from sources import ORDER, PASSWORD, RECORD, ROLE, names, prepare, release, setting, state
 from support import Cluster, create_database, run_module, start_module
 from test_preflight_servers import standby_of
@@ -139,32 +140,38 @@ def test_migrations_that_share_a_server(small):
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 
-def test_killed_at_any_point_it_is_made_ready_and_put_back_by_the_next_run(small):
+def test_killed_at_every_change_it_is_made_ready_and_put_back_by_the_next_run(small):
     cluster = small(16)
     before, seen = state(cluster), set()
-    make_ready = {**ORDER, "source": cluster.endpoint(), "max_slot_wal_keep_size": "10GB"}
+    make_ready = {"source": cluster.endpoint(), **ORDER, "max_slot_wal_keep_size": "10GB"}
+    while killed_at_record(cluster, make_ready, 2):
+        seen.add(state(cluster))
+    assert not run_module("pg_source_prepare", make_ready).changed
     put_back = {"source": cluster.endpoint(), "state": "absent"}
-    for order, is_over in ((make_ready, lambda text: "max_slot_wal" in text), (put_back, lambda text: text == "[]")):
-        for step in range(30):
-            kill_in_session(cluster, order, step * 0.008)
-            seen.add(state(cluster))
-            if is_over(str(cluster.sql("postgres", RECORD))):
-                break
-        assert not run_module("pg_source_prepare", order).failed
-        assert not run_module("pg_source_prepare", order).changed
-    assert len(seen) > 2 and state(cluster) == before
+    assert killed_at_record(cluster, put_back, 1), "the record goes last"
+    seen.add(state(cluster))
+    assert not run_module("pg_source_prepare", put_back).failed
+    assert len(seen) > 4 and state(cluster) == before
 
 
-def kill_in_session(cluster: Cluster, order: dict, delay: float) -> None:
-    """Start the module, and kill it so many seconds after its session began."""
-    running = start_module("pg_source_prepare", order)
-    with contextlib.closing(cluster.connect()) as session, session.cursor() as cursor:
-        while running.process.poll() is None:
-            cursor.execute("SELECT FROM pg_stat_activity WHERE application_name = 'handover'")
-            if cursor.rowcount:
-                break
-    time.sleep(delay)
-    running.kill_family()
+def killed_at_record(cluster: Cluster, order: dict, number: int) -> bool:
+    """Start the module, and kill it when it writes to its record for this time; False if it ends before."""
+    with brake(cluster, "pg_shdescription") as held:
+        running = start_module("pg_source_prepare", order)
+        for time_of in range(1, number + 1):
+            await_that(
+                lambda: running.process.poll() is not None or held.watch.ask(BLOCKED, held.holder.info.backend_pid),
+                "a record to be written, or the end",
+            )
+            if running.process.poll() is not None:
+                assert not running.wait().failed
+                return False
+            if time_of < number:
+                held.step()
+        running.kill_family()
+    with watching(cluster) as watch:
+        watch.await_silence()
+    return True
 
 
 def test_killed_between_the_role_and_its_grants(small):
