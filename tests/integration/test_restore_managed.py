@@ -143,6 +143,47 @@ def test_no_owner(servers, tmp_path):
     assert target.sql("shop", "SELECT has_table_privilege('shop_app', 'shop.customer', 'UPDATE')") == [(True,)]
 
 
+def test_the_database_of_the_service(servers, tmp_path):
+    """It stays the administrator's, who has no other, and the former owner may do there what an owner may."""
+    source, target = servers(15), servers(18, "target")
+    sample.create(source.connect, "shop", scale=0.01)
+    done(export(source, tmp_path, target_version=18, unlogged_table_data=True))
+    admin = {**target.managed_admin(), "dbname": "defaultdb"}
+    create_database(target, "defaultdb", "OWNER doadmin")
+    options = {"create": False, "rename": {"shop": "defaultdb"}}
+    imported = one(restore(admin, tmp_path, **options))
+    assert listed(imported["skipped"]) == REFUSED_SETTINGS
+    assert not done(restore(admin, tmp_path, **options)).changed
+    done(restore(admin, None, state="finished", databases=["shop"], rename={"shop": "defaultdb"}))
+    before, after = as_seen_by_admin(look(source, "shop")), look(target, "defaultdb")
+    assert_same(before, after, ignore=["database/database"])
+    [of_source], [of_target] = before["database"].values(), after["database"].values()
+    assert (of_target["owner"], of_target["datconnlimit"], of_target["comment"]) == ("doadmin", -1, None)
+    own = [f"doadmin={privilege}" for privilege in ("CONNECT", "CREATE", "TEMPORARY")]
+    assert of_target["privileges"] == sorted([*of_source["privileges"], *own])
+    assert set(of_source["settings"]) - set(of_target["settings"]) == {
+        "-: shop.currency=EUR",
+        "shop_app: shop.tenant=1",
+    }
+    assert_nothing_of_ours(target)
+
+
+def test_schema_public_of_somebody_else(servers, tmp_path):
+    """Its owners cannot have tables there, which is said; the administrator can."""
+    source, target = servers(15), servers(18, "target")
+    sample.create(source.connect, "shop", scale=0.01)
+    done(export(source, tmp_path, target_version=18))
+    admin = target.managed_admin()
+    create_database(target, "defaultdb")
+    target.sql("defaultdb", "GRANT CREATE ON DATABASE defaultdb TO doadmin; GRANT ALL ON SCHEMA public TO doadmin")
+    options = {"create": False, "rename": {"shop": "defaultdb"}}
+    result = refused(restore(admin, tmp_path, **options), "permission denied for schema public", "OWNER TO")
+    assert all("public" in error for error in result.errors)
+    imported = one(restore(admin, tmp_path, **options, no_owner=True))
+    assert 'COMMENT SCHEMA "public"' in listed(imported["skipped"])
+    assert look(target, "defaultdb")["objects"]["table public.values_of_note"]["owner"] == "doadmin"
+
+
 def test_autovacuum_is_not_in_the_way(servers, new_cluster, tmp_path):
     """It may not be ended by somebody who is no superuser; the server ends it when its database is dropped."""
     source = servers(15)
