@@ -48,8 +48,6 @@ REFUSED = re.compile(
     r"|aggregate transition data type cannot be internal|user mapping not found|server \".*\" does not exist"
     r"|extension \".*\" (is not available|is not supported|must be))"
 )
-TRANSACTION_TIMEOUT = "SET transaction_timeout = 0;"
-UNKNOWN_TIMEOUT = 'unrecognized configuration parameter "transaction_timeout"'
 
 
 class Fitting:
@@ -155,7 +153,7 @@ class Fitting:
         """Take refusals of known classes for skipped objects; what remains is a failure."""
         unknown = []
         for error in errors:
-            if _is_of_pg_restore(error):
+            if error.is_of_pg_restore:
                 continue
             if error.entry and not self.is_skipped(error.entry) and _is_reserved(error):
                 self.skip(error.entry, error.message.partition("ERROR:")[2].strip())
@@ -189,12 +187,6 @@ class Fitting:
 
 def _is_of_database(entry: Entry) -> bool:
     return entry.desc in ("ACL", "COMMENT", "SECURITY LABEL") and entry.tag.startswith("DATABASE ")
-
-
-def _is_of_pg_restore(error: RestoreError) -> bool:
-    """Whether it met a statement that 17 and later send on their own account; an older server has nothing to set."""
-    own = not error.statement or error.statement.startswith(TRANSACTION_TIMEOUT)
-    return own and UNKNOWN_TIMEOUT in error.message
 
 
 def _is_reserved(error: RestoreError) -> bool:
