@@ -46,8 +46,10 @@ def read_server(connection) -> Server:
 
 
 def database_names(connection) -> list[str]:
-    """All databases to which one can connect, templates aside."""
-    query = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
+    """All databases to which one can connect, templates aside; -2 marks what is left of an interrupted DROP."""
+    query = """
+        SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
+        ORDER BY datname"""
     return [name for (name,) in rows(connection, query)]
 
 

@@ -167,6 +167,11 @@ def _refuse_occupied(run: Import, goal: str, former: dict | None) -> None:
     if former and not former["completed"] and not params["create"]:
         return  # what is in it is ours, from a run that was killed
     if params["replace"] and goal in params["replace_databases"]:
+        if params["create"] and goal == run.connection.info.dbname:
+            raise HandoverError(
+                f'Database "{goal}" cannot be replaced while it is the one to connect to.',
+                "Name another database in target.dbname, or use create: false to keep it and replace its contents.",
+            )
         return
     with run.visit(goal) as session:
         objects = target_db.own_objects(session)

@@ -44,7 +44,7 @@ class RestoreError:
 
     @property
     def is_of_pg_restore(self) -> bool:
-        """Whether it met a statement that 17 and later send on their own account; an older server has nothing to set."""
+        """Whether it met what 17 and later send on their own account; an older server has nothing to set."""
         own = not self.statement or self.statement.startswith(TRANSACTION_TIMEOUT)
         return own and UNKNOWN_TIMEOUT in self.message
 
