@@ -102,6 +102,26 @@ def test_missing_rows_are_noticed(dump):
     refused(restore(target, directory, create=False), "do not have the rows"), "a rerun starts over"
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_the_target_refuses_is_said_with_its_statement(servers, tmp_path, jobs):
+    source, target = servers(15), servers(18, "target")
+    create_database(source, "broken")
+    source.sql(
+        "broken",
+        """CREATE TABLE a (i int PRIMARY KEY); CREATE TABLE b (i int CONSTRAINT to_a REFERENCES a);
+        SET session_replication_role = replica; INSERT INTO b VALUES (7)""",
+    )
+    done(export(source, tmp_path, target_version=18))
+    result = refused(restore(target, tmp_path, jobs=jobs), '"broken"', "FK CONSTRAINT public.b to_a", "it starts over")
+    [error] = result.errors
+    assert 'violates foreign key constraint "to_a" DETAIL:  Key (i)=(7) is not present in table "a".' in error
+    assert '(statement: ALTER TABLE ONLY "public"."b"' in error
+    assert databases(target) == set()
+    source.sql("broken", "DELETE FROM b")
+    done(export(source, tmp_path, target_version=18, force=True))
+    done(restore(target, tmp_path, jobs=jobs))
+
+
 def test_a_newer_dump_does_not_replace_an_older_one_by_itself(servers, dump):
     directory, target = dump
     source = servers(15)

@@ -37,7 +37,7 @@ pg_restore: two';
 
 pg_restore: warning: errors ignored on restore: 2
 """
-    errors, complete = parse_errors(output, ENTRIES)
+    errors, complete = parse_errors(output, ENTRIES, parallel=False)
     assert complete
     assert [error.entry for error in errors] == [EXTENSION, COMMENT]
     assert "permission denied" in errors[0].message
@@ -59,25 +59,45 @@ pg_restore: warning: errors ignored on restore: 2
     ],
 )
 def test_what_is_not_explained_is_not_complete(output):
-    assert not parse_errors(output, ENTRIES)[1]
+    assert not parse_errors(output, ENTRIES, parallel=False)[1]
+
+
+UNKNOWN = 'could not execute query: ERROR:  unrecognized configuration parameter "transaction_timeout"'
 
 
 def test_processes_that_write_between_each_other_are_told_apart():
     """Two workers and their parent, none of whom may set what 17 and later clients set; only the parent counts."""
-    unknown = 'could not execute query: ERROR:  unrecognized configuration parameter "transaction_timeout"'
     output = f"""\
-pg_restore: error: {unknown}
+pg_restore: error: {UNKNOWN}
 Command was: SET transaction_timeout = 0;
-pg_restore: pg_restore: error: error: {unknown}
-{unknown}
+pg_restore: pg_restore: error: error: {UNKNOWN}
+{UNKNOWN}
 Command was: Command was: SET transaction_timeout = 0;SET transaction_timeout = 0;
-pg_restore: warning: errors ignored on restore: 1
+pg_restore: error: {UNKNOWN}
+Command was: SET transaction_timeout = 0;
+pg_restore: warning: errors ignored on restore: 2
 """
-    errors, complete = parse_errors(output, ENTRIES)
+    errors, complete = parse_errors(output, ENTRIES, parallel=True)
     assert complete
-    assert len(errors) == 3
-    assert all("transaction_timeout" in error.message for error in errors)
+    assert len(errors) == 4
     assert Fitting(CONTENTS, []).explain(errors) == []
+    missed = output.replace("restore: 2", "restore: 4")
+    assert not parse_errors(missed, ENTRIES, parallel=True)[1], "an error that was not understood"
+
+
+def test_an_error_of_a_worker_is_counted_twice():
+    output = """\
+pg_restore: error: could not execute query: ERROR:  insert or update on table "b" violates foreign key
+DETAIL:  Key (i)=(7) is not present in table "a".
+Command was: ALTER TABLE ONLY public.b
+    ADD CONSTRAINT b_i_fkey FOREIGN KEY (i) REFERENCES public.a(i);
+
+
+pg_restore: warning: errors ignored on restore: 2
+"""
+    [error], complete = parse_errors(output, ENTRIES, parallel=True)
+    assert complete
+    assert error.message.endswith('Key (i)=(7) is not present in table "a".')
 
 
 def test_a_function_that_sets_transaction_timeout_is_not_passed_over():
@@ -88,6 +108,6 @@ pg_restore: error: could not execute query: ERROR:  unrecognized configuration p
 Command was: CREATE FUNCTION "public"."f"() RETURNS "trigger" LANGUAGE "plpgsql" SET "transaction_timeout" TO '1s'
 pg_restore: warning: errors ignored on restore: 1
 """
-    errors, complete = parse_errors(output, ENTRIES)
+    errors, complete = parse_errors(output, ENTRIES, parallel=False)
     assert complete
     assert Fitting(CONTENTS, []).explain(errors) == errors
