@@ -202,7 +202,9 @@ def unit() -> str:
 def integration() -> str:
     """Everything against real servers. Returns pytest's closing line."""
     run(sys.executable, "-m", "lab.builds", cwd=ROOT)
-    return run(sys.executable, "-m", "pytest", "-v", "--durations=10", "tests/integration", cwd=ROOT)
+    # Tests mostly wait for servers and programs; each of these processes has servers of its own.
+    parallel = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadfile"]
+    return run(sys.executable, "-m", "pytest", "-v", *parallel, "--durations=10", "tests/integration", cwd=ROOT)
 
 
 # In this order: the fast ones first.
