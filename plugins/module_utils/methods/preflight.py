@@ -14,9 +14,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts import c
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import (  # noqa: F401  # pylint: disable=unused-import
     access,
     activity,
+    columns,
     connections,
     constraints,
     extensions,
+    functions,
     identity,
     locales,
     network,

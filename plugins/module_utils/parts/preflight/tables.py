@@ -95,7 +95,7 @@ def read_tables(side) -> list[Table]:
     return [Table(*row) for row in side.rows(TABLES)]
 
 
-def columns_made_of(side, condition: str, parameters=None) -> list[Column]:
+def columns_made_of(side, condition: str) -> list[Column]:
     """Columns whose type is, or contains, a type ``t`` (a row of pg_type) for which the SQL condition holds."""
     query = f"""{TYPE_PARTS}, found AS (
             SELECT parts.whole, min(format_type(t.oid, NULL)) AS part FROM parts JOIN pg_type AS t ON t.oid = parts.part
@@ -103,4 +103,4 @@ def columns_made_of(side, condition: str, parameters=None) -> list[Column]:
         SELECT columns.oid::bigint, columns.name, quote_ident(columns.attname),
                format_type(columns.atttypid, columns.atttypmod), found.part
         FROM columns JOIN found ON found.whole = columns.atttypid ORDER BY columns.name, columns.attnum"""
-    return [Column(*row) for row in side.rows(query, parameters)]
+    return [Column(*row) for row in side.rows(query)]

@@ -1,0 +1,195 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of functions that rows depend on: what they find by the search path, and what they read.
+
+pg_restore, apply workers and, from 17 on, everything that builds an index or refreshes a view have no search path.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
+    METHODS,
+    Finding,
+    database_check,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
+
+CONTINUOUS = ("continuous",)
+
+# Functions with a body as text, and what evaluates them while rows arrive. A constraint that is not valid comes after.
+USED = """
+    SELECT DISTINCT p.oid::regprocedure::text, l.lanname::text, p.prosrc, use.kind, use.name,
+           EXISTS (SELECT FROM unnest(p.proconfig) AS s WHERE s ~ '^search_path='), use.later
+    FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
+    JOIN pg_depend AS d ON d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.deptype IN ('n', 'a'),
+    LATERAL (
+        SELECT 'index' AS kind, d.objid::regclass::text AS name, NULL AS later FROM pg_class AS c
+        WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('i', 'I')
+        UNION ALL SELECT 'partition key', d.objid::regclass::text, NULL FROM pg_class AS c
+        WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind = 'p'
+        UNION ALL SELECT 'generated column', a.attrelid::regclass::text || '.' || quote_ident(a.attname), NULL
+        FROM pg_attrdef AS f JOIN pg_attribute AS a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+        WHERE d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid AND a.attgenerated <> ''
+        UNION ALL SELECT 'constraint', quote_ident(k.conname) || ' ON ' || owner.name,
+                         format('ALTER %1$s DROP CONSTRAINT %2$I; ALTER %1$s ADD CONSTRAINT %2$I %3$s NOT VALID;',
+                                owner.name, k.conname, pg_get_constraintdef(k.oid))
+        FROM pg_constraint AS k, LATERAL (
+            SELECT CASE WHEN k.contypid <> 0 THEN 'DOMAIN ' || k.contypid::regtype::text
+                        ELSE 'TABLE ' || k.conrelid::regclass::text END AS name) AS owner
+        WHERE d.classid = 'pg_constraint'::regclass AND k.oid = d.objid AND k.convalidated
+        UNION ALL SELECT 'materialized view', r.ev_class::regclass::text, NULL
+        FROM pg_rewrite AS r JOIN pg_class AS c ON c.oid = r.ev_class
+        WHERE d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND c.relkind = 'm'
+        UNION ALL SELECT 'statistics', quote_ident(s.stxname), NULL FROM pg_statistic_ext AS s
+        WHERE d.classid = 'pg_statistic_ext'::regclass AND s.oid = d.objid
+        UNION ALL SELECT 'trigger', quote_ident(t.tgname) || ' ON ' || t.tgrelid::regclass::text, NULL
+        FROM pg_trigger AS t
+        WHERE d.classid = 'pg_trigger'::regclass AND t.oid = d.objid AND t.tgenabled IN ('A', 'R')) AS use
+    WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal') {and_no_sql_body}
+    AND NOT EXISTS (SELECT FROM pg_depend AS e
+                    WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')
+    ORDER BY 1, 4, 5"""
+
+# Names that only a search path finds: (kind, name, schema, all quoted).
+NAMES = """
+    SELECT DISTINCT 'function', p.proname::text, quote_ident(n.nspname)
+    FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND NOT EXISTS (
+        SELECT FROM pg_proc AS s WHERE s.proname = p.proname AND s.pronamespace = 'pg_catalog'::regnamespace)
+    UNION ALL SELECT 'relation', c.relname::text, quote_ident(n.nspname)
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    AND NOT EXISTS (
+        SELECT FROM pg_class AS s WHERE s.relname = c.relname AND s.relnamespace = 'pg_catalog'::regnamespace)
+    UNION ALL SELECT 'type', t.typname::text, quote_ident(n.nspname)
+    FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
+    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS (
+        SELECT FROM pg_type AS s WHERE s.typname = t.typname AND s.typnamespace = 'pg_catalog'::regnamespace)"""
+
+WORD = r'("(?:[^"]|"")+"|[A-Za-z_\u0080-\uffff][\w$]*)'
+MENTIONS = {
+    "function": re.compile(rf"(?<![\w$.\"]){WORD}\s*\("),
+    "relation": re.compile(
+        rf"\b(?:FROM|JOIN|INTO|UPDATE|ONLY|TABLE)\s+{WORD}(?![\w$\"]*\s*[.(])"
+        rf"|(?<![\w$.\"]){WORD}(?=(?:\.[\w$]+)?%(?:ROW)?TYPE)",
+        re.IGNORECASE,
+    ),
+    "type": re.compile(
+        rf"::\s*{WORD}(?!\s*[.(])|\bCAST\s*\([^()]*\bAS\s+{WORD}\s*\)"
+        rf"|(?:;|\bDECLARE\b)\s*\w+\s+(?:CONSTANT\s+)?{WORD}\s*(?=;|:=|DEFAULT\b)",
+        re.IGNORECASE,
+    ),
+}
+READS = re.compile(rf"\b(?:FROM|JOIN)\s+(?:{WORD}\s*\.\s*)?{WORD}(?!\s*[.(])", re.IGNORECASE)
+NOT_CODE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
+
+
+@dataclass
+class Function:
+    """``uses``: what evaluates it. ``found``: what it names without a schema, and ``schemas`` in which that is.
+    ``reads_tables``: it names tables, with a schema or without. ``later``: SQL by which constraints come after rows.
+    """
+
+    signature: str
+    has_path: bool
+    reads_tables: bool
+    found: dict
+    uses: list = field(default_factory=list)
+    later: list = field(default_factory=list)
+
+    @property
+    def schemas(self) -> str:
+        return ", ".join(sorted(set(self.found.values())))
+
+    @property
+    def for_triggers_only(self) -> bool:
+        return all(use.startswith("trigger ") for use in self.uses)
+
+
+def _functions(database: Database) -> list[Function]:
+    """Functions that rows depend on."""
+    no_body = "AND p.prosqlbody IS NULL" if database.server.major >= 14 else ""
+    rows = database.rows(USED.replace("{and_no_sql_body}", no_body))
+    names = {(kind, name): schema for kind, name, schema in database.rows(NAMES)} if rows else {}
+    functions: dict[str, Function] = {}
+    for signature, language, body, kind, name, has_path, later in rows:
+        if signature not in functions:
+            code = NOT_CODE.sub(" ", body) if language in ("sql", "plpgsql") else ""
+            functions[signature] = Function(signature, has_path, bool(READS.search(code)), _unqualified(code, names))
+        functions[signature].uses.append(f"{kind} {name}")
+        functions[signature].later += [later] if later else []
+    return list(functions.values())
+
+
+def _unqualified(code: str, names: dict[tuple[str, str], str]) -> dict[str, str]:
+    """What a body names without a schema, with the schema in which it is: ``{"unaccent()": "public"}``."""
+    found = {}
+    for kind, pattern in MENTIONS.items():
+        for match in pattern.finditer(code):
+            word = next(filter(None, match.groups()))
+            name = word[1:-1].replace('""', '"') if word.startswith('"') else word.lower()
+            if (kind, name) in names:
+                found[f"{word}()" if kind == "function" else word] = names[kind, name]
+    return found
+
+
+@database_check("search_path_functions", "No function that rows depend on needs a search path.")
+def search_path_functions(database: Database):
+    """Functions in indexes, generated columns, constraints, materialized views, and triggers that fire in apply, as far
+    as their text shows what they name: statements that they put together, and operators, it does not show.
+    """
+    functions = [one for one in database.once(_functions) if not one.has_path]
+    for methods, only_triggers in ((METHODS, False), (CONTINUOUS, True)):
+        concerned = [one for one in functions if one.for_triggers_only is only_triggers]
+        failing, silent = [one for one in concerned if one.found], [one for one in concerned if not one.found]
+        if failing:
+            yield _failing(failing, methods)
+        if silent:
+            names = [one.signature for one in silent]
+            yield Finding(
+                "info",
+                f"{counted(len(silent), 'function')} without search_path that rows depend on, and that show no names "
+                f"without schema: {some(names)}.",
+                "They go on working unless operators, or statements that they put together, name things.",
+                "",
+                names,
+                methods,
+            )
+
+
+def _failing(functions: list[Function], methods: tuple) -> Finding:
+    shown = [f"{one.signature} ({some(sorted(one.found))}) in {some(one.uses, 2)}" for one in functions]
+    statement = "ALTER FUNCTION {} SET search_path = {};"
+    return Finding(
+        "warning",
+        f"{counted(len(functions), 'function')} that name things without their schema: {some(shown)}.",
+        "There is no search path while changes are applied: they fail."
+        if methods == CONTINUOUS
+        else "There is no search path while rows are loaded and indexes built: they fail, and the import with them.",
+        script([statement.format(one.signature, one.schemas) for one in functions]),
+        [one.signature for one in functions],
+        methods,
+    )
+
+
+@database_check("constraint_functions", "No check constraint reads tables.")
+def constraint_functions(database: Database):
+    """PostgreSQL takes it that a check looks at its own row alone (documentation, 5.5.1): rows arrive in any order."""
+    reading = [one for one in database.once(_functions) if one.reads_tables and one.later]
+    if reading:
+        uses = sorted(
+            {use[len("constraint ") :] for one in reading for use in one.uses if use.startswith("constraint ")}
+        )
+        yield Finding(
+            "warning",
+            f"{counted(len(uses), 'check constraint')} with functions that read tables: {some(uses)} "
+            f"({some([one.signature for one in reading])}).",
+            "The rows that they look for may arrive later than those that they check: loading fails.",
+            script([statement for one in reading for statement in one.later]),
+            uses,
+        )
