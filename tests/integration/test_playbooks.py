@@ -219,12 +219,15 @@ def overlap(result):
     """Whether a database was exported while another one still was."""
     exports = [one["databases"][0] for done in result.results(EXPORT) for one in done.results]
     assert len(exports) == 5
-    times = sorted((datetime.fromisoformat(one["snapshot"]["time"].replace("Z", "+00:00")), one) for one in exports)
-    taken = [sum(stage["seconds"] for stage in one["stages"] if stage["stage"] != "snapshot") for _, one in times]
-    return any(
-        later < begun + timedelta(seconds=seconds)
-        for (begun, _), (later, _), seconds in zip(times, times[1:], taken)
-    )  # fmt: skip
+    spans = sorted(map(span, exports))
+    return any(later[0] < earlier[1] for earlier, later in zip(spans, spans[1:]))
+
+
+def span(export):
+    """When an export had its snapshot, and when it was done."""
+    begun = datetime.fromisoformat(export["snapshot"]["time"].replace("Z", "+00:00"))
+    seconds = sum(stage["seconds"] for stage in export["stages"] if stage["stage"] != "snapshot")
+    return begun, begun + timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(("throttle", "parallel"), [(0, True), ("1", False)])
