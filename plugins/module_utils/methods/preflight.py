@@ -14,7 +14,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts import c
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import (  # noqa: F401  # pylint: disable=unused-import
     access,
     activity,
+    amounts,
     columns,
+    compatibility,
     connections,
     constraints,
     extensions,

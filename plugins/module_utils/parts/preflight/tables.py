@@ -15,8 +15,8 @@ class Table:
     """A table, partitioned or not.
 
     ``name`` is quoted, ``kind`` and ``persistence`` are pg_class.relkind and relpersistence, ``rows`` is the planner's
-    estimate (None if the table was never analyzed), ``bytes`` its size with TOAST, indexes aside, ``heap_bytes`` and
-    ``toast_bytes`` parts of it.
+    estimate (None if the table was never analyzed), ``heap_bytes`` the size of its main part, ``toast_bytes`` that of
+    values out of line, indexes and maps of free space aside.
     """
 
     oid: int
@@ -25,9 +25,13 @@ class Table:
     persistence: str
     is_partition: bool
     rows: int | None
-    bytes: int
     heap_bytes: int
     toast_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """Both parts."""
+        return self.heap_bytes + self.toast_bytes
 
     @property
     def is_empty(self) -> bool:
@@ -49,7 +53,7 @@ class Column:
         return f"{self.table}.{self.name}"
 
 
-# pg_table_size() would wait for whoever alters a table, so those have the size that the planner knows.
+# pg_relation_size() would wait for whoever alters a table, so those have the size that the planner knows.
 TABLES = f"""
     WITH locked AS (
         SELECT DISTINCT relation FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND pid <> pg_backend_pid()
@@ -57,8 +61,6 @@ TABLES = f"""
     own AS (SELECT c.*, format('%I.%I', n.nspname, c.relname) AS name FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p')),
     sized AS (
         SELECT own.*,
-               CASE WHEN locked.relation IS NULL THEN pg_table_size(own.oid)
-                    ELSE (own.relpages + coalesce(t.relpages, 0)) * current_setting('block_size')::bigint END AS bytes,
                CASE WHEN locked.relation IS NULL THEN pg_relation_size(own.oid)
                     ELSE own.relpages * current_setting('block_size')::bigint END AS heap_bytes,
                CASE WHEN t.oid IS NULL THEN 0 WHEN locked.relation IS NULL THEN pg_relation_size(t.oid)
@@ -66,7 +68,7 @@ TABLES = f"""
         FROM own LEFT JOIN locked ON locked.relation = own.oid LEFT JOIN pg_class AS t ON t.oid = own.reltoastrelid)
     SELECT oid::bigint, name, relkind::text, relpersistence::text, relispartition,
            CASE WHEN reltuples > 0 OR (reltuples = 0 AND (relpages > 0 OR heap_bytes = 0)) THEN reltuples::bigint END,
-           bytes::bigint, heap_bytes::bigint, toast_bytes::bigint
+           heap_bytes::bigint, toast_bytes::bigint
     FROM sized ORDER BY name"""
 
 # What the types of columns are made of: elements of arrays, bases of domains, fields of composite types, subtypes.
