@@ -428,5 +428,5 @@ def test_very_many_tables(crowded, target, superuser):
     assert len(report.objects("replica_identity")) == TABLES / 2
     assert len(report.objects("select_privileges")) == (0 if superuser else TABLES)
     print(f"{TABLES} tables: {seconds:.1f} s, {memory / 1024:.0f} MB")
-    assert seconds < 10
+    assert seconds < 90  # 3 to 6 on an idle machine; what grows faster than the tables takes many minutes
     assert memory < 200 * 1024
