@@ -35,9 +35,9 @@ SOURCE, TARGET = 16, 18
 DATABASE, PAIR = "shop", "demo"
 PASSWORD = "sample"  # of the sample's roles
 DEMO = CHECKOUT / ".demo"
-FIRST_LOG, SECOND_LOG = DEMO / "first-run.log", DEMO / "second-run.log"
+PREFLIGHT_LOG, FIRST_LOG, SECOND_LOG = (DEMO / f"{run}.log" for run in ("preflight", "first-run", "second-run"))
 REPORTS = DEMO / "reports"
-PLAYBOOK = "ansible-playbook -i .demo/inventory.yml handover.postgresql.dump"
+PLAYBOOK = "ansible-playbook -i .demo/inventory.yml handover.postgresql.{name}"
 RECAP = re.compile(r"^\S+\s+: ok=\d+\s+changed=(\d+)\s", re.MULTILINE)
 
 ANSIBLE_SETTINGS = """\
@@ -146,6 +146,7 @@ def demonstrate() -> None:
         line("sample", f"database {DATABASE}: {amount(made['tables'], 'tables')}, {amount(made['rows'], 'rows')}, "
                        f"{megabytes(made['bytes'])}")  # fmt: skip
         write_files(source, target)
+        look_first(times)
         migrate_twice(times)
         heading("Both ends compared")
         with times.measured("comparison"):
@@ -188,29 +189,37 @@ def write_files(source: Cluster, target: Cluster) -> None:
     )
 
 
+def look_first(times: Times) -> None:
+    """The preflight says what can be handed over, how, and what stands in the way; it writes nothing but its report."""
+    heading("Before anything is touched, with the inventory .demo/inventory.yml")
+    with times.measured("preflight"):
+        play("preflight", PREFLIGHT_LOG)
+
+
 def migrate_twice(times: Times) -> None:
     """The playbook brings everything over; run again, it has nothing to change."""
-    heading("The migration, with the inventory .demo/inventory.yml")
+    heading("The migration")
     with times.measured("playbook"):
-        if not play(FIRST_LOG):
+        if not play("dump", FIRST_LOG):
             raise DemoError(f"the playbook says that it changed nothing; its output is in {FIRST_LOG}")
     heading("The same again, which has to change nothing")
     with times.measured("playbook again"):
-        if changed := play(SECOND_LOG):
+        if changed := play("dump", SECOND_LOG):
             raise DemoError(f"the second run changed {amount(changed, 'things')}; its output is in {SECOND_LOG}")
 
 
-def by_hand() -> str:
-    """The command with which the playbook is run from the checkout."""
-    return f"ANSIBLE_CONFIG=.demo/ansible.cfg .build/venv/bin/{PLAYBOOK}"
+def by_hand(name: str) -> str:
+    """The command with which a playbook is run from the checkout."""
+    return f"ANSIBLE_CONFIG=.demo/ansible.cfg .build/venv/bin/{PLAYBOOK.format(name=name)}"
 
 
-def play(log: Path) -> int:
-    """Run the playbook as a user would, showing what it prints; how many tasks made a change by its own account."""
-    command(by_hand())
+def play(name: str, log: Path) -> int:
+    """Run a playbook as a user would, showing what it prints; how many tasks made a change by its own account."""
+    command(by_hand(name))
     environment = {name: value for name, value in os.environ.items() if not re.match("PG|ANSIBLE", name)}
     environment.update(LC_ALL="C.UTF-8", ANSIBLE_CONFIG=".demo/ansible.cfg", ANSIBLE_FORCE_COLOR=str(COLOUR))
-    playbook = [f".build/venv/bin/{word}" if word == "ansible-playbook" else word for word in shlex.split(PLAYBOOK)]
+    words = shlex.split(PLAYBOOK.format(name=name))
+    playbook = [f".build/venv/bin/{word}" if word == "ansible-playbook" else word for word in words]
     with log.open("w", encoding="utf-8") as file, subprocess.Popen(
         playbook, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
@@ -276,7 +285,7 @@ def where_to_look(source: Cluster, target: Cluster) -> None:
     for label, server in (("source", source), ("target", target)):
         psql = f".demo/bin/psql -h 127.0.0.1 -p {server.port} -U {SUPERUSER} {DATABASE}"
         command(f"PGPASSFILE=.demo/pgpass {psql}", label)
-    command(by_hand(), "run again")
+    command(by_hand("dump"), "run again")
     line("inventory", ".demo/inventory.yml, to read and to copy")
     line("report", ", ".join(str(path.relative_to(CHECKOUT)) for path in sorted(REPORTS.iterdir())))
     line("logs", f"of the playbook: .demo/*.log; of the servers: {source.log}, {target.log}")

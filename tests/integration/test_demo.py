@@ -55,6 +55,7 @@ def shell(checkout: Path, command: str) -> str:
 def test_demo(checkout):
     done = demo(checkout)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.index("Recommended method: dump") < done.stdout.index("PLAY [Look at the pairs")
     assert "all equal:" in done.stdout and "changed nothing" in done.stdout
     assert "WARNING" not in done.stdout + done.stderr
     commands = dict(re.findall(r"^(source|target|run again) +([A-Z_]+=.*)$", done.stdout, re.MULTILINE))
