@@ -104,7 +104,7 @@ def test_rights_to_create_them(source, many, all_servers):
     report = look(source.endpoint(), admin, [many])
     (doubt,) = report.of("extension_rights")
     assert doubt["level"] == "unknown" and doubt["objects"] == ["earthdistance", "pg_stat_statements"]
-    assert "2 tables need them: public.no_places, public.places." in doubt["seen"]
+    assert "Needed by 2 tables: public.no_places, public.places." in doubt["seen"]
     try_out = create_database(target)
     mend(target, try_out, [doubt])
     assert target.sql(try_out, "SELECT extname FROM pg_extension") == [("plpgsql",)]

@@ -145,6 +145,7 @@ def sequence_ends(database: Database):
             GROUP BY links.sequence),
         counted AS (
             SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, least(s.seqmax, fed.most) AS most,
+                   has_sequence_privilege(c.oid, 'USAGE, SELECT') AS visible,
                    CASE WHEN has_sequence_privilege(c.oid, 'USAGE, SELECT')
                         THEN pg_sequence_last_value(c.oid) END AS last
             FROM pg_sequence AS s LEFT JOIN fed ON fed.sequence = s.seqrelid, {OWN_RELATIONS} AND c.oid = s.seqrelid
@@ -153,8 +154,15 @@ def sequence_ends(database: Database):
             SELECT a.attrelid::regclass::text || '.' || quote_ident(a.attname)
             FROM links JOIN pg_attribute AS a ON a.attrelid = links.relation AND a.attnum = links.number
             WHERE links.sequence = counted.oid ORDER BY 1)
-        FROM counted WHERE last > {NEAR_END} * most ORDER BY name"""
-    found = database.rows(query)
+        FROM counted WHERE NOT visible OR last > {NEAR_END} * most ORDER BY name"""
+    rows = database.rows(query)
+    hidden = [name for name, last, _most, _columns in rows if last is None]
+    if hidden:
+        seen = f"{counted(len(hidden), 'sequence')} of which the role may not know the value: {some(hidden)}."
+        role = database.value("SELECT quote_ident(current_user)")
+        remedy = script([f"GRANT SELECT ON SEQUENCE {name} TO {role};" for name in hidden])
+        yield Finding("unknown", seen, "They may be near the end.", remedy, hidden)
+    found = [row for row in rows if row[1] is not None]
     if found:
         listed = [f"{name} is at {last} of {most}" for name, last, most, _columns in found]
         yield Finding(

@@ -68,7 +68,7 @@ def _left_out(name: str, seen: str, tables: list[str], remedy: str) -> Finding:
         return Finding("warning", seen, consequence, f"{remedy}, or do without.", [name])
     return Finding(
         "blocker",
-        f"{seen} {counted(len(tables), 'table')} need it: {some(tables)}.",
+        f"{seen} Needed by {counted(len(tables), 'table')}: {some(tables)}.",
         "They cannot be made without it, and the import fails.",
         f"{remedy}, or leave it out together with these tables by exclude_extensions: [{name}].",
         [name],
@@ -138,7 +138,7 @@ def extension_rights(database: Database):
         yield Finding(
             "unknown",
             f"{counted(len(doubtful), 'extension')} that PostgreSQL keeps to superusers; the target's role is none: "
-            f"{some(names, 9)}. {counted(len(needing), 'table')} need them"
+            f"{some(names, 9)}. Needed by {counted(len(needing), 'table')}"
             + (f": {some(needing)}." if needing else "."),
             "What the service refuses is left out; if a table needs it, the import fails.",
             "-- try it in an empty database of the target:\n"

@@ -153,7 +153,7 @@ def search_path_functions(database: Database):
             names = [one.signature for one in silent]
             yield Finding(
                 "info",
-                f"{counted(len(silent), 'function')} without search_path that rows depend on, and that show no names "
+                f"{counted(len(silent), 'function')} without search_path on which rows depend, showing no names "
                 f"without schema: {some(names)}.",
                 "They go on working unless operators, or statements that they put together, name things.",
                 "",
@@ -167,7 +167,7 @@ def _failing(functions: list[Function], methods: tuple) -> Finding:
     statement = "ALTER FUNCTION {} SET search_path = {};"
     return Finding(
         "warning",
-        f"{counted(len(functions), 'function')} that name things without their schema: {some(shown)}.",
+        f"{counted(len(functions), 'function')} naming things without their schema: {some(shown)}.",
         "There is no search path while changes are applied: they fail."
         if methods == CONTINUOUS
         else "There is no search path while rows are loaded and indexes built: they fail, and the import with them.",

@@ -241,7 +241,7 @@ def collation_versions(database: Database):
             yield Finding(
                 "warning",
                 f"{one.name} ({one.provider} {one.locale}) was recorded as version {one.version}, the library has "
-                f"{one.actual} now. {counted(len(indexes), 'index')} use it: {some(indexes)}.",
+                f"{one.actual} now. Used by {counted(len(indexes), 'index')}: {some(indexes)}.",
                 "These indexes may be wrong. Duplicates that a unique one has let in stop the import.",
                 script([f"REINDEX INDEX CONCURRENTLY {name};" for name in indexes]) + f"\n{_refresh(database, one)}",
                 indexes,
@@ -289,11 +289,7 @@ def _sorted_otherwise(one: Collation, here: str, there: str, uses: dict[str, lis
     return Finding(
         "warning" if ranges else "info",
         f"{one.name} ({one.provider} {one.locale}) is version {here} here and {there} on the target."
-        + (
-            f" {counted(len(indexes), 'index')} use it, {len(unique)} of them unique: {some(indexes)}."
-            if indexes
-            else ""
-        )
+        + (f" Used by {counted(len(indexes), 'index')} ({len(unique)} unique): {some(indexes)}." if indexes else "")
         + (f" Partitioned by ranges of it: {some(ranges)}." if ranges else ""),
         "Queries may return rows in another order."
         + (" Rows may belong into other partitions, and are refused by those that they come from." if ranges else ""),

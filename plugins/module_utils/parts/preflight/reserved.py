@@ -75,7 +75,7 @@ def superuser_objects(database: Database):
     if tables:
         yield Finding(
             "blocker",
-            f"{counted(len(tables), 'table')} that need them: {some(tables)}.",
+            f"Needed by {counted(len(tables), 'table')}: {some(tables)}.",
             "If the service refuses what they need, they cannot be made there, and the import fails.",
             "Change them on the source to what every server has, or choose a target that allows it.",
             tables,
@@ -176,7 +176,7 @@ def text_search_files(database: Database):
         files = sorted(set().union(*own.values()))
         yield Finding(
             "warning",
-            f"{counted(len(names), 'text search dictionary')} that read files: {some(names)} ({some(files)}).",
+            f"{counted(len(names), 'text search dictionary')} reading files: {some(names)} ({some(files)}).",
             "Without the same files the target refuses them, and the import fails.",
             "Put the files into the target's tsearch_data directory; a service can only offer those it has.",
             names,
