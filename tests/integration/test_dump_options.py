@@ -75,7 +75,9 @@ def test_databases_are_chosen(servers, tmp_path):
     source = servers(17)
     for name in ("a", "b", "c"):
         small(source, name)
+    create_database(source, "half dropped")
     source.sql("postgres", "ALTER DATABASE c ALLOW_CONNECTIONS false")
+    source.sql("postgres", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'half dropped'")
     assert done(export(source, tmp_path, check=True)).selected_databases == ["a", "b"]
     assert done(export(source, tmp_path, check=True, ignore_databases=["a"])).selected_databases == ["b"]
     assert done(export(source, tmp_path, check=True, databases=["postgres"])).selected_databases == ["postgres"]
@@ -87,6 +89,7 @@ def test_databases_are_chosen(servers, tmp_path):
     assert os.listdir(tmp_path / "databases") == []
     assert done(export(source, tmp_path, include=["databases"], databases=["b"])).roles is None
     assert (tmp_path / "databases" / "b" / "manifest.json").exists()
+    source.sql("postgres", "UPDATE pg_database SET datconnlimit = -1 WHERE datname = 'half dropped'")
 
 
 # --- the dump directory ----------------------------------------------------------------------------------------------

@@ -204,6 +204,24 @@ def test_autovacuum_is_not_in_the_way(servers, new_cluster, tmp_path):
     assert set(look(target, "of it")["relations"]) == {"public.t", "handover.restore"}
 
 
+def test_passwords_that_could_not_be_read(servers, tmp_path):
+    """From one service to the next: nobody may read pg_authid, so the operator gives passwords anew."""
+    source, target = servers(15), servers(18, "target")
+    from_admin, to_admin = source.managed_admin("former"), target.managed_admin()
+    source.sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'the former one'; CREATE ROLE other LOGIN PASSWORD 'x'")
+    create_database(source, "of it", "OWNER former")
+    source.sql("of it", "CREATE TABLE t (i int); ALTER TABLE t OWNER TO former; GRANT SELECT ON t TO app")
+    assert done(export(from_admin, tmp_path, target_version=18)).roles["passwords"] == "unreadable"
+    passwords = {"role_passwords": {"app": "the new password", "former": "a password of its own"}}
+    result = done(restore(to_admin, tmp_path, **passwords))
+    assert [entry["role"] for entry in result.roles["without_password"]] == ["other"]
+    assert not any("the new password" in statement for statement in result.roles["statements"])
+    target.sql("of it", "SELECT * FROM t", user="app", password="the new password")
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        target.connect("of it", user="app", password="the former one")
+    assert not done(restore(to_admin, tmp_path, **passwords)).changed
+
+
 # --- what services keep to themselves --------------------------------------------------------------------------------
 
 # Tables whose rows need what only a superuser can make: a base type, an extension, an access method.
