@@ -47,9 +47,9 @@ def without_owner(entry: Entry, role: str) -> Entry:
 
 def without_grants(entry: Entry, role: str) -> Entry:
     """Without the grants to, and the revocations from, this role."""
-    if entry.desc not in PRIVILEGES or role not in (entry.definition or ""):
-        return entry
     quoted = '"' + role.replace('"', '""') + '"'
+    if entry.desc not in PRIVILEGES or quoted[1:-1] not in (entry.definition or ""):
+        return entry
     ends = tuple(f" {word} {name}" for word in ("TO", "FROM") for name in (quoted, role))
 
     def concerns_role(statement: str) -> bool:
