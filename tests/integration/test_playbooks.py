@@ -286,7 +286,7 @@ def test_rehearsal(servers, inventory, tmp_path):
 
 def test_writes_during_the_dump_of_a_quiet_source_are_told(servers, inventory):
     source, target = servers(16), servers(18, "target")
-    fill(source, "one", rows=200000)
+    fill(source, "one", rows=2000000)  # so that pg_dump is there long enough to be seen
     pairs = inventory(pair=ends(source, target))
     dump = start_playbook(DUMP, pairs, tags=["export"])
     dump.await_program("pg_dump")
