@@ -37,6 +37,13 @@ CREATE EXTENSION {extension};
 SET allow_system_table_mods = on;
 UPDATE pg_extension SET extname = '{name}' WHERE extname = '{extension}';
 """
+REFERENCES = """
+CREATE EXTENSION hstore;
+CREATE TABLE kinds (id integer PRIMARY KEY);
+CREATE TABLE own (id integer PRIMARY KEY);
+CREATE TABLE t (kind integer REFERENCES kinds, own integer REFERENCES own);
+ALTER EXTENSION hstore ADD TABLE kinds;
+"""
 TRUSTED = "CREATE EXTENSION pg_trgm; CREATE TABLE t (w text); CREATE INDEX ON t USING gin (w gin_trgm_ops)"
 
 
@@ -133,3 +140,13 @@ def test_extensions_with_a_way_of_their_own(source):
     assert report.about("special_extensions", "timescaledb")["level"] == "blocker"
     report = look(source.endpoint(), None, [renamed(source, "hstore", "pg_partman")])
     assert report.about("special_extensions", "pg_partman")["methods"] == ["continuous"]
+
+
+def test_foreign_keys_to_tables_of_extensions(source):
+    dbname = create_database(source)
+    source.sql(dbname, REFERENCES)
+    report = look(source.endpoint(), None, [dbname])
+    assert report.objects("extension_references", "warning") == {"t_kind_fkey ON public.t"}
+    assert "t_kind_fkey ON public.t to public.kinds" in report.of("extension_references")[0]["seen"]
+    source.sql(dbname, "ALTER TABLE t DROP CONSTRAINT t_kind_fkey")
+    assert look(source.endpoint(), None, [dbname]).levels("extension_references") == {"ok"}

@@ -14,6 +14,8 @@ OBJECTS = """
 CREATE ROLE app;
 CREATE ROLE there;
 CREATE ROLE rds_superuser;
+CREATE ROLE rds_replication;
+ALTER DEFAULT PRIVILEGES FOR ROLE rds_replication GRANT SELECT ON TABLES TO app;
 CREATE TABLE of_app (); ALTER TABLE of_app OWNER TO app;
 CREATE TABLE of_there (); ALTER TABLE of_there OWNER TO there;
 CREATE TABLE of_service (); ALTER TABLE of_service OWNER TO rds_superuser;
@@ -59,7 +61,7 @@ def test_nothing_is_found_in_an_empty_database(source, admin):
 def test_what_a_managed_target_does_not_keep(source, admin, tmp_path):
     cluster, dbname, _empty = source
     report = look(cluster.endpoint(), admin, [dbname])
-    assert report.objects("object_owners", "info") == {"there", "rds_superuser", "postgres"}
+    assert report.objects("object_owners", "info") == {"there", "rds_superuser", "rds_replication", "postgres"}
     assert "rds_superuser: it is not carried over" in report.about("object_owners", "rds_superuser")["seen"]
     assert "there: the target has it already" in report.about("object_owners", "there")["seen"]
     assert report.objects("extension_comments", "info") == {"hstore"}
@@ -89,7 +91,7 @@ def test_owners_on_the_target(source, all_servers):
 def test_a_superuser_keeps_them(source, all_servers):
     cluster, dbname, _empty = source
     report = look(cluster.endpoint(), all_servers(17).endpoint(), [dbname])
-    assert report.objects("object_owners") == {"rds_superuser"}
+    assert report.objects("object_owners") == {"rds_superuser", "rds_replication"}
     assert report.levels("system_privileges") == {"info"}
     assert report.levels("extension_comments") == {"ok"}
 

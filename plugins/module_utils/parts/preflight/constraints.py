@@ -106,3 +106,25 @@ def inherited_not_null(database: Database):
                 script([statement for _name, statement in columns]),
                 names,
             )
+
+
+@database_check("extension_references", "No foreign key leads to a table of an extension.")
+def extension_references(database: Database):
+    """The rows of such a table are the extension's business: they may be others on the target, or missing."""
+    query = f"""
+        SELECT format('%I ON %s', k.conname, {NAME}), k.confrelid::regclass::text
+        FROM pg_constraint AS k JOIN pg_depend AS e ON e.classid = 'pg_class'::regclass AND e.objid = k.confrelid
+             AND e.deptype = 'e', {OWN_RELATIONS} AND c.oid = k.conrelid AND k.contype = 'f' ORDER BY 1"""
+    found = database.rows(query)
+    if found:
+        names = [name for name, _table in found]
+        yield Finding(
+            "warning",
+            f"{counted(len(found), 'foreign key')} to tables of extensions: "
+            f"{some([f'{name} to {table}' for name, table in found])}.",
+            "Where the row that it leads to is missing on the target, the foreign key cannot be made.",
+            script(
+                [f"SELECT * FROM {table}; -- compare with the target's" for table in sorted({row[1] for row in found})]
+            ),
+            names,
+        )

@@ -24,6 +24,7 @@ def object_owners(database: Database):
             ("pg_class", "o.relowner", "AND o.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND o.relpersistence <> 't'"),
             ("pg_namespace", "o.nspowner", "AND o.nspname !~ '^pg_'"),
             ("pg_proc", "o.proowner", ""),
+            ("pg_default_acl", "o.defaclrole", ""),
         )
     )
     owners = database.rows(f"""
