@@ -42,7 +42,7 @@ def obstacle(directory: Path) -> str:
     trial = f"ip link add type bridge && mount -t overlay overlay -o {options} root && mount -t proc proc root"
     done = subprocess.run(
         ["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", trial], cwd=directory / "trial",
-        capture_output=True, text=True,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     shutil.rmtree(directory / "trial", ignore_errors=True)
     return "" if done.returncode == 0 else f"no namespaces here: {done.stderr.strip()}"
@@ -53,7 +53,8 @@ class Network:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.hosts: dict[str, Host] = {}
+        self.hosts: list[Host] = []
+        self._addresses = (f"{SUBNET}.{number}" for number in range(10, 250))
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o755)
         self.key = directory / "key"
@@ -80,10 +81,10 @@ class Network:
 
     def host(self, name: str, root: Path) -> Host:
         """A running host of this name with its own copy of a root file system."""
-        address = f"{SUBNET}.{10 + len(self.hosts)}"
-        self.hosts[name] = Host(self, name, address, root)
-        self.hosts[name].boot()
-        return self.hosts[name]
+        made = Host(self, name, next(self._addresses), root)
+        self.hosts.append(made)
+        made.boot()
+        return made
 
     def connect(self, port: str, pid: int) -> None:
         """Plug the network of process ``pid`` into the switch."""
@@ -97,7 +98,7 @@ class Network:
 
     def destroy(self) -> None:
         """End all hosts and forget what they wrote."""
-        for host in self.hosts.values():
+        for host in self.hosts:
             host.power_off()
         for process in (self._tie, self._holder):
             process.kill()
@@ -115,7 +116,7 @@ class Host:
         self.name = name
         self.address = address
         self.root = root
-        self.state = network.directory / name
+        self.state = network.directory / f"{name}-{address}"
         self._process: subprocess.Popen | None = None
         self._tie: subprocess.Popen | None = None
 
@@ -144,7 +145,7 @@ class Host:
 
     @property
     def _port(self) -> str:
-        return f"port-{self.name}"[:15]
+        return f"port-{self.address.rpartition('.')[2]}"
 
     def _is_up(self) -> bool:
         """The first process of the host sleeps as soon as everything else runs."""
@@ -169,6 +170,11 @@ class Host:
             self._process = None
             self.network.disconnect(self._port)
 
+    def destroy(self) -> None:
+        """Power off, and forget what the host wrote."""
+        self.power_off()
+        shutil.rmtree(self.state, ignore_errors=True)
+
     def inside(self) -> list[str]:
         """Words before a command that run it on the host, as root."""
         names = ["--mount", "--pid", "--net", "--uts", "--ipc", "--root", "--wd"]
@@ -180,7 +186,7 @@ class Host:
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         done = subprocess.run(
             [*self.inside(), "env", "-i", path, "LANG=C.UTF-8", *become, *map(str, command)], input=stdin, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", check=False,
         )  # fmt: skip
         if check and done.returncode:
             raise HostError(f"{self.name}: {' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}")
@@ -194,6 +200,16 @@ class Host:
         """What psql prints for a query, as the superuser, through the socket: fields separated by ``|``."""
         words = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-p", str(port), "-d", dbname, "-f", "-"]
         return self.run(*words, user="postgres", stdin=query).strip()
+
+    def tunnel(self, port: int) -> int:
+        """A port of the controller's loopback that leads over SSH to a port of the host's, while the host is up."""
+        here = 20000 + int(self.address.rpartition(".")[2])
+        reach = self.ansible()
+        words = ["-i", reach["ansible_ssh_private_key_file"], *reach["ansible_ssh_common_args"].split()]
+        forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}"]
+        command = [*self.network.here, "ssh", "-f", *words, *forward, f"{ADMIN}@{self.address}"]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return here
 
     def ansible(self) -> Mapping[str, Any]:
         """How Ansible at the controller reaches the host."""

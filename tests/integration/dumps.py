@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from support import Cluster, Contents, Result, contents, roles, run_module
+from support import Cluster, Contents, Result, contents, create_database, roles, run_module
 
 from lab import builds
 
@@ -113,3 +114,20 @@ def row_counts(cluster: Cluster, dbname: str) -> dict[str, tuple[int, int]]:
 def listed(entries: Iterable[Mapping[str, Any]]) -> list[str]:
     """The names of skipped objects, sorted."""
     return sorted(entry["object"] for entry in entries)
+
+
+def small(cluster: Cluster, name: str = "small", rows: int = 10, columns: str = "i") -> str:
+    """A database with one table of some rows."""
+    create_database(cluster, name)
+    cluster.sql(name, f"CREATE TABLE t AS SELECT {columns} FROM generate_series(1, %s) AS i", [rows])
+    return name
+
+
+def rows_of(cluster: Cluster, dbname: str) -> int:
+    """Rows of that table."""
+    return cluster.sql(dbname, "SELECT count(*) FROM t")[0][0]
+
+
+def manifest_of(directory: Path, dbname: str = "small") -> dict:
+    """The manifest of a database's dump."""
+    return json.loads((directory / "databases" / dbname / "manifest.json").read_text())

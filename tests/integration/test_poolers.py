@@ -40,7 +40,8 @@ def test_a_pool_in_session_mode_does(servers, database, pooler, tmp_path):
     name = database(cluster)
     cluster.sql(name, "CREATE TABLE t AS SELECT 1 AS i")
     front = pooler(cluster, mode="session")
-    result = run_module("pg_dump_export", {"source": front.endpoint(name), "databases": [name], "directory": str(tmp_path)})
+    args = {"source": front.endpoint(name), "databases": [name], "directory": str(tmp_path)}
+    result = run_module("pg_dump_export", args)
     assert result.changed
     with closing(front.cluster.connect(name, port=front.port)) as session, session.cursor() as application:
         application.execute(SETTINGS)

@@ -88,7 +88,7 @@ def test_broken_files_are_refused_before_anything_is_changed(small, major):
 def test_a_reload_is_over_when_the_task_is(small):
     cluster = small(15)
     rule = (cluster.data / "pg_hba.conf").read_text()
-    for _ in range(3):
+    for _round in range(3):
         (cluster.data / "pg_hba.conf").write_text("host postgres postgres 127.0.0.1/32 scram-sha-256\n")
         reload(cluster)
         with pytest.raises(psycopg2.OperationalError):

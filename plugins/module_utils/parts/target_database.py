@@ -134,8 +134,9 @@ DEFAULT_PRIVILEGES = """
         FROM entry, aclexplode(now)
         UNION SELECT 2, scope, kind, format('GRANT %s ON %s TO', privilege_type, kind), grantee
         FROM entry, aclexplode(initial))
-    SELECT string_agg(format('ALTER DEFAULT PRIVILEGES %s %s %s', scope, verb, coalesce(quote_ident(rolname), 'PUBLIC')),
-                      '; ' ORDER BY number), format('default privileges on %s %s', kind, scope)
+    SELECT string_agg(
+        format('ALTER DEFAULT PRIVILEGES %s %s %s', scope, verb, coalesce(quote_ident(rolname), 'PUBLIC')),
+        '; ' ORDER BY number), format('default privileges on %s %s', kind, scope)
     FROM step LEFT JOIN pg_roles AS r ON r.oid = grantee GROUP BY scope, kind ORDER BY 2"""
 
 
