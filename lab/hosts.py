@@ -13,6 +13,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +58,7 @@ class Network:
         self._addresses = (f"{SUBNET}.{number}" for number in range(10, 250))
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o755)
+        self.sockets = Path(tempfile.mkdtemp(prefix="lab-"))  # of SSH, whose paths have to be short
         self.key = directory / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
         script = f"ip link set lo up; ip link add switch type bridge; ip address add {SUBNET}.1/24 dev switch"
@@ -93,7 +95,9 @@ class Network:
             subprocess.run([*self.here, *command], check=True, capture_output=True)
 
     def disconnect(self, port: str) -> None:
-        """Pull the plug; the kernel takes its time to do so when a network has ended."""
+        """Pull the plug, which takes the kernel its time when a network has ended, and forget connections."""
+        for socket in self.sockets.iterdir():
+            socket.unlink()
         subprocess.run([*self.here, "ip", "link", "delete", port], check=False, capture_output=True)
 
     def destroy(self) -> None:
@@ -105,6 +109,7 @@ class Network:
             process.wait()
         self._tie.stdin.close()
         self._holder.stdout.close()
+        shutil.rmtree(self.sockets, ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -217,7 +222,7 @@ class Host:
         return {
             "ansible_connection": "ssh", "ansible_host": self.address, "ansible_user": ADMIN,
             "ansible_ssh_private_key_file": str(self.network.key), "ansible_ssh_common_args": options,
-            "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_python_interpreter": "/usr/bin/python3", "ansible_control_path_dir": str(self.network.sockets),
         }  # fmt: skip
 
 

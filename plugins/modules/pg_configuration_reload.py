@@ -13,7 +13,8 @@ author: The handover.postgresql authors (@handover)
 description:
   - Asks the server what it would make of C(pg_hba.conf) and the other configuration files as they are now, and fails,
     with file and line, where that is an error. Nothing is reloaded then.
-  - Otherwise the server reads them, and the task ends when it has.
+  - Otherwise, if a file has been written since the server read it, the server reads them all, and the task ends when it
+    has. A file that has been removed does not count.
   - It takes a superuser, or a role that may read C(pg_hba_file_rules) and C(pg_file_settings) and call
     C(pg_reload_conf()).
 extends_documentation_fragment:
@@ -23,9 +24,6 @@ attributes:
   check_mode:
     description: Looks for errors, and reloads nothing.
     support: full
-  idempotent:
-    description: It reloads whenever it is run.
-    support: none
 options:
   settings:
     description: Values that the files have to give these settings. A line that overrides one of them is an error.

@@ -163,6 +163,22 @@ conf_file:
   description: Settings that a file on the host has to hold, for all migrations on this server that use V(conf_file).
   returned: success
   type: dict
+conf_lines:
+  description: RV(conf_file) as the lines of that file.
+  returned: success
+  type: list
+  elements: str
+conf_lines_before:
+  description: The lines that the file held for the migrations before this one was taken back.
+  returned: when O(state=absent)
+  type: list
+  elements: str
+record:
+  description:
+    - Settings that were changed for this migration so far, by name, with C(former), what was C(set), and the C(method).
+      For V(alter_system), C(former) is what C(postgresql.auto.conf) said, V(none) if nothing.
+  returned: success
+  type: dict
 restart_required:
   description: Settings that take effect with a restart, with C(name), C(running), C(configured), and the C(reason).
   returned: success
@@ -192,6 +208,12 @@ hba_refused:
   returned: when O(state=present)
   type: list
   elements: dict
+hba_places:
+  description:
+    - Lines of C(pg_hba.conf) that name the role, which is gone. V(none) where the connecting role may not see that.
+  returned: when O(state=absent)
+  type: list
+  elements: str
 role:
   description: The role for the target's connection.
   returned: success

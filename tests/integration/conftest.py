@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ if str(ROOT) not in sys.path:
 
 from support import COLLECTIONS, Cluster, Servers, create_database, link_collection, state_of_this_run, sweep  # noqa: E402
 
+from lab.hosts import Host, Network, obstacle  # noqa: E402
 from lab.pooler import Pooler  # noqa: E402
+from lab.roots import roots  # noqa: E402
 from lab.tls import Authority  # noqa: E402
 
 SMALL = {"wal_level": "replica", "max_wal_senders": 1, "max_replication_slots": 1, "max_logical_replication_workers": 1}
@@ -98,6 +101,30 @@ def small(new_cluster: Callable[..., Cluster], small_servers: Callable[..., Clus
         return cluster
 
     return make
+
+
+@pytest.fixture(scope="session")
+def network(run_directory: Path) -> Iterator[Network]:
+    """A network of hosts; skips the test where this machine can have none, which CI's can."""
+    if reason := obstacle(run_directory):
+        assert not (os.environ.get("CI") == "true" and os.geteuid() == 0), reason
+        pytest.skip(reason)
+    with Network(run_directory / "network") as made:
+        yield made
+
+
+@pytest.fixture
+def host(network: Network) -> Iterator[Callable[..., Host]]:
+    """``host(15)`` is a Debian host of the test's own, with PostgreSQL 15 freshly installed."""
+    made: list[Host] = []
+
+    def make(major: int, name: str = "") -> Host:
+        made.append(network.host(name or f"host{major}", roots([major])[major]))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.destroy()
 
 
 @pytest.fixture

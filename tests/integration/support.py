@@ -257,9 +257,9 @@ def run_playbook(
 def start_playbook(
     playbook: str | Path, inventory: Mapping[str, Any], check: bool = False, diff: bool = False,
     extra_vars: Mapping[str, Any] | None = None, tags: Iterable[str] = (), skip_tags: Iterable[str] = (),
-    args: Iterable[str] = (), env: Mapping[str, str] | None = None, warnings: bool = False,
+    args: Iterable[str] = (), env: Mapping[str, str] | None = None, warnings: bool = False, here: Iterable[str] = (),
 ) -> Running:  # fmt: skip
-    """Start ansible-playbook with an inventory given as what its YAML would hold.
+    """Start ansible-playbook with an inventory given as what its YAML would hold; ``here`` are words before it.
 
     Afterwards it asserts that no password of the inventory or the extra variables was printed, and that there were no
     warnings, unless ``warnings`` are expected.
@@ -270,7 +270,7 @@ def start_playbook(
     _write_private(place / "extra.json", extra_vars or {})
     (place / "ansible.cfg").touch()
     command = [
-        "ansible-playbook", "-i", f"{place}/inventory.json", "-e", f"@{place}/extra.json",
+        *here, "ansible-playbook", "-i", f"{place}/inventory.json", "-e", f"@{place}/extra.json",
         *(["--check"] if check else []), *(["--diff"] if diff else []),
         *(f"--tags={tag}" for tag in tags), *(f"--skip-tags={tag}" for tag in skip_tags), *args, str(playbook),
     ]  # fmt: skip

@@ -20,8 +20,8 @@ UNITS = {
     "us": 0.001, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000,
 }  # fmt: skip
 NUMBER = re.compile(r"\s*(0[xX][0-9a-fA-F]+|[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*([a-zA-Z]*)\s*")
-# What pg_file_settings says of a value that takes a restart; nothing is wrong with the file then.
-NOT_APPLIED = "setting could not be applied"
+# What pg_file_settings says of a value that takes a restart, there or gone; nothing is wrong with the file then.
+NOT_APPLIED = ("setting could not be applied", 'parameter "%" cannot be changed without restarting the server')
 RELOAD_PATIENCE = 10  # seconds
 
 
@@ -120,11 +120,27 @@ def errors_in_files(connection) -> list[str] | None:
     hba_file = "file_name" if connection.info.server_version >= 160000 else "current_setting('hba_file')"
     query = f"""
         SELECT coalesce(sourcefile || ':' || sourceline || ': ', '') || error FROM pg_file_settings
-        WHERE error IS NOT NULL AND error <> %s
+        WHERE error IS NOT NULL AND error <> %s AND error NOT LIKE %s
         UNION ALL
         SELECT coalesce({hba_file}, current_setting('hba_file')) || coalesce(':' || line_number, '') || ': ' || error
         FROM pg_hba_file_rules WHERE error IS NOT NULL AND type IS NULL"""
-    return [text for (text,) in rows(connection, query, (NOT_APPLIED,))]
+    return [text for (text,) in rows(connection, query, NOT_APPLIED)]
+
+
+def is_loaded(connection) -> bool | None:
+    """Whether the server has read all its files since they were last written; None where that cannot be seen.
+
+    Times of files come in whole seconds: what was read in the second in which it was written counts as not read.
+    """
+    if not value(connection, "SELECT has_function_privilege('pg_stat_file(text,boolean)', 'EXECUTE')"):
+        return None
+    included = "UNION SELECT file_name FROM pg_hba_file_rules" if connection.info.server_version >= 160000 else ""
+    query = f"""
+        SELECT coalesce(bool_and(coalesce(s.change, s.modification) + interval '1 s' <= pg_conf_load_time()), true)
+        FROM (SELECT current_setting(name) FROM unnest(ARRAY['config_file', 'hba_file', 'ident_file']) AS name
+              UNION SELECT sourcefile FROM pg_file_settings {included}) AS f (file), pg_stat_file(file, true) AS s
+        WHERE file IS NOT NULL"""
+    return value(connection, query)
 
 
 def reload(connection) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -15,6 +16,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts import c
 def reload_configuration(source: Endpoint, settings: dict, check_mode: bool) -> dict:
     """Do what pg_configuration_reload documents. Raises HandoverError."""
     with contextlib.closing(source.connect_for_maintenance()) as connection:
+        loaded = configuration.is_loaded(connection)
+        if not (loaded or check_mode):
+            time.sleep(1)  # so that the next run sees that the files were written before they were read
         errors = configuration.errors_in_files(connection)
         if errors is None:
             raise HandoverError(
@@ -28,9 +32,9 @@ def reload_configuration(source: Endpoint, settings: dict, check_mode: bool) -> 
                 "Nothing was reloaded.",
                 configuration_errors=errors,
             )
-        if not check_mode:
+        if not (loaded or check_mode):
             configuration.reload(connection)
-    return {"changed": True}
+    return {"changed": not loaded}
 
 
 def _overridden(connection, settings: dict) -> list[str]:

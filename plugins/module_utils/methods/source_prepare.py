@@ -14,6 +14,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.manageme
 from ansible_collections.handover.postgresql.plugins.module_utils.methods import source_role
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_state import (
     Preparation,
+    as_lines,
     refuse_broken_files,
     refuse_standby,
     settings_in_files,
@@ -190,12 +191,15 @@ def _result(run: Preparation, needs: list, method: str, how: dict[str, str], lin
         if need.setting.restart and not need.is_in_force and how.get(need.name) != "instructions"
     ]
     others = {role: record for role, record in roles.read_records(run.connection).items() if role != run.role}
+    in_files = settings_in_files([*others.values(), *([run.record] if run.record else [])])
     return {
         "changed": bool(run.changes.statements),
         "statements": run.changes.statements,
         "settings": changed,
         "settings_method": method,
-        "conf_file": settings_in_files([*others.values(), *([run.record] if run.record else [])]),
+        "record": run.record["settings"] if run.record else {},
+        "conf_file": in_files,
+        "conf_lines": as_lines(in_files),
         "restart_required": restart,
         "manager": run.manager.name if run.manager else None,
         "instructions": run.changes.instructions,

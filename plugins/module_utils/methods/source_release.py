@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts import configuration
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import configuration, hba_rules
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_state import (
+    as_lines,
     refuse_broken_files,
     refuse_standby,
     settings_in_files,
@@ -25,7 +26,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownershi
 
 @dataclass
 class Release:
-    """One run. ``left`` are settings that stay, with the reason; ``restart`` those that take one to go back."""
+    """One run. ``lines_before`` are what files on the host hold until now; ``left`` are settings that stay, with the
+    reason; ``restart`` those that take one to go back.
+    """
 
     source: Endpoint
     connection: object
@@ -33,6 +36,7 @@ class Release:
     changes: Changes
     record: dict
     others: dict[str, dict]
+    lines_before: list[str]
     left: list[dict] = field(default_factory=list)
     restart: list[dict] = field(default_factory=list)
 
@@ -46,12 +50,15 @@ def release(source: Endpoint, params: dict, check_mode: bool) -> dict:
         record = roles.record_of(connection, params["role"]) if params["create_role"] else None
         others = {role: one for role, one in roles.read_records(connection).items() if role != params["role"]}
         changes = Changes(connection, check_mode)
-        run = Release(source, connection, params["role"], changes, record or {"databases": [], "settings": {}}, others)
-        if record:
+        record = record or {"databases": [], "settings": {}}
+        before = as_lines(settings_in_files([*others.values(), record]))
+        run = Release(source, connection, params["role"], changes, record, others, before)
+        if roles.exists(connection, params["role"]) and params["create_role"]:
             _refuse_role_in_use(run)
             _put_settings_back(run)
             _drop_role(run)
-        return _result(run)
+        places = _places(run) if params["create_role"] else []
+        return {**_result(run), "hba_places": places}
 
 
 def _refuse_role_in_use(run: Release) -> None:
@@ -133,10 +140,14 @@ def _result(run: Release) -> dict:
     statements = run.changes.statements
     stay = {one["name"] for one in run.left if not run.others}
     remaining = {name: entry for name, entry in run.record["settings"].items() if name in stay}
+    in_files = settings_in_files([*run.others.values(), {"settings": remaining}])
     return {
         "changed": bool(statements),
         "statements": statements,
-        "conf_file": settings_in_files([*run.others.values(), {"settings": remaining}]),
+        "record": {},
+        "conf_file": in_files,
+        "conf_lines": as_lines(in_files),
+        "conf_lines_before": run.lines_before,
         "left": run.left,
         "restart_required": run.restart,
         "instructions": run.changes.instructions,
@@ -144,3 +155,9 @@ def _result(run: Release) -> dict:
         "diff": {"before": "", "after": "".join(f"{statement};\n" for statement in statements)},
         **state_of_server(run.connection, run.restart),
     }
+
+
+def _places(run: Release) -> list[str] | None:
+    """Lines of pg_hba.conf that name the role; None where they cannot be seen."""
+    rules = hba_rules.read_rules(run.connection)
+    return None if rules is None else [rule.place for rule in rules if run.role in rule.roles]

@@ -65,6 +65,11 @@ def settings_in_files(records: list[dict]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def as_lines(settings: dict[str, str]) -> list[str]:
+    """Settings as a configuration file has them (PostgreSQL documentation, 20.1.2)."""
+    return [f"{name} = '{text}'" for name, text in ((name, text.replace("'", "''")) for name, text in settings.items())]
+
+
 def state_of_server(connection, restart: list[dict]) -> dict:
     """What whoever restarts the server has to know."""
     ours = {one["name"] for one in restart}
