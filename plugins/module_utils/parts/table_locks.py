@@ -1,0 +1,162 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Locks on many tables at once that keep writers out for a moment, taken so that it is always us who give way.
+
+Whoever waits for a lock makes others wait behind. So a lock that does not come soon is given up with all that came
+before it, and tried again later; and as nobody waits for us as long as deadlock_timeout, no deadlock with us ever
+ends a session of the application.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+
+# What each mode has to wait for (PostgreSQL documentation, 13.3.1).
+WRITERS = ["RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareRowExclusiveLock", "ExclusiveLock"]
+CONFLICTS = {
+    "SHARE": [*WRITERS, "AccessExclusiveLock"],
+    "SHARE ROW EXCLUSIVE": [*WRITERS, "ShareLock", "AccessExclusiveLock"],
+}
+PER_TABLE = 0.2  # milliseconds that locking a table may take where nobody is in the way; it takes a hundredth
+SHOO_GRACE = 500  # milliseconds that autovacuum has to go away
+
+
+@dataclass(frozen=True)
+class Locked:
+    """What it took: ``attempts``, ``waited_ms`` from the first attempt until all locks were there,
+    ``since`` (time.monotonic) from when on writers may be waiting for us, and ``longest_ms``, the longest that one of
+    the attempts that were given up may have kept writers waiting.
+    """
+
+    attempts: int
+    waited_ms: float
+    since: float
+    longest_ms: float
+
+
+def lock_tables(connection, tables: list[tuple[str, str]], mode: str, lock_timeout: int, deadline: float) -> Locked:
+    """Open a transaction on a connection in autocommit mode and lock ``tables`` (schema, name; leaves, each by itself)
+    in it; ``mode`` is ``SHARE`` or ``SHARE ROW EXCLUSIVE``, both keep writers out and let readers in.
+
+    ``lock_timeout`` is in milliseconds, and held to half of the server's deadlock_timeout; ``deadline`` is
+    time.monotonic's. The caller ends the transaction. Raises HandoverError, with no transaction open, naming who was
+    in the way (``blockers``) when the deadline has passed.
+    """
+    deadlock_timeout = value(connection, "SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'")
+    patience = max(1, min(lock_timeout, deadlock_timeout // 2))
+    started, longest, attempts, blockers = time.monotonic(), 0.0, 0, []
+    while True:
+        attempts += 1
+        begun = _begin(connection, patience, len(tables))
+        if _locked(connection, tables, mode):
+            now = time.monotonic()
+            return Locked(attempts, (now - started) * 1000, begun, longest * 1000)
+        longest = max(longest, time.monotonic() - begun)
+        found = _blockers(connection, tables, mode)
+        blockers = found or blockers
+        _shoo_autovacuum(connection, found, deadlock_timeout + SHOO_GRACE, deadline)
+        pause = max(0.1, 2 * patience / 1000)  # those who waited behind us go first
+        if time.monotonic() + pause >= deadline:
+            raise _too_late(mode, attempts, time.monotonic() - started, blockers)
+        time.sleep(pause)
+
+
+def _begin(connection, patience: int, tables: int) -> float:
+    """Open the transaction; the time at which it starts to take locks. The whole of it is limited as well, because
+    lock_timeout is for each lock anew."""
+    limit = int(patience + tables * PER_TABLE) + 100
+    with connection.cursor() as cursor:
+        cursor.execute(f"BEGIN; SET LOCAL lock_timeout = {patience}; SET LOCAL statement_timeout = {limit}")
+    return time.monotonic()
+
+
+def _locked(connection, tables: list[tuple[str, str]], mode: str) -> bool:
+    """Whether all locks came; if not, none is held any more."""
+    names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*table)) for table in tables)
+    lock = sql.SQL("LOCK TABLE {} IN " + mode + " MODE").format(names) if tables else sql.SQL("SELECT")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(lock)
+            cursor.execute("SET LOCAL statement_timeout = 0")
+        return True
+    except (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled, psycopg2.errors.DeadlockDetected):
+        _roll_back(connection)
+        return False
+    except psycopg2.Error as error:
+        _roll_back(connection)
+        raise _refusal(error, mode) from None
+
+
+def _roll_back(connection) -> None:
+    if not connection.closed:
+        with connection.cursor() as cursor:
+            cursor.execute("ROLLBACK")
+
+
+def _refusal(error, mode: str) -> Exception:
+    """What the user can mend, as an error of ours; the rest as it is."""
+    text = " ".join(str(error).split())
+    remedies = {
+        psycopg2.errors.InsufficientPrivilege: "Grant the connecting role UPDATE on it, or connect as its owner.",
+        psycopg2.errors.OutOfMemory: "Raise max_locks_per_transaction on that server, which takes a restart.",
+        psycopg2.errors.UndefinedTable: "It was dropped or renamed meanwhile: run this again.",
+        psycopg2.errors.InvalidSchemaName: "It was dropped or renamed meanwhile: run this again.",
+    }
+    for kind, remedy in remedies.items():
+        if isinstance(error, kind):
+            return HandoverError(f"A table cannot be locked in {mode} mode: {text}.", remedy, sqlstate=error.pgcode)
+    return error
+
+
+def _blockers(connection, tables: list[tuple[str, str]], mode: str) -> list[dict]:
+    """Who holds, or waits for, what keeps us out: ``{"pid", "table", "lock", "granted", "user", "application",
+    "query"}``. What this role may not see of other sessions is None.
+    """
+    query = """
+        SELECT json_build_object(
+            'pid', l.pid, 'table', format('%%I.%%I', n.nspname, c.relname), 'lock', l.mode, 'granted', l.granted,
+            'user', a.usename, 'application', a.application_name, 'query', left(a.query, 200))
+        FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN ROWS FROM (unnest(%s), unnest(%s)) AS t (schema, name) ON (t.schema, t.name) = (n.nspname, c.relname)
+        LEFT JOIN pg_stat_activity AS a USING (pid)
+        WHERE l.locktype = 'relation' AND l.mode = ANY (%s) AND l.pid <> pg_backend_pid()
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        ORDER BY l.granted DESC, l.pid LIMIT 20"""
+    schemas, names = [schema for schema, _name in tables], [name for _schema, name in tables]
+    return [found for (found,) in rows(connection, query, (schemas, names, CONFLICTS[mode]))]
+
+
+def _shoo_autovacuum(connection, blockers: list[dict], lock_timeout: int, deadline: float) -> None:
+    """Wait for tables that are being vacuumed or analyzed, long enough for the server to see that autovacuum is in
+    the way and to end it (deadlock_timeout). No writer waits behind this mode, and a single lock makes no deadlock.
+    """
+    for table in sorted({one["table"] for one in blockers if one["lock"] == "ShareUpdateExclusiveLock"}):
+        if time.monotonic() + lock_timeout / 1000 > deadline:
+            return
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"BEGIN; SET LOCAL lock_timeout = {lock_timeout}")
+                cursor.execute(f"LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE")
+        except (psycopg2.errors.LockNotAvailable, psycopg2.errors.UndefinedTable):
+            pass  # a VACUUM of somebody, or one against wraparound; it stays among the blockers
+        finally:
+            _roll_back(connection)
+
+
+def _too_late(mode: str, attempts: int, seconds: float, blockers: list[dict]) -> HandoverError:
+    named = [
+        f'process {one["pid"]} ({one["user"]}, "{one["application"]}") on {one["table"]}: {one["query"]}'
+        for one in blockers[:5]
+    ]
+    return HandoverError(
+        f"The tables could not be locked in {mode} mode within {seconds:.1f} s, in {attempts} attempts"
+        + (f". In the way: {'; '.join(named)}." if named else "; who was in the way was gone when we looked."),
+        "Wait until these have ended, or end them, and run this again; or allow more time.",
+        blockers=blockers,
+    )
