@@ -8,23 +8,27 @@ from __future__ import annotations
 import contextlib
 import json
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, rows
 
-TABLE = """
+SCHEMA = f"""
     CREATE SCHEMA handover;
-    COMMENT ON SCHEMA handover IS '{mark} journal of the migration; removed when it is finished';
+    COMMENT ON SCHEMA handover IS '{MARK} journal of the migration; removed when it is finished'"""
+
+TABLE = """
     CREATE TABLE handover.restore (
         dump_id text PRIMARY KEY,
         started timestamptz NOT NULL DEFAULT clock_timestamp(),
         completed timestamptz,
-        undo text[] NOT NULL DEFAULT '{{}}',
+        undo text[] NOT NULL DEFAULT '{}',
         result json)"""
 
+RELATIONS = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('handover') AND relkind = 'r'"
 
-def is_present(connection) -> bool:
-    """Whether this database has a journal of ours. Raises HandoverError for a schema handover that is not."""
+
+def has_schema(connection) -> bool:
+    """Whether this database has a schema handover. Raises HandoverError where that is not ours."""
     found = rows(connection, "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'handover'")
     if found and not (found[0][0] or "").startswith(MARK):
         raise HandoverError(
@@ -33,11 +37,36 @@ def is_present(connection) -> bool:
     return bool(found)
 
 
+def make_schema(connection) -> None:
+    """Make it, unless it is there."""
+    if not has_schema(connection):
+        with connection.cursor() as cursor:
+            cursor.execute(SCHEMA)
+
+
+def drop_tables(connection, tables: list[str]) -> None:
+    """Drop these tables of the schema handover, and the schema if it is empty then."""
+    if not has_schema(connection):
+        return
+    there = {name for (name,) in rows(connection, RELATIONS)}
+    with connection.cursor() as cursor:
+        if there <= set(tables):
+            cursor.execute("DROP SCHEMA handover CASCADE")
+        for name in sorted(there & set(tables)) if there - set(tables) else ():
+            cursor.execute(sql.SQL("DROP TABLE handover.{}").format(sql.Identifier(name)))
+
+
+def is_present(connection) -> bool:
+    """Whether this database has a journal of an import. Raises HandoverError for a schema handover that is not ours."""
+    return has_schema(connection) and ("restore",) in rows(connection, RELATIONS)
+
+
 def begin(connection, dump_id: str) -> None:
     """Record that the import of this dump has begun, in a journal made for it."""
     with connection.cursor() as cursor:
+        make_schema(connection)
         if not is_present(connection):
-            cursor.execute(TABLE.format(mark=MARK))
+            cursor.execute(TABLE)
         cursor.execute("INSERT INTO handover.restore (dump_id) VALUES (%s)", (dump_id,))
 
 
@@ -79,6 +108,5 @@ def remove(connection) -> bool:
     """Drop the journal; whether there was one."""
     if not is_present(connection):
         return False
-    with connection.cursor() as cursor:
-        cursor.execute("DROP SCHEMA handover CASCADE")
+    drop_tables(connection, ["restore"])
     return True

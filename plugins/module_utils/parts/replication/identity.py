@@ -1,0 +1,220 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Replica identities: how the target finds the row that was updated or deleted on the source.
+
+PostgreSQL documentation, 29.1 (Publication) and ALTER TABLE, REPLICA IDENTITY; src/backend/executor/execReplication.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import columns_made_of
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
+
+# Equality as the apply worker looks it up: by the default operator class of the type, or of one with the same bytes.
+NO_EQUALITY = """
+    t.typtype = 'b' AND NOT (t.typcategory = 'A' AND t.typelem <> 0) AND NOT EXISTS (
+        SELECT FROM pg_opclass AS o JOIN pg_am AS m ON m.oid = o.opcmethod
+        WHERE o.opcdefault AND m.amname IN ('btree', 'hash') AND (o.opcintype = t.oid OR EXISTS (
+            SELECT FROM pg_cast AS k WHERE k.castsource = t.oid AND k.casttarget = o.opcintype
+            AND k.castmethod = 'b' AND k.castcontext = 'i')))"""
+
+
+@dataclass(frozen=True)
+class Index:
+    """One index of a table; names are quoted, ``columns`` and ``nullable`` are of its key.
+
+    ``fit``: valid, unique, checked at once and over all rows, so that the server may take it for identity.
+    ``searchable``: usable for REPLICA IDENTITY FULL, if the target knows how to and the method is right.
+    """
+
+    name: str
+    primary: bool
+    chosen: bool
+    fit: bool
+    method: str
+    columns: list
+    nullable: list
+    has_generated: bool
+    has_expressions: bool
+    searchable: bool
+
+
+@dataclass
+class Keyed:
+    """A table and its indexes. ``identity`` is pg_class.relreplident, ``changes`` updates and deletes so far,
+    ``new_index`` a name for another index, ``columns`` those that have statistics, the most selective first.
+    """
+
+    oid: int
+    name: str
+    identity: str
+    rows: int
+    changes: int
+    new_index: str
+    columns: list
+    indexes: list[Index] = field(default_factory=list)
+
+    @property
+    def primary(self) -> Index | None:
+        """The primary key, if it tells rows apart at any moment."""
+        return next((index for index in self.indexes if index.primary and index.fit), None)
+
+    @property
+    def used(self) -> Index | None:
+        """The index that is the identity now."""
+        if self.identity == "i":
+            return next((index for index in self.indexes if index.chosen and index.fit), None)
+        return self.primary if self.identity == "d" else None
+
+    @property
+    def candidate(self) -> Index | None:
+        """The index that could be: with the fewest columns that may be null, then with the fewest columns."""
+        able = [one for one in self.indexes if one.fit and not one.primary]
+        able = [one for one in able if not (one.has_generated or one.has_expressions)]
+        return min(able, key=lambda index: (len(index.nullable), len(index.columns), index.name), default=None)
+
+
+# Tables that are not identified by a primary key of plain columns, each with its indexes.
+KEYED = f"""
+    WITH own AS (
+        SELECT c.oid, n.nspname, c.relname, c.relreplident, c.reltuples
+        FROM {OWN_RELATIONS} AND c.relkind = 'r' AND c.relpersistence = 'p'
+        AND NOT (c.relreplident = 'd' AND EXISTS (
+            SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey::int2[])
+            WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid
+            GROUP BY i.indexrelid HAVING NOT bool_or(a.attgenerated <> '')))),
+    keys AS (
+        SELECT i.indrelid, quote_ident(x.relname) AS name, i.indisprimary, i.indisreplident,
+               i.indisvalid AND i.indisunique AND i.indimmediate AND i.indpred IS NULL AS fit, m.amname::text,
+               coalesce(key.columns, '{{}}'), coalesce(key.nullable, '{{}}'), coalesce(key.generated, false),
+               i.indexprs IS NOT NULL, i.indisvalid AND i.indpred IS NULL AND i.indkey[0] <> 0
+        FROM own JOIN pg_index AS i ON i.indrelid = own.oid
+        JOIN pg_class AS x ON x.oid = i.indexrelid JOIN pg_am AS m ON m.oid = x.relam, LATERAL (
+            SELECT array_agg(quote_ident(a.attname)) AS columns, bool_or(a.attgenerated <> '') AS generated,
+                   array_agg(quote_ident(a.attname)) FILTER (WHERE NOT a.attnotnull) AS nullable
+            FROM pg_attribute AS a
+            WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) AS key)
+    SELECT own.oid::bigint, format('%I.%I', own.nspname, own.relname), own.relreplident::text,
+           greatest(own.reltuples, 0)::bigint,
+           pg_stat_get_tuples_updated(own.oid) + pg_stat_get_tuples_deleted(own.oid),
+           quote_ident(left(own.relname, 54) || '_identity'),
+           ARRAY(SELECT quote_ident(s.attname) FROM pg_stats AS s
+                 WHERE s.schemaname = own.nspname AND s.tablename = own.relname AND NOT s.inherited
+                 ORDER BY CASE WHEN s.n_distinct < 0 THEN -s.n_distinct * own.reltuples ELSE s.n_distinct END DESC),
+           keys.*
+    FROM own LEFT JOIN keys ON keys.indrelid = own.oid ORDER BY 2, keys.name"""
+
+
+def keyed_tables(side) -> list[Keyed]:
+    """Tables that are not identified by a primary key of plain columns, ordered by name."""
+    found: dict[int, Keyed] = {}
+    for oid, name, identity, count, changes, new_index, columns, _table, *index in side.rows(KEYED):
+        table = found.setdefault(oid, Keyed(oid, name, identity, count, changes, new_index, columns))
+        if index[0] is not None:
+            table.indexes.append(Index(*index))
+    return list(found.values())
+
+
+def without_equality(side) -> dict[int, list]:
+    """Columns of types that no two values of can be compared, by the oid of their table."""
+    found: dict[int, list] = {}
+    for column in columns_made_of(side, NO_EQUALITY):
+        found.setdefault(column.table_oid, []).append(column)
+    return found
+
+
+def way_to_identity(table: Keyed, incomparable: bool) -> tuple[str, str]:
+    """(what there is to make an identity of, the SQL that does it), the cheapest way."""
+    alter, candidate = f"ALTER TABLE {table.name}", table.candidate
+    if table.primary:
+        return "though it has a primary key", f"{alter} REPLICA IDENTITY DEFAULT;"
+    if candidate and not candidate.nullable:
+        return "though a unique index would do", f"{alter} REPLICA IDENTITY USING INDEX {candidate.name};"
+    if candidate:
+        columns = ", ".join(f"ALTER COLUMN {column} SET NOT NULL" for column in candidate.nullable)
+        statement = f"{alter} {columns}; {alter} REPLICA IDENTITY USING INDEX {candidate.name};"
+        return "though a unique index would do if its columns were NOT NULL", statement
+    deferrable = next((index for index in table.indexes if index.primary), None)
+    if deferrable:
+        columns = ", ".join(deferrable.columns)
+        statement = f"CREATE UNIQUE INDEX CONCURRENTLY {table.new_index} ON {table.name} ({columns});"
+        statement += f"\n{alter} REPLICA IDENTITY USING INDEX {table.new_index};"
+        return "as its primary key is deferrable", statement
+    if incomparable:
+        statement = f"{alter} ADD COLUMN handover_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY; -- rewrites it"
+        return "nor a unique index, with columns whose type has no equality", statement
+    return "nor a unique index", f"{alter} REPLICA IDENTITY FULL; -- better: ADD PRIMARY KEY, if columns are unique"
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """A table that may not be published as it is: ``why``, the SQL that gives it an identity (``remedy``), and whether
+    REPLICA IDENTITY FULL would serve (``may_be_full``). ``name`` is quoted.
+    """
+
+    oid: int
+    name: str
+    why: str
+    remedy: str
+    may_be_full: bool
+
+
+def lacking(side) -> list[Lacking]:
+    """Tables whose updates and deletes the source would refuse, or the target could not apply, once published.
+
+    ``side`` is anything with ``rows(query)``.
+    """
+    incomparable = without_equality(side)
+    found = []
+    for table in keyed_tables(side):
+        comparable, primary = table.oid not in incomparable, table.primary
+        if table.identity == "f" and (comparable or primary):
+            continue
+        if table.identity == "f":
+            why = "its replica identity is FULL, but the type of a column has no equality"
+        elif not table.used:
+            why = "it has no replica identity"
+        elif table.used.has_generated:
+            why = "its replica identity contains a generated column"
+        else:
+            continue
+        may_be_full = not primary.has_generated if primary else comparable  # apply prefers a primary key
+        found.append(Lacking(table.oid, table.name, why, way_to_identity(table, not comparable)[1], may_be_full))
+    return found
+
+
+def restoring_statement(connection, schema: str, table: str) -> str:
+    """SQL that gives a table the replica identity which it has now."""
+    query = """
+        SELECT c.relreplident::text, (
+            SELECT x.relname::text FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid
+            WHERE i.indrelid = c.oid AND i.indisreplident)
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = %s AND c.relname = %s"""
+    kind, index = rows(connection, query, (schema, table))[0]
+    if kind == "i" and index:
+        identity = sql.SQL("USING INDEX {}").format(sql.Identifier(index))
+    else:
+        identity = sql.SQL({"d": "DEFAULT", "f": "FULL"}.get(kind, "NOTHING"))
+    return _statement(schema, table, identity).as_string(connection)
+
+
+def set_full(connection, schema: str, table: str) -> None:
+    """Whole old rows identify rows from now on. Raises HandoverError where the lock is not to be had."""
+    execute_patiently(connection, full_statement(schema, table))
+
+
+def full_statement(schema: str, table: str):
+    """The SQL of that."""
+    return _statement(schema, table, sql.SQL("FULL"))
+
+
+def _statement(schema: str, table: str, identity):
+    # IF EXISTS, as it may be dropped by the time that its identity is put back.
+    alter = sql.SQL("ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}")
+    return alter.format(sql.Identifier(schema, table), identity)

@@ -1,0 +1,66 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Short locks on tables in use: asked for again and again, never waited for long, so that nobody queues behind us."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+
+LOCK_TIMEOUT = 500  # milliseconds
+PATIENCE = 120.0  # seconds
+PAUSE = 0.5  # seconds
+
+HOLDERS = """
+    SELECT format('process %s (%s, %s)', pid, coalesce(nullif(application_name, ''), backend_type),
+                  coalesce(left(regexp_replace(query, '\\s+', ' ', 'g'), 60), '')) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - interval '1 s'
+    AND application_name <> 'handover' ORDER BY xact_start LIMIT 5"""
+
+
+def patiently(connection, work, patience: float = PATIENCE, lock_timeout: int = LOCK_TIMEOUT):
+    """``work()`` under a short lock_timeout (milliseconds) on the connection, again for up to ``patience`` seconds.
+
+    ``work`` does its own transaction, or one statement. Raises HandoverError that names who may be in the way.
+    """
+    deadline = time.monotonic() + patience
+    former = _set_lock_timeout(connection, str(lock_timeout))
+    try:
+        while True:
+            try:
+                return work()
+            except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
+                if time.monotonic() > deadline:
+                    raise _given_up(connection, patience, error) from None
+                time.sleep(PAUSE)
+    finally:
+        if not connection.closed:
+            _set_lock_timeout(connection, former)
+
+
+def execute_patiently(connection, statement, patience: float = PATIENCE) -> None:
+    """One statement that needs a lock on a table in use. Raises HandoverError."""
+
+    def work():
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    patiently(connection, work, patience)
+
+
+def _set_lock_timeout(connection, wanted: str) -> str:
+    query = "SELECT current_setting('lock_timeout'), set_config('lock_timeout', %s, false)"
+    return rows(connection, query, (wanted,))[0][0]
+
+
+def _given_up(connection, patience: float, error) -> HandoverError:
+    holders = [text for (text,) in rows(connection, HOLDERS)]
+    return HandoverError(
+        f"A lock was not to be had within {patience:.0f} s: {' '.join(str(error).split())}."
+        + (f" Transactions that are open: {'; '.join(holders)}." if holders else ""),
+        "Let them end, and run this again.",
+    )

@@ -1,0 +1,157 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Subscriptions of a migration. The slot is made and dropped elsewhere: none of this needs the publisher to be there,
+except ``create``, which asks it for the list of tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import reason, transaction
+
+AIVEN = "aiven_extras"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a subscription applies; the rest follows from the majors.
+
+    ``run_as_owner``: as the role that owns the subscription, from 16 on; else as the owner of each table.
+    ``binary``: values in binary form, from 14 on both ends.
+    """
+
+    run_as_owner: bool = False
+    binary: bool = False
+
+    def clause(self, version: int):
+        """SQL of what stands behind WITH for a subscriber of this server version number."""
+        given = ["connect = true", "create_slot = false", "copy_data = false", "enabled = false"]
+        if version >= 140000:
+            given += [f"streaming = {'parallel' if version >= 160000 else 'on'}"]
+            given += ["binary = true"] if self.binary else []
+        if version >= 150000:
+            given += ["disable_on_error = true"]
+        if version >= 160000:
+            given += [f"run_as_owner = {str(self.run_as_owner).lower()}"]
+        return sql.SQL(", ".join(given))
+
+
+def create(connection, name: str, conninfo: str, options: Options, record=None) -> None:
+    """Subscribe, not enabled, to the publication of the same name by the slot of the same name.
+
+    The subscription and what ``record(connection)`` writes are there together or not at all. ``conninfo`` holds a
+    password, so it is kept out of the log where this role may do that, and out of errors. Raises HandoverError.
+    """
+    try:
+        with transaction(connection) as cursor:
+            cursor.execute(statement(connection, name, conninfo, options))
+            cursor.execute("SELECT 1")  # else pg_stat_activity goes on showing the statement
+            if record:
+                record(connection)
+    except psycopg2.Error as error:
+        if connection.closed:
+            raise
+        raise HandoverError(
+            f"The target does not subscribe to the source: {reason(error)}.",
+            _remedy(error),
+            sqlstate=error.pgcode,
+        ) from None
+
+
+def statement(connection, name: str, conninfo: str, options: Options):
+    """The SQL; for showing, give a ``conninfo`` with the password masked."""
+    if uses_aiven_extras(connection):
+        function = sql.SQL("SELECT * FROM aiven_extras.pg_create_subscription({}, {}, {}, {}, false, false)")
+        literals = [sql.Literal(text) for text in (name, conninfo, name, name)]
+        return function.format(*literals)
+    template = sql.SQL("CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH ({}, slot_name = {})")
+    return template.format(
+        sql.Identifier(name),
+        sql.Literal(conninfo),
+        sql.Identifier(name),
+        options.clause(connection.info.server_version),
+        sql.Literal(name),
+    )
+
+
+def uses_aiven_extras(connection) -> bool:
+    """Whether this role, which may not subscribe by itself, has that extension in this database."""
+    query = """
+        SELECT NOT rolsuper AND EXISTS (SELECT FROM pg_extension WHERE extname = %s)
+               AND NOT EXISTS (SELECT FROM pg_roles AS p WHERE p.rolname = 'pg_create_subscription'
+                               AND pg_has_role(r.oid, p.oid, 'USAGE'))
+        FROM pg_roles AS r WHERE rolname = current_user"""
+    return rows(connection, query, (AIVEN,))[0][0]
+
+
+def exists(connection, name: str) -> bool:
+    """Whether this database has a subscription of that name."""
+    return name in state(connection, [name])
+
+
+def enable(connection, name: str) -> None:
+    """Let it apply."""
+    _alter(connection, name, "ENABLE", "aiven_extras.pg_alter_subscription_enable")
+
+
+def disable(connection, name: str) -> None:
+    """Let it pause; the worker ends a moment later."""
+    _alter(connection, name, "DISABLE", "aiven_extras.pg_alter_subscription_disable")
+
+
+def drop(connection, name: str) -> bool:
+    """Drop it and its worker, and leave the slot, for which the publisher would be needed; whether it was there."""
+    if not exists(connection, name):
+        return False
+    disable(connection, name)
+    if uses_aiven_extras(connection):
+        rows(connection, "SELECT aiven_extras.pg_drop_subscription(%s)", (name,))
+        return True
+    with connection.cursor() as cursor:
+        for action in ("ALTER SUBSCRIPTION {} SET (slot_name = NONE)", "DROP SUBSCRIPTION IF EXISTS {}"):
+            cursor.execute(sql.SQL(action).format(sql.Identifier(name)))
+    return True
+
+
+def state(connection, names: list[str]) -> dict[str, dict]:
+    """State of subscriptions of this database by name; those that are not there are left out.
+
+    Each: ``enabled``, ``applying`` (its worker runs), ``received_lsn``, ``last_message`` (ISO time by the publisher's
+    clock), ``tables`` (how many it applies to), ``errors`` (of apply, since the last reset of statistics; None before
+    15). Counts are None where this role may not look.
+    """
+    errors = "(SELECT s.apply_error_count FROM pg_stat_subscription_stats AS s WHERE s.subid = o.oid)"
+    query = f"""
+        SELECT o.subname::text, json_build_object(
+            'enabled', o.subenabled, 'applying', w.pid IS NOT NULL, 'received_lsn', w.received_lsn,
+            'last_message', w.latest_end_time,
+            'tables', (SELECT count(*) FROM pg_subscription_rel AS r WHERE r.srsubid = o.oid),
+            'errors', {errors if connection.info.server_version >= 150000 else "NULL"})
+        FROM pg_subscription AS o LEFT JOIN LATERAL (
+            SELECT pid, received_lsn, latest_end_time FROM pg_stat_subscription AS a
+            WHERE a.subid = o.oid AND a.relid IS NULL ORDER BY pid IS NULL, latest_end_time DESC NULLS LAST LIMIT 1
+        ) AS w ON true
+        WHERE o.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND o.subname = ANY (%s)"""
+    return dict(rows(connection, query, (names,)))
+
+
+def _alter(connection, name: str, action: str, aiven_function: str) -> None:
+    if uses_aiven_extras(connection):
+        rows(connection, f"SELECT {aiven_function}(%s)", (name,))
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("ALTER SUBSCRIPTION {} " + action).format(sql.Identifier(name)))
+
+
+def _remedy(error) -> str:
+    if error.pgcode == "42501":
+        return "Connect as a role that may subscribe: a superuser, or from 16 on a member of pg_create_subscription."
+    return (
+        "The target's server connects to the source by the option replication, which takes its values from source "
+        "where it has none: correct it, and see that the source lets the target in."
+    )
