@@ -121,6 +121,6 @@ def test_makes_autovacuum_go_away(session):
 
 def test_says_which_privilege_is_missing(session):
     run(session(), "CREATE ROLE reader LOGIN PASSWORD 'reader'; GRANT SELECT ON t1 TO reader")
-    with pytest.raises(HandoverError, match="t1.*Grant|permission denied") as failure:
+    with pytest.raises(HandoverError, match="permission denied") as failure:
         lock_tables(session("reader", password="reader"), TABLES[1:2], MODE, 100, time.monotonic() + 1)
     assert "UPDATE" in failure.value.remedy
