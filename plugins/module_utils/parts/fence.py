@@ -1,0 +1,152 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fence: statement triggers on every table that refuse to write to a database that was handed over.
+
+All triggers call one function in schema handover, so replacing that function opens or closes all of them in one
+statement and without a lock on any table. They hold for superusers and for sessions that set a transaction READ WRITE;
+the apply worker of a subscription, which runs with session_replication_role = replica, passes (PostgreSQL
+documentation, ALTER TABLE, ENABLE TRIGGER). Who may disable a trigger of a table may of course take the fence down.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
+
+TRIGGER = "handover_fence"
+SQLSTATE = "25006"  # read_only_sql_transaction
+BATCH = 50  # tables whose triggers are dropped in one transaction
+
+CREATE_TRIGGER = (
+    "CREATE TRIGGER " + TRIGGER + " BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {}"
+    " FOR EACH STATEMENT EXECUTE FUNCTION handover.fence()"
+)
+
+RAISES = """
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = '{sqlstate}', MESSAGE = {message}, HINT = {hint};
+END
+"""
+PASSES = """
+BEGIN
+    RETURN NULL;
+END
+"""
+
+FENCED = f"""
+    SELECT n.nspname::text, c.relname::text
+    FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE t.tgname = '{TRIGGER}' AND t.tgenabled IN ('O', 'A') ORDER BY 1, 2"""
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What the fence says of itself, kept in the comment on its function: whether it is ``closed``, the ``home`` to
+    which the database was handed over, the id of the ``migration``, and roles that lost LOGIN with it.
+    """
+
+    closed: bool
+    home: str
+    migration: str
+    roles: tuple = ()
+
+
+def read(connection) -> Fence | None:
+    """The fence of this database, or None where there is none."""
+    query = """
+        SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'handover' AND p.proname = 'fence' AND p.prorettype = 'trigger'::regtype"""
+    found = [text for (text,) in rows(connection, query) if text and text.startswith(MARK)]
+    if not found:
+        return None
+    record = json.loads(found[0][len(MARK) :])
+    return Fence(record["closed"], record["home"], record["migration"], tuple(record["roles"]))
+
+
+def fenced_tables(connection) -> list[tuple[str, str]]:
+    """(schema, name) of the tables that have the trigger, enabled; whether it refuses says ``read``."""
+    return rows(connection, FENCED)
+
+
+def tables_to_fence(connection) -> list[tuple[str, str]]:
+    """(schema, name) of all tables with rows of their own and of all partitioned ones: a statement that names a
+    partitioned table fires only that table's statement triggers. Those of extensions are left to their extension."""
+    query = f"SELECT n.nspname::text, c.relname::text FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p') ORDER BY 1, 2"
+    return rows(connection, query)
+
+
+def not_permitted(connection, tables: list[tuple[str, str]]) -> list[str]:
+    """Those of the tables on which this role may not create a trigger or drop it again; quoted."""
+    query = """
+        SELECT format('%%I.%%I', n.nspname, c.relname)
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN ROWS FROM (unnest(%s), unnest(%s)) AS t (schema, name) ON (t.schema, t.name) = (n.nspname, c.relname)
+        WHERE NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1"""
+    schemas, names = [schema for schema, _name in tables], [name for _schema, name in tables]
+    return [name for (name,) in rows(connection, query, (schemas, names))]
+
+
+def close(connection, fence: Fence, dbname: str, tables: list[tuple[str, str]]) -> int:
+    """Refuse writes to ``tables`` from the commit of the connection's transaction on; how many triggers were made.
+
+    The caller holds SHARE ROW EXCLUSIVE locks on them, so that whoever writes next sees the fence, also in a
+    transaction whose snapshot is older: triggers are looked up after the lock on the table.
+    """
+    missing = sorted(set(tables) - set(fenced_tables(connection)))
+    with connection.cursor() as cursor:
+        cursor.execute(define(fence, dbname))
+        statements = [sql.SQL(CREATE_TRIGGER).format(sql.Identifier(*table)) for table in missing]
+        if statements:
+            cursor.execute(sql.SQL("; ").join(statements))
+    return len(missing)
+
+
+def open_(connection, fence: Fence, dbname: str) -> None:
+    """Let writers pass again, at once and for all tables; the triggers stay until ``remove``."""
+    with connection.cursor() as cursor:
+        cursor.execute(define(Fence(False, fence.home, fence.migration, fence.roles), dbname))
+
+
+def define(fence: Fence, dbname: str):
+    """The statements that make the function say what the fence is now."""
+    body = PASSES
+    if fence.closed:
+        message = f'database "{dbname}" was handed over to {fence.home}'
+        hint = "Connect there. Nothing is written here any more."
+        body = RAISES.format(sqlstate=SQLSTATE, message=_literal(message), hint=_literal(hint))
+    record = f"{MARK} {json.dumps(asdict(fence))}"
+    statements = (
+        "CREATE OR REPLACE FUNCTION handover.fence() RETURNS trigger LANGUAGE plpgsql AS {};"
+        " COMMENT ON FUNCTION handover.fence() IS {}"
+    )
+    return sql.SQL(statements).format(sql.Literal(body), sql.Literal(record))
+
+
+def remove(connection) -> int:
+    """Take the fence down for good, in an autocommit session; how many triggers were dropped.
+
+    Each batch of triggers needs an ACCESS EXCLUSIVE lock on its tables, which is asked for with patience. Until the
+    last is gone, the fence is open. Raises HandoverError for locks that are not to be had; a rerun goes on.
+    """
+    found = read(connection)
+    if found is None:
+        return 0
+    if found.closed:
+        open_(connection, found, "")
+    tables = fenced_tables(connection)
+    for start in range(0, len(tables), BATCH):
+        drop = sql.SQL("DROP TRIGGER IF EXISTS " + TRIGGER + " ON {}")
+        batch = [drop.format(sql.Identifier(*table)) for table in tables[start : start + BATCH]]
+        execute_patiently(connection, sql.SQL("; ").join(batch))
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION handover.fence()")
+    return len(tables)
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

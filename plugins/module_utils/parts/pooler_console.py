@@ -1,0 +1,275 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PgBouncer's admin consoles: pausing a database everywhere at once, loading a configuration, resuming on every way out.
+
+The console speaks the simple query protocol only and knows no transactions (PgBouncer's documentation, Usage, Admin
+console); psycopg2 in autocommit mode sends nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_guardian import Guardian, quoted
+
+CONNECTION_DEFAULTS = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2"}
+RESUME_PATIENCE = 30.0  # seconds during which a pooler that does not answer is asked again to resume
+
+
+class Console:
+    """The admin console of one PgBouncer. ``databases`` are entries of its configuration, as clients name them."""
+
+    def __init__(self, options: dict):
+        given = {name: value for name, value in options.items() if name != "databases"}
+        self.wanted = list(options.get("databases") or [])
+        self.endpoint = Endpoint.from_options("pooler", given)
+        self.parameters = {**CONNECTION_DEFAULTS, "dbname": "pgbouncer", **self.endpoint.parameters}
+        self.databases: list[str] = []
+        self._session = None
+
+    @property
+    def name(self) -> str:
+        """For messages and results: ``10.0.0.5:6432``."""
+        host = self.parameters.get("host") or self.parameters.get("hostaddr") or "local socket"
+        return f"{host}:{self.parameters.get('port', '6432')}"
+
+    def open(self) -> None:
+        """Connect. Raises HandoverError."""
+        self._session = self._connect()
+
+    def close(self) -> None:
+        """End the session; what is paused stays paused."""
+        if self._session is not None:
+            self._session.close()
+
+    def show(self, what: str) -> list[dict]:
+        """What ``SHOW DATABASES``, ``SHOW SERVERS`` and so on list."""
+        return _ask(self._session, f"SHOW {what}")
+
+    def choose(self, dbnames: set[str]) -> list[dict]:
+        """The entries that lead to one of these databases of a server, or those that the user named; kept in
+        ``databases``. Raises HandoverError for a named one that is not there, or when none is.
+        """
+        there = {one["name"]: one for one in self.show("DATABASES") if one["name"] != "pgbouncer"}
+        missing = [name for name in self.wanted if name not in there]
+        chosen = {
+            name: one
+            for name, one in there.items()
+            if (name in self.wanted or not self.wanted) and one["database"] in dbnames
+        }
+        if missing and not self._has_fallback():
+            raise HandoverError(
+                f"The pooler {self.name} has no database {', '.join(missing)}; it has {', '.join(sorted(there))}.",
+                "Correct databases of that pooler.",
+            )
+        places = {(one["host"], one["port"], one["database"]) for one in chosen.values()}
+        if len(places) > 1 and not self.wanted:
+            raise HandoverError(
+                f"The entries {', '.join(sorted(chosen))} of the pooler {self.name} lead to different servers.",
+                "Name those that are to be switched in databases of that pooler.",
+            )
+        self.databases = sorted(chosen) or missing or self.wanted or sorted(dbnames)[:1]
+        return list(chosen.values())
+
+    def places(self) -> dict[str, tuple]:
+        """(host, port, database) of each entry that is switched, as the pooler has it loaded."""
+        found = {one["name"]: (one["host"], one["port"], one["database"]) for one in self.show("DATABASES")}
+        return {name: found[name] for name in self.databases if name in found}
+
+    def paused(self) -> list[str]:
+        """Those of our entries that are paused."""
+        return [one["name"] for one in self.show("DATABASES") if one["name"] in self.databases and one["paused"]]
+
+    def leads_to(self, connection) -> bool | None:
+        """Whether the sessions that the pooler has with a server are sessions of this one; None without any."""
+        pids = [one["remote_pid"] for one in self.show("SERVERS") if one["database"] in self.databases]
+        pids = [pid for pid in pids if pid]
+        if not pids:
+            return None
+        query = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s) AND datname = current_database()"
+        return rows(connection, query, (pids,))[0][0] == len(pids)
+
+    def pause(self, deadline: float) -> None:
+        """Let the transactions that are open end, and keep clients waiting from then on. Raises HandoverError when
+        that takes longer than until ``deadline`` (time.monotonic); the caller resumes.
+        """
+        sessions = [self._connect() for _name in self.databases]
+        threads, errors = [], []
+
+        def work(session, name):
+            try:
+                _ask(session, f"PAUSE {quoted(name)}")
+            except psycopg2.Error as error:
+                errors.append(error)
+
+        for session, name in zip(sessions, self.databases):
+            threads.append(threading.Thread(target=work, args=(session, name), daemon=True))
+            threads[-1].start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        late = any(thread.is_alive() for thread in threads)
+        for session in sessions:
+            _cut(session) if late else session.close()
+        if late:
+            raise self._too_late()
+        if errors:
+            raise self._error("does not pause", errors[0])
+
+    def reload(self) -> None:
+        """Load the configuration from disk. Raises HandoverError where PgBouncer says that it has errors."""
+        try:
+            _ask(self._session, "RELOAD")
+        except psycopg2.Error as error:
+            raise self._error("does not load its configuration", error) from None
+
+    def resume(self) -> None:
+        """Let clients go on, in a session of its own. Raises HandoverError when it cannot be said to the pooler."""
+        deadline = time.monotonic() + RESUME_PATIENCE
+        while True:
+            try:
+                with contextlib.closing(self._connect()) as session:
+                    for name in self.databases:
+                        with contextlib.suppress(psycopg2.DatabaseError):  # it is not paused
+                            _ask(session, f"RESUME {quoted(name)}")
+                            continue
+                        if session.closed:
+                            break
+                    else:
+                        return
+            except HandoverError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _connect(self):
+        try:
+            session = psycopg2.connect(**self.parameters)
+        except psycopg2.Error as error:
+            raise self._error("cannot be reached", error) from None
+        session.autocommit = True
+        return session
+
+    def _has_fallback(self) -> bool:
+        """An entry ``*`` makes others when a client asks for them; those that lead somewhere now may be such ones."""
+        return all(one["name"] == one["database"] for one in self.show("DATABASES"))
+
+    def _too_late(self) -> HandoverError:
+        busy = [one for one in self._clients() if one["database"] in self.databases and one["state"] == "active"]
+        named = [f"{one['user']} from {one['addr']}:{one['port']}" for one in busy if one.get("link")][:5]
+        return HandoverError(
+            f"The pooler {self.name} has not paused {', '.join(self.databases)} in time: clients hold their connections"
+            + (f": {'; '.join(named)}." if named else "."),
+            "Let these end; a pool in session mode cannot be paused while clients are connected: use transaction mode.",
+        )
+
+    def _clients(self) -> list[dict]:
+        with contextlib.suppress(HandoverError, psycopg2.Error), contextlib.closing(self._connect()) as session:
+            return _ask(session, "SHOW CLIENTS")
+        return []
+
+    def _error(self, what: str, error) -> HandoverError:
+        text = " ".join(str(error).split())
+        for secret in self.endpoint.secrets:
+            text = text.replace(secret, "********")
+        return HandoverError(
+            f"The pooler {self.name} {what}: {text}.", "Check it in poolers; its user must be among admin_users."
+        )
+
+
+class Poolers:
+    """All poolers before a database, worked on in parallel, with a guardian while they are paused."""
+
+    def __init__(self, consoles: list[Console]):
+        self.consoles = consoles
+        self._guardian = None
+
+    @classmethod
+    def open(cls, options: list[dict]) -> Poolers:
+        """Connect to every console. Raises HandoverError if one does not answer; then none stays open."""
+        opened = cls([Console(one) for one in options])
+        try:
+            opened._each(Console.open)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def __bool__(self) -> bool:
+        return bool(self.consoles)
+
+    def watch_over(self) -> None:
+        """Start the guardian, so that a death of ours leaves no pooler paused."""
+        if self.consoles and self._guardian is None:
+            self._guardian = Guardian(
+                [{"parameters": one.parameters, "databases": one.databases} for one in self.consoles]
+            )
+            if not self._guardian.ready:
+                raise HandoverError(
+                    "The program that resumes the poolers if this one is killed does not start.",
+                    "Nothing was paused. See that Python can start itself on this host, and run this again.",
+                )
+
+    def pause(self, deadline: float) -> None:
+        """Pause at every pooler. Raises HandoverError; the caller resumes."""
+        self._each(lambda console: console.pause(deadline))
+
+    def decide(self) -> None:
+        """The switch is decided: the guardian is to load the new configuration before it resumes."""
+        if self._guardian:
+            self._guardian.reload_first()
+
+    def reload(self) -> None:
+        """Load the configuration at every pooler. Raises the first HandoverError, after all were asked."""
+        self._each(Console.reload)
+
+    def resume(self) -> None:
+        """Resume at every pooler. Raises the first HandoverError, after all were asked; then the guardian goes on."""
+        self._each(Console.resume)
+        if self._guardian:
+            self._guardian.dismiss()
+            self._guardian = None
+
+    def close(self) -> None:
+        """End the sessions."""
+        for console in self.consoles:
+            console.close()
+
+    def _each(self, work) -> None:
+        """``work(console)`` for all at once, to the end of each; the first error is raised then."""
+        errors = []
+
+        def serve(console):
+            try:
+                work(console)
+            except Exception as error:  # pylint: disable=broad-except
+                errors.append(error)  # raised below, in the thread of the caller
+
+        threads = [threading.Thread(target=serve, args=(one,), daemon=True) for one in self.consoles]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+
+
+def _ask(session, statement: str) -> list[dict]:
+    with session.cursor() as cursor:
+        cursor.execute(statement)
+        names = [column.name for column in cursor.description or ()]
+        return [dict(zip(names, row)) for row in cursor.fetchall()] if names else []
+
+
+def _cut(session) -> None:
+    """End a session whose statement does not come back; PgBouncer takes that for the end of its wish to pause."""
+    with contextlib.suppress(OSError, psycopg2.Error):
+        with socket.socket(fileno=os.dup(session.fileno())) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
