@@ -350,9 +350,13 @@ def truncate(client: Any) -> None:
 @change(by_app=False)
 def attachments(client: Any) -> None:
     """Wide values of which some change and some do not."""
-    client.one("UPDATE public.attachment SET kind = %s WHERE id = %s", [client.word(), client.pick("attachments")])
-    client.one("UPDATE public.attachment SET compressed = repeat(%s, 900) WHERE id = %s",
-               [client.word(), client.pick("attachments")])  # fmt: skip
+    key = client.pick("attachments")
+    if not key:
+        key = client.number_of_its_own() % 2_000_000_000 + 100
+        client.one("INSERT INTO public.attachment SELECT %s, '', repeat(md5('x'), 200), md5('y')", [key])
+        client.keep("attachments", key)
+    client.one("UPDATE public.attachment SET kind = %s WHERE id = %s", [client.word(), key])
+    client.one("UPDATE public.attachment SET compressed = repeat(%s, 900) WHERE id = %s", [client.word(), key])
 
 
 @change(by_app=False)

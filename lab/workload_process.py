@@ -27,7 +27,7 @@ import psycopg2
 from lab.builds import CHECKOUT
 
 PATIENCE = 30  # seconds for clients to connect, and to finish what is under way
-BACKOFF = 0.02  # seconds between attempts to connect
+BACKOFF = 0.02  # seconds before the next attempt, after a refusal
 # A client that waits for an answer of a host that is gone gives up after ten seconds.
 CONNECTION = {"application_name": "application", "connect_timeout": 5, "tcp_user_timeout": 10_000}
 
@@ -173,6 +173,8 @@ class Client:
                     self.process.committed(self.number)
             except psycopg2.Error as error:
                 self.refused(error)
+                due = time.monotonic() + BACKOFF
+                continue
             due = max(due + interval, time.monotonic())  # what was missed is not made up for
         self.forget()
 
@@ -200,9 +202,12 @@ class Client:
         self.process.failed(self.number, self.doing, error)
         with contextlib.suppress(psycopg2.Error):
             if not self.connection.closed:
-                self.connection.rollback()
+                self.roll_back()
                 return
         self.forget()
+
+    def roll_back(self) -> None:
+        self.connection.rollback()
 
     def forget(self) -> None:
         """Let go of the connection."""
