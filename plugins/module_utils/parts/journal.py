@@ -11,6 +11,7 @@ import json
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 SCHEMA = f"""
     CREATE SCHEMA handover;
@@ -25,6 +26,9 @@ TABLE = """
         result json)"""
 
 RELATIONS = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('handover') AND relkind = 'r'"
+
+OCCUPANTS = """
+    SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = to_regnamespace('handover')"""
 
 
 def has_schema(connection) -> bool:
@@ -45,15 +49,15 @@ def make_schema(connection) -> None:
 
 
 def drop_tables(connection, tables: list[str]) -> None:
-    """Drop these tables of the schema handover, and the schema if it is empty then."""
+    """Drop these tables of the schema handover, and the schema if it is empty then: all, or nothing."""
     if not has_schema(connection):
         return
-    there = {name for (name,) in rows(connection, RELATIONS)}
-    with connection.cursor() as cursor:
-        if there <= set(tables):
-            cursor.execute("DROP SCHEMA handover CASCADE")
-        for name in sorted(there & set(tables)) if there - set(tables) else ():
+    there = [name for (name,) in rows(connection, RELATIONS) if name in tables]
+    with transaction(connection) as cursor:
+        for name in there:
             cursor.execute(sql.SQL("DROP TABLE handover.{}").format(sql.Identifier(name)))
+        if not rows(connection, OCCUPANTS):
+            cursor.execute("DROP SCHEMA handover")
 
 
 def is_present(connection) -> bool:

@@ -50,23 +50,19 @@ def create(connection, name: str, conninfo: str, options: Options, record=None) 
     try:
         with transaction(connection) as cursor:
             cursor.execute(statement(connection, name, conninfo, options))
+            if uses_aiven_extras(connection):
+                disable(connection, name)  # it knows no other way
             cursor.execute("SELECT 1")  # else pg_stat_activity goes on showing the statement
             if record:
                 record(connection)
     except psycopg2.Error as error:
-        if connection.closed:
-            raise
-        raise HandoverError(
-            f"The target does not subscribe to the source: {reason(error)}.",
-            _remedy(error),
-            sqlstate=error.pgcode,
-        ) from None
+        raise _refusal(connection, error) from None
 
 
 def statement(connection, name: str, conninfo: str, options: Options):
     """The SQL; for showing, give a ``conninfo`` with the password masked."""
     if uses_aiven_extras(connection):
-        function = sql.SQL("SELECT * FROM aiven_extras.pg_create_subscription({}, {}, {}, {}, false, false)")
+        function = sql.SQL("SELECT aiven_extras.pg_create_subscription({}, {}, {}, {}, false, false)")
         literals = [sql.Literal(text) for text in (name, conninfo, name, name)]
         return function.format(*literals)
     template = sql.SQL("CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH ({}, slot_name = {})")
@@ -87,6 +83,18 @@ def uses_aiven_extras(connection) -> bool:
                                AND pg_has_role(r.oid, p.oid, 'USAGE'))
         FROM pg_roles AS r WHERE rolname = current_user"""
     return rows(connection, query, (AIVEN,))[0][0]
+
+
+def attempt(connection, name: str, conninfo: str, options: Options) -> None:
+    """Subscribe, and take it back: whether the target reaches the source, and this role may. Raises HandoverError.
+
+    ``name`` is that of a publication; no slot is needed yet.
+    """
+    try:
+        with transaction(connection, end="ROLLBACK") as cursor:
+            cursor.execute(statement(connection, name, conninfo, options))
+    except psycopg2.Error as error:
+        raise _refusal(connection, error) from None
 
 
 def exists(connection, name: str) -> bool:
@@ -146,6 +154,13 @@ def _alter(connection, name: str, action: str, aiven_function: str) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute(sql.SQL("ALTER SUBSCRIPTION {} " + action).format(sql.Identifier(name)))
+
+
+def _refusal(connection, error) -> Exception:
+    if connection.closed:
+        return error
+    problem = f"The target does not subscribe to the source: {reason(error)}."
+    return HandoverError(problem, _remedy(error), sqlstate=error.pgcode)
 
 
 def _remedy(error) -> str:

@@ -1,0 +1,85 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Schema drift: what was changed in the definition of tables since a migration took them over.
+
+Logical replication carries rows, not definitions (PostgreSQL documentation, 29.8): apply stops at what it cannot fit.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+
+# Of each table with rows of its own: columns, the replica identity, and what apply would run against on the target.
+FINGERPRINT = f"""
+    WITH own AS (SELECT c.oid, n.nspname, c.relname, c.relreplident, c.relpersistence
+                 FROM {OWN_RELATIONS} AND c.relkind = 'r')
+    SELECT format('%I.%I', own.nspname, own.relname), jsonb_build_object(
+        'columns', coalesce((
+            SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod)
+                || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
+                || CASE WHEN a.attgenerated <> '' THEN ' GENERATED' ELSE '' END)
+            FROM pg_attribute AS a WHERE a.attrelid = own.oid AND a.attnum > 0 AND NOT a.attisdropped), '{{}}'),
+        'identity', own.relreplident::text || coalesce((
+            SELECT ': ' || string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
+            FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = own.oid AND a.attnum = ANY (i.indkey::int2[])
+            WHERE i.indrelid = own.oid AND CASE own.relreplident WHEN 'i' THEN i.indisreplident
+                                                ELSE own.relreplident = 'd' AND i.indisprimary END), ''),
+        'unlogged', own.relpersistence = 'u',
+        'constraints', (
+            SELECT md5(string_agg(pg_get_constraintdef(k.oid), ';' ORDER BY k.conname)) FROM pg_constraint AS k
+            WHERE k.conrelid = own.oid AND k.contype IN ('c', 'x') AND k.convalidated),
+        'unique', (
+            SELECT md5(string_agg(pg_get_indexdef(i.indexrelid), ';' ORDER BY pg_get_indexdef(i.indexrelid)))
+            FROM pg_index AS i WHERE i.indrelid = own.oid AND i.indisunique AND i.indisvalid))
+    FROM own"""
+
+CHANGES = {
+    "identity": "its replica identity is another",
+    "unlogged": "it was made unlogged, or logged",
+    "constraints": "its CHECK or exclusion constraints are others",
+    "unique": "its unique indexes are others",
+}
+
+
+def fingerprint(connection) -> dict[str, dict]:
+    """What there is to compare, by quoted name, of every table that is not an extension's. JSON types."""
+    return dict(rows(connection, FINGERPRINT))
+
+
+def differences(recorded: dict[str, dict], current: dict[str, dict]) -> list[dict]:
+    """What is different now, ordered by table: ``table`` (quoted), ``change`` (new, gone, columns, or a key of
+    CHANGES), ``columns`` (names that were added, dropped or altered), ``detail`` for people.
+    """
+    found = []
+    for name in sorted({*recorded, *current}):
+        if name not in recorded:
+            found.append(_difference(name, "new", "it was made after the migration began"))
+        elif name not in current:
+            found.append(_difference(name, "gone", "it was dropped or renamed"))
+        else:
+            found += _changes(name, recorded[name], current[name])
+    return found
+
+
+def describe(found: list[dict], limit: int = 20) -> str:
+    """For messages: ``public.orders: column note was added; ...``."""
+    shown = "; ".join(f"{one['table']}: {one['detail']}" for one in found[:limit])
+    return shown + (f"; and {len(found) - limit} more" if len(found) > limit else "")
+
+
+def _changes(name: str, before: dict, after: dict) -> list[dict]:
+    found = []
+    old, new = before["columns"], after["columns"]
+    words = [f"column {column} was dropped" for column in sorted(old.keys() - new.keys())]
+    words += [f"column {column} was added" for column in sorted(new.keys() - old.keys())]
+    altered = sorted(column for column in old.keys() & new.keys() if old[column] != new[column])
+    words += [f"column {column} was {old[column]} and is {new[column]}" for column in altered]
+    if words:
+        columns = sorted({*(old.keys() ^ new.keys()), *altered})
+        found.append(_difference(name, "columns", ", ".join(words), columns))
+    return found + [_difference(name, key, text) for key, text in CHANGES.items() if before.get(key) != after.get(key)]
+
+
+def _difference(table: str, change: str, detail: str, columns: list[str] | None = None) -> dict:
+    return {"table": table, "change": change, "columns": columns or [], "detail": detail}

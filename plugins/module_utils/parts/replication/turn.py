@@ -1,0 +1,47 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run at a time works on a migration, from whatever machine."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+
+PATIENCE = "3s"  # for the session of a run that was killed
+
+HOLDER = """
+    SELECT format('process %%s%%s, since %%s', l.pid, coalesce(' from ' || host(a.client_addr), ''),
+                  date_trunc('second', a.backend_start))
+    FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended(%s, 0)"""
+
+
+@contextlib.contextmanager
+def taken(connection, identifier: str):
+    """Hold the turn of this migration while the block runs; it goes with the session, whatever ends that.
+
+    ``connection`` is to the source's database. Raises HandoverError when another run has it.
+    """
+    key = (f"handover.postgresql migration {identifier}",)
+    rows(connection, "SELECT set_config('lock_timeout', %s, false)", (PATIENCE,))
+    try:
+        rows(connection, "SELECT pg_advisory_lock(hashtextextended(%s, 0))", key)
+    except psycopg2.errors.LockNotAvailable:
+        holders = [text for (text,) in rows(connection, HOLDER, key)]
+        raise HandoverError(
+            f"Another run is at work on this migration: on the source, {', '.join(holders) or 'a process'}.",
+            "Wait until it has ended, or stop it.",
+        ) from None
+    finally:
+        rows(connection, "SELECT set_config('lock_timeout', '0', false)")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psycopg2.Error):  # the session is gone, and the turn with it
+            value(connection, "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
