@@ -23,10 +23,10 @@ from typing import Any
 
 import psycopg2
 
-from lab.workload_changes import CHANGES, NOT_REPLICATED, WITHOUT_IDENTITY, shared_out
+from lab.workload_changes import CHANGES, NOT_BY_OWNER, NOT_REPLICATED, WITHOUT_IDENTITY, shared_out
 from lab.workload_process import Client, Load, Process
 
-__all__ = ["CHANGES", "NOT_REPLICATED", "WITHOUT_IDENTITY", "Workload"]
+__all__ = ["CHANGES", "NOT_BY_OWNER", "NOT_REPLICATED", "WITHOUT_IDENTITY", "Workload"]
 
 
 class Workload(Load):

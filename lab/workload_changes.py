@@ -21,6 +21,8 @@ import psycopg2
 NOT_REPLICATED = ("large_objects", "unlogged", "sequences")
 # Changes of rows that have no replica identity in the sample; publishing such a table as it is breaks these.
 WITHOUT_IDENTITY = ("reviews", "tracking")
+# Changes that the owner of the table may not make itself: nor may a subscription that applies them as the owner.
+NOT_BY_OWNER = ("without_owners_right", "forced_row_security")
 
 
 @dataclass(frozen=True)
@@ -379,6 +381,20 @@ def values(client: Any) -> None:
 def odd_names(client: Any) -> None:
     client.one("""UPDATE "Lager & Größe"."Tabelle mit ""Anführung"" und 'Apostroph'" SET "%%s" = %s, "日本語" = %s
         WHERE "Spalte 1" = %s""", [client.word(), client.word(), 1 + client.number % 2])  # fmt: skip
+
+
+@change(weight=0.5, by_app=False)
+def without_owners_right(client: Any) -> None:
+    """The table's owner has revoked its own right to insert."""
+    client.one("""INSERT INTO shop.country VALUES ('X' || %s, %s, 'EUR')
+        ON CONFLICT (code) DO UPDATE SET name = excluded.name""", [client.number % 10, client.word()])  # fmt: skip
+
+
+@change(weight=0.5, by_app=False)
+def forced_row_security(client: Any) -> None:
+    """Row level security that holds for the table's owner, too."""
+    client.one("""INSERT INTO billing.internal_note VALUES (%s, 'somebody', %s)
+        ON CONFLICT (id) DO UPDATE SET body = excluded.body""", [1000 + client.number, client.word()])  # fmt: skip
 
 
 @change(weight=0.3, by_app=False)
