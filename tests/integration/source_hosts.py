@@ -1,0 +1,110 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What tests of sources on hosts share: a source, running the playbooks, and looking at what they did."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from support import PlaybookResult, run_playbook
+
+from lab.hosts import Host
+
+PASSWORD = "of-the-target-and-nobody-else"
+ENVIRONMENT = {"ANSIBLE_PIPELINING": "true", "ANSIBLE_REMOTE_TMP": "/tmp", "ANSIBLE_TIMEOUT": "60"}
+
+
+class Source:
+    """A host whose PostgreSQL is to be migrated: as Debian installs it, but for a password, reached by a tunnel."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.password = secrets.token_urlsafe(18)
+        self.major = host.run("ls", "/etc/postgresql").strip()
+        self.role = f"handover_{host.name}"
+        host.psql(f"ALTER ROLE postgres PASSWORD '{self.password}'")
+        host.psql("CREATE DATABASE shop")
+        self.port = host.tunnel(5432)
+
+    def endpoint(self) -> dict[str, Any]:
+        """Its superuser, from the controller."""
+        return {"host": "127.0.0.1", "port": self.port, "user": "postgres", "password": self.password}
+
+    def variables(self) -> dict[str, Any]:
+        """The variables of its pair."""
+        return {"handover_source": self.endpoint(), "handover_source_host": f"host_of_{self.host.name}"}
+
+    def files(self) -> dict[str, bytes]:
+        """What the configuration files hold, and who may read them."""
+        etc = self.host.path(f"/etc/postgresql/{self.major}/main")
+        auto = self.host.path(f"/var/lib/postgresql/{self.major}/main/postgresql.auto.conf")
+        found = {str(path.relative_to(etc)): path for path in sorted(etc.rglob("*")) if path.is_file()}
+        contents = {name: path.read_bytes() for name, path in {**found, auto.name: auto}.items()}
+        modes = {name: (path.stat().st_mode, path.stat().st_uid, path.stat().st_gid) for name, path in found.items()}
+        return {**contents, "modes": repr(modes).encode()}
+
+    def state(self) -> set[str]:
+        """What SQL says of what the playbook could change: settings and roles."""
+        settings = "SELECT name || ' = ' || setting FROM pg_settings WHERE context = 'postmaster'"
+        return {*self.host.psql(f"{settings} UNION SELECT rolname FROM pg_roles").splitlines()}
+
+    def setting(self, name: str) -> str:
+        return self.host.psql(f"SHOW {name}")
+
+    def started(self, port: int = 5432) -> str:
+        """When the server was started."""
+        return self.host.psql("SELECT pg_postmaster_start_time()", port=port)
+
+
+def edit(source: Source, name: str, change: Callable[[str], str], encoding: str = "utf-8") -> None:
+    """Change a configuration file as somebody with an editor would; it may be a new one."""
+    path = source.host.path(f"/etc/postgresql/{source.major}/main/{name}")
+    text = path.read_bytes().decode(encoding) if path.exists() else ""
+    path.write_bytes(change(text).encode(encoding))
+    source.host.run("chown", "postgres:postgres", f"/etc/postgresql/{source.major}/main/{name}")
+
+
+def pairs(*sources: Source, **variables: Any) -> dict[str, Any]:
+    """An inventory with a pair for each source, and the host of each. There need not be a target yet."""
+    shared = {"ansible_connection": "local", "handover_target": {}, "handover_replication_password": PASSWORD}
+    shared.update(variables)
+    hosts = {source.host.name: source.variables() for source in sources}
+    servers = {f"host_of_{source.host.name}": dict(source.host.ansible()) for source in sources}
+    children = {"handover_pairs": {"hosts": hosts, "vars": shared}, "servers": {"hosts": servers}}
+    return {"all": {"children": children}}
+
+
+def prepare(sources: list[Source], inventory: dict[str, Any], **options: Any) -> PlaybookResult:
+    return _run("prepare_source", sources, inventory, **options)
+
+
+def finish(sources: list[Source], inventory: dict[str, Any], tags=("source",), **options: Any) -> PlaybookResult:
+    """Without ``tags``, the target is looked at, too."""
+    return _run("finish", sources, inventory, tags=tags, **options)
+
+
+def _run(
+    name: str, sources: list[Source], inventory: dict[str, Any], check: bool = False, diff: bool = False,
+    tags: Iterable[str] = (), **variables: Any,
+) -> PlaybookResult:  # fmt: skip
+    """A playbook from the controller of the hosts' network, with these variables besides."""
+    return run_playbook(
+        f"handover.postgresql.{name}", inventory, check=check, diff=diff, tags=tags, env=ENVIRONMENT, timeout=180,
+        extra_vars={"handover_serial": len(sources), **variables}, here=sources[0].host.network.here,
+    )  # fmt: skip
+
+
+def succeeded(result: PlaybookResult) -> PlaybookResult:
+    assert not result.failed, result
+    return result
+
+
+def refused(result: PlaybookResult, *words: str) -> PlaybookResult:
+    """The result of a run that failed with messages in which all of these words are."""
+    assert result.failed, result
+    messages = "\n".join(failure["msg"] for failure in result.failures)
+    assert all(word in messages for word in words), messages
+    return result
