@@ -305,13 +305,8 @@ LEFT_OUT_PATHS = ("./usr/share/doc", "./usr/share/man", "./usr/share/locale", ".
 def _unpack_debian(major: int, suite: str, prefix: Path) -> dict:
     """Debian's packages of one major with the whole closure of their libraries, the C library included."""
     say(f"PostgreSQL {major}: fetching from Debian {suite}")
-    with _packages(
-        prefix, suite, f"postgresql-{major}", f"postgresql-client-{major}", "pgbouncer", "libc6"
-    ) as packages:
-        for package in packages:
-            if TAKEN.match(package.name) and not LEFT_OUT.match(package.name):
-                _extract_package(package, prefix)
-    libraries, loader = _gather_libraries(prefix)
+    unpack(prefix, suite, f"postgresql-{major}", f"postgresql-client-{major}", "pgbouncer", "libc6")
+    libraries, loader = gather_libraries(prefix)
     bin_directory = prefix / "usr" / "lib" / "postgresql" / str(major) / "bin"
     shutil.copy2(prefix / "usr" / "sbin" / "pgbouncer", bin_directory / "pgbouncer")
     for program in filter(_is_elf, bin_directory.iterdir()):
@@ -322,6 +317,14 @@ def _unpack_debian(major: int, suite: str, prefix: Path) -> dict:
     return {"bin": str(bin_directory), "version": _server_version(bin_directory)}
 
 
+def unpack(directory: Path, suite: str, *names: str) -> None:
+    """Take these packages of a Debian suite apart in a directory, with the libraries that they need."""
+    with _packages(directory, suite, *names) as packages:
+        for package in packages:
+            if TAKEN.match(package.name) and not LEFT_OUT.match(package.name):
+                _extract_package(package, directory)
+
+
 def _extract_package(package: Path, prefix: Path) -> None:
     excluded = [f"--exclude={path}" for path in LEFT_OUT_PATHS]
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as content:
@@ -330,7 +333,7 @@ def _extract_package(package: Path, prefix: Path) -> None:
         raise BuildError(f"dpkg-deb could not read {package.name}")
 
 
-def _gather_libraries(prefix: Path) -> tuple[Path, Path]:
+def gather_libraries(prefix: Path) -> tuple[Path, Path]:
     """All shared libraries in one directory, and the dynamic loader: older suites split them over two."""
     triplet, loader = _architecture()[1:3]
     libraries = prefix / "libraries"
@@ -432,7 +435,7 @@ def _compile_locales(prefix: Path) -> dict:
             for package in packages:
                 if re.match(r"locales_|libc-bin_|libc6_", package.name):
                     _extract_package(package, root)
-        libraries, loader = _gather_libraries(root)
+        libraries, loader = gather_libraries(root)
         (root / "usr" / "lib" / "locale" / "C.utf8").rename(prefix / "C.utf8")
         for name, (language, charset) in LOCALES.items():
             run(

@@ -39,6 +39,7 @@ CHANGES: dict[str, Change] = {}
 
 
 def change(weight: float = 1, by_app: bool = True, first: int = 13) -> Callable:
+    """Add a function to CHANGES, under its name."""
     def register(make: Callable[[Any], None]) -> Callable:
         CHANGES[make.__name__] = Change(make, weight, by_app, first)
         return make
@@ -83,6 +84,7 @@ def order(client: Any) -> None:
 
 
 def new_order(client: Any) -> int:
+    """An order without lines; its number."""
     return client.one(
         """INSERT INTO shop."Order" (customer, state, "from", "Lieferung an") VALUES
         (%s, 'open', now(), ROW(%s, 'Wien', '1010', 'AT')::shop.address) RETURNING "Order No" """,
@@ -91,16 +93,19 @@ def new_order(client: Any) -> int:
 
 
 def add_line(client: Any, number: int, line: int) -> None:
+    """A line of an order."""
     row = [number, line, client.pick("products"), client.random.randint(1, 4), line + 0.25, client.word()]
     client.one("INSERT INTO shop.order_line VALUES (%s, %s, %s, %s, %s, %s)", row)
 
 
 @change()
 def new_customer(client: Any) -> None:
+    """A row with an identity column that is always generated."""
     client.keep("customers", insert_customer(client))
 
 
 def insert_customer(client: Any, email: str = "") -> int:
+    """A customer's number."""
     return client.one(
         """INSERT INTO shop.customer (email, name, joined, home, tags, preferences) VALUES (%s, 'Zoë O''Neill', now(),
         ROW('Straße 1', '東京', '1', 'JP')::shop.address, ARRAY['new', NULL, 'with, comma'], '{"a": [1, null]}')
@@ -126,6 +131,7 @@ def email(client: Any) -> None:
 
 @change()
 def primary_key(client: Any) -> None:
+    """A column of the primary key changes."""
     number = client.pick("orders") or new_order(client)
     line = client.random.randint(1000, 30000)
     client.run("DELETE FROM shop.order_line WHERE order_no = %s AND line IN (%s, %s)", [number, line, line + 1])
@@ -141,6 +147,7 @@ def replica_identity(client: Any) -> None:
 
 @change()
 def toasted_unchanged(client: Any) -> None:
+    """A row changes whose wide values do not."""
     client.one("UPDATE shop.product SET weight = weight + 1 WHERE id = %s", [big_product(client)])
 
 
@@ -158,6 +165,7 @@ def big_product(client: Any) -> int:
 
 @change()
 def toasted_changed(client: Any) -> None:
+    """Wide values change."""
     client.one("UPDATE shop.product SET image = %s, description = %s, net = %s WHERE id = %s",
                [client.random.randbytes(5000), client.word() * 300, client.random.randint(1, 999) / 4,
                 big_product(client)])  # fmt: skip
@@ -199,6 +207,7 @@ def reviews(client: Any) -> None:
 
 @change()
 def unlogged(client: Any) -> None:
+    """A table whose rows are in no WAL."""
     client.one("""INSERT INTO shop.cart SELECT md5(%s::text)::uuid, %s, '[]', now()
         ON CONFLICT (session) DO UPDATE SET touched = now()""",
                [client.random.randint(1, 500), client.pick("customers")])  # fmt: skip
@@ -231,6 +240,7 @@ def savepoints(client: Any) -> None:
 
 @change()
 def rolled_back(client: Any) -> None:
+    """Changes that are taken back, and another transaction."""
     number = new_order(client)
     add_line(client, number, 1)
     client.run("UPDATE shop.customer SET credit = 99 WHERE id = %s", [client.pick("customers")])
@@ -240,6 +250,7 @@ def rolled_back(client: Any) -> None:
 
 @change()
 def copy(client: Any) -> None:
+    """Rows by COPY."""
     number = new_order(client)
     rows = "".join(f"{number}\t{line}\t{client.pick('products')}\t2\t1.5\t\\N\n" for line in range(1, 101))
     with client.connection.cursor() as cursor:
@@ -301,6 +312,7 @@ def page_views(client: Any) -> None:
 
 @change(by_app=False)
 def inheritance(client: Any) -> None:
+    """A table that inherits from another, changed through that one."""
     key = client.one("INSERT INTO logistics.truck (plate, tons) VALUES (%s, 7.5) RETURNING id", [client.word()])[0]
     client.one("UPDATE logistics.vehicle SET plate = plate || '!' WHERE id = %s", [key])
     if client.random.random() < 0.5:
@@ -335,6 +347,7 @@ def equal_rows(client: Any) -> None:
 
 @change(by_app=False, first=14)
 def multiranges(client: Any) -> None:
+    """A type that came with 14."""
     client.one("""INSERT INTO billing.closed_period VALUES (%s, '{[2020-01-01,2020-02-01),[2021-01-01,)}')
         ON CONFLICT (year) DO UPDATE SET days = closed_period.days + '{[2022-01-05,2022-01-07)}'""",
                [3000 + client.number])  # fmt: skip
@@ -345,6 +358,7 @@ def multiranges(client: Any) -> None:
 
 @change(weight=0.5, by_app=False)
 def truncate(client: Any) -> None:
+    """A table is emptied, and filled again."""
     client.run("TRUNCATE public.never_filled")
     client.run("INSERT INTO public.never_filled SELECT i, pg_current_xact_id() FROM generate_series(1, 20) AS i")
 
@@ -379,6 +393,7 @@ def values(client: Any) -> None:
 
 @change(by_app=False)
 def odd_names(client: Any) -> None:
+    """Names of tables and columns that have to be quoted."""
     client.one("""UPDATE "Lager & Größe"."Tabelle mit ""Anführung"" und 'Apostroph'" SET "%%s" = %s, "日本語" = %s
         WHERE "Spalte 1" = %s""", [client.word(), client.word(), 1 + client.number % 2])  # fmt: skip
 
@@ -399,5 +414,6 @@ def forced_row_security(client: Any) -> None:
 
 @change(weight=0.3, by_app=False)
 def large_objects(client: Any) -> None:
+    """A large object changes, another one is made."""
     client.run("SELECT lo_put(870004, 0, %s)", [client.random.randbytes(100)])
     client.run("SELECT lo_from_bytea(0, %s)", [client.random.randbytes(100)])
