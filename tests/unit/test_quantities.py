@@ -29,5 +29,5 @@ def test_times(text, expected):
 @pytest.mark.parametrize("text", ["", "-1", "1e3", "MB", "5 minutes", "1 GB 2 MB", "5m", True])
 def test_what_is_no_quantity(text):
     for read in (bytes_of, seconds_of):
-        with pytest.raises(HandoverError, match="^max_lag is "):
+        with pytest.raises(HandoverError, match=r"^max_lag is "):
             read("max_lag", text)

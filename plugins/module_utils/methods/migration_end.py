@@ -1,0 +1,253 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The end of a continuous migration: stopped, which frees the source at once, and finished, which removes every trace.
+
+Either end may be out of reach. Then the other is done, and what is left to do is returned as SQL; another run does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal, ownership, removal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import (
+    Ends,
+    Visit,
+    find_records,
+    visit,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    naming,
+    source_record,
+    turn,
+)
+
+
+@dataclass
+class Ending:
+    """The end of one migration: sessions at both ends, what is known of it, and what was done."""
+
+    ends: Ends
+    source: Visit
+    target: Visit
+    dbname: str
+    goal: str
+    check_mode: bool
+    migration: migration_journal.Migration | None = None
+    identifier: str | None = None
+    undo: list[str] = field(default_factory=list)
+    statements: dict = field(default_factory=lambda: {"source": [], "target": []})
+    left: dict = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+    def run(self, visited: Visit, steps: list[removal.Step]) -> None:
+        """Do the steps at one end, or only list them."""
+        for step in steps:
+            if not self.check_mode:
+                step.run()
+            self.statements[visited.side] += step.statements
+
+    def as_result(self) -> dict:
+        """What the module returns of this database."""
+        return {
+            "database": self.dbname,
+            "target_database": self.goal,
+            "id": self.identifier,
+            "changed": any(self.statements.values()),
+            "statements": self.statements,
+            "left": self.left,
+            "notices": self.notices + [end.problem for end in (self.source, self.target) if end.problem],
+        }
+
+
+def stop(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Free the sources, and keep what was migrated, as pg_logical_migrate documents. Raises HandoverError."""
+    return _each(source, target, params, check_mode, _stop)
+
+
+def finish(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Remove every trace, and keep the data, as pg_logical_migrate documents. Raises HandoverError."""
+    return _each(source, target, params, check_mode, _finish)
+
+
+def _each(source: Endpoint, target: Endpoint, params: dict, check_mode: bool, work) -> dict:
+    ends = Ends.reach(source, target, params)
+    results = [end_one(ends, dbname, goal, params, check_mode, work) for dbname, goal in ends.pairs]
+    return {"databases": results, "changed": any(result["changed"] for result in results)}
+
+
+def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, work=None) -> dict:
+    """End the migration of one database, by stopping it unless something else is said."""
+    with visit(ends.source, dbname, check_mode) as at_source, visit(ends.target, goal, check_mode) as at_target:
+        ending = Ending(ends, at_source, at_target, dbname, goal, check_mode)
+        ending.left = {end.side: None if end.unknown else [] for end in (at_source, at_target)}
+        try:
+            _recognise(ending)
+            if ending.identifier is not None:
+                with _turn(ending):
+                    (work or _stop)(ending, params)
+        except HandoverError as error:
+            raise error.of_database(dbname) from None
+        return ending.as_result()
+
+
+def _recognise(ending: Ending) -> None:
+    """Find the migration: by the journal, by both ends' identities, or, with the target gone, by the source's record."""
+    source, target = ending.source.connection, ending.target.connection
+    servers = ending.ends.source.server, ending.ends.target.server
+    if all(servers):
+        ending.identifier = naming.migration_id(servers[0], ending.dbname, servers[1], ending.goal)
+    if target:
+        ending.migration = migration_journal.read_migration(target, ending.identifier)
+    records = find_records(ending.ends, source, ending.goal) if source else []
+    if ending.migration:
+        ending.identifier = ending.migration.id
+    elif records and not ending.identifier:
+        ending.identifier = records[-1]["id"]
+    elif not records and source and ending.target.unknown:
+        _refuse_other_address(ending, source_record.read(source))
+    ending.undo = [one for record in records if record["id"] == ending.identifier for one in record["undo"]]
+
+
+def _refuse_other_address(ending: Ending, records: list[dict]) -> None:
+    """With the target out of reach, its address is all that tells which migration is meant."""
+    addresses = [f"{record['target']['host']}:{record['target']['port']}" for record in records]
+    if addresses:
+        raise HandoverError(
+            f"The target cannot be reached, and the source has records of migrations to another address only: "
+            f"{', '.join(addresses)}. {ending.target.problem}",
+            "Give the target as it was when the migration began.",
+        )
+
+
+def _turn(ending: Ending):
+    """No other run on this migration meanwhile."""
+    if ending.check_mode or not ending.source.connection:
+        return contextlib.nullcontext()
+    return turn.taken(ending.source.connection, ending.identifier)
+
+
+# --- stopped -----------------------------------------------------------------------------------------------------
+
+
+def _stop(ending: Ending, _params: dict) -> None:
+    migration = ending.migration
+    if migration and (migration.phase, migration.direction) == ("handed_over", "forward"):
+        raise HandoverError(
+            "It was handed over: the target is the primary, and the source is fenced.",
+            "Use state: finished to remove the traces, or roll back first.",
+        )
+    names = _stream_names(ending)
+    _free(ending)
+    _say_what_is_left(ending, names)
+    if migration and migration.phase != "stopped":
+        ending.notices += _incomplete(migration)
+        if not ending.check_mode:
+            migration_journal.set_phase(ending.target.connection, migration.id, "stopped")
+            migration_journal.add_event(ending.target.connection, migration.id, "stopped", left=ending.left)
+        ending.statements["target"].append("UPDATE handover.migration SET phase = 'stopped'")
+
+
+def _free(ending: Ending) -> None:
+    """Both directions: subscriptions first, so that nobody reads from the slots; then what holds back WAL."""
+    identifier = ending.identifier
+    ends = [visited for visited in (ending.target, ending.source) if visited.connection]
+    for visited in ends:
+        ending.run(visited, removal.subscriptions(visited.connection, identifier))
+    for visited in reversed(ends):
+        ending.run(visited, removal.slots(visited.connection, identifier))
+        ending.run(visited, removal.publications(visited.connection, identifier))
+    for visited in ends:
+        ending.run(visited, removal.roles(visited.connection, identifier))
+    if ending.source.connection:
+        ending.run(ending.source, removal.undo(ending.source.connection, ending.undo))
+        lifted, _kept = removal.fences(ending.source.connection, False)  # an aborted cutover may leave an open one
+        ending.run(ending.source, lifted)
+        ending.run(ending.source, removal.record(ending.source.connection, identifier))
+
+
+def _stream_names(ending: Ending) -> list[str]:
+    """Names of publications, slots and subscriptions of this migration, as far as an end tells."""
+    migration = ending.migration
+    names = {wave.name for wave in migration.waves} if migration else set()
+    if ending.source.connection:
+        names |= set(removal.publication_names(ending.source.connection, ending.identifier))
+    return sorted(names)
+
+
+def _say_what_is_left(ending: Ending, names: list[str]) -> None:
+    """Nothing is left at an end that was seen; None stands for one that nothing is known of."""
+    if ending.source.unknown:
+        ending.left["source"] = removal.left_on_source(ending.identifier, names)
+    if ending.target.unknown:
+        ending.left["target"] = removal.left_on_target(names)
+
+
+def _incomplete(migration: migration_journal.Migration) -> list[str]:
+    """What the data on the target lacks."""
+    tables = [f"{table.schema}.{table.name}" for table in migration.tables if table.state not in ("copied", "indexed")]
+    notices = ["The target has what was applied until now. Sequences there stand where they were when it began."]
+    if tables:
+        notices.append(f"Not or not completely copied: {', '.join(tables)}.")
+    return notices
+
+
+# --- finished ----------------------------------------------------------------------------------------------------
+
+
+def _finish(ending: Ending, params: dict) -> None:
+    _refuse_too_early(ending, params)
+    if ending.target.connection is None:
+        return
+    names = _stream_names(ending)
+    migration = ending.migration
+    _free(ending)
+    for visited in (ending.source, ending.target):
+        if visited.connection:
+            steps, kept = removal.fences(visited.connection, params["lift_fence"])
+            ending.run(visited, steps)
+            if kept:
+                ending.notices.append(FENCE_STAYS.format(visited.side))
+    target = ending.target.connection
+    ending.run(ending.target, removal.undo(target, migration.undo if migration else []))
+    ending.run(ending.target, removal.record_of_target(target, ending.identifier))
+    if not ending.check_mode:
+        ownership.drop_leftovers(target)
+    _say_what_is_left(ending, names)
+
+
+FENCE_STAYS = (
+    "The fence on the {} stays, so that nobody writes there by mistake. To take it down, use lift_fence: true."
+)
+
+
+def _refuse_too_early(ending: Ending, params: dict) -> None:
+    """Only what is over can be finished."""
+    migration = ending.migration
+    if ending.target.unknown:
+        raise HandoverError(
+            f"The target cannot be reached, so whether the migration is over is unknown. {ending.target.problem}",
+            "Run again when it can, or use state: stopped to free the source now.",
+        )
+    if migration is None:
+        if ending.undo or _stream_names(ending):
+            raise HandoverError(
+                "The target has no journal of this migration, but the source has traces of one.",
+                "Use state: stopped, which removes them.",
+            )
+        return
+    if migration.phase == "handed_over" or (migration.phase == "stopped" and params["without_cutover"]):
+        return
+    if migration.phase == "stopped":
+        raise HandoverError(
+            f"It was stopped, and never handed over. {' '.join(_incomplete(migration))}",
+            "If the target is not to be used as it is, or you have seen to its sequences yourself, use "
+            "without_cutover: true.",
+        )
+    raise HandoverError(
+        f"It is not over: its phase is {migration.phase}.", "Cut over first, or give it up with state: stopped."
+    )

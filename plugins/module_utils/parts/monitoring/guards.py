@@ -1,0 +1,142 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guards: limits past which a migration is a danger to its source, or has gone wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
+    counted,
+    duration,
+    size,
+    some,
+)
+
+# Of max_slot_wal_keep_size, past which the slot is lost: the rest is the time to do something about it.
+KEEP_SHARE = 0.8
+UNDER_WAY = ("copying", "catching_up", "in_step")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is too much: bytes and seconds, None for no limit. ``free_space`` is what the disk has, as told."""
+
+    max_retained_wal: int | None
+    max_duration: float | None
+    max_lag: float | None
+    min_free_space: int | None
+    free_space: int | None
+    stop_on: frozenset
+
+
+def judge(status: dict, limits: Limits) -> list[dict]:
+    """What each guard says of one migration, by its status as pg_migration_info returns it.
+
+    ``{"guard", "level", "seen"}``; level is ``ok``, ``warning``, ``stop``, ``unknown`` (it could not look), or
+    ``not_watched`` (there is no limit, or it does not apply in this phase).
+    """
+    judgements = []
+    for name, guard in GUARDS.items():
+        level, seen = guard(status, limits)
+        if level == "tripped":
+            level = "stop" if name in limits.stop_on and _may_be_stopped(status) else "warning"
+        judgements.append({"guard": name, "level": level, "seen": seen})
+    return judgements
+
+
+def _may_be_stopped(status: dict) -> bool:
+    """Once the target is the primary, there is nothing to give up any more."""
+    return status["phase"] in UNDER_WAY or (status["phase"] == "handed_over" and status["direction"] == "back")
+
+
+def _retained_wal(status: dict, limits: Limits) -> tuple[str, str]:
+    keep = status["wal"]["max_slot_wal_keep_bytes"]
+    ceilings = {"max_retained_wal": limits.max_retained_wal}
+    if keep is not None:
+        ceilings["80 % of max_slot_wal_keep_size"] = int(keep * KEEP_SHARE)
+    known = {name: ceiling for name, ceiling in ceilings.items() if ceiling is not None}
+    retained = status["wal"]["retained_bytes"]
+    if retained is None:
+        return "unknown", "How much WAL is held back cannot be seen."
+    seen = f"{size(retained)} of WAL are held back"
+    if not known:
+        return "not_watched", f"{seen}; there is no limit."
+    name, ceiling = min(known.items(), key=lambda item: item[1])
+    return _tripped(retained > ceiling), f"{seen}; the limit is {size(ceiling)} ({name})."
+
+
+def _free_space(_status: dict, limits: Limits) -> tuple[str, str]:
+    if limits.min_free_space is None:
+        return "not_watched", "There is no limit."
+    if limits.free_space is None:
+        return "unknown", "SQL does not show the free space on the source's disk, and it was not told."
+    seen = (
+        f"{size(limits.free_space)} are free on the source's disk; at least {size(limits.min_free_space)} are wanted."
+    )
+    return _tripped(limits.free_space < limits.min_free_space), seen
+
+
+def _age(status: dict, limits: Limits) -> tuple[str, str]:
+    if limits.max_duration is None or status["phase"] not in UNDER_WAY:
+        return "not_watched", "There is no limit." if limits.max_duration is None else "It is over."
+    if status["age_seconds"] is None:
+        return "unknown", "When the migration began cannot be seen."
+    seen = f"The migration is {duration(status['age_seconds'])} old; the limit is {duration(limits.max_duration)}."
+    return _tripped(status["age_seconds"] > limits.max_duration), seen
+
+
+def _errors(kind: str, fine: str):
+    """The guard of one kind of errors."""
+
+    def guard(status: dict, _limits: Limits) -> tuple[str, str]:
+        if status["errors"] is None:
+            return "unknown", "An end cannot be looked at."
+        problems = [error["problem"] for error in status["errors"] if error["kind"] == kind]
+        if problems:
+            return "tripped", " ".join(problems)
+        ends = [stream["slot" if kind == "slot" else "subscription"] for stream in status["streams"]]
+        return ("unknown", "An end cannot be looked at.") if None in ends else ("ok", fine)
+
+    return guard
+
+
+def _drift(status: dict, _limits: Limits) -> tuple[str, str]:
+    if status["phase"] not in UNDER_WAY:
+        return "not_watched", "It is over."
+    drift = status["drift"]
+    if drift is None:
+        return "unknown", "The schema cannot be compared with what it was."
+    if not drift:
+        return "ok", "The schema is as it was."
+    return "tripped", f"{counted(len(drift), 'change')} of the schema: {some(drift, 5)}."
+
+
+def _lag(status: dict, limits: Limits) -> tuple[str, str]:
+    if limits.max_lag is None or status["phase"] not in ("in_step", "handed_over"):
+        return (
+            "not_watched",
+            "There is no limit." if limits.max_lag is None else "It is not in step yet, or it is over.",
+        )
+    if not status["streams"]:
+        return "not_watched", "There is no way back."
+    seconds = status["lag"]["seconds"]
+    if seconds is None:
+        return "unknown", "How far it is behind cannot be seen."
+    return _tripped(seconds > limits.max_lag), f"{duration(seconds)} behind; the limit is {duration(limits.max_lag)}."
+
+
+def _tripped(past: bool) -> str:
+    return "tripped" if past else "ok"
+
+
+GUARDS = {
+    "retained_wal": _retained_wal,
+    "free_space": _free_space,
+    "age": _age,
+    "slot": _errors("slot", "The slots are there."),
+    "apply_errors": _errors("apply", "Changes are applied."),
+    "drift": _drift,
+    "lag": _lag,
+}

@@ -1,0 +1,102 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stream is one slot, the subscription that reads from it, and their beacon: a wave, or the way back."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.publishing import Publishing
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.subscribing import Subscribing
+
+
+def streams(
+    expected: dict[str, bool],
+    direction: str,
+    publishing: Publishing | None,
+    subscribing: Subscribing | None,
+    beacons: tuple[dict | None, dict | None],
+) -> list[dict]:
+    """One dictionary for each stream that is expected, or found at either end, in the order of their names.
+
+    ``expected``: by name, whether its subscription is made; for those that are not expected, it is.
+    ``publishing`` and ``subscribing`` are None, and so is the matching one of ``beacons`` (publisher's, subscriber's),
+    where that end cannot be looked at. ``slot`` and ``subscription`` of a stream are then None; where the end was
+    looked at, each has ``present``.
+    """
+    slots = publishing.slots if publishing else {}
+    subscriptions = subscribing.subscriptions if subscribing else {}
+    return [
+        _stream(
+            name, direction, expected.get(name, True), publishing, subscribing, [at and at.get(name) for at in beacons]
+        )
+        for name in sorted({*expected, *slots, *subscriptions}, key=lambda name: (len(name), name))
+    ]
+
+
+def _stream(name, direction, subscribed, publishing, subscribing, beacons) -> dict:
+    slot = _found(publishing and publishing.slots, name)
+    subscription = _found(subscribing and subscribing.subscriptions, name)
+    return {
+        "name": name,
+        "direction": direction,
+        "slot": slot,
+        "subscription": subscription,
+        "lag_bytes": slot.get("lag_bytes") if slot else None,
+        "lag_seconds": lag_seconds(slot, publishing.now, *beacons) if subscribed and slot and slot["present"] else None,
+    }
+
+
+def _found(there: dict | None, name: str) -> dict | None:
+    if there is None:
+        return None
+    return {"present": name in there, **there.get(name, {})}
+
+
+def lag_seconds(slot: dict, now, published: tuple | None, applied: tuple | None) -> float | None:
+    """How far the subscriber is behind, or None where that cannot be told.
+
+    ``published`` and ``applied`` are the beacon, (n, at), at either end; ``at`` is the publisher's clock at both. While
+    a beacon is under way the lag is at least the age of the oldest that may be; if only the last is, it is that one's.
+    """
+    sender = slot["sender"]
+    if published and applied and None not in (*published, *applied) and published[0] > applied[0]:
+        behind = (now - (published[1] if published[0] == applied[0] + 1 else applied[1])).total_seconds()
+        return max(behind, sender and sender["replay_lag"] or 0.0, 0.0)
+    if sender:
+        return float(sender["replay_lag"] or 0.0) if sender["caught_up"] else sender["replay_lag"]
+    if slot["lag_bytes"] == 0:
+        return 0.0
+    if not slot["active"] and applied and applied[1]:
+        return max((now - applied[1]).total_seconds(), 0.0)
+    return None
+
+
+def stream_errors(stream: dict, subscribed: bool, failing: frozenset) -> list[dict]:
+    """What keeps a stream from going on: ``{"kind", "stream", "problem", "remedy"}``; kind is ``slot`` or ``apply``.
+
+    ``subscribed``: there has to be a subscription already. ``failing``: subscriptions whose worker does not stay.
+    """
+    name, slot, subscription = stream["name"], stream["slot"], stream["subscription"]
+    publisher, subscriber = ("source", "target") if stream["direction"] == "forward" else ("target", "source")
+    errors = []
+    if slot and not slot["present"]:
+        errors.append(("slot", f"The slot {name} is not there any more on the {publisher}.", BEGIN_ANEW))
+    elif slot and (slot["wal_status"] == "lost" or slot["invalidation"]):
+        reason = f" ({slot['invalidation']})" if slot["invalidation"] else ""
+        problem = f"The slot {name} is lost{reason}: the {publisher} does not keep the WAL that is needed."
+        errors.append(("slot", problem, BEGIN_ANEW))
+    if not subscription or not subscribed:
+        pass
+    elif not subscription["present"]:
+        errors.append(("apply", f"The subscription {name} is not there any more on the {subscriber}.", BEGIN_ANEW))
+    elif subscription["enabled"] is False:
+        problem = f"The subscription {name} is disabled: an error stopped it, or somebody did."
+        errors.append(("apply", problem, f"{SEE_LOG.format(subscriber)} {ENABLE.format(name)}"))
+    elif name in failing:
+        errors.append(("apply", f"The worker of the subscription {name} does not stay.", SEE_LOG.format(subscriber)))
+    return [{"kind": kind, "stream": name, "problem": what, "remedy": remedy} for kind, what, remedy in errors]
+
+
+BEGIN_ANEW = "What changed since cannot be brought over any more: stop this migration, and begin anew."
+SEE_LOG = "The log of the {} says why, often a row that is there already, or a column that is missing. Mend that."
+ENABLE = 'Then, there: ALTER SUBSCRIPTION "{}" ENABLE;'

@@ -1,0 +1,185 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a migration made on a server, found by its names, and the statements that remove it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, journal, migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    naming,
+    publication,
+    slot,
+    source_record,
+    subscription,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
+
+
+@dataclass(frozen=True)
+class Step:
+    """The ``statements`` as they are shown, and ``run``, which does as they say, with patience, and again if needed."""
+
+    statements: list[str]
+    run: Callable[[], object]
+
+
+def prefix(identifier: str) -> str:
+    """How the names of everything of a migration begin."""
+    return f"{naming.PREFIX}{identifier}_"
+
+
+def subscriptions(connection, identifier: str) -> list[Step]:
+    """Drop the subscriptions; the publisher is not needed for that."""
+    query = """
+        SELECT subname::text FROM pg_subscription
+        WHERE starts_with(subname, %s) AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+        ORDER BY 1"""
+    names = [name for (name,) in rows(connection, query, (prefix(identifier),))]
+    drop = drop_with_aiven if subscription.uses_aiven_extras(connection) else drop_subscription
+    return [Step(drop(name), lambda name=name: subscription.drop(connection, name)) for name in names]
+
+
+def drop_subscription(name: str) -> list[str]:
+    """The SQL that drops a subscription of ours, whether or not its publisher can be reached."""
+    quoted = _quoted(name)
+    alter = f"ALTER SUBSCRIPTION {quoted}"
+    return [f"{alter} DISABLE", f"{alter} SET (slot_name = NONE)", f"DROP SUBSCRIPTION {quoted}"]
+
+
+def drop_with_aiven(name: str) -> list[str]:
+    """The same for a role that is not allowed to, where the extension aiven_extras is."""
+    functions = ("pg_alter_subscription_disable", "pg_drop_subscription")
+    return [f"SELECT aiven_extras.{function}('{name}')" for function in functions]
+
+
+def slots(connection, identifier: str) -> list[Step]:
+    """Drop the slots, which lets go of the WAL; whoever still reads from one is ended."""
+    query = """
+        SELECT slot_name::text FROM pg_replication_slots
+        WHERE starts_with(slot_name, %s) AND database = current_database() ORDER BY 1"""
+    names = [name for (name,) in rows(connection, query, (prefix(identifier),))]
+    return [
+        Step([f"SELECT pg_drop_replication_slot('{name}')"], lambda name=name: slot.drop(connection, name))
+        for name in names
+    ]
+
+
+def publication_names(connection, identifier: str) -> list[str]:
+    """The publications of a migration."""
+    query = "SELECT pubname::text FROM pg_publication WHERE starts_with(pubname, %s) ORDER BY 1"
+    return [name for (name,) in rows(connection, query, (prefix(identifier),))]
+
+
+def publications(connection, identifier: str) -> list[Step]:
+    """Drop the publications."""
+    return [
+        Step([f"DROP PUBLICATION {_quoted(name)}"], lambda name=name: publication.drop(connection, name))
+        for name in publication_names(connection, identifier)
+    ]
+
+
+def roles(connection, identifier: str) -> list[Step]:
+    """Drop the roles, with which their memberships go."""
+    query = "SELECT rolname::text FROM pg_roles WHERE starts_with(rolname, %s) ORDER BY 1"
+    found = rows(connection, query, (prefix(identifier),))
+    return [_step(connection, [f"DROP ROLE {_quoted(name)}"]) for (name,) in found]
+
+
+def fences(connection, lift: bool) -> tuple[list[Step], bool]:
+    """(what takes the fence down, whether there is one that stays): one that is closed stays unless it is to be lifted."""
+    found = fence.read(connection)
+    if found is None or (found.closed and not lift):
+        return [], found is not None
+    drops = [
+        f"DROP TRIGGER {fence.TRIGGER} ON {_quoted(schema)}.{_quoted(name)}"
+        for schema, name in fence.fenced_tables(connection)
+    ]
+    return [Step([*drops, "DROP FUNCTION handover.fence()"], lambda: fence.remove(connection))], False
+
+
+def undo(connection, statements: list[str]) -> list[Step]:
+    """Put back what was changed; the record of it stays until all is."""
+    return [_step(connection, [statement]) for statement in statements]
+
+
+def record(connection, identifier: str) -> list[Step]:
+    """Drop the source's record of a migration, its beacons, and with the last one the schema."""
+    records = source_record.read(connection)
+    tables = _beacons(connection, identifier)
+    ours = [one for one in records if one["id"] == identifier]
+    if not tables and not ours:
+        return []
+    forget = [f"DELETE FROM handover.migration WHERE id = '{identifier}'"] if ours else []
+    if ours and len(records) == 1:
+        forget, tables = [], [*tables, "migration"]
+    return [_step(connection, [*_drop_tables(connection, tables), *forget])]
+
+
+def record_of_target(connection, identifier: str) -> list[Step]:
+    """Drop the journal and the beacons, and the schema if nothing else is in it."""
+    tables = list(migration_journal.TABLES) if migration_journal.is_present(connection) else []
+    tables += _beacons(connection, identifier)
+    return [_step(connection, _drop_tables(connection, tables))] if tables else []
+
+
+def _drop_tables(connection, tables: list[str]) -> list[str]:
+    """Statements that drop tables of schema handover, and the schema if it is empty then."""
+    contents = """
+        SELECT classid = 'pg_class'::regclass AND objid IN (
+            SELECT oid FROM pg_class WHERE relnamespace = refobjid AND relname = ANY (%s)), classid, objid
+        FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = to_regnamespace('handover')
+        AND deptype = 'n'"""
+    drops = [f"DROP TABLE handover.{_quoted(name)}" for name in tables]
+    if all(ours for ours, _class, _oid in rows(connection, contents, (tables,))):
+        drops.append("DROP SCHEMA handover")
+    return drops
+
+
+def _beacons(connection, identifier: str) -> list[str]:
+    if not journal.has_schema(connection):
+        return []
+    query = f"{journal.RELATIONS} AND starts_with(relname, %s) ORDER BY 1"
+    return [name for (name,) in rows(connection, query, (f"beacon_{identifier}_",))]
+
+
+def _step(connection, statements: list[str]) -> Step:
+    """Statements that are run together, in one transaction."""
+    together = "; ".join(statements)
+    return Step(statements, lambda: execute_patiently(connection, together))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+# --- for an end that cannot be reached: what somebody else has to run there ---------------------------------------
+
+
+def left_on_source(identifier: str, names: list[str]) -> list[str]:
+    """SQL for the source's database, for the streams of these names."""
+    drop_slots = (
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
+        f"WHERE starts_with(slot_name, '{prefix(identifier)}')"
+    )
+    put_back = (
+        "DO $$ DECLARE statement text; BEGIN FOR statement IN SELECT unnest(undo) FROM handover.migration "
+        f"WHERE id = '{identifier}' LOOP EXECUTE statement; END LOOP; END $$"
+    )
+    publications_ = [f"DROP PUBLICATION IF EXISTS {_quoted(name)}" for name in names]
+    beacons = [f"DROP TABLE IF EXISTS handover.{_quoted(naming.beacon_table(name))}" for name in names]
+    forget = f"DELETE FROM handover.migration WHERE id = '{identifier}'"
+    clear = (
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM handover.migration) THEN "
+        "DROP TABLE handover.migration; DROP SCHEMA handover; END IF; END $$"
+    )
+    return [drop_slots, *publications_, put_back, *beacons, forget, clear]
+
+
+def left_on_target(names: list[str]) -> list[str]:
+    """SQL for the target's database, for the streams of these names."""
+    return [statement for name in names for statement in drop_subscription(name)]
