@@ -1,0 +1,102 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Indexes, constraints and foreign keys of an archive, by the table that each belongs to, and how they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents, Entry
+
+FOREIGN_KEY = "FK CONSTRAINT"
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One entry of the archive: ``statement`` in its encoding, made as ``tablespace`` wants it, None for the default.
+
+    ``table`` is the oid on the source of the table that it belongs to, None if it is no table's; ``referenced`` the
+    other table of a foreign key.
+    """
+
+    entry: Entry
+    statement: bytes
+    tablespace: str | None
+    table: int | None
+    referenced: int | None = None
+
+    @property
+    def is_index(self) -> bool:
+        """Whether others may be made on the same table at the same time."""
+        return self.entry.desc == "INDEX"
+
+    @property
+    def is_foreign_key(self) -> bool:
+        return self.entry.desc == FOREIGN_KEY
+
+
+def read_definitions(connection, contents: Contents, entries: list[Entry], no_tablespaces: bool) -> list[Definition]:
+    """What these entries belong to, by the source's catalogs."""
+    indexes = dict(rows(connection, "SELECT indexrelid::bigint, indrelid::bigint FROM pg_index"))
+    query = "SELECT oid::bigint, conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE conrelid <> 0"
+    constraints = {oid: (table, other or None) for oid, table, other in rows(connection, query)}
+    found = []
+    for entry in entries:
+        oid = int(entry.oid)
+        table, other = (indexes.get(oid), None) if entry.desc == "INDEX" else constraints.get(oid, (None, None))
+        statement = entry.definition.encode(contents.codec, "surrogateescape")
+        tablespace = None if no_tablespaces else entry.tablespace
+        found.append(Definition(entry, statement, tablespace or None, table, other))
+    return found
+
+
+def build(session, definitions: list[Definition]) -> None:
+    """Make them in one transaction, in order. Raises HandoverError that names the one that cannot be made."""
+    try:
+        with session.cursor() as cursor:
+            cursor.execute(b"".join(_statements(session, definitions)))
+    except psycopg2.Error as error:
+        if len(definitions) > 1 and error.pgcode is not None:
+            for definition in definitions:  # to know which it was
+                build(session, [definition])
+            return
+        raise _failure(definitions[0], error) from None
+
+
+def _statements(session, definitions: list[Definition]) -> list[bytes]:
+    """Several statements in one string are one transaction; what SET does stays, so it is said where it changes."""
+    statements = []
+    for definition in definitions:
+        place = sql.SQL("SET default_tablespace = {};\n").format(sql.Literal(definition.tablespace or ""))
+        statements += [place.as_string(session).encode(), definition.statement]
+    return statements
+
+
+def add_unchecked(session, definition: Definition) -> bool:
+    """Add a foreign key without looking at the rows that are there; whether that could be done."""
+    text = definition.statement.rstrip().rstrip(b";")
+    try:
+        with session.cursor() as cursor:
+            cursor.execute(text + (b"" if text.endswith(b" NOT VALID") else b" NOT VALID"))
+    except psycopg2.errors.FeatureNotSupported:  # a partitioned table
+        return False
+    except psycopg2.Error as error:
+        raise _failure(definition, error) from None
+    return True
+
+
+def _failure(definition: Definition, error) -> HandoverError:
+    text = " ".join(str(error).split())
+    if error.pgcode is None or error.pgcode.startswith("57P"):
+        problem = f"The session with the target ended while {definition.entry.name} was made: {text}"
+        return HandoverError(problem, "See in its log why, and run this again.")
+    return HandoverError(
+        f"{definition.entry.name} cannot be made on the target: {text}",
+        "Mend the cause on the source or the target, and run this again.",
+        sqlstate=error.pgcode,
+        statement=definition.entry.definition,
+    )

@@ -1,0 +1,167 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Workers, each with a session of its own on both ends, and the tasks that they take, the most urgent first."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import threading
+from dataclasses import dataclass, field
+
+LOOK_AFTER_WORKERS = 0.5  # seconds
+
+
+@dataclass(order=True)
+class Task:
+    """One thing to do: ``work(worker)``, then ``done()``, which may add others.
+
+    The lowest ``urgency`` (a tuple) comes first. Tables that it has for itself are ``alone``, others may be worked on
+    by several tasks at once (``shared``): so no task waits for a lock of another, or deadlocks with it.
+    """
+
+    urgency: tuple
+    work: object = field(compare=False)
+    done: object = field(compare=False, default=lambda: None)
+    alone: frozenset = field(compare=False, default=frozenset())
+    shared: frozenset = field(compare=False, default=frozenset())
+
+
+class Worker:
+    """Sessions of one thread, opened when they are first needed."""
+
+    def __init__(self, connect_source, connect_target):
+        self._connect = {"source": connect_source, "target": connect_target}
+        self._sessions = {}
+
+    @property
+    def source(self):
+        return self._session("source")
+
+    @property
+    def target(self):
+        return self._session("target")
+
+    def _session(self, side: str):
+        if side not in self._sessions:
+            self._sessions[side] = self._connect[side]()
+        return self._sessions[side]
+
+    def cancel(self) -> None:
+        """End what the sessions run; called from another thread."""
+        for session in list(self._sessions.values()):
+            with contextlib.suppress(Exception):  # it may be closed, or its server gone
+                session.cancel()
+
+    def close(self, side: str | None = None) -> None:
+        for name in [side] if side else list(self._sessions):
+            session = self._sessions.pop(name, None)
+            if session:
+                session.close()
+
+
+class Crew:
+    """``jobs`` workers. Add tasks, then run; a task's ``done`` is called by one worker at a time."""
+
+    def __init__(self, jobs: int, connect_source, connect_target):
+        self._jobs = jobs
+        self._connect = connect_source, connect_target
+        self._change = threading.Condition(threading.RLock())
+        self._waiting = []
+        self._running = []
+        self._order = 0
+        self._errors = []
+        self._workers = []
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a task failed, so that the others are to end."""
+        return bool(self._errors)
+
+    @property
+    def idle(self) -> int:
+        """Workers that have nothing to do now, and will not have with what waits."""
+        with self._change:
+            return max(0, self._jobs - len(self._running) - len(self._waiting))
+
+    def add(self, task: Task) -> None:
+        with self._change:
+            self._order += 1
+            heapq.heappush(self._waiting, (task.urgency, self._order, task))
+            self._change.notify_all()
+
+    def run(self) -> None:
+        """Work until nothing is left. The first error stops the others and is raised."""
+        threads = [threading.Thread(target=self._serve, daemon=True) for _i in range(self._jobs)]
+        for thread in threads:
+            thread.start()
+        try:
+            self._await(threads)
+        except BaseException as error:  # a signal: nothing of ours goes on
+            self._fail(error)
+            self._await(threads)
+            raise
+        if self._errors:
+            raise self._errors[0]
+
+    def _await(self, threads: list[threading.Thread]) -> None:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(LOOK_AFTER_WORKERS)
+                if self._errors:
+                    self._cancel()  # again: one may have been between two statements
+
+    def _cancel(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
+
+    def _serve(self) -> None:
+        worker = Worker(*self._connect)
+        self._workers.append(worker)
+        try:
+            for task in iter(self._take, None):
+                task.work(worker)
+                self._finish(task)
+        except Exception as error:  # pylint: disable=broad-except
+            self._fail(error)  # raised in the thread of the caller
+        finally:
+            worker.close()
+
+    def _take(self) -> Task | None:
+        """The most urgent task that is in nobody's way; None when all is done, or lost."""
+        with self._change:
+            while not self._errors and (self._waiting or self._running):
+                task = self._next()
+                if task:
+                    self._running.append(task)
+                    return task
+                self._change.wait()
+            return None
+
+    def _next(self) -> Task | None:
+        alone = frozenset().union(*(task.alone for task in self._running))
+        taken = alone.union(*(task.shared for task in self._running))
+        passed, found = [], None
+        while self._waiting and not found:
+            entry = heapq.heappop(self._waiting)
+            if entry[2].alone & taken or entry[2].shared & alone:
+                passed.append(entry)
+            else:
+                found = entry[2]
+        for entry in passed:
+            heapq.heappush(self._waiting, entry)
+        return found
+
+    def _finish(self, task: Task) -> None:
+        with self._change:
+            task.done()
+            self._running.remove(task)
+            self._change.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._change:
+            self._errors.append(error)
+            self._change.notify_all()
+        if len(self._errors) == 1:
+            self._cancel()

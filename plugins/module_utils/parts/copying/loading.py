@@ -1,0 +1,369 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All rows, indexes and keys of a database: what is copied and built when, and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import plan
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
+    Definition,
+    add_unchecked,
+    build,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.crew import Crew, Task, Worker
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import SMALL, Piece, Table
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import Flow, Manner, relay
+
+COPY, BUILD, KEYS, ANALYZE = range(4)  # in order of urgency
+SMALL_KEYS = 64
+FOREIGN_KEY_VIOLATION = "23503"
+
+
+@dataclass
+class Counts:
+    """What became of one table."""
+
+    table: Table
+    pieces: int = 1
+    rows: int = 0
+    bytes: int = 0
+
+
+@dataclass
+class Options:
+    """``split_above`` is in bytes, None decides by itself. ``start_over`` empties tables that hold a part already.
+
+    ``keys_may_wait``: a foreign key that rows do not satisfy yet is added without looking at them.
+    ``on_state([(schema, table, state, rows, bytes), ...])`` hears of ``copying``, ``copied`` and ``indexed``, the
+    latter two when they are committed, from any thread.
+    ``on_copied()`` is called once when nothing is to be read any more.
+    """
+
+    jobs: int = 1
+    flow: Flow = field(default_factory=Flow)
+    split_above: int | None = None
+    start_over: bool = False
+    analyze: bool = True
+    keys_may_wait: bool = False
+    on_state: object = lambda changes: None
+    on_copied: object = lambda: None
+
+
+class Loading:
+    """One run of the copy engine.
+
+    ``connect_source()`` gives a session outside of any transaction, ``begin`` the statement that puts a transaction of
+    it into the snapshot; ``connect_target()`` a session that may write.
+    """
+
+    def __init__(self, connect_source, begin: str, connect_target, options: Options):
+        self.options = options
+        self.notices = []
+        self.pending_constraints = []
+        self._begin = begin
+        self._connect_target = connect_target
+        self._crew = Crew(options.jobs, connect_source, connect_target)
+        self._counts = {}
+        self._builds = {}
+        self._families = {}
+        self._keys = {}
+        self._small_keys = []
+        self._unready = set()
+        self._uncopied = 0
+        self._manners = {}
+
+    def run(self, tables: list[Table], definitions: list[Definition], server_version: int) -> list[Counts]:
+        """Copy the tables and make the definitions; ``server_version`` is the source's. Raises HandoverError."""
+        self._counts = {table.oid: Counts(table) for table in tables}
+        self._unready = set(self._counts)
+        others = self._sort(definitions)
+        with contextlib.closing(self._connect_target()) as session:
+            self._look_at_target(session, tables)
+            if self.options.start_over:
+                _empty(session, tables)
+            for group in _groups(others, SMALL_KEYS):
+                build(session, group)
+        self._add_copies(tables, server_version)
+        if not tables:
+            self._add_small_keys()
+        self._crew.run()
+        return list(self._counts.values())
+
+    # Before the start
+
+    def _add_copies(self, tables: list[Table], server_version: int) -> None:
+        total = sum(table.size for table in tables)
+        pieces = [
+            piece
+            for table in tables
+            for piece in plan.split(table, self.options.jobs, total, self.options.split_above, server_version)
+            if table.size
+        ]
+        for piece in pieces:
+            self._counts[piece.table.oid].pieces = 0
+        for piece in pieces:
+            self._counts[piece.table.oid].pieces += 1
+        groups = plan.batches(pieces)
+        self._uncopied = len(groups)
+        for group in groups:
+            self._crew.add(self._copy_task(group))
+        self._pass_empty([table for table in tables if not table.size])
+        if not groups:
+            self.options.on_copied()
+
+    def _sort(self, definitions: list[Definition]) -> list[Definition]:
+        """Foreign keys by the tables that they wait for, others by the table that they belong to. Returned are those
+        of no table with rows of its own: of partitioned tables, of materialized views. They take no time.
+        """
+        for oid, counts in self._counts.items():
+            for one in {oid, counts.table.root_oid or oid}:
+                self._families.setdefault(one, set()).add(oid)
+        others = []
+        for definition in definitions:
+            if definition.is_foreign_key:
+                self._await_tables(definition)
+            elif definition.table in self._counts:
+                self._builds.setdefault(definition.table, []).append(definition)
+            else:
+                others.append(definition)
+        return others
+
+    def _await_tables(self, definition: Definition) -> None:
+        """Where a table is partitioned, all its partitions are meant, as far as they are to be copied."""
+        sides = (definition.table, definition.referenced)
+        key = _Key(definition, frozenset(sides).union(*(self._families.get(side, ()) for side in sides)))
+        key.waiting = {oid for oid in key.tables if oid in self._counts}
+        key.size = sum(self._counts[oid].table.size for oid in key.waiting)
+        for oid in key.waiting:
+            self._keys.setdefault(oid, []).append(key)
+        if not key.waiting:
+            self._add_key(key)
+
+    def _look_at_target(self, session, tables: list[Table]) -> None:
+        """How each table can be copied: what this role may there, and which versions its extensions have."""
+        query = """
+            SELECT n.nspname::text, c.relname::text, has_table_privilege(c.oid, 'TRUNCATE')
+            FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')"""
+        truncatable = {(schema, name): may for schema, name, may in rows(session, query)}
+        versions = set(rows(session, "SELECT extname::text, extversion FROM pg_extension"))
+        missing = [str(table) for table in tables if table.key not in truncatable]
+        if missing:
+            raise HandoverError(
+                f"The target has no table {', '.join(missing[:10])}.", "Start over, so that it is made there."
+            )
+        for table in tables:
+            may_freeze = truncatable[table.key] and not table.through_root and table.extension is None
+            self._manners[table.oid] = Manner(table.binary and table.extensions <= versions, may_freeze)
+        closed = [str(table) for table in tables if not truncatable[table.key] and table.extension is None]
+        text = [str(table) for table in tables if table.columns and not self._manners[table.oid].binary]
+        self._note("could not be frozen, as the role may not truncate them: VACUUM does it later", closed)
+        self._note("were copied as text, as a type of theirs has no binary format that means the same there", text)
+
+    def _note(self, what: str, names: list[str]) -> None:
+        if names:
+            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+            self.notices.append(f"{len(names)} tables {what}: {', '.join(names[:10])}{more}.")
+
+    # Rows
+
+    def _copy_task(self, group: list[Piece]) -> Task:
+        urgency = (COPY, -sum(piece.size for piece in group))
+        copied = []
+        return Task(urgency, lambda worker: copied.extend(self._copy(worker, group)), lambda: self._copied(copied))
+
+    def _copy(self, worker: Worker, group: list[Piece]) -> list[tuple[Piece, int, int]]:
+        """One transaction on each side; a table that is copied by itself and whole is emptied, and its rows frozen."""
+        freeze = len(group) == 1 and group[0].is_whole and self._manners[group[0].table.oid].freeze
+
+        def how(table: Table) -> Manner:
+            return Manner(self._manners[table.oid].binary, freeze)
+
+        self._tell([piece.table for piece in group if not piece.first], "copying")
+        try:
+            _execute(worker.source, self._begin)
+            _execute(worker.target, "BEGIN")
+            if freeze:
+                _execute(worker.target, sql.SQL("TRUNCATE ONLY {}").format(_name(group[0].table)))
+            copied = list(relay(worker.source, worker.target, group, how, self.options.flow))
+            _execute(worker.target, "COMMIT")
+            _execute(worker.source, "COMMIT")
+        except psycopg2.Error as error:
+            raise _session_error(group[0].table, error) from None
+        return copied
+
+    def _copied(self, copied: list[tuple[Piece, int, int]]) -> None:
+        """Go on with the tables of which this was the last piece."""
+        complete = []
+        for piece, count, size in copied:
+            counts = self._counts[piece.table.oid]
+            counts.rows += count
+            counts.bytes += size
+            counts.pieces -= 1
+            if not counts.pieces:
+                complete.append(piece.table)
+        self._tell(complete, "copied")
+        self._continue(complete)
+        self._uncopied -= 1
+        if not self._uncopied:
+            self.options.on_copied()
+
+    def _pass_empty(self, tables: list[Table]) -> None:
+        """Tables without a page have no rows for any snapshot."""
+        for group in _groups(tables, plan.BATCH_TABLES):
+            self._tell(group, "copied")
+            self._continue(group)
+
+    def _tell(self, tables: list[Table], state: str) -> None:
+        counts = [self._counts[table.oid] for table in tables]
+        if counts:
+            self.options.on_state([(*one.table.key, state, one.rows, one.bytes) for one in counts])
+
+    # Indexes, keys, statistics
+
+    def _continue(self, tables: list[Table]) -> None:
+        """These tables have their rows: their indexes are next, those of small ones together."""
+        small = [table for table in tables if table.size <= SMALL]
+        for group in [*([small] if small else []), *([table] for table in tables if table.size > SMALL)]:
+            self._build_group(group)
+
+    def _build_group(self, tables: list[Table]) -> None:
+        definitions = [one for table in tables for one in self._builds.get(table.oid, ())]
+        if not definitions:
+            self._ready(tables)
+        elif tables[0].size <= SMALL:
+            self._crew.add(self._build_task(definitions, tables))
+        else:
+            remaining = set(definitions)
+
+            def done(definition):
+                remaining.discard(definition)
+                if not remaining:
+                    self._ready(tables)
+
+            for definition in definitions:
+                self._crew.add(self._build_task([definition], tables, lambda one=definition: done(one)))
+
+    def _build_task(self, definitions: list[Definition], tables, done=None) -> Task:
+        size = sum(table.size for table in tables)
+        claims = frozenset(table.oid for table in tables)
+        sharing = len(definitions) == 1 and definitions[0].is_index
+        return Task(
+            (BUILD, -size, sharing),
+            lambda worker: self._build(worker, definitions),
+            done or (lambda: self._ready(tables)),
+            alone=frozenset() if sharing else claims,
+            shared=claims if sharing else frozenset(),
+        )
+
+    def _build(self, worker: Worker, definitions: list[Definition]) -> None:
+        _execute(worker.target, f"SET max_parallel_maintenance_workers = {1 + self._crew.idle}")
+        build(worker.target, definitions)
+
+    def _ready(self, tables: list[Table]) -> None:
+        """These tables are indexed: their statistics are next, and foreign keys whose both sides are ready."""
+        self._tell(tables, "indexed")
+        self._unready -= {table.oid for table in tables}
+        if self.options.analyze and tables:
+            self._crew.add(self._analyze_task(tables))
+        for key in (key for table in tables for key in self._keys.get(table.oid, ())):
+            key.waiting -= {table.oid for table in tables}
+            if not key.waiting and not key.added:
+                self._add_key(key)
+        if not self._unready:
+            self._add_small_keys()
+
+    def _analyze_task(self, tables: list[Table]) -> Task:
+        names = sql.SQL(", ").join(map(_name, tables))
+        return Task(
+            (ANALYZE, -sum(table.size for table in tables)),
+            lambda worker: _execute(worker.target, sql.SQL("ANALYZE {}").format(names)),
+            alone=frozenset(table.oid for table in tables),
+        )
+
+    def _add_key(self, key: _Key) -> None:
+        """Those of small tables are made many at a time."""
+        key.added = True
+        if key.size > plan.BATCH_BYTES:
+            self._crew.add(self._key_task([key]))
+            return
+        self._small_keys.append(key)
+        if len(self._small_keys) == SMALL_KEYS:
+            self._add_small_keys()
+
+    def _add_small_keys(self) -> None:
+        if self._small_keys:
+            self._crew.add(self._key_task(self._small_keys))
+            self._small_keys = []
+
+    def _key_task(self, keys: list[_Key]) -> Task:
+        return Task(
+            (KEYS, -sum(key.size for key in keys)),
+            lambda worker: self._make_keys(worker, [key.definition for key in keys]),
+            alone=frozenset().union(*(key.tables for key in keys)),
+        )
+
+    def _make_keys(self, worker: Worker, definitions: list[Definition]) -> None:
+        try:
+            build(worker.target, definitions)
+        except HandoverError as error:
+            if not self.options.keys_may_wait or error.facts.get("sqlstate") != FOREIGN_KEY_VIOLATION:
+                raise
+            for definition in definitions:
+                self._make_or_put_off(worker, definition)
+
+    def _make_or_put_off(self, worker: Worker, definition: Definition) -> None:
+        """Rows of tables that were copied at different instants need not fit yet."""
+        try:
+            build(worker.target, [definition])
+        except HandoverError as error:
+            if error.facts.get("sqlstate") == "42710":  # it is there, from the first attempt
+                return
+            if error.facts.get("sqlstate") != FOREIGN_KEY_VIOLATION:
+                raise
+            added = add_unchecked(worker.target, definition)
+            self.pending_constraints.append({"definition": definition, "added": added})
+
+
+@dataclass
+class _Key:
+    """A foreign key: the tables that it has to do with, those of them that are not ready, and the bytes in them."""
+
+    definition: Definition
+    tables: frozenset
+    waiting: set = field(default_factory=set)
+    size: int = 0
+    added: bool = False
+
+
+def _name(table: Table):
+    return sql.Identifier(table.schema, table.name)
+
+
+def _execute(session, statement) -> None:
+    with session.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def _groups(items: list, size: int) -> list[list]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _empty(session, tables: list[Table]) -> None:
+    """What an interrupted run left in them goes. Tables of extensions hold rows that are not ours."""
+    for group in _groups([table for table in tables if table.extension is None], plan.BATCH_TABLES):
+        _execute(session, sql.SQL("TRUNCATE ONLY {}").format(sql.SQL(", ONLY ").join(map(_name, group))))
+
+
+def _session_error(table: Table, error) -> HandoverError:
+    """What a server said to a statement around the COPY."""
+    text = " ".join(str(error).split())
+    return HandoverError(
+        f"Table {table} could not be copied: {text}.", "Mend the cause, and run this again.", sqlstate=error.pgcode
+    )

@@ -1,0 +1,190 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rows from one server to the other: COPY TO STDOUT there, a pipe, COPY FROM STDIN here.
+
+libpq leaves the interpreter's lock while it waits, so a thread on each side of the pipe keeps both servers busy. What
+is in memory is one pipe for each piece under way, whatever the tables' sizes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import queue
+import threading
+import time
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Piece, Table
+
+PIPE_BYTES = 1 << 20
+SET_PIPE_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Python names from 3.10 on
+CHUNK = 1 << 16
+AHEAD = 2  # pieces of a batch that the source may have sent before the target takes them
+
+
+class Flow:
+    """What goes through all relays of a run: ``total`` bytes so far, and no more than ``rate`` bytes a second."""
+
+    def __init__(self, rate: int | None = None):
+        self.rate = rate
+        self.total = 0
+        self._lock = threading.Lock()
+        self._free_at = time.monotonic()
+        self._stopped = threading.Event()
+
+    def pass_on(self, count: int) -> None:
+        """Account for bytes, after waiting for their turn."""
+        with self._lock:
+            self.total += count
+            if self.rate is None:
+                return
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now) + count / self.rate
+            pause = self._free_at - now
+        self._stopped.wait(pause)
+
+    def stop(self) -> None:
+        """Nobody waits any more."""
+        self._stopped.set()
+
+
+class _Inlet:
+    """The end of a pipe from which the target reads one piece; ``rows`` and ``error`` are the source's."""
+
+    def __init__(self, piece: Piece, flow: Flow):
+        self.piece = piece
+        self.rows = None
+        self.error = None
+        self.bytes = 0
+        self._flow = flow
+        self._descriptor, self.outlet = os.pipe()
+        with contextlib.suppress(OSError):  # not Linux, or more than this user may have
+            fcntl.fcntl(self.outlet, SET_PIPE_SIZE, PIPE_BYTES)
+
+    def read(self, size: int) -> bytes:
+        """For psycopg2. The end of the pipe is the end of the rows only if the source says so too."""
+        data = os.read(self._descriptor, size)
+        if not data and self.rows is None:
+            raise OSError("the source did not send everything")
+        if data:
+            self.bytes += len(data)
+            self._flow.pass_on(len(data))
+        return data
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class _Feed:
+    """A thread that lets the source send pieces, one after the other; iterating gives their inlets in order."""
+
+    def __init__(self, source, pieces: list[Piece], how, flow: Flow):
+        self._source = source
+        self._pieces = pieces
+        self._how = how
+        self._flow = flow
+        self._ready = queue.Queue(AHEAD)
+        self._stopped = False
+        self._thread = threading.Thread(target=self._send, daemon=True)
+
+    def __enter__(self) -> _Feed:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind, *error) -> None:
+        self._stopped = True
+        if kind:
+            self._source.cancel()
+        while self._thread.is_alive() or not self._ready.empty():
+            with contextlib.suppress(queue.Empty):
+                self._ready.get(timeout=0.05).close()
+        self._thread.join()
+
+    def __iter__(self):
+        for _piece in self._pieces:
+            inlet = self._ready.get()
+            try:
+                yield inlet
+            finally:
+                inlet.close()
+
+    def _send(self) -> None:
+        for piece in self._pieces:
+            if self._stopped:
+                return
+            inlet = _Inlet(piece, self._flow)
+            self._ready.put(inlet)
+            outlet = os.fdopen(inlet.outlet, "wb", CHUNK)
+            try:
+                with self._source.cursor() as cursor:
+                    cursor.copy_expert(piece.reads(self._how(piece.table).binary), outlet)
+                    outlet.flush()
+                    inlet.rows = cursor.rowcount
+            except Exception as error:  # pylint: disable=broad-except
+                inlet.error = error  # known before the pipe ends; raised by whoever reads
+                self._stopped = True
+            finally:
+                with contextlib.suppress(OSError):  # nobody reads any more
+                    outlet.close()
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a table is copied: in which format, and whether its rows are frozen, which takes a TRUNCATE right before."""
+
+    binary: bool
+    freeze: bool = False
+
+
+def relay(source, target, pieces: list[Piece], how, flow: Flow):
+    """Copy pieces in order, and yield (piece, rows, bytes) after each. Transactions are the caller's.
+
+    ``how(table)`` is its Manner. Raises HandoverError that names the table and the side that
+    failed; the sessions may then be in any state.
+    """
+    with _Feed(source, pieces, how, flow) as feed:
+        for inlet in feed:
+            table = inlet.piece.table
+            manner = how(table)
+            try:
+                with target.cursor() as cursor:
+                    cursor.copy_expert(inlet.piece.writes(manner.binary, manner.freeze), inlet, CHUNK)
+                    rows = cursor.rowcount
+            except psycopg2.Error as error:
+                raise _failure(table, inlet.error, error) from None
+            if rows != inlet.rows:
+                raise HandoverError(
+                    f"Of table {table}, the source sent {inlet.rows} rows and the target took {rows}.",
+                    "Look for a rule, a trigger or an extension on the target that takes rows away.",
+                )
+            yield inlet.piece, rows, inlet.bytes
+
+
+def copy_table(source, target, table: Table, flow: Flow | None = None, binary: bool | None = None) -> tuple[int, int]:
+    """Copy one table, in the transactions that the sessions are in; (rows, bytes). Raises HandoverError.
+
+    ``binary=False`` is for a target whose extensions are of other versions, see Table.
+    """
+    wanted = table.binary and not table.extensions if binary is None else binary
+    [(_piece, rows, size)] = relay(source, target, [Piece(table)], lambda _table: Manner(wanted), flow or Flow())
+    return rows, size
+
+
+def _failure(table: Table, of_source: Exception | None, of_target: Exception) -> HandoverError:
+    """The first cause: the target's error is but the consequence where the source failed."""
+    side, error = ("source", of_source) if of_source else ("target", of_target)
+    text = " ".join(str(error).split())
+    code = getattr(error, "pgcode", None)
+    if code is None or code.startswith("57P"):
+        problem = f"The session with the {side} ended while table {table} was copied: {text}"
+        return HandoverError(problem, "See in its log why, and run this again.", table=str(table))
+    if code == "55P03":
+        problem = f"Table {table} stayed locked on the {side}: {text}"
+        return HandoverError(problem, "End the session that holds the lock, and run this again.", table=str(table))
+    problem = f"Table {table} could not be copied; the {side} says: {text}"
+    return HandoverError(problem, "Mend the cause, and run this again.", table=str(table), sqlstate=code)

@@ -1,0 +1,98 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Values of sequences, read from one server and set on another, many at a time.
+
+Sequences are not under snapshots: what is read is the value of this moment (PostgreSQL documentation, 9.17).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+
+TOGETHER = 500  # sequences that one statement reads or sets; each takes a lock
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """``value`` is what nextval() gave last if ``is_called``, else what it will give next."""
+
+    schema: str
+    name: str
+    value: int
+    is_called: bool
+    increment: int
+    least: int
+    most: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.schema, self.name
+
+    def advanced(self, margin: int) -> Sequence:
+        """As if nextval() had been called ``margin`` times more, within the sequence's bounds."""
+        if not margin:
+            return self
+        value = self.value + margin * self.increment
+        return replace(self, value=max(self.least, min(self.most, value)))
+
+
+def read(connection) -> list[Sequence]:
+    """All sequences of the database, also those that stand alone; extensions' own only where they are configuration."""
+    query = f"""
+        SELECT n.nspname::text, c.relname::text, s.seqincrement, s.seqmin, s.seqmax
+        FROM pg_sequence AS s JOIN pg_class AS c ON c.oid = s.seqrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.oid IN (SELECT c.oid FROM {OWN_RELATIONS} AND c.relkind = 'S'
+                        UNION ALL SELECT unnest(extconfig) FROM pg_extension)
+        ORDER BY n.nspname, c.relname"""
+    found = rows(connection, query)
+    values = [value for group in _groups(found) for value in _values(connection, group)]
+    return [Sequence(row[0], row[1], *value, *row[2:]) for row, value in zip(found, values)]
+
+
+def apply(connection, sequences: list[Sequence], margin: int = 0) -> int:
+    """Set those that are not so yet, each ``margin`` calls further; the number of them.
+
+    Raises HandoverError for sequences that are not there.
+    """
+    there = {one.key: one for one in read(connection)}
+    missing = [".".join(one.key) for one in sequences if one.key not in there]
+    if missing:
+        raise HandoverError(
+            f"{connection.info.dbname} has no sequence {', '.join(missing[:10])}.", "Create it as on the other server."
+        )
+    wanted = []
+    for one in sequences:
+        here = there[one.key]
+        goal = replace(one, increment=here.increment, least=here.least, most=here.most).advanced(margin)
+        if (goal.value, goal.is_called) != (here.value, here.is_called):
+            wanted.append(goal)
+    for group in _groups(wanted):
+        _set(connection, group)
+    return len(wanted)
+
+
+def _values(connection, group: list[tuple]) -> list[tuple]:
+    """(value, is_called) of each, in order."""
+    one = "SELECT {}::int AS number, last_value, is_called FROM {}"
+    queries = [sql.SQL(one).format(sql.Literal(number), sql.Identifier(*row[:2])) for number, row in enumerate(group)]
+    query = sql.SQL("SELECT last_value, is_called FROM ({}) AS s ORDER BY number")
+    return rows(connection, query.format(sql.SQL(" UNION ALL ").join(queries)))
+
+
+def _set(connection, group: list[Sequence]) -> None:
+    query = """
+        SELECT setval(c.oid, s.value, s.is_called)
+        FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bool[]) AS s (schema, name, value, is_called)
+        JOIN pg_namespace AS n ON n.nspname = s.schema
+        JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = s.name"""
+    columns = ("schema", "name", "value", "is_called")
+    rows(connection, query, [[getattr(one, column) for one in group] for column in columns])
+
+
+def _groups(items: list) -> list[list]:
+    return [items[start : start + TOGETHER] for start in range(0, len(items), TOGETHER)]
