@@ -32,6 +32,9 @@ ANSIBLE_SETTINGS = """\
 collections_path = {demo}/collections
 home = {demo}/ansible
 remote_tmp = {demo}/ansible/tmp
+# Tasks that change nothing are not listed, what they have to show is.
+display_ok_hosts = false
+display_skipped_hosts = false
 """
 
 # Both ends, and where the modules run: the same in all inventories of the demo.
