@@ -96,7 +96,7 @@ def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, 
 
 
 def _recognise(ending: Ending) -> None:
-    """Find the migration: by the journal, by both ends' identities, or, with the target gone, by the source's record."""
+    """Find the migration by the journal, by both ends' identities, or, with the target gone, by the source's record."""
     source, target = ending.source.connection, ending.target.connection
     servers = ending.ends.source.server, ending.ends.target.server
     if all(servers):

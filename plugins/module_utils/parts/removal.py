@@ -91,7 +91,7 @@ def roles(connection, identifier: str) -> list[Step]:
 
 
 def fences(connection, lift: bool) -> tuple[list[Step], bool]:
-    """(what takes the fence down, whether there is one that stays): one that is closed stays unless it is to be lifted."""
+    """(what takes the fence down, whether there is one that stays: a closed one does, unless it is to be lifted)."""
     found = fence.read(connection)
     if found is None or (found.closed and not lift):
         return [], found is not None

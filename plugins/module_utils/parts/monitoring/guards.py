@@ -16,7 +16,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 
 # Of max_slot_wal_keep_size, past which the slot is lost: the rest is the time to do something about it.
 KEEP_SHARE = 0.8
+NO_LIMIT = "There is no limit."
 UNDER_WAY = ("copying", "catching_up", "in_step")
+NOT_OVER = (*UNDER_WAY, None)  # None: the phase is unknown
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,13 @@ def judge(status: dict, limits: Limits) -> list[dict]:
 
 
 def _may_be_stopped(status: dict) -> bool:
-    """Once the target is the primary, there is nothing to give up any more."""
+    """Once the target is the primary, there is nothing to give up any more. A slot on the source says that it is not,
+    also where the target cannot be asked.
+    """
+    if status["phase"] is None:
+        return any(
+            one["direction"] == "forward" and one["slot"] and one["slot"]["present"] for one in status["streams"]
+        )
     return status["phase"] in UNDER_WAY or (status["phase"] == "handed_over" and status["direction"] == "back")
 
 
@@ -69,7 +77,7 @@ def _retained_wal(status: dict, limits: Limits) -> tuple[str, str]:
 
 def _free_space(_status: dict, limits: Limits) -> tuple[str, str]:
     if limits.min_free_space is None:
-        return "not_watched", "There is no limit."
+        return "not_watched", NO_LIMIT
     if limits.free_space is None:
         return "unknown", "SQL does not show the free space on the source's disk, and it was not told."
     seen = (
@@ -79,8 +87,8 @@ def _free_space(_status: dict, limits: Limits) -> tuple[str, str]:
 
 
 def _age(status: dict, limits: Limits) -> tuple[str, str]:
-    if limits.max_duration is None or status["phase"] not in UNDER_WAY:
-        return "not_watched", "There is no limit." if limits.max_duration is None else "It is over."
+    if limits.max_duration is None or status["phase"] not in NOT_OVER:
+        return "not_watched", NO_LIMIT if limits.max_duration is None else "It is over."
     if status["age_seconds"] is None:
         return "unknown", "When the migration began cannot be seen."
     seen = f"The migration is {duration(status['age_seconds'])} old; the limit is {duration(limits.max_duration)}."
@@ -103,23 +111,21 @@ def _errors(kind: str, fine: str):
 
 
 def _drift(status: dict, _limits: Limits) -> tuple[str, str]:
-    if status["phase"] not in UNDER_WAY:
+    if status["phase"] not in NOT_OVER:
         return "not_watched", "It is over."
     drift = status["drift"]
     if drift is None:
         return "unknown", "The schema cannot be compared with what it was."
     if not drift:
         return "ok", "The schema is as it was."
-    return "tripped", f"{counted(len(drift), 'change')} of the schema: {some(drift, 5)}."
+    changes = [f"{one['table']}: {one['detail']}" for one in drift]
+    return "tripped", f"{counted(len(drift), 'change')} of the schema: {some(changes, 5)}."
 
 
 def _lag(status: dict, limits: Limits) -> tuple[str, str]:
-    if limits.max_lag is None or status["phase"] not in ("in_step", "handed_over"):
-        return (
-            "not_watched",
-            "There is no limit." if limits.max_lag is None else "It is not in step yet, or it is over.",
-        )
-    if not status["streams"]:
+    if limits.max_lag is None or status["phase"] not in ("in_step", "handed_over", None):
+        return "not_watched", NO_LIMIT if limits.max_lag is None else "It is not in step yet, or it is over."
+    if status["phase"] == "handed_over" and not status["streams"]:
         return "not_watched", "There is no way back."
     seconds = status["lag"]["seconds"]
     if seconds is None:

@@ -42,8 +42,12 @@ def _stream(name, direction, subscribed, publishing, subscribing, beacons) -> di
         "slot": slot,
         "subscription": subscription,
         "lag_bytes": slot.get("lag_bytes") if slot else None,
-        "lag_seconds": lag_seconds(slot, publishing.now, *beacons) if subscribed and slot and slot["present"] else None,
+        "lag_seconds": lag_seconds(slot, publishing.now, *beacons) if subscribed and _is_alive(slot) else None,
     }
+
+
+def _is_alive(slot: dict | None) -> bool:
+    return bool(slot) and slot["present"] and slot["wal_status"] != "lost"
 
 
 def _found(there: dict | None, name: str) -> dict | None:
@@ -56,19 +60,18 @@ def lag_seconds(slot: dict, now, published: tuple | None, applied: tuple | None)
     """How far the subscriber is behind, or None where that cannot be told.
 
     ``published`` and ``applied`` are the beacon, (n, at), at either end; ``at`` is the publisher's clock at both. While
-    a beacon is under way the lag is at least the age of the oldest that may be; if only the last is, it is that one's.
+    a beacon is under way the lag is at most the age of the last that was applied, or if only one is, that one's age.
+    Without beacons under way and without pg_stat_replication, it is at most the age of the last.
     """
     sender = slot["sender"]
     if published and applied and None not in (*published, *applied) and published[0] > applied[0]:
         behind = (now - (published[1] if published[0] == applied[0] + 1 else applied[1])).total_seconds()
-        return max(behind, sender and sender["replay_lag"] or 0.0, 0.0)
+        return max(behind, (sender and sender["replay_lag"]) or 0.0, 0.0)
     if sender:
         return float(sender["replay_lag"] or 0.0) if sender["caught_up"] else sender["replay_lag"]
     if slot["lag_bytes"] == 0:
         return 0.0
-    if not slot["active"] and applied and applied[1]:
-        return max((now - applied[1]).total_seconds(), 0.0)
-    return None
+    return max((now - applied[1]).total_seconds(), 0.0) if applied and applied[1] else None
 
 
 def stream_errors(stream: dict, subscribed: bool, failing: frozenset) -> list[dict]:

@@ -28,14 +28,14 @@ def taken(connection, identifier: str):
 
     ``connection`` is to the source's database. Raises HandoverError when another run has it.
     """
-    key = (f"handover.postgresql migration {identifier}",)
+    key = _key(identifier)
     rows(connection, "SELECT set_config('lock_timeout', %s, false)", (PATIENCE,))
     try:
         rows(connection, "SELECT pg_advisory_lock(hashtextextended(%s, 0))", key)
     except psycopg2.errors.LockNotAvailable:
-        holders = [text for (text,) in rows(connection, HOLDER, key)]
         raise HandoverError(
-            f"Another run is at work on this migration: on the source, {', '.join(holders) or 'a process'}.",
+            "Another run is at work on this migration: on the source, "
+            f"{', '.join(holders(connection, identifier)) or 'a process'}.",
             "Wait until it has ended, or stop it.",
         ) from None
     finally:
@@ -45,3 +45,12 @@ def taken(connection, identifier: str):
     finally:
         with contextlib.suppress(psycopg2.Error):  # the session is gone, and the turn with it
             value(connection, "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
+
+
+def holders(connection, identifier: str) -> list[str]:
+    """Who has the turn: ``process 4711 from 192.0.2.1, since 2026-11-20 19:00:00+00``; empty if nobody has."""
+    return [text for (text,) in rows(connection, HOLDER, _key(identifier))]
+
+
+def _key(identifier: str) -> tuple[str]:
+    return (f"handover.postgresql migration {identifier}",)

@@ -1,0 +1,261 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The status of continuous migrations, from any machine, by journal and catalogs alone."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timezone
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, Visit, find_records, visit
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import progress
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.publishing import (
+    read_beacons,
+    read_publishing,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.streams import (
+    stream_errors,
+    streams,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.subscribing import (
+    copied_by_now,
+    read_subscribing,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming, turn
+
+SAMPLE_INTERVAL = 10  # seconds that two samples are apart at least
+RECENT_SAMPLES = 200
+TIMES = ("copied", "in_step", "cut_over", "rolled_back", "stopped")
+NO_WAL = {
+    "server": None, "retained_bytes": None, "max_slot_wal_keep_bytes": None, "safe_bytes": None, "status": None,
+    "data_directory": None,
+}  # fmt: skip
+WAL_STATUSES = [None, "reserved", "extended", "unreserved", "lost"]  # from good to bad
+
+NEXT = {
+    None: "Nothing can be said until the target can be reached.",
+    "none": "No migration: handover.postgresql.replicate begins one.",
+    "copying": "Wait until all is copied. If the run was interrupted, handover.postgresql.replicate goes on.",
+    "catching_up": "Wait until it is in step. If the run was interrupted, handover.postgresql.replicate goes on.",
+    "in_step": "handover.postgresql.verify, then handover.postgresql.cutover.",
+    "handed_over": "handover.postgresql.finish when all is well, or handover.postgresql.rollback.",
+    "rolled_back": "handover.postgresql.cutover again, or handover.postgresql.stop.",
+    "stopped": "handover.postgresql.finish removes the traces, handover.postgresql.replicate begins anew.",
+}
+
+
+def info(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Do what pg_migration_info documents; ``params`` are its parameters. Raises HandoverError."""
+    ends = Ends.reach(source, target, params)
+    statuses = []
+    for dbname, goal in ends.pairs:
+        with visit(ends.source, dbname) as at_source, visit(ends.target, goal) as at_target:
+            status = read_status(ends, at_source, at_target, dbname, goal)
+            if params["samples"]:
+                status["samples"] = _samples(at_target, status["id"], params["samples"])
+        if not check_mode:
+            record_sample(ends, status)
+        statuses.append(status)
+    return {
+        "databases": statuses,
+        "source": ends.source.as_result(),
+        "target": ends.target.as_result(),
+        "changed": False,
+    }
+
+
+def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goal: str, failing=frozenset()) -> dict:
+    """The status of one migration as the module returns it. What cannot be told is None.
+
+    ``failing`` are subscriptions that are known to fail though they are enabled.
+    """
+    migration = _tolerantly(at_target, migration_journal.read_migration)
+    record = _tolerantly(
+        at_source, lambda connection: (find_records(ends, connection, goal, strict=False) or [None])[-1]
+    )
+    identifier = (migration and migration.id) or (record and record["id"]) or _expected_id(ends, dbname, goal)
+    status = {
+        "database": dbname,
+        "target_database": goal,
+        "id": identifier,
+        "phase": migration.phase if migration else None if at_target.unknown else "none",
+        "direction": migration.direction if migration else None,
+        "problems": [visited.problem for visited in (at_source, at_target) if visited.problem],
+    }
+    status.update(_streams(at_source, at_target, identifier, migration, failing))
+    status.update(_progress(at_target, migration, record, status))
+    status["drift"] = _drift(at_source, migration)
+    status["running"] = _tolerantly(
+        at_source, lambda connection: turn.holders(connection, identifier) if identifier else []
+    )
+    if status["phase"] == "none" and status["streams"]:
+        status["errors"].append(LEFT_BEHIND)
+    rolled_back = status["phase"] == "handed_over" and status["direction"] == "back"
+    status["next"] = NEXT["rolled_back" if rolled_back else status["phase"]]
+    return status
+
+
+LEFT_BEHIND = {
+    "kind": "left_behind",
+    "stream": None,
+    "problem": "There is no journal in the target database, but a migration has left slots or subscriptions behind.",
+    "remedy": "handover.postgresql.stop removes them.",
+}
+
+
+def _tolerantly(visited: Visit, look):
+    """``look(connection)``, or None where there is no session; a session that is lost is a problem of its end."""
+    if visited.connection is None:
+        return None
+    try:
+        return look(visited.connection)
+    except psycopg2.Error as error:
+        visited.problem = visited.problem or f"The {visited.side}: {' '.join(str(error).split())}"
+        if visited.connection.closed:
+            visited.connection = None
+        return None
+
+
+def _expected_id(ends: Ends, dbname: str, goal: str) -> str | None:
+    servers = ends.source.server, ends.target.server
+    return naming.migration_id(servers[0], dbname, servers[1], goal) if all(servers) else None
+
+
+def _streams(at_source: Visit, at_target: Visit, identifier: str | None, migration, failing) -> dict:
+    """Slots, subscriptions and beacons of both directions, and what follows from them."""
+    if identifier is None:
+        return {"streams": [], "errors": None, "lag": {"bytes": None, "seconds": None}, "wal": dict(NO_WAL)}
+    waves = migration.waves if migration and migration.phase != "stopped" and not leads_back(migration) else []
+    expected = {wave.name: wave.state == "subscribed" for wave in waves if wave.lsn}
+    forward, source_wal = _direction("forward", at_source, at_target, identifier, expected)
+    back, target_wal = _direction("back", at_target, at_source, identifier, {})
+    live, wal = forward, _wal("source", forward, source_wal)
+    if leads_back(migration):
+        live, wal = back, _wal("target", back, target_wal)
+    subscribed = [stream for stream in live if expected.get(stream["name"], True)]
+    return {
+        "streams": forward + back,
+        "errors": [one for stream in live for one in stream_errors(stream, stream in subscribed, failing)],
+        "lag": {name: _worst([stream[f"lag_{name}"] for stream in subscribed]) for name in ("bytes", "seconds")},
+        "wal": wal,
+    }
+
+
+def leads_back(migration) -> bool:
+    """Whether the target is the primary, and changes go back to the source, if anywhere."""
+    return bool(migration) and (migration.phase, migration.direction) == ("handed_over", "forward")
+
+
+def _direction(direction: str, publisher: Visit, subscriber: Visit, identifier: str, expected: dict) -> tuple:
+    """(streams of one direction, what the publishing server says)."""
+    prefix = f"{naming.PREFIX}{identifier}_"
+    publishing = _tolerantly(publisher, lambda connection: read_publishing(connection, prefix))
+    subscribing = _tolerantly(subscriber, lambda connection: read_subscribing(connection, prefix))
+    beacons = [
+        _tolerantly(end, lambda connection: read_beacons(connection, identifier)) for end in (publisher, subscriber)
+    ]
+    return streams(expected, direction, publishing, subscribing, beacons), publishing
+
+
+def _worst(amounts: list):
+    """The highest, or None if there is none or one is not known."""
+    return max(amounts) if amounts and None not in amounts else None
+
+
+def _wal(server: str, found: list[dict], publishing) -> dict:
+    """What the slots hold back on the server that publishes."""
+    if publishing is None:
+        return {**NO_WAL, "server": server}
+    slots = [stream["slot"] for stream in found if stream["slot"] and stream["slot"]["present"]]
+    statuses = [slot["wal_status"] for slot in slots]
+    return {
+        "server": server,
+        "retained_bytes": max((slot["retained_bytes"] or 0 for slot in slots), default=0),
+        "max_slot_wal_keep_bytes": publishing.keep_bytes,
+        "safe_bytes": min((slot["safe_bytes"] for slot in slots if slot["safe_bytes"] is not None), default=None),
+        "status": max(statuses, key=WAL_STATUSES.index, default=None),
+        "data_directory": publishing.data_directory,
+    }
+
+
+def _progress(at_target: Visit, migration, record: dict | None, status: dict) -> dict:
+    """Times, tables, bytes, how fast they are copied, and how long that, or catching up, will take."""
+    now = _tolerantly(at_target, _clock) or datetime.now(timezone.utc)
+    started = migration.started if migration else record and record["started"]
+    result = {"started": started, "age_seconds": progress.seconds_since(started, now)}
+    result.update({name: migration and getattr(migration, name) for name in TIMES})
+    result.update(verified=migration and migration.verified, notices=migration.notices if migration else [])
+    if migration is None:
+        return {**result, "tables": None, "bytes": None, "bytes_per_second": None, "eta_seconds": None}
+    under_way = _tolerantly(at_target, copied_by_now) if migration.phase == "copying" else 0
+    amounts = progress.copied_bytes(migration, under_way)
+    samples = _samples(at_target, migration.id, RECENT_SAMPLES)
+    copying = rate = eta = None
+    if migration.phase == "copying" and amounts["total"] is not None:
+        rate = progress.copy_rate(migration, samples, now, amounts["copied"])
+        copying = amounts["total"] - amounts["copied"]
+        eta = progress.remaining_seconds(copying, rate)
+    if migration.phase == "catching_up":
+        lag = status["lag"]["bytes"]
+        growth = progress.rate(samples, "lag_bytes", now, lag)
+        eta = progress.remaining_seconds(lag, growth and -growth)
+    tables = progress.table_states(migration)
+    return {**result, "tables": tables, "bytes": amounts, "bytes_per_second": rate, "eta_seconds": eta}
+
+
+def _clock(connection) -> datetime:
+    return value(connection, "SELECT clock_timestamp()")
+
+
+def _samples(at_target: Visit, identifier: str | None, limit: int) -> list[dict]:
+    """The last samples of the journal, oldest first; none where they cannot be read."""
+
+    def look(connection):
+        present = migration_journal.is_present(connection)
+        return migration_journal.read_samples(connection, identifier, limit) if present else []
+
+    return _tolerantly(at_target, look) or []
+
+
+def _drift(at_source: Visit, migration) -> list[dict] | None:
+    """What changed in the definitions of the source's tables since they were taken over, or None where that cannot be
+    told. Tables that wait for their wave, or for the cutover, are known, though not compared.
+    """
+    if migration is None or not migration.fingerprint:
+        return None
+
+    def look(connection):
+        tables = [(table.schema, table.name) for table in migration.tables]
+        quote = "SELECT format('%%I.%%I', schema, name) FROM ROWS FROM (unnest(%s), unnest(%s)) AS t (schema, name)"
+        known = {name for (name,) in rows(connection, quote, [list(names) for names in zip(*tables)])}
+        found = drift.differences(migration.fingerprint, drift.fingerprint(connection))
+        return [one for one in found if one["change"] != "new" or one["table"] not in known]
+
+    return _tolerantly(at_source, look)
+
+
+def record_sample(ends: Ends, status: dict) -> bool:
+    """Record what was seen in the journal, for plots and rates, where it can be written and the last one is not new."""
+    if status["phase"] not in ("copying", "catching_up", "in_step", "handed_over"):
+        return False
+    amounts = {
+        "retained_bytes": status["wal"]["retained_bytes"],
+        "lag_bytes": status["lag"]["bytes"],
+        "lag_seconds": status["lag"]["seconds"],
+        "copied_bytes": status["bytes"]["copied"],
+    }
+    recent = """
+        SELECT EXISTS (SELECT FROM handover.sample
+                       WHERE migration_id = %s AND at > clock_timestamp() - %s * interval '1 s')"""
+    with visit(ends.target, status["target_database"], read_only=False) as there:
+        if there.connection is None:
+            return False
+        with contextlib.suppress(psycopg2.Error):  # a plot is not worth a failure
+            if not value(there.connection, recent, (status["id"], SAMPLE_INTERVAL)):
+                migration_journal.add_sample(there.connection, status["id"], **amounts)
+                return True
+    return False

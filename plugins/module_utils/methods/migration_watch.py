@@ -1,0 +1,118 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A look at migrations that others may rely on: with a heartbeat, judged by guards, and ended where they say so."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of, seconds_of
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration_end
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_info import (
+    read_status,
+    record_sample,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, Visit, visit
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import Limits, judge
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.subscribing import failing
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.removal import prefix
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon
+
+HEARTBEAT_PATIENCE = 3.0  # seconds for the subscriber to show a beacon
+WATCHED = ("copying", "catching_up", "in_step", "handed_over", None)  # None: what cannot be seen is not taken for over
+LEVELS = ["not_watched", "ok", "warning", "unknown", "stop"]  # from good to bad
+
+
+def watch(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Do what pg_migration_watch documents; ``params`` are its parameters. Raises HandoverError."""
+    limits = Limits(
+        max_retained_wal=bytes_of("max_retained_wal", params["max_retained_wal"]),
+        max_duration=seconds_of("max_duration", params["max_duration"]),
+        max_lag=seconds_of("max_lag", params["max_lag"]),
+        min_free_space=bytes_of("min_free_space", params["min_free_space"]),
+        free_space=bytes_of("free_space", params["free_space"]),
+        stop_on=frozenset(params["stop_on"]),
+    )
+    ends = Ends.reach(source, target, params)
+    results = [_watch_one(ends, dbname, goal, limits, params, check_mode) for dbname, goal in ends.pairs]
+    result = {
+        "databases": results,
+        "source": ends.source.as_result(),
+        "target": ends.target.as_result(),
+        "tripped": [one["database"] for one in results if LEVELS.index(one["level"]) >= LEVELS.index("warning")],
+        "changed": any(one["stopped"] and one["stopped"]["changed"] for one in results),
+    }
+    errors = [one["error"] for one in results if one["error"]]
+    if errors:
+        raise HandoverError(" ".join(errors), "Mend that, and run this again.", **result)
+    return result
+
+
+def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict, check_mode: bool) -> dict:
+    """One migration. That one cannot be stopped does not keep the others from being watched."""
+    with visit(ends.source, dbname) as at_source, visit(ends.target, goal) as at_target:
+        before = read_status(ends, at_source, at_target, dbname, goal)
+        bad = set()
+        if before["phase"] in WATCHED:
+            if not check_mode:
+                beat(ends, before)
+            bad = _failing(at_source, at_target, before)
+        status = read_status(ends, at_source, at_target, dbname, goal, frozenset(bad)) if before["streams"] else before
+    guards = judge(status, limits) if status["phase"] in WATCHED else []
+    result = {"status": status, "guards": guards, "stopped": None, "error": None}
+    result.update({name: status[name] for name in ("database", "target_database", "id", "phase")})
+    result["level"] = max((guard["level"] for guard in guards), key=LEVELS.index, default="not_watched")
+    if not check_mode:
+        record_sample(ends, status)
+    if result["level"] == "stop":
+        try:
+            result["stopped"] = migration_end.end_one(ends, dbname, goal, params, check_mode)
+        except HandoverError as error:
+            result["error"] = error.as_result()["msg"]
+    return result
+
+
+def beat(ends: Ends, status: dict) -> bool:
+    """Write the beacons of the streams that run now, and wait a moment for the other end to show them."""
+    direction, publisher, subscriber = _roles(ends, status)
+    names = [
+        stream["name"]
+        for stream in status["streams"]
+        if stream["direction"] == direction
+        and all(stream[end] and stream[end]["present"] for end in ("slot", "subscription"))
+    ]
+    if not names:
+        return False
+    with visit(*publisher, read_only=False) as writing, visit(*subscriber) as reading:
+        if not (writing.connection and reading.connection):
+            return False
+        with contextlib.suppress(psycopg2.Error):  # then the status says what is wrong
+            number = beacon.advance(writing.connection, names)
+            return beacon.await_(reading.connection, names, number, time.monotonic() + HEARTBEAT_PATIENCE, 0.02)
+    return False
+
+
+def _roles(ends: Ends, status: dict) -> tuple:
+    """(direction, publisher, subscriber), the latter two with their databases."""
+    source, target = (ends.source, status["database"]), (ends.target, status["target_database"])
+    if (status["phase"], status["direction"]) == ("handed_over", "forward"):
+        return "back", target, source
+    return "forward", source, target
+
+
+def _failing(at_source: Visit, at_target: Visit, status: dict) -> set[str]:
+    """Enabled subscriptions whose worker does not stay."""
+    subscribed = [
+        stream for stream in status["streams"] if stream["subscription"] and stream["subscription"]["present"]
+    ]
+    subscriber = at_source if (status["phase"], status["direction"]) == ("handed_over", "forward") else at_target
+    if not subscribed or subscriber.connection is None:
+        return set()
+    try:
+        return failing(subscriber.connection, prefix(status["id"]))
+    except psycopg2.Error:
+        return set()  # reading the status says why

@@ -1,0 +1,202 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_migration_info
+short_description: Say how continuous migrations are doing
+version_added: 0.1.0
+author: The handover.postgresql authors (@handover)
+description:
+  - Reads the journal in the target database and the catalogs of both ends, from any machine, and changes neither the
+    source nor the data. It needs nothing from the run that began the migration.
+  - What cannot be looked at is V(none), never taken for fine. With one end out of reach, the other is reported.
+  - It adds a sample of amounts to the journal, at most one in 10 seconds, unless it runs in check mode or the journal
+    cannot be written.
+extends_documentation_fragment:
+  - handover.postgresql.endpoints.source
+  - handover.postgresql.endpoints.target
+  - handover.postgresql.endpoints.attributes
+attributes:
+  check_mode:
+    description: Returns the same, and adds no sample.
+    support: full
+options:
+  databases:
+    description:
+      - Databases, by their names on the source.
+      - Without it, all but templates, V(postgres), and those in O(ignore_databases). If the source cannot be reached,
+        those that the journals on the target name.
+    type: list
+    elements: str
+    default: []
+  ignore_databases:
+    description: Databases to leave out when O(databases) is not given.
+    type: list
+    elements: str
+    default: []
+  rename:
+    description: Names on the target of databases that are called otherwise there.
+    type: dict
+    default: {}
+  samples:
+    description: How many of the last samples are returned, for plots.
+    type: int
+    default: 0
+requirements:
+  - psycopg2 >= 2.8
+seealso:
+  - module: handover.postgresql.pg_logical_migrate
+  - module: handover.postgresql.pg_migration_watch
+"""
+
+EXAMPLES = r"""
+- name: See how it goes
+  handover.postgresql.pg_migration_info:
+    source:
+      uri: "{{ vault_source_uri }}"
+    target:
+      uri: "{{ vault_target_uri }}"
+    databases: [shop]
+  register: status
+
+- name: Show it
+  handover.postgresql.show:
+    text: "{{ status | handover.postgresql.render_status }}"
+"""
+
+RETURN = r"""
+databases:
+  description: One element for each database.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: Name on the source.
+      type: str
+    target_database:
+      description: Name on the target.
+      type: str
+    id:
+      description: Identity of the migration, with which the names of all that it makes begin, C(handover_ID_).
+      type: str
+    phase:
+      description:
+        - V(none), V(copying), V(catching_up), V(in_step), V(handed_over), V(stopped), or null if the target cannot be
+          asked. V(in_step) stays once it was; RV(databases[].lag) says how it is now.
+      type: str
+    direction:
+      description: Direction of the last handover, V(forward) or V(back); V(forward) before the first.
+      type: str
+    problems:
+      description: Why an end, or a part of it, could not be looked at.
+      type: list
+      elements: str
+    streams:
+      description:
+        - One element for each wave that has a snapshot, and for the way back, with its C(name), its C(direction),
+          C(lag_bytes) and C(lag_seconds), its C(slot) and its C(subscription).
+        - C(slot) and C(subscription) are null where their end cannot be looked at, and have C(present) otherwise.
+        - A slot has C(active), C(wal_status), C(retained_bytes), C(safe_bytes), the C(invalidation) since 17, and its
+          C(sender), which is null where nobody reads, or that is hidden. A subscription has C(enabled), C(worker_pid),
+          C(received_lsn), C(last_message_seconds), and since 15 the number of C(apply_errors) so far.
+      type: list
+      elements: dict
+    errors:
+      description:
+        - What keeps the migration from going on, with C(kind), C(stream), C(problem) and C(remedy). Null where neither
+          end could be looked at.
+      type: list
+      elements: dict
+    lag:
+      description:
+        - How far the end that subscribes is behind, C(bytes) of WAL that it has not confirmed, and C(seconds). The
+          latter rest on the server's own account, or on the last beacon, which is only as new as the last run of
+          M(handover.postgresql.pg_migration_watch).
+      type: dict
+    wal:
+      description:
+        - What the slots hold back on the C(server) that publishes, V(source) or V(target), with C(retained_bytes), the
+          C(status), what the server allows, C(max_slot_wal_keep_bytes), what may still be written before a slot is
+          lost, C(safe_bytes), and its C(data_directory) where the role may see it. Null for no limit.
+      type: dict
+    started:
+      description: When the migration began. C(copied), C(in_step), C(cut_over), C(rolled_back), C(stopped) are likewise.
+      type: str
+    age_seconds:
+      description: Seconds since then.
+      type: float
+    tables:
+      description: Number of tables that are C(waiting), C(copying), C(copied), C(indexed), and left to the cutover.
+      type: dict
+    bytes:
+      description: Bytes in all, C(total), and those C(copied).
+      type: dict
+    bytes_per_second:
+      description: How fast it is copied, of late. Null when nothing is copied.
+      type: float
+    eta_seconds:
+      description: How long it takes until all is copied, or caught up, at this rate. Null where there is no saying.
+      type: float
+    drift:
+      description:
+        - What changed in the definitions of the source's tables since they were taken over, with C(table), C(change),
+          C(columns) and C(detail). Null where they could not be compared.
+      type: list
+      elements: dict
+    running:
+      description: Runs that are at work on the migration now. Null where the source cannot be asked.
+      type: list
+      elements: str
+    verified:
+      description: Outcome of the last verification, or null.
+      type: dict
+    notices:
+      description: What the migration has to say of what it did.
+      type: list
+      elements: str
+    next:
+      description: What is next to do.
+      type: str
+    samples:
+      description:
+        - The last samples, oldest first, each with C(at), C(retained_bytes), C(lag_bytes), C(lag_seconds),
+          C(copied_bytes).
+      returned: when O(samples) is not 0
+      type: list
+      elements: dict
+source:
+  description: The C(server), or the C(problem) why it cannot be reached.
+  returned: success
+  type: dict
+target:
+  description: The same of the target.
+  returned: success
+  type: dict
+"""
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_info import info
+
+
+def main():
+    names = {"type": "list", "elements": "str", "default": []}
+    run(
+        {
+            "source": endpoint_argument(),
+            "target": endpoint_argument(),
+            "databases": names,
+            "ignore_databases": names,
+            "rename": {"type": "dict", "default": {}},
+            "samples": {"type": "int", "default": 0},
+        },
+        lambda module: info(endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_migration_watch
+short_description: Guard continuous migrations, and their sources from them
+version_added: 0.1.0
+author: The handover.postgresql authors (@handover)
+description:
+  - Looks at migrations as M(handover.postgresql.pg_migration_info) does, and judges them by guards. Meant for a schedule.
+  - Past a limit it warns, in its result, or stops the migration where O(stop_on) says so, as
+    M(handover.postgresql.pg_logical_migrate) does with O(handover.postgresql.pg_logical_migrate#module:state=stopped).
+    It does not fail for what it found, so that all migrations are looked at; RV(tripped) is for that.
+  - It writes a heartbeat into the source, by which the lag is measured, and which lets the slots of a source advance
+    that nobody else writes to.
+extends_documentation_fragment:
+  - handover.postgresql.endpoints.source
+  - handover.postgresql.endpoints.target
+  - handover.postgresql.endpoints.attributes
+attributes:
+  check_mode:
+    description: Writes no heartbeat and no sample, and says what would be stopped, with the statements.
+    support: full
+options:
+  databases:
+    description:
+      - Databases, by their names on the source.
+      - Without it, all but templates, V(postgres), and those in O(ignore_databases). If the source cannot be reached,
+        those that the journals on the target name.
+    type: list
+    elements: str
+    default: []
+  ignore_databases:
+    description: Databases to leave out when O(databases) is not given.
+    type: list
+    elements: str
+    default: []
+  rename:
+    description: Names on the target of databases that are called otherwise there.
+    type: dict
+    default: {}
+  max_retained_wal:
+    description:
+      - How much WAL the slots may hold back, for example V(50GB).
+      - In any case 80 % of C(max_slot_wal_keep_size), if that is set on the server.
+    type: str
+  max_duration:
+    description: How old a migration may be before the cutover, for example V(14d).
+    type: str
+    default: 14d
+  max_lag:
+    description: How far a migration that was in step once may be behind, for example V(15min).
+    type: str
+    default: 1h
+  min_free_space:
+    description: What has to be free on the source's disk, for example V(20GB). SQL does not show that, so tell it.
+    type: str
+  free_space:
+    description: What is free there now, for O(min_free_space), in bytes or with a unit.
+    type: str
+  stop_on:
+    description:
+      - Guards past whose limit the migration is stopped. The others warn. A guard that cannot look stops nothing.
+      - V(slot) is for slots that are lost, after which a migration cannot go on.
+    type: list
+    elements: str
+    choices: [retained_wal, free_space, age, slot, apply_errors, drift, lag]
+    default: []
+requirements:
+  - psycopg2 >= 2.8
+seealso:
+  - module: handover.postgresql.pg_logical_migrate
+  - module: handover.postgresql.pg_migration_info
+"""
+
+EXAMPLES = r"""
+- name: Never let the migration fill the source's disk
+  handover.postgresql.pg_migration_watch:
+    source:
+      uri: "{{ vault_source_uri }}"
+    target:
+      uri: "{{ vault_target_uri }}"
+    databases: [shop]
+    max_retained_wal: 50GB
+    stop_on: [retained_wal]
+  register: watched
+
+- name: Tell somebody
+  ansible.builtin.assert:
+    that: watched.tripped | length == 0
+    fail_msg: "{{ watched | handover.postgresql.render_status }}"
+"""
+
+RETURN = r"""
+databases:
+  description: One element for each database.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: Name on the source.
+      type: str
+    target_database:
+      description: Name on the target.
+      type: str
+    id:
+      description: Identity of the migration.
+      type: str
+    phase:
+      description: The phase, as RV(handover.postgresql.pg_migration_info#module:databases[].phase) says.
+      type: str
+    level:
+      description: The worst level of its guards, V(not_watched) where no migration is under way.
+      type: str
+    guards:
+      description:
+        - What each C(guard) has C(seen), and the C(level), V(ok), V(warning), V(stop), V(unknown) if it could not look,
+          or V(not_watched) if it has no limit or does not apply in this phase.
+      type: list
+      elements: dict
+    status:
+      description: The status before anything was stopped, as M(handover.postgresql.pg_migration_info) returns it.
+      type: dict
+    stopped:
+      description: What was done to stop it, as M(handover.postgresql.pg_logical_migrate) returns it, or null.
+      type: dict
+    error:
+      description: Why it could not be stopped, or null. The module fails then, after it has looked at the others.
+      type: str
+tripped:
+  description: Databases with a guard whose level is V(warning), V(stop) or V(unknown).
+  returned: success
+  type: list
+  elements: str
+source:
+  description: The C(server), or the C(problem) why it cannot be reached.
+  returned: success
+  type: dict
+target:
+  description: The same of the target.
+  returned: success
+  type: dict
+"""
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_watch import watch
+
+
+def main():
+    names = {"type": "list", "elements": "str", "default": []}
+    guards = ["retained_wal", "free_space", "age", "slot", "apply_errors", "drift", "lag"]
+    run(
+        {
+            "source": endpoint_argument(),
+            "target": endpoint_argument(),
+            "databases": names,
+            "ignore_databases": names,
+            "rename": {"type": "dict", "default": {}},
+            "max_retained_wal": {"type": "str"},
+            "max_duration": {"type": "str", "default": "14d"},
+            "max_lag": {"type": "str", "default": "1h"},
+            "min_free_space": {"type": "str"},
+            "free_space": {"type": "str"},
+            "stop_on": {"type": "list", "elements": "str", "choices": guards, "default": []},
+        },
+        lambda module: watch(endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode),
+    )
+
+
+if __name__ == "__main__":
+    main()
