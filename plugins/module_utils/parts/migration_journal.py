@@ -47,7 +47,6 @@ PHASES = {
     "handed_over": "cut_over",
     "stopped": "stopped",
 }
-TABLE_STATES = {"waiting": None, "copying": "started", "copied": "copied", "indexed": "indexed"}
 
 
 @dataclass(frozen=True)
@@ -249,16 +248,20 @@ def release_tables(connection, identifier: str, number: int, kept: list[tuple[st
     _execute(connection, query, (identifier, number, schemas, names))
 
 
-def record_table(
-    connection, identifier: str, schema: str, name: str, state: str, rows_: int | None = None, bytes_: int | None = None
-) -> None:
-    """Record the state of a table, and how many rows and bytes were copied where that is known."""
-    time = TABLE_STATES[state]
-    once = f", {time} = clock_timestamp()" if time else ""
-    query = f"""
-        UPDATE handover.wave_table SET state = %s, rows = coalesce(%s, rows), bytes = coalesce(%s, bytes){once}
-        WHERE migration_id = %s AND schema = %s AND name = %s"""
-    _execute(connection, query, (state, rows_, bytes_, identifier, schema, name))
+def record_tables(connection, identifier: str, states: list[tuple]) -> None:
+    """Record states of tables: (schema, name, state, rows, bytes) each, the amounts None where they are not known."""
+    statement = """
+        UPDATE handover.wave_table AS t SET state = s.state, rows = coalesce(s.rows, t.rows),
+            bytes = coalesce(s.bytes, t.bytes),
+            started = CASE s.state WHEN 'copying' THEN clock_timestamp() ELSE t.started END,
+            copied = CASE s.state WHEN 'copied' THEN clock_timestamp() ELSE t.copied END,
+            indexed = CASE s.state WHEN 'indexed' THEN clock_timestamp() ELSE t.indexed END
+        FROM (VALUES %s) AS s (id, schema, name, state, rows, bytes)
+        WHERE t.migration_id = s.id AND t.schema = s.schema AND t.name = s.name"""
+    values = [(identifier, *state) for state in states]
+    with connection.cursor() as cursor:
+        template = "(%s, %s, %s, %s, %s::bigint, %s::bigint)"
+        psycopg2.extras.execute_values(cursor, statement, values, template, page_size=1000)
 
 
 def add_event(connection, identifier: str, kind: str, **details) -> None:

@@ -59,6 +59,19 @@ def temporary_memberships(conn, owners):
         result.left_behind = _drop(conn, name)
 
 
+def lasting_memberships(conn, name: str, owners) -> Memberships:
+    """Membership in ``owners`` through a role of this name, until that is dropped; it may be there already.
+
+    For the owner of a subscription: apply becomes the owner of each table (PostgreSQL documentation, 29.11).
+    """
+    needed = [owner for owner in sorted(set(owners)) if not _holds(conn, owner)]
+    result = Memberships()
+    if needed:
+        with transaction(conn) as cursor:
+            _take(conn, Trial(cursor), name, needed, result)
+    return result
+
+
 def drop_leftovers(conn) -> list[str]:
     """Drops the roles of runs that were killed and gives their names. Those of live runs are left alone."""
     query = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname ~ %s"
@@ -70,9 +83,9 @@ def _take(conn, attempts: Trial, name: str, owners: list[str], result: Membershi
     """The role between, its memberships in the owners, and ours in it: committed together or not at all."""
     ours = sql.Identifier(name)
     options = sql.SQL(" WITH INHERIT TRUE, SET TRUE" if conn.info.server_version >= 160000 else "")
-    no_role = attempts.attempt(sql.SQL("CREATE ROLE {} NOLOGIN").format(ours)) or attempts.attempt(
-        sql.SQL("GRANT {} TO CURRENT_USER").format(ours) + options
-    )
+    there = value(conn, "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %s)", (name,))
+    no_role = "" if there else attempts.attempt(sql.SQL("CREATE ROLE {} NOLOGIN").format(ours))
+    no_role = no_role or attempts.attempt(sql.SQL("GRANT {} TO CURRENT_USER").format(ours) + options)
     for owner in owners:
         grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner), ours) + options
         refused = no_role or attempts.attempt(grant)

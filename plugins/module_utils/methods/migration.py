@@ -1,0 +1,222 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Continuous migration: a database is copied, then kept up by logical replication until the cutover."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
+    read_server,
+    select_databases,
+    value,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import (
+    migration_apply,
+    migration_begin,
+    migration_drift,
+    migration_waves,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    beacon,
+    identity,
+    naming,
+    publication,
+    slot,
+    subscription,
+    turn,
+)
+
+OVER = {
+    "handed_over": "Finish it, or roll back first.",
+    "stopped": "To begin anew, use replace: true and replace_databases: [{goal}].",
+}
+
+
+def replicate(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Do what pg_logical_migrate documents for ``state: replicating``. Raises HandoverError."""
+    with contextlib.closing(source.connect_for_maintenance(read_only=True)) as connection:
+        names = select_databases(connection, params["databases"], params["ignore_databases"])
+        _refuse_source(connection)
+        result = {"source": read_server(connection).as_result()}
+    with contextlib.closing(target.connect_for_maintenance()) as maintenance:
+        result["target"] = read_server(maintenance).as_result()
+        capabilities = read_capabilities(maintenance)
+        _refuse_target(maintenance, capabilities)
+        databases = []
+        for dbname in names:
+            try:
+                databases.append(_replicate(source, target, params, check_mode, maintenance, capabilities, dbname))
+            except HandoverError as error:
+                raise error.of_database(dbname) from None
+    return {**result, "databases": databases, "changed": any(one["changed"] for one in databases)}
+
+
+def _refuse_source(connection) -> None:
+    if value(connection, "SELECT pg_is_in_recovery()"):
+        raise HandoverError("The source is a standby, which cannot publish.", "Give its primary as source.")
+    level = value(connection, "SELECT current_setting('wal_level')")
+    if level != "logical":
+        raise HandoverError(
+            f"wal_level of the source is {level}, and logical replication needs logical.",
+            "Run the playbook prepare_source, or set wal_level = logical and restart the source.",
+        )
+
+
+def _refuse_target(connection, capabilities) -> None:
+    """Raise HandoverError for a role that may not subscribe, before anything is made."""
+    if capabilities.superuser or "" in capabilities.extensions:
+        return
+    query = """
+        SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_create_subscription' AND pg_has_role(oid, 'USAGE'))"""
+    if not value(connection, query):
+        since = "" if capabilities.major >= 16 else " It has that from PostgreSQL 16 on; before, superusers may only."
+        raise HandoverError(
+            f"The role {capabilities.role} of the target may not create subscriptions.{since}",
+            "GRANT pg_create_subscription to it, choose a newer target, or use the method dump.",
+        )
+
+
+def _replicate(source, target, params, check_mode, maintenance, capabilities, dbname: str) -> dict:
+    goal = params["rename"].get(dbname, dbname)
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(contextlib.closing(source.connect(dbname, read_only=check_mode)))
+        identifier = naming.migration_id(read_server(session), dbname, read_server(maintenance), goal)
+        job = Job(
+            source, target, params, check_mode, maintenance, capabilities, dbname, goal, identifier, session
+        )  # fmt: skip
+        if not check_mode:
+            stack.enter_context(turn.taken(session, identifier))
+        migration = _visit(job, stack)
+        if migration and migration.phase in OVER and not _begins_anew(job, migration):
+            state = {"handed_over": "was handed over", "stopped": "was stopped"}[migration.phase]
+            raise HandoverError(f"This migration {state}.", OVER[migration.phase].format(goal=goal))
+        if check_mode:
+            return _preview(job, migration)
+        if migration is None or migration.phase in OVER:
+            _begin(job, stack)
+        return _go_on(job)
+
+
+def _visit(job: Job, stack: contextlib.ExitStack) -> journal.Migration | None:
+    """Open the session in the target's database, where that is there, and read the journal."""
+    if not target_db.is_valid(job.maintenance, job.goal):
+        return None
+    visit = target_db.visit(job.target, job.maintenance, job.goal, job.check_mode)
+    job.session = stack.enter_context(visit)
+    return job.read()
+
+
+def _begins_anew(job: Job, migration: journal.Migration) -> bool:
+    """Whether the operator named the database of a stopped migration as one to replace."""
+    named = job.params["replace"] and job.goal in job.params["replace_databases"]
+    return migration.phase == "stopped" and named
+
+
+def _begin(job: Job, stack: contextlib.ExitStack) -> None:
+    migration_begin.read_plan(job)  # refuses what cannot be replicated, before anything is made
+    migration_begin.refuse_unwritable(job)
+    if job.session:
+        job.session.close()
+    migration_begin.make_target(job)
+    _visit(job, stack)
+    job.event("begun")
+
+
+def _go_on(job: Job) -> dict:
+    """From wherever the journal says that it is, to where it is asked to be."""
+    started = time.monotonic()
+    migration = job.read()
+    if not any(wave.state == "subscribed" for wave in migration.waves):
+        migration_begin.check_connection(job)
+    if not migration.tables or not migration.waves:
+        planned = migration_begin.read_plan(job)
+        migration_begin.prepare_source(job, planned)
+        migration_begin.record_tables(job, planned)
+    migration_waves.settle(job)
+    found = migration_drift.look(job)
+    migration_waves.copy_waiting(job)
+    lag = _catch_up(job)
+    return _result(job, found, lag, time.monotonic() - started)
+
+
+def _catch_up(job: Job) -> float | None:
+    """Enable what is to apply, and wait as asked; returns the seconds that the last beacon took, None if not asked."""
+    names = job.read().names
+    migration_apply.enable_ready(job)
+    migration_apply.check_health(job, names)
+    if job.read().phase == "copying":
+        journal.set_phase(job.session, job.id, "catching_up")
+        job.event("catching_up")
+    if job.params["wait_for"] == "copied":
+        return None
+    with job.stages.stage("catching up"):
+        lag = migration_apply.await_step(job, job.params["timeout"])
+    migration_apply.validate_pending(job)
+    if job.read().phase == "catching_up":
+        journal.set_phase(job.session, job.id, "in_step")
+        job.event("in_step", lag_seconds=round(lag, 3))
+    return lag
+
+
+def _result(job: Job, found: list[dict], lag: float | None, seconds: float) -> dict:
+    migration = job.read()
+    if job.notices:
+        notices = [*migration.notices, *(text for text in job.notices if text not in migration.notices)]
+        journal.update(job.session, job.id, notices=notices)
+        migration = job.read()
+    return {
+        "database": job.dbname,
+        "target_database": job.goal,
+        "id": job.id,
+        "changed": job.changed,
+        "phase": migration.phase,
+        "waves": [
+            {"name": wave.name, "number": wave.number, "lsn": wave.lsn, "state": wave.state} for wave in migration.waves
+        ],
+        "replicated": len(migration.replicated),
+        "at_cutover": [f"{table.schema}.{table.name}" for table in migration.at_cutover],
+        "rows_copied": sum(table.rows or 0 for table in migration.replicated),
+        "drift": found,
+        "pending": migration.pending,
+        "notices": migration.notices,
+        "lag_seconds": None if lag is None else round(lag, 3),
+        "seconds": round(seconds, 3),
+        "stages": job.stages.as_result(),
+        **job.copied,
+    }
+
+
+def _preview(job: Job, migration: journal.Migration | None) -> dict:
+    """What check mode can say: the statements that would be run, secrets masked."""
+    base = {"database": job.dbname, "target_database": job.goal, "id": job.id, "changed": True, "notices": []}
+    if migration and migration.waves:
+        waiting = [table for table in migration.replicated if table.wave is None]
+        unsettled = [wave.name for wave in migration.waves if wave.state == "copying"]
+        found = migration_drift.look(job)
+        changed = bool(waiting or unsettled or (job.params["refresh"] and found))
+        return {**base, "changed": changed, "phase": migration.phase, "drift": found, "statements": []}
+    planned = migration_begin.read_plan(job)
+    if migration is None:
+        migration_begin.refuse_occupied(job)
+    name = job.wave_name(1)
+    keys = [beacon.table(name), *(one.table.key for one in planned.replicated)]
+    statements = [identity.full_statement(*one.table.key) for one in planned.tables if one.full]
+    statements += [*publication.statements(name, keys), sql.SQL(slot.command(name))]
+    options = subscription.Options(binary=planned.binary)
+    statements.append(subscription.statement(job.maintenance, name, job.conninfo(shown=True), options))
+    return {
+        **base,
+        "statements": [one.as_string(job.source_session) for one in statements],
+        "replicated": len(planned.replicated),
+        "at_cutover": [str(one.table) for one in planned.at_cutover],
+        "structure_only": planned.structure_only,
+    }

@@ -1,0 +1,199 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Subscriptions of waves: made, enabled, watched until they are in step."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import ownership
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import read_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    beacon,
+    naming,
+    publication,
+    slot,
+    subscription,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import patiently
+
+IN_STEP = 5.0  # seconds: a beacon that takes no longer to arrive
+BEGIN_ANEW = (
+    "The migration cannot go on from here: free the source with state: stopped, then begin anew with replace: true and "
+    "replace_databases: [{goal}]."
+)
+
+# Tables to which their owner may not write, as apply would from 16 on.
+NOT_BY_OWNER = """
+    SELECT format('%%I.%%I', n.nspname, c.relname) FROM unnest(%s::text[], %s::text[]) AS t (schema, name)
+    JOIN pg_namespace AS n ON n.nspname = t.schema JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.name
+    JOIN pg_roles AS o ON o.oid = c.relowner
+    WHERE c.relrowsecurity AND c.relforcerowsecurity AND NOT (o.rolsuper OR o.rolbypassrls)
+    OR NOT has_table_privilege(o.oid, c.oid, 'SELECT') OR NOT has_table_privilege(o.oid, c.oid, 'INSERT')
+    OR NOT has_table_privilege(o.oid, c.oid, 'UPDATE') OR NOT has_table_privilege(o.oid, c.oid, 'DELETE')
+    OR NOT has_table_privilege(o.oid, c.oid, 'TRUNCATE') ORDER BY 1"""
+
+OWNERS = """
+    SELECT DISTINCT pg_get_userbyid(c.relowner)::text FROM unnest(%s::text[], %s::text[]) AS t (schema, name)
+    JOIN pg_namespace AS n ON n.nspname = t.schema JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.name
+    ORDER BY 1"""
+
+
+def subscribe(job: Job, number: int) -> None:
+    """Subscribe to the finished tables of a wave, and enable that if their indexes are there."""
+    with job.stages.stage("subscription"):
+        migration = job.read()
+        name = job.wave_name(number)
+        keys = [(table.schema, table.name) for table in migration.replicated if table.wave == number]
+        publication.restrict_to(job.source_session, name, [beacon.table(name), *keys])
+        options = _options(job, keys)
+        subscription.create(
+            job.session, name, job.conninfo(), options,
+            lambda session: journal.set_wave(session, job.id, number, "subscribed"),
+        )  # fmt: skip
+        job.event("subscribed", name=name, tables=len(keys), run_as_owner=options.run_as_owner, binary=options.binary)
+        enable_ready(job)
+
+
+def enable_ready(job: Job) -> None:
+    """Enable the subscriptions whose tables have their indexes, without which apply would be slow, or fail."""
+    migration = job.read()
+    states = subscription.state(job.session, migration.names)
+    for wave in migration.subscribed:
+        ready = all(table.state == "indexed" for table in migration.replicated if table.wave == wave.number)
+        if ready and states.get(wave.name, {}).get("enabled") is False:
+            subscription.enable(job.session, wave.name)
+            job.event("enabled", name=wave.name)
+
+
+def _options(job: Job, keys: list[tuple[str, str]]) -> subscription.Options:
+    binary = all(one.binary and not one.extensions for one in read_tables(job.source_session, keys))
+    return subscription.Options(_run_as_owner(job, keys), binary and _same_era(job))
+
+
+def _same_era(job: Job) -> bool:
+    """Whether both ends know binary replication."""
+    return min(job.source_session.info.server_version, job.session.info.server_version) >= 140000
+
+
+def _run_as_owner(job: Job, keys: list[tuple[str, str]]) -> bool:
+    """Whether apply has to be the subscription's owner, as tables' owners may not write. Raises HandoverError.
+
+    Where that owner is not a superuser, it becomes a member of the tables' owners, until the migration is finished.
+    """
+    if job.session.info.server_version < 160000:
+        return False
+    refusing = refusing_owners(job.session, keys)
+    if job.capabilities.superuser:
+        return bool(refusing)
+    if refusing:
+        raise unwritable(refusing)
+    _join_owners(job, [owner for (owner,) in rows(job.session, OWNERS, _columns(keys))])
+    return False
+
+
+def refusing_owners(connection, keys: list[tuple[str, str]]) -> list[str]:
+    """Tables, quoted, that their owner may not write: who revoked that from himself, or forces policies on himself."""
+    return [name for (name,) in rows(connection, NOT_BY_OWNER, _columns(keys))]
+
+
+def unwritable(tables: list[str]) -> HandoverError:
+    """The refusal of a target whose apply would have to be these tables' owners."""
+    return HandoverError(
+        f"{len(tables)} tables may not even be written by their owners, as which the target would apply changes: "
+        f"{', '.join(tables[:20])}.",
+        "On the source, take FORCE ROW LEVEL SECURITY off, or give their owners all privileges on them; "
+        "or connect to the target as a superuser.",
+    )
+
+
+def _columns(keys: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [schema for schema, _name in keys], [name for _schema, name in keys]
+
+
+def _join_owners(job: Job, owners: list[str]) -> None:
+    """Membership in the tables' owners that lasts: apply becomes them."""
+    name = naming.owners_name(job.id)
+    drop = sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)).as_string(job.session)
+    journal.add_undo(job.session, job.id, drop)
+    refused = ownership.lasting_memberships(job.maintenance, name, owners).refused
+    if refused:
+        reasons = "; ".join(f"{one['role']}: {one['reason']}" for one in refused)
+        raise HandoverError(
+            f"The connecting role cannot become a member of roles that own tables, as which apply works: {reasons}.",
+            "Grant them to it with the options INHERIT and SET, or use no_owner: true.",
+        )
+
+
+# --- in step ---------------------------------------------------------------------------------------------------------
+
+
+def await_step(job: Job, timeout: float) -> float:
+    """Wait until a beacon takes no longer than IN_STEP seconds to all subscriptions; return how long it took.
+
+    Raises HandoverError for errors of apply, a slot that is lost, or when ``timeout`` seconds are over.
+    """
+    names = job.read().names
+    deadline = time.monotonic() + timeout
+    while True:
+        started = time.monotonic()
+        number = beacon.advance(job.source_session, names)
+        if beacon.await_(job.session, names, number, min(started + IN_STEP, deadline)):
+            return time.monotonic() - started
+        check_health(job, names)
+        if time.monotonic() > deadline:
+            slots = slot.read(job.source_session, names)
+            behind = max((one["lag_bytes"] or 0 for one in slots.values()), default=0)
+            raise HandoverError(
+                f"The target is not in step after {timeout:.0f} s: it is {behind} bytes of WAL behind.",
+                "It goes on catching up by itself. Run this again later, or with a longer timeout.",
+                lag_bytes=int(behind),
+            )
+
+
+def check_health(job: Job, names: list[str]) -> None:
+    """Raise HandoverError for what waiting does not mend: slots gone or lost, subscriptions gone or stopped."""
+    slots, states = slot.read(job.source_session, names), subscription.state(job.session, names)
+    for name in names:
+        if name not in slots or slots[name]["wal_status"] == "lost":
+            what = "lost: the source has removed WAL that the target had not read" if name in slots else "gone"
+            raise HandoverError(f"The replication slot {name} is {what}.", BEGIN_ANEW.format(goal=job.goal))
+        if name not in states:
+            raise HandoverError(
+                f"The subscription {name} is not there any more on the target.", BEGIN_ANEW.format(goal=job.goal)
+            )
+        if not states[name]["enabled"]:
+            raise HandoverError(
+                f"The subscription {name} has been disabled: apply met an error, or somebody did it.",
+                "The target's log has the error. Mend its cause, and run this again, which enables the subscription.",
+            )
+
+
+def validate_pending(job: Job) -> None:
+    """Check the foreign keys that could not be checked while waves were apart. What still fails stays pending."""
+    pending = job.read().pending
+    left = []
+    for one in pending:
+        try:
+            _run(job, one["statement"])
+            job.event("validated", constraint=one["name"], table=one["table"])
+        except (psycopg2.errors.ForeignKeyViolation, HandoverError):
+            left.append(one)
+    if len(left) < len(pending):
+        journal.update(job.session, job.id, pending=left)
+    for one in left:
+        job.note(f"The foreign key {one['name']} of {one['table']} is not validated yet.")
+
+
+def _run(job: Job, statement: str) -> None:
+    def work():
+        with job.session.cursor() as cursor:
+            cursor.execute(statement)
+
+    patiently(job.session, work, patience=20)

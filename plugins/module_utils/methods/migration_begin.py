@@ -1,0 +1,145 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The beginning of a continuous migration: everything is looked at, then the target's database and both records are
+made, before anything is published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration_apply
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Side
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    identity,
+    plan,
+    source_record,
+    subscription,
+)
+
+KEPT_OPTIONS = ("no_identity", "waves", "no_owner", "no_privileges", "exclude_extensions", "skip_roles")
+
+
+def read_plan(job: Job) -> plan.Plan:
+    """What becomes of each table. Raises HandoverError for those that cannot be replicated."""
+    return plan.read(Side(job.source, job.source_session), job.params["no_identity"])
+
+
+def make_target(job: Job) -> None:
+    """The target's database with its journal: under a name of ours until that is there, or in one that is empty."""
+    refuse_occupied(job)
+    if not job.params["create"]:
+        target_db.clear(job.target, job.maintenance, job.goal)
+        with target_db.visit(job.target, job.maintenance, job.goal) as session:
+            _begin_journal(job, session)
+        return
+    working = target_db.working_name(job.goal)
+    target_db.drop(job.maintenance, working)
+    properties = databases.read_properties(job.source_session, job.dbname)
+    databases.create(job.maintenance, working, properties, job.params["locale_map"])
+    with contextlib.closing(job.target.connect(working)) as session:
+        _begin_journal(job, session)
+    if target_db.exists(job.maintenance, job.goal):
+        target_db.drop(job.maintenance, job.goal)
+    target_db.rename(job.maintenance, working, job.goal)
+
+
+def refuse_occupied(job: Job) -> None:
+    """Nothing of the operator's is replaced unless they name it. Raises HandoverError."""
+    params, goal = job.params, job.goal
+    if not target_db.exists(job.maintenance, goal):
+        if not params["create"]:
+            raise HandoverError(
+                f'The target has no database "{goal}", and create is false.',
+                "Create it there, correct rename, or use create: true.",
+            )
+        return
+    if params["replace"] and goal in params["replace_databases"]:
+        if params["create"] and goal == job.maintenance.info.dbname:
+            raise HandoverError(
+                f'Database "{goal}" cannot be replaced while it is the one to connect to.',
+                "Name another database in target.dbname, or use create: false to keep it and replace its contents.",
+            )
+        return
+    with target_db.visit(job.target, job.maintenance, goal, job.check_mode) as session:
+        objects = target_db.own_objects(session)
+    if objects or params["create"]:
+        remedy = f"To replace it, use replace: true and replace_databases: [{goal}]"
+        remedy += "." if params["create"] else ", or empty it."
+        if not objects:
+            remedy = "Use create: false to migrate into it, or drop it."
+        raise HandoverError(
+            f'The target has a database "{goal}" already'
+            + (f", which holds {len(objects)} objects ({', '.join(objects[:5])})." if objects else "; it is empty."),
+            remedy,
+        )
+
+
+def _begin_journal(job: Job, session) -> None:
+    server = read_server(job.source_session)
+    info = job.source_session.info
+    source = {
+        "system_identifier": server.system_identifier,
+        "version": server.version,
+        "database": job.dbname,
+        "host": info.host,
+        "port": info.port,
+    }
+    journal.begin(session, job.id, source, {name: job.params[name] for name in KEPT_OPTIONS})
+
+
+def check_connection(job: Job) -> None:
+    """The target subscribes, and takes it back: better to know now than when everything is copied."""
+    name = job.wave_name(1)
+    subscription.attempt(job.session, name, job.conninfo(), subscription.Options())
+
+
+def prepare_source(job: Job, planned: plan.Plan) -> None:
+    """The record, and the replica identities that the operator left to us: each recorded before it is changed."""
+    server = read_server(job.session)
+    info = job.session.info
+    target = {
+        "system_identifier": server.system_identifier,
+        "version": server.version,
+        "database": job.goal,
+        "host": info.host,
+        "port": info.port,
+    }
+    source_record.begin(job.source_session, job.id, target)
+    for one in planned.tables:
+        if one.full:
+            former = identity.restoring_statement(job.source_session, *one.table.key)
+            source_record.record_undo(job.source_session, job.id, former)
+            journal.add_undo(job.session, job.id, former)
+            identity.set_full(job.source_session, *one.table.key)
+            job.event("identity", table=str(one.table), identity="full")
+
+
+def refuse_unwritable(job: Job) -> None:
+    """From 16 on apply becomes the owner of each table, unless a superuser decides otherwise: owners must be able to
+    write. Raises HandoverError.
+    """
+    if job.capabilities.superuser or job.capabilities.major < 16 or job.params["no_owner"]:
+        return
+    keys = [one.table.key for one in read_plan(job).replicated]
+    refusing = migration_apply.refusing_owners(job.source_session, keys)
+    if refusing:
+        raise migration_apply.unwritable(refusing)
+
+
+def record_tables(job: Job, planned: plan.Plan) -> None:
+    """Every table with rows, and what is to become of it."""
+    tables = [(*one.table.key, one.kind, one.table.size) for one in planned.tables]
+    journal.add_tables(job.session, job.id, tables)
+    for one in planned.at_cutover:
+        job.note(f"{one.table} is not replicated, as {one.why}: it is copied at the cutover, while writers wait.")
+    for name in planned.structure_only:
+        job.note(f"{name} is a foreign table: its definition is brought over, its rows stay where they are.")
+    job.event("planned", replicated=len(planned.replicated), at_cutover=len(planned.at_cutover))

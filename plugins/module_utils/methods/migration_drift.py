@@ -1,0 +1,79 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drift while a migration is under way: what is refused, what is only said, and what joins or leaves on request."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration_begin
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+
+MEMBERSHIP = ("new", "gone")
+
+
+def look(job: Job) -> list[dict]:
+    """What differs from the beginning: tables that were made or dropped join or leave where ``refresh`` asks for it.
+
+    Raises HandoverError for tables whose definition is another, unless the target has been given the same.
+    """
+    migration = job.read()
+    if not migration.fingerprint:
+        return []
+    current = drift.fingerprint(job.source_session)
+    known = {**{name: current[name] for name in _unwaved(job, migration, current)}, **migration.fingerprint}
+    found = drift.differences(known, current)
+    altered = [one for one in found if one["change"] not in MEMBERSHIP]
+    if altered and not _follow(job, altered, current):
+        raise HandoverError(
+            f"Tables were altered on the source: {drift.describe(altered)}.",
+            "Run the same statements on the target, and then this again: it goes on where both ends are alike. "
+            "Or take them back on the source.",
+            drift=altered,
+        )
+    rest = [one for one in found if one["change"] in MEMBERSHIP]
+    if rest and job.params["refresh"] and not job.check_mode:
+        _refresh(job, rest)
+        return []
+    return rest
+
+
+def _unwaved(job: Job, migration: journal.Migration, current: dict) -> list[str]:
+    """Tables of the migration that no wave has taken in yet, or that none will: they cannot drift."""
+    kept = [table for table in migration.tables if table.kind != "replicated" or not table.wave]
+    return [name for name in job.quoted([(table.schema, table.name) for table in kept]) if name in current]
+
+
+def _follow(job: Job, altered: list[dict], current: dict) -> bool:
+    """Whether the target has columns and identities like the source's by now; they are what is recorded then."""
+    if job.check_mode:
+        return False
+    names = {one["table"] for one in altered}
+    there = drift.fingerprint(job.session)
+    for name in names:
+        mine, theirs = current[name], there.get(name, {})
+        if any(mine[key] != theirs.get(key) for key in ("columns", "identity", "unlogged")):
+            return False
+    recorded = {**job.read().fingerprint, **{name: current[name] for name in names}}
+    journal.update(job.session, job.id, fingerprint=recorded)
+    job.event("followed", tables=sorted(names))
+    return True
+
+
+def _refresh(job: Job, found: list[dict]) -> None:
+    """New tables wait for a wave, dropped ones are forgotten; what the target has of these stays."""
+    gone = {one["table"] for one in found if one["change"] == "gone"}
+    migration = job.read()
+    recorded = {name: value for name, value in migration.fingerprint.items() if name not in gone}
+    journal.update(job.session, job.id, fingerprint=recorded)
+    planned = migration_begin.read_plan(job)
+    there = {one.table.key for one in planned.tables}
+    left = [(t.schema, t.name) for t in migration.tables if (t.schema, t.name) not in there]
+    journal.remove_tables(job.session, job.id, left)
+    for schema, name in left:
+        job.note(f"{schema}.{name} was dropped on the source, and left the migration; the target still has it.")
+    migration_begin.prepare_source(job, planned)
+    migration_begin.record_tables(job, planned)
+    job.event("refreshed", joined=sorted(one["table"] for one in found if one["change"] == "new"), left=len(left))

@@ -1,0 +1,142 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Waves: tables that are copied in the snapshot of one slot, and then kept up by the subscription that goes on from it.
+
+A wave whose copy was interrupted keeps the tables that are finished, if its slot is still there; the others wait for
+the next wave. Its slot is never dropped while a finished table depends on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration_apply, migration_copy
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, publication, slot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import connect_to_snapshot
+
+FINISHED = ("copied", "indexed")
+
+# What a run that was killed still does on the target: a server notices late that nobody listens any more.
+LEFTOVERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND application_name = 'handover'
+    AND pid <> ALL (%s) AND state <> 'idle' AND query !~* '^\\s*(SELECT|WITH)'"""
+
+
+def settle(job: Job) -> None:
+    """Bring what an interrupted run left into order: afterwards every wave has its subscription."""
+    for wave in job.read().waves:
+        if wave.state == "copying":
+            _end_leftovers(job)
+            _settle(job, wave)
+
+
+def copy_waiting(job: Job) -> None:
+    """Copy the tables that have no wave yet, in as many waves as are asked for."""
+    migration = job.read()
+    waiting = [table for table in migration.replicated if table.wave is None]
+    if not waiting and migration.waves:
+        return
+    count = max(1, job.params["waves"] - len(migration.waves))
+    for group in shares(waiting, count):
+        run_wave(job, group)
+
+
+def shares(tables: list, count: int) -> list[list]:
+    """The tables in up to ``count`` groups of about the same number of bytes; at least one group, maybe empty."""
+    groups = [[] for _number in range(max(1, min(count, len(tables))))]
+    for table in sorted(tables, key=lambda table: -(table.bytes or 0)):
+        min(groups, key=lambda group: sum(one.bytes or 0 for one in group)).append(table)
+    return groups
+
+
+def run_wave(job: Job, tables: list) -> None:
+    """Publish, make the slot, copy in its snapshot, subscribe. Raises HandoverError; a rerun goes on from there."""
+    migration = job.read()
+    number = max((wave.number for wave in migration.waves), default=0) + 1
+    name, keys = job.wave_name(number), [(table.schema, table.name) for table in tables]
+    journal.begin_wave(job.session, job.id, number, name, keys)
+    job.event("wave", name=name, tables=len(keys))
+    try:
+        made = _publish(job, name, number, keys)
+        try:
+            migration_copy.copy(job, migration, number, made)
+        finally:
+            made.close()
+    except HandoverError as error:
+        raise _with_slot(job, name, number, error) from None
+    journal.set_wave(job.session, job.id, number, "copied")
+    migration_apply.subscribe(job, number)
+
+
+def _publish(job: Job, name: str, number: int, keys: list[tuple[str, str]]) -> slot.Slot:
+    """The publication and the slot, with the snapshot that the wave is copied in."""
+    with job.stages.stage("slot"):
+        _sweep(job, name)
+        beacon.prepare(job.source_session, job.session, name)
+        publication.create(job.source_session, name, [beacon.table(name), *keys])
+        patience = job.params["slot_patience"]
+        made = slot.create(job.source, job.dbname, name, job.source_session, patience)
+        try:
+            journal.set_wave(job.session, job.id, number, lsn=made.lsn)
+            _take_fingerprint(job, made, keys)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+
+def _take_fingerprint(job: Job, made: slot.Slot, keys: list[tuple[str, str]]) -> None:
+    """Definitions of the wave's tables as of its snapshot: later ones are drift."""
+    names = set(job.quoted(keys))
+    with contextlib.closing(connect_to_snapshot(job.source, job.dbname, made.snapshot)) as session:
+        current = drift.fingerprint(session)
+    recorded = job.read().fingerprint or {}
+    recorded.update({name: found for name, found in current.items() if name in names})
+    journal.update(job.session, job.id, fingerprint=recorded)
+
+
+def _settle(job: Job, wave: journal.Wave) -> None:
+    """Subscribe to what is finished, or forget the wave."""
+    tables = [table for table in job.read().tables if table.wave == wave.number]
+    finished = [(table.schema, table.name) for table in tables if table.state in FINISHED]
+    there = slot.read(job.source_session, [wave.name]).get(wave.name)
+    if finished and wave.lsn and there and there["wal_status"] != "lost":
+        journal.release_tables(job.session, job.id, wave.number, finished)
+        migration_apply.subscribe(job, wave.number)
+        job.event("interrupted", wave=wave.name, kept=len(finished), copied_again=len(tables) - len(finished))
+        return
+    _sweep(job, wave.name)
+    beacon.drop(job.source_session, wave.name)
+    beacon.drop(job.session, wave.name)
+    journal.drop_wave(job.session, job.id, wave.number)
+    job.event("interrupted", wave=wave.name, kept=0, copied_again=len(tables))
+
+
+def _sweep(job: Job, name: str) -> None:
+    """Remove slot and publication of this name from the source: what an earlier run may have left."""
+    slot.drop(job.source_session, name)
+    publication.drop(job.source_session, name)
+
+
+def _end_leftovers(job: Job) -> None:
+    ours = [session.info.backend_pid for session in (job.maintenance, job.session)]
+    rows(job.session, LEFTOVERS, (ours,))
+
+
+def _with_slot(job: Job, name: str, number: int, error: HandoverError) -> HandoverError:
+    """The error, with what stays on the source for a rerun. A slot that no finished table needs is dropped."""
+    with contextlib.suppress(Exception):  # the error that brought us here says more
+        finished = any(t.wave == number and t.state in FINISHED for t in job.read().tables)
+        if not finished:
+            _sweep(job, name)
+            return error
+        remedy = f"{error.remedy} Until then the slot {name} holds back WAL on the source; state: stopped frees it."
+        return HandoverError(error.problem, remedy.strip(), **error.facts)
+    return error

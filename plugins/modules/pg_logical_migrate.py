@@ -1,0 +1,397 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_logical_migrate
+short_description: Keep a copy of live databases up to date on another server until the cutover
+version_added: 0.1.0
+author: The handover.postgresql authors (@handover)
+description:
+  - Copies databases in the snapshot of a logical replication slot, then lets the target subscribe from exactly there.
+    The source goes on serving its application meanwhile.
+  - Tables that one slot, one snapshot and one subscription belong to are a wave. Whatever ends a run, another one goes
+    on. Tables that were finished keep their wave, the others form the next.
+  - What was made and changed is recorded on both ends before it is done, in a schema C(handover) of each database.
+  - Roles have to be there before, as M(handover.postgresql.pg_dump_export) and
+    M(handover.postgresql.pg_restore_import) bring them over, and the source has to be ready, as
+    M(handover.postgresql.pg_source_prepare) sees to it.
+extends_documentation_fragment:
+  - handover.postgresql.endpoints.source
+  - handover.postgresql.endpoints.target
+  - handover.postgresql.endpoints.clients
+  - handover.postgresql.endpoints.attributes
+options:
+  state:
+    description:
+      - V(replicating) begins, goes on, or does nothing if all is as it should be. A subscription that an error has
+        disabled is enabled again.
+      - V(stopped) gives up. The source is freed at once of slot, publication, and what was changed there, also when the
+        target cannot be reached. The target keeps its data.
+      - V(finished) removes every trace on both ends after the cutover. The data stays.
+    type: str
+    choices: [replicating, stopped, finished]
+    default: replicating
+  databases:
+    description: Databases, by their names on the source. Without it, all but templates and V(postgres).
+    type: list
+    elements: str
+    default: []
+  ignore_databases:
+    description: Databases to leave out when O(databases) is not given.
+    type: list
+    elements: str
+    default: []
+  rename:
+    description: Names on the target for databases that are to be called otherwise there.
+    type: dict
+    default: {}
+  replication:
+    description:
+      - How the target's server reaches the source. What is not said is as in O(source).
+      - Paths are those of the target's host.
+      - A role that is not a superuser on the target needs a password here, or in O(source).
+    type: dict
+    suboptions:
+      host:
+        description: Name or address of the source as the target's host knows it.
+        type: str
+      port:
+        description: Port of the source.
+        type: int
+      user:
+        description: Role on the source with REPLICATION, such as M(handover.postgresql.pg_source_prepare) makes.
+        type: str
+      password:
+        description:
+          - Password of that role. With O(replication.user), that of O(source) is not used.
+          - The target keeps it in a catalog that only superusers read.
+        type: str
+      sslmode:
+        description:
+          - How TLS is used. V(verify-ca) and V(verify-full) of O(source) become V(require) unless
+            O(replication.sslrootcert) is given.
+        type: str
+        choices: [disable, allow, prefer, require, verify-ca, verify-full]
+      sslrootcert:
+        description: File with the certificates of the authorities that are trusted, on the target's host.
+        type: str
+      sslcert:
+        description: File with the client's certificate, on the target's host.
+        type: str
+      sslkey:
+        description: File with the client's key, on the target's host.
+        type: str
+  no_identity:
+    description:
+      - What becomes of tables without a replica identity. Once published, the source would refuse the application's
+        UPDATE and DELETE on them.
+      - V(fail) refuses the migration before anything is published, and returns the SQL that helps.
+      - V(full) gives them REPLICA IDENTITY FULL for the time of the migration. The target then searches for each row
+        that changes, before PostgreSQL 16 without an index.
+      - V(copy_at_cutover) leaves them out of replication, and copies them while writers wait at the cutover.
+    type: str
+    choices: [fail, full, copy_at_cutover]
+    default: fail
+  waves:
+    description:
+      - In how many waves the tables are copied at first. Each has a subscription of its own, so that changes are
+        applied side by side. Until the cutover, tables of different waves need not be of the same moment.
+    type: int
+    default: 1
+  refresh:
+    description:
+      - Let tables that were made on the source since the beginning join, as a wave of their own, and let tables that
+        were dropped leave. What the target has of these stays there.
+    type: bool
+    default: false
+  wait_for:
+    description:
+      - V(copied) returns when everything is copied and the target applies changes.
+      - V(in_step) waits until what is committed on the source arrives within five seconds.
+    type: str
+    choices: [copied, in_step]
+    default: in_step
+  timeout:
+    description: Seconds to wait for V(in_step). After that, the task fails, and the target goes on catching up.
+    type: int
+    default: 3600
+  slot_patience:
+    description:
+      - Seconds to wait for transactions that were open when the slot is made. After that, the task fails and names
+        them.
+    type: int
+    default: 300
+  create:
+    description:
+      - Create each database, with the encoding, locale and other properties of the source's.
+      - With V(false), it exists already and must be empty.
+    type: bool
+    default: true
+  replace:
+    description: Replace databases that exist and are named in O(replace_databases). What they hold is lost.
+    type: bool
+    default: false
+  replace_databases:
+    description:
+      - Names, on the target, of the databases that may be replaced. A migration that is under way is never replaced.
+    type: list
+    elements: str
+    default: []
+  locale_map:
+    description:
+      - Locales of the source, and the locales of the target to use instead, for those that do not exist there.
+    type: dict
+    default: {}
+  skip_roles:
+    description: Roles that were not brought over, besides those that services reserve.
+    type: list
+    elements: str
+    default: []
+  no_owner:
+    description: Let everything belong to the connecting role.
+    type: bool
+    default: false
+  no_privileges:
+    description: Leave out privileges.
+    type: bool
+    default: false
+  no_tablespaces:
+    description: Put everything into the default tablespace.
+    type: bool
+    default: true
+  exclude_extensions:
+    description: Extensions to leave out, together with everything that needs them, rows included.
+    type: list
+    elements: str
+    default: []
+  analyze:
+    description: Whether tables are analyzed on the target, and how.
+    type: str
+    choices: [auto, full, in_stages, none]
+    default: auto
+  refresh_materialized_views:
+    description: Refresh the materialized views that held data on the source.
+    type: bool
+    default: true
+  max_rate:
+    description: The most that is copied in a second, in bytes or with a unit, such as V(50MB).
+    type: str
+  lift_fence:
+    description: With O(state=finished), take down the fence that keeps the source from being written.
+    type: bool
+    default: false
+  without_cutover:
+    description: With O(state=finished), finish a migration that was stopped and never handed over.
+    type: bool
+    default: false
+seealso:
+  - module: handover.postgresql.pg_migration_info
+  - name: Logical replication
+    description: PostgreSQL documentation of publications, slots and subscriptions.
+    link: https://www.postgresql.org/docs/current/logical-replication.html
+"""
+
+EXAMPLES = r"""
+- name: Begin, or go on, and wait until the target is in step
+  handover.postgresql.pg_logical_migrate:
+    source:
+      uri: "{{ vault_source_uri }}"
+    target:
+      uri: "{{ vault_target_uri }}"
+    databases: [shop]
+    replication:
+      host: 203.0.113.7
+      user: handover_shop
+      password: "{{ vault_replication_password }}"
+
+- name: Give up and free the source
+  handover.postgresql.pg_logical_migrate:
+    source:
+      uri: "{{ vault_source_uri }}"
+    target:
+      uri: "{{ vault_target_uri }}"
+    databases: [shop]
+    state: stopped
+"""
+
+RETURN = r"""
+source:
+  description: Identity of the source.
+  returned: when O(state=replicating)
+  type: dict
+  sample: {version: "15.20", major: 15, system_identifier: "7710278377752326490", in_recovery: false}
+target:
+  description: Identity of the target.
+  returned: when O(state=replicating)
+  type: dict
+  sample: {version: "18.1", major: 18, system_identifier: "7710278377752326491", in_recovery: false}
+databases:
+  description: One element for each database.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: Name on the source.
+      type: str
+    target_database:
+      description: Name on the target.
+      type: str
+    id:
+      description: Identity of the migration, part of the names of everything that it makes.
+      type: str
+      sample: 4a98bd4ead
+    changed:
+      description: Whether this run did anything but look.
+      type: bool
+    phase:
+      description: V(copying), V(catching_up) or V(in_step).
+      returned: when O(state=replicating), and the migration has begun
+      type: str
+    waves:
+      description: The waves, with C(name), C(number), C(lsn) where the snapshot ended, and C(state).
+      returned: when O(state=replicating), not in check mode
+      type: list
+      elements: dict
+    replicated:
+      description: Number of tables whose changes are replicated.
+      returned: when O(state=replicating)
+      type: int
+    at_cutover:
+      description: Tables that the cutover copies.
+      returned: when O(state=replicating)
+      type: list
+      elements: str
+    rows_copied:
+      description: Number of rows copied in all waves.
+      returned: when O(state=replicating), not in check mode
+      type: int
+    lag_seconds:
+      description: Seconds that the last beacon took from the source to the target, or null if it was not waited for.
+      returned: when O(state=replicating), not in check mode
+      type: float
+    drift:
+      description:
+        - Tables that were made or dropped on the source since the beginning, with C(table), C(change), C(columns) and
+          C(detail).
+      returned: when O(state=replicating)
+      type: list
+      elements: dict
+    pending:
+      description: Foreign keys that could not be validated yet.
+      returned: when O(state=replicating), not in check mode
+      type: list
+      elements: dict
+    seconds:
+      description: How long this run took for this database.
+      returned: when O(state=replicating), not in check mode
+      type: float
+    stages:
+      description: Stages of this run with their seconds.
+      returned: when O(state=replicating), not in check mode
+      type: list
+      elements: dict
+    skipped:
+      description: Every object that was left out of the copy, with its class and the reason.
+      returned: when this run copied
+      type: list
+      elements: dict
+    edits:
+      description: Changes to the schema on its way, with the number of objects and the reason.
+      returned: when this run copied
+      type: list
+      elements: dict
+    statements:
+      description:
+        - In check mode, the statements that would be run on the source and, for the subscription, on the target.
+          Passwords are masked.
+        - When O(state) is V(stopped) or V(finished), those that were run on V(source) and V(target).
+      returned: in check mode, or when O(state) is V(stopped) or V(finished)
+      type: raw
+    left:
+      description: What is still there at an end that cannot be reached, as the SQL that removes it.
+      returned: when O(state) is V(stopped) or V(finished)
+      type: dict
+    notices:
+      description: What the operator has to know.
+      returned: always
+      type: list
+      elements: str
+"""
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration, migration_end
+
+STATES = {
+    "replicating": migration.replicate,
+    "stopped": migration_end.stop,
+    "finished": migration_end.finish,
+}
+
+
+def replication_argument() -> dict:
+    return {
+        "type": "dict",
+        "options": {
+            "host": {"type": "str"},
+            "port": {"type": "int"},
+            "user": {"type": "str"},
+            "password": {"type": "str", "no_log": True},
+            "sslmode": {
+                "type": "str",
+                "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
+            },
+            "sslrootcert": {"type": "str"},
+            "sslcert": {"type": "str"},
+            "sslkey": {"type": "str", "no_log": False},
+        },
+    }
+
+
+def main():
+    names = {"type": "list", "elements": "str", "default": []}
+    no, yes = ({"type": "bool", "default": default} for default in (False, True))
+    run(
+        {
+            "source": endpoint_argument(),
+            "target": endpoint_argument(),
+            "state": {"type": "str", "choices": ["replicating", "stopped", "finished"], "default": "replicating"},
+            "databases": names,
+            "ignore_databases": names,
+            "rename": {"type": "dict", "default": {}},
+            "replication": replication_argument(),
+            "no_identity": {"type": "str", "choices": ["fail", "full", "copy_at_cutover"], "default": "fail"},
+            "waves": {"type": "int", "default": 1},
+            "refresh": no,
+            "wait_for": {"type": "str", "choices": ["copied", "in_step"], "default": "in_step"},
+            "timeout": {"type": "int", "default": 3600},
+            "slot_patience": {"type": "int", "default": 300},
+            "create": yes,
+            "replace": no,
+            "replace_databases": names,
+            "locale_map": {"type": "dict", "default": {}},
+            "skip_roles": names,
+            "no_owner": no,
+            "no_privileges": no,
+            "no_tablespaces": yes,
+            "exclude_extensions": names,
+            "analyze": {"type": "str", "choices": ["auto", "full", "in_stages", "none"], "default": "auto"},
+            "refresh_materialized_views": yes,
+            "max_rate": {"type": "str"},
+            "client_directory": {"type": "list", "elements": "path"},
+            "jobs": {"type": "int"},
+            "lift_fence": no,
+            "without_cutover": no,
+        },
+        lambda module: STATES[module.params["state"]](
+            endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
