@@ -6,10 +6,18 @@
 from __future__ import annotations
 
 import re
-import textwrap
 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import GIVE_TARGET, LEVELS
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, size, some
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.typesetting import (
+    code,
+    escaped,
+    grid,
+    heading,
+    on_one_line,
+    printable,
+    wrap,
+)
 
 OBJECTS = 5  # of one finding; the report itself has them all
 LARGEST = 3  # tables of a database that are named
@@ -17,15 +25,6 @@ GLUE = "\0"  # stands for a space at which no line is broken; names cannot have 
 
 
 # --- what is said, in either form ------------------------------------------------------------------------------------
-
-
-def _printable(text: str) -> str:
-    """Names may hold anything, also what a terminal would obey."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
-
-
-def _on_one_line(text: str) -> str:
-    return _printable(text.replace("\n", "\\n"))
 
 
 def _server(described: dict | None) -> list[str]:
@@ -135,7 +134,7 @@ def _entry(finding: dict) -> dict:
         "level": "waived" if waived else finding["level"],
         "check": finding["id"],
         "what": f"{finding['level']}: {what}" if waived else what,
-        "objects": some([_on_one_line(name) for name in objects], OBJECTS) if objects else "",
+        "objects": some([on_one_line(name) for name in objects], OBJECTS) if objects else "",
         "remedy": "" if waived else finding.get("remedy", ""),
         "concerns": concerns,
         "waived": f"Waived: {waived}" if waived else "",
@@ -147,33 +146,28 @@ def _entry(finding: dict) -> dict:
 
 def as_text(report: dict, title: str, width: int = 100) -> str:
     """The report as plain text of lines that are about ``width`` columns wide; SQL can be copied out of it."""
-    lines = [*_heading(f"Preflight of {title}", "="), *_servers(report, width), "", _counts(report["findings"])]
+    lines = [*heading(f"Preflight of {title}", "="), *_servers(report, width), "", _counts(report["findings"])]
     for database, findings in _sections(report):
         if database:
-            lines += ["", *_heading(f"Database {database['database']}", "-")]
-            lines += [line for fact in _facts(database) for line in _wrap(_on_one_line(fact), width)]
+            lines += ["", *heading(f"Database {database['database']}", "-")]
+            lines += [line for fact in _facts(database) for line in wrap(on_one_line(fact), width)]
         elif findings:
             place = findings[0]["database"]
             name = "The servers" if place is None else f"Database {place}, which was not looked at"
-            lines += ["", *_heading(name, "-")]
+            lines += ["", *heading(name, "-")]
         lines += [*_table(_entries(findings), width), "", _passed(findings)]
     return "\n".join(lines) + "\n"
 
 
-def _heading(text: str, line: str) -> list[str]:
-    text = _on_one_line(text)
-    return [text, line * len(text)]
-
-
 def _servers(report: dict, width: int) -> list[str]:
     """Both servers, in columns."""
-    sides = [[side, *map(_on_one_line, _server(report[side]))] for side in ("source", "target")]
+    sides = [[side, *map(on_one_line, _server(report[side]))] for side in ("source", "target")]
     widths = [max(len(row[column]) for row in sides) for column in range(3)]
     lines = []
     for row in sides:
         start = "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths)) + "  "
-        lines += _wrap(start + row[3], width, " " * len(start)) if row[3] else [start.rstrip()]
-        lines += [" " * (widths[0] + 2) + _on_one_line(hint) for hint in _hints(report[row[0]])]
+        lines += wrap(start + row[3], width, " " * len(start)) if row[3] else [start.rstrip()]
+        lines += [" " * (widths[0] + 2) + on_one_line(hint) for hint in _hints(report[row[0]])]
     return lines
 
 
@@ -194,10 +188,10 @@ def _table(entries: list[dict], width: int) -> list[str]:
 
 
 def _cell(entry: dict, width: int) -> list[str]:
-    lines = _wrap(_on_one_line(entry["what"]) + entry["concerns"], width)
-    lines += _wrap(entry["objects"], width)
-    lines += _remedy(_printable(entry["remedy"]), width)
-    return lines + _wrap(_on_one_line(entry["waived"]), width)
+    lines = wrap(on_one_line(entry["what"]) + entry["concerns"], width)
+    lines += wrap(entry["objects"], width)
+    lines += _remedy(printable(entry["remedy"]), width)
+    return lines + wrap(on_one_line(entry["waived"]), width)
 
 
 def _remedy(text: str, width: int) -> list[str]:
@@ -207,15 +201,15 @@ def _remedy(text: str, width: int) -> list[str]:
     first, *rest = text.split("\n")
     if (rest and not first.endswith(":")) or "; -- " in first:
         first, rest = "", [first, *rest]
-    lines = _wrap(f"Remedy: {_kept_together(first)}", width, "  ")
+    lines = wrap(f"Remedy: {_kept_together(first)}", width, "  ")
     for line in rest:
-        code, end, comment = line.rpartition("; -- ")
+        command, end, comment = line.rpartition("; -- ")
         if line.startswith("-- "):
             comment = line[3:]
         elif not end:
-            code, comment = line, ""
-        lines += _wrap(_kept_together(code + end[:1]), width, "  ", "  ")
-        lines += _wrap(comment, width, "  -- ", "  -- ")
+            command, comment = line, ""
+        lines += wrap(_kept_together(command + end[:1]), width, "  ", "  ")
+        lines += wrap(comment, width, "  -- ", "  -- ")
     return [line.replace(GLUE, " ") for line in lines]
 
 
@@ -224,39 +218,33 @@ def _kept_together(text: str) -> str:
     return re.sub(r"\"[^\"]*\"|(?<!\w)'[^']*'", lambda quoted: quoted[0].replace(" ", GLUE), text)
 
 
-def _wrap(text: str, width: int, indent: str = "", first: str = "") -> list[str]:
-    return textwrap.wrap(
-        text, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
-
-
 # --- Markdown --------------------------------------------------------------------------------------------------------
 
 
 def as_markdown(report: dict, title: str) -> str:
     """The report as Markdown with tables (GitHub's and GitLab's dialect)."""
-    lines = [f"# Preflight of {_escaped(title)}", "", f"{_counts(report['findings'])}.", ""]
-    lines += _grid(["", "address", "version", "role"], [
-        [side, *map(_escaped, _server(report[side]))] for side in ("source", "target")
+    lines = [f"# Preflight of {escaped(title)}", "", f"{_counts(report['findings'])}.", ""]
+    lines += grid(["", "address", "version", "role"], [
+        [side, *map(escaped, _server(report[side]))] for side in ("source", "target")
     ])  # fmt: skip
     for side in ("source", "target"):
-        lines += [f"The {side} {_escaped(hint)}.\n" for hint in _hints(report[side])]
+        lines += [f"The {side} {escaped(hint)}.\n" for hint in _hints(report[side])]
     for database, findings in _sections(report):
         if database:
-            lines += [f"## Database {_escaped(database['database'])}", ""]
-            lines += [f"{_escaped(fact)}\n" for fact in _facts(database)]
+            lines += [f"## Database {escaped(database['database'])}", ""]
+            lines += [f"{escaped(fact)}\n" for fact in _facts(database)]
         elif findings:
             place = findings[0]["database"]
-            lines += ["## The servers" if place is None else f"## Database {_escaped(place)}", ""]
-        lines += _grid(["level", "check", "what was found", "remedy"], [_row(entry) for entry in _entries(findings)])
+            lines += ["## The servers" if place is None else f"## Database {escaped(place)}", ""]
+        lines += grid(["level", "check", "what was found", "remedy"], [_row(entry) for entry in _entries(findings)])
         lines += [_passed(findings), ""]
     return "\n".join(lines + _details(report))
 
 
 def _row(entry: dict) -> list[str]:
-    what = [_escaped(entry["what"] + entry["concerns"]), _escaped(entry["objects"]), _escaped(entry["waived"])]
-    remedy = [_code(line) for line in _printable(entry["remedy"]).split("\n") if line.strip()]
-    return [entry["level"], _code(entry["check"]), "<br>".join(filter(None, what)), "<br>".join(remedy)]
+    what = [escaped(entry["what"] + entry["concerns"]), escaped(entry["objects"]), escaped(entry["waived"])]
+    remedy = [code(line) for line in printable(entry["remedy"]).split("\n") if line.strip()]
+    return [entry["level"], code(entry["check"]), "<br>".join(filter(None, what)), "<br>".join(remedy)]
 
 
 def _details(report: dict) -> list[str]:
@@ -267,25 +255,5 @@ def _details(report: dict) -> list[str]:
     head = ["", *(side for side in ("source", "target") if report[side])]
     permissions = [[name.replace("_", " "), *("yes" if side["role"]["may"][name] else "no" for side in sides)]
                    for name in may]  # fmt: skip
-    values = [[_code(name), *(_escaped(side["settings"].get(name, "")) for side in sides)] for name in settings]
-    return ["## What the roles may do", "", *_grid(head, permissions), "## Settings", "", *_grid(head, values)]
-
-
-def _grid(head: list[str], rows: list[list[str]]) -> list[str]:
-    if not rows:
-        return []
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines] + [""]
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is; underscores within words do no harm."""
-    text = re.sub(r"([\\`*\[\]<>|#~])", r"\\\1", _on_one_line(text))
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
-
-
-def _code(text: str) -> str:
-    """A code span, also of text with backticks; a bar would end the cell."""
-    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
-    space = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
+    values = [[code(name), *(escaped(side["settings"].get(name, "")) for side in sides)] for name in settings]
+    return ["## What the roles may do", "", *grid(head, permissions), "## Settings", "", *grid(head, values)]
