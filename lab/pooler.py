@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ CONSOLE = "pgbouncer"  # database and administrator of the admin console
 class Pooler:
     """PgBouncer that pools every database of ``cluster`` by ``session``, ``transaction`` or ``statement``.
 
-    Any role of the server logs in with its own password: PgBouncer asks the server for the SCRAM secret.
+    Any role of the server logs in with its own password: PgBouncer asks the server for the SCRAM secret. Roles in
+    ``users`` it knows by their passwords, so that they log in to whatever server their database leads to.
     ``build`` is the one whose pgbouncer runs (default: the cluster's).
     """
 
@@ -37,6 +39,7 @@ class Pooler:
         mode: str = "transaction",
         build: Build | None = None,
         port: int | None = None,
+        users: Mapping[str, str] | None = None,
         **settings: str | int,
     ) -> None:
         self.cluster = cluster
@@ -45,6 +48,8 @@ class Pooler:
         self.build = build or cluster.build
         self.port = port or free_port()
         self.settings = settings
+        self.users = dict(users or {})
+        self.databases: dict[str, Cluster] = {}  # those that lead elsewhere
         self.password = secrets.token_urlsafe(18)
         self.log = self.directory / "log"
         self._process: subprocess.Popen | None = None
@@ -95,6 +100,11 @@ class Pooler:
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def lead(self, dbname: str, cluster: Cluster) -> None:
+        """Write down that a database is on this server now; PgBouncer knows it after its next RELOAD."""
+        self.databases[dbname] = cluster
+        self._write_configuration()
+
     def endpoint(self, dbname: str = "postgres", **more: object) -> dict[str, Any]:
         """The cluster's endpoint, through the pooler."""
         return {**self.cluster.endpoint(dbname, **more), "port": self.port}
@@ -130,8 +140,12 @@ class Pooler:
             **self.settings,
         }
         lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        self._write("pgbouncer.ini", f"[databases]\n* = host=127.0.0.1 port={self.cluster.port}\n[pgbouncer]\n{lines}")
-        self._write("users", f'"{SUPERUSER}" "{self.cluster.password}"\n"{CONSOLE}" "{self.password}"\n')
+        entries = "".join(
+            f'{name} = host=127.0.0.1 port={cluster.port}\n' for name, cluster in self.databases.items()
+        ) + f"* = host=127.0.0.1 port={self.cluster.port}\n"
+        self._write("pgbouncer.ini", f"[databases]\n{entries}[pgbouncer]\n{lines}")
+        users = {SUPERUSER: self.cluster.password, CONSOLE: self.password, **self.users}
+        self._write("users", "".join(f'"{name}" "{password}"\n' for name, password in users.items()))
 
     def _write(self, name: str, content: str) -> None:
         path = self.directory / name

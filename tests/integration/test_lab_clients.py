@@ -129,3 +129,19 @@ def test_clients_end_with_the_process_that_started_them(servers):
     os.waitpid(child, 0)
     sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'application'"
     wait_for(lambda: not cluster.sql("postgres", sessions))
+
+
+def test_a_pooler_leads_clients_to_another_server(servers, pooler):
+    first, second = servers(15), servers(17)
+    for cluster in (first, second):
+        cluster.sql("postgres", "CREATE DATABASE shop")
+        cluster.sql("postgres", "CREATE ROLE clerk LOGIN PASSWORD 'a clerk''s password'")
+        bank.create(cluster.connect, "shop", role="clerk")
+    front = pooler(first, users={"clerk": "a clerk's password"})
+    with Bank(front.endpoint(user="clerk", password="a clerk's password"), rate=300) as load:
+        front.lead("shop", second)
+        for command in ("PAUSE shop", "RELOAD", "RESUME shop"):
+            front.console(command)
+        wait_for(lambda: second.sql("shop", "SELECT 1 FROM bank.transfer LIMIT 1"))
+    assert not load.failures
+    assert any("lost though acknowledged" in text for text in load.problems(second.connect("shop")))
