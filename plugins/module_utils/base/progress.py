@@ -22,7 +22,11 @@ class Stages:
         try:
             yield
         finally:
-            self._durations[name] = self._durations.get(name, 0.0) + time.monotonic() - started
+            self.add(name, time.monotonic() - started)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count what was timed elsewhere."""
+        self._durations[name] = self._durations.get(name, 0.0) + seconds
 
     def as_result(self) -> list[dict]:
         """``[{"stage": "data", "seconds": 12.3}, ...]``."""

@@ -23,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods import
     migration_waves,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import choose_client
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
@@ -110,8 +111,9 @@ def _visit(job: Job, stack: contextlib.ExitStack) -> journal.Migration | None:
     """Open the session in the target's database, where that is there, and read the journal."""
     if not target_db.is_valid(job.maintenance, job.goal):
         return None
-    visit = target_db.visit(job.target, job.maintenance, job.goal, job.check_mode)
-    job.session = stack.enter_context(visit)
+    # In a session of its own, as the copy takes memberships of its own for a while.
+    keeper = stack.enter_context(contextlib.closing(job.target.connect_for_maintenance()))
+    job.session = stack.enter_context(target_db.visit(job.target, keeper, job.goal, job.check_mode))
     return job.read()
 
 
@@ -122,6 +124,7 @@ def _begins_anew(job: Job, migration: journal.Migration) -> bool:
 
 
 def _begin(job: Job, stack: contextlib.ExitStack) -> None:
+    choose_client(job.source_session, job.maintenance, job.params)
     migration_begin.read_plan(job)  # refuses what cannot be replicated, before anything is made
     migration_begin.refuse_unwritable(job)
     if job.session:

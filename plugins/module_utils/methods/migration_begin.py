@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration_apply
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import destination, migration_apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
@@ -53,33 +52,9 @@ def make_target(job: Job) -> None:
 
 def refuse_occupied(job: Job) -> None:
     """Nothing of the operator's is replaced unless they name it. Raises HandoverError."""
-    params, goal = job.params, job.goal
-    if not target_db.exists(job.maintenance, goal):
-        if not params["create"]:
-            raise HandoverError(
-                f'The target has no database "{goal}", and create is false.',
-                "Create it there, correct rename, or use create: true.",
-            )
-        return
-    if params["replace"] and goal in params["replace_databases"]:
-        if params["create"] and goal == job.maintenance.info.dbname:
-            raise HandoverError(
-                f'Database "{goal}" cannot be replaced while it is the one to connect to.',
-                "Name another database in target.dbname, or use create: false to keep it and replace its contents.",
-            )
-        return
-    with target_db.visit(job.target, job.maintenance, goal, job.check_mode) as session:
-        objects = target_db.own_objects(session)
-    if objects or params["create"]:
-        remedy = f"To replace it, use replace: true and replace_databases: [{goal}]"
-        remedy += "." if params["create"] else ", or empty it."
-        if not objects:
-            remedy = "Use create: false to migrate into it, or drop it."
-        raise HandoverError(
-            f'The target has a database "{goal}" already'
-            + (f", which holds {len(objects)} objects ({', '.join(objects[:5])})." if objects else "; it is empty."),
-            remedy,
-        )
+    destination.refuse_occupied(
+        destination.Destination(job.target, job.maintenance, job.params, job.check_mode), job.goal, None
+    )
 
 
 def _begin_journal(job: Job, session) -> None:

@@ -4,3 +4,70 @@
 """The copy of a wave's tables, in the snapshot of its slot."""
 
 from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import Scope, Transfer, in_snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.slot import Slot
+
+FINISHED = ("copied", "indexed")
+
+
+def copy(job: Job, number: int, made: Slot) -> None:
+    """Copy everything that the wave is to hold, and what waits for the cutover, so that the target can be looked at.
+
+    The journal hears of each table as soon as its rows are there. Raises HandoverError.
+    """
+    migration = job.read()
+    tables = [
+        (table.schema, table.name)
+        for table in migration.tables
+        if table.wave == number or (table.kind == "at_cutover" and table.state not in FINISHED)
+    ]
+    with contextlib.ExitStack() as stack:
+        record = stack.enter_context(contextlib.closing(job.target.connect(job.goal)))
+        session = stack.enter_context(in_snapshot(job.source, job.dbname, made.snapshot))
+        scope = Scope(
+            tables=tables,
+            existing=_has_contents(job),
+            keys_may_wait=True,
+            on_state=lambda changes: journal.record_tables(record, job.id, changes),
+            on_copied=made.close,
+        )
+        transfer = Transfer(
+            job.source, job.target, job.maintenance, job.dbname, job.params, made.snapshot, session, made.name, scope
+        )
+        _leave_out(job, transfer)
+        result = transfer.fill(job.goal)
+    _keep(job, transfer, result)
+
+
+def _has_contents(job: Job) -> bool:
+    """Whether an earlier run has begun to fill the target."""
+    return any("handover" not in name.split(" ")[-1] for name in target_db.own_objects(job.session))
+
+
+def _leave_out(job: Job, transfer: Transfer) -> None:
+    """Tables whose rows stay behind with an excluded extension are no part of the migration."""
+    known = {(table.schema, table.name) for table in job.read().tables}
+    left = [key for key in transfer.left_out if key in known]
+    journal.remove_tables(job.session, job.id, left)
+    for schema, name in left:
+        job.note(f"{schema}.{name} stays behind, as an extension that it needs is left out.")
+
+
+def _keep(job: Job, transfer: Transfer, result: dict) -> None:
+    """What is still to be done, and what the operator has to know."""
+    pending = job.read().pending
+    there = {(one["schema"], one["table"], one["name"]) for one in pending}
+    new = [one for one in transfer.pending_constraints if (one["schema"], one["table"], one["name"]) not in there]
+    journal.update(job.session, job.id, pending=[*pending, *new])
+    for text in transfer.notices:
+        job.note(text)
+    for stage in result["stages"]:
+        job.stages.add(f"copy: {stage['stage']}", stage["seconds"])
+    for name in ("skipped", "edits"):
+        job.copied[name] = [*job.copied.get(name, []), *result[name]]

@@ -20,8 +20,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import m
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, publication, slot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import connect_to_snapshot
 
-FINISHED = ("copied", "indexed")
-
 # What a run that was killed still does on the target: a server notices late that nobody listens any more.
 LEFTOVERS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -66,11 +64,15 @@ def run_wave(job: Job, tables: list) -> None:
     try:
         made = _publish(job, name, number, keys)
         try:
-            migration_copy.copy(job, migration, number, made)
+            migration_copy.copy(job, number, made)
         finally:
             made.close()
-    except HandoverError as error:
-        raise _with_slot(job, name, number, error) from None
+    except Exception as error:
+        kept = _free_slot(job, name, number)
+        if not kept or not isinstance(error, HandoverError):
+            raise
+        remedy = f"{error.remedy} Until then the slot {name} holds back WAL on the source; state: stopped frees it."
+        raise HandoverError(error.problem, remedy.strip(), **error.facts) from None
     journal.set_wave(job.session, job.id, number, "copied")
     migration_apply.subscribe(job, number)
 
@@ -105,7 +107,7 @@ def _take_fingerprint(job: Job, made: slot.Slot, keys: list[tuple[str, str]]) ->
 def _settle(job: Job, wave: journal.Wave) -> None:
     """Subscribe to what is finished, or forget the wave."""
     tables = [table for table in job.read().tables if table.wave == wave.number]
-    finished = [(table.schema, table.name) for table in tables if table.state in FINISHED]
+    finished = [(table.schema, table.name) for table in tables if table.state in migration_copy.FINISHED]
     there = slot.read(job.source_session, [wave.name]).get(wave.name)
     if finished and wave.lsn and there and there["wal_status"] != "lost":
         journal.release_tables(job.session, job.id, wave.number, finished)
@@ -130,13 +132,10 @@ def _end_leftovers(job: Job) -> None:
     rows(job.session, LEFTOVERS, (ours,))
 
 
-def _with_slot(job: Job, name: str, number: int, error: HandoverError) -> HandoverError:
-    """The error, with what stays on the source for a rerun. A slot that no finished table needs is dropped."""
+def _free_slot(job: Job, name: str, number: int) -> bool:
+    """After an error: drop the slot unless a finished table depends on it; whether it is still there."""
     with contextlib.suppress(Exception):  # the error that brought us here says more
-        finished = any(t.wave == number and t.state in FINISHED for t in job.read().tables)
-        if not finished:
+        if not any(table.wave == number and table.state in migration_copy.FINISHED for table in job.read().tables):
             _sweep(job, name)
-            return error
-        remedy = f"{error.remedy} Until then the slot {name} holds back WAL on the source; state: stopped frees it."
-        return HandoverError(error.problem, remedy.strip(), **error.facts)
-    return error
+            return False
+    return True
