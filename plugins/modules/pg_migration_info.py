@@ -125,7 +125,7 @@ databases:
           lost, C(safe_bytes), and its C(data_directory) where the role may see it. Null for no limit.
       type: dict
     started:
-      description: When the migration began. C(copied), C(in_step), C(cut_over), C(rolled_back), C(stopped) are likewise.
+      description: When the migration began. C(copied), C(in_step), C(cut_over), C(stopped) are alike.
       type: str
     age_seconds:
       description: Seconds since then.

@@ -11,7 +11,7 @@ short_description: Guard continuous migrations, and their sources from them
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - Looks at migrations as M(handover.postgresql.pg_migration_info) does, and judges them by guards. Meant for a schedule.
+  - Looks at migrations as M(handover.postgresql.pg_migration_info) does, and judges them by guards, on a schedule.
   - Past a limit it warns, in its result, or stops the migration where O(stop_on) says so, as
     M(handover.postgresql.pg_logical_migrate) does with O(handover.postgresql.pg_logical_migrate#module:state=stopped).
     It does not fail for what it found, so that all migrations are looked at; RV(tripped) is for that.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal, ownership, removal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import (
@@ -75,13 +75,23 @@ def finish(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -
 
 
 def _each(source: Endpoint, target: Endpoint, params: dict, check_mode: bool, work) -> dict:
+    """All databases, whatever becomes of one of them. Raises HandoverError in the end."""
     ends = Ends.reach(source, target, params)
-    results = [end_one(ends, dbname, goal, params, check_mode, work) for dbname, goal in ends.pairs]
-    return {"databases": results, "changed": any(result["changed"] for result in results)}
+    results, errors = [], []
+    for dbname, goal in ends.pairs:
+        try:
+            results.append(end_one(ends, dbname, goal, params, check_mode, work))
+        except HandoverError as error:
+            errors.append(error)
+    result = {"databases": results, "changed": any(one["changed"] for one in results)}
+    if errors:
+        problem = " ".join(error.as_result()["msg"] for error in errors[:-1]) + f" {errors[-1].problem}"
+        raise HandoverError(problem.strip(), errors[-1].remedy, **result)
+    return result
 
 
 def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, work=None) -> dict:
-    """End the migration of one database, by stopping it unless something else is said."""
+    """End the migration of one database, by stopping it unless something else is said. Raises HandoverError."""
     with visit(ends.source, dbname, check_mode) as at_source, visit(ends.target, goal, check_mode) as at_target:
         ending = Ending(ends, at_source, at_target, dbname, goal, check_mode)
         ending.left = {end.side: None if end.unknown else [] for end in (at_source, at_target)}
@@ -92,7 +102,13 @@ def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, 
                     (work or _stop)(ending, params)
         except HandoverError as error:
             raise error.of_database(dbname) from None
+        except psycopg2.Error as error:
+            text = " ".join(str(error).split())
+            raise HandoverError(f"A server refused a statement: {text}.", MEND).of_database(dbname) from None
         return ending.as_result()
+
+
+MEND = "Mend the cause, and run this again: it goes on from there."
 
 
 def _recognise(ending: Ending) -> None:

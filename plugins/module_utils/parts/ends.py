@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal, migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import source_record
 
 
@@ -110,12 +110,14 @@ class Ends:
         if self.source.databases is not None:
             rename = params["rename"]
             return [(name, rename.get(name, name)) for name in self.source.databases if name not in ignored]
+        former_names = {goal: name for name, goal in params["rename"].items()}
         found = []
         for goal in self.target.databases:
             with visit(self.target, goal) as there:
-                migration = there.connection and migration_journal.read_migration(there.connection)
-                if migration:
-                    found.append((migration.source["database"], goal))
+                if there.connection and journal.has_schema(there.connection):
+                    migration = migration_journal.read_migration(there.connection)
+                    name = migration.source["database"] if migration else former_names.get(goal, goal)
+                    found.append((name, goal))
         return found
 
 
