@@ -33,7 +33,6 @@ import psycopg2
 from lab.workload_process import Client, Load, Process
 
 ACCOUNTS, OPENING = 1000, 10_000
-HANDED_OVER = "25006"  # read_only_sql_transaction
 LOST = ("08", "57P")  # classes of SQLSTATE of a connection that the server ends, or a pooler
 
 TABLES = """
@@ -83,10 +82,7 @@ def create(connect: Callable, dbname: str, role: str = "", accounts: int = ACCOU
 
 
 class Bank(Load):
-    """``transferring`` and ``appending`` clients that together make ``rate`` transactions a second.
-
-    ``then`` is the endpoint that they turn to when the first one tells them that the database was handed over.
-    """
+    """``transferring`` and ``appending`` clients that together make ``rate`` transactions a second."""
 
     module = "lab.bank"
 
@@ -97,8 +93,8 @@ class Bank(Load):
         self.run = secrets.randbits(40)
         self.accounts = accounts
         super().__init__(
-            endpoint, dbname, rate=rate, clients=transferring + appending, transferring=transferring,
-            then={**then, "dbname": dbname} if then else None, accounts=accounts, seed=seed, run=self.run,
+            endpoint, dbname, then, rate=rate, clients=transferring + appending, transferring=transferring,
+            accounts=accounts, seed=seed, run=self.run,
         )  # fmt: skip
 
     @property
@@ -206,13 +202,6 @@ class Customer(Client):
             self.waits.sort(key=lambda wait: -wait[1])
             del self.waits[20:]
         self._next = {}
-
-    def refused(self, error: psycopg2.Error) -> None:
-        super().refused(error)
-        settings = self.process.configuration
-        if error.pgcode == HANDED_OVER and settings["then"]:
-            settings["endpoint"] = settings["then"]
-            self.forget()
 
     def roll_back(self) -> None:
         with self.connection.cursor() as cursor:

@@ -41,13 +41,14 @@ class Workload(Load):
     def __init__(
         self, endpoint: Mapping[str, Any], dbname: str = "shop", rate: float = 50, clients: int = 2, seed: int = 1,
         only: Iterable[str] = (), without: Iterable[str] = (), by_app: bool = False, pause: float = 0.1,
+        then: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         chosen = [
             name for name, change in CHANGES.items()
             if (not only or name in only) and name not in without and (change.by_app or not by_app)
         ]  # fmt: skip
         super().__init__(
-            endpoint, dbname, rate=rate, clients=clients, seed=seed, chosen=chosen, by_app=by_app, pause=pause
+            endpoint, dbname, then, rate=rate, clients=clients, seed=seed, chosen=chosen, by_app=by_app, pause=pause
         )
 
 

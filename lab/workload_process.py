@@ -28,6 +28,7 @@ from lab.builds import CHECKOUT
 
 PATIENCE = 30  # seconds for clients to connect, and to finish what is under way
 BACKOFF = 0.02  # seconds before the next attempt, after a refusal
+HANDED_OVER = "25006"  # read_only_sql_transaction
 # A client that waits for an answer of a host that is gone gives up after ten seconds.
 CONNECTION = {"application_name": "application", "connect_timeout": 5, "tcp_user_timeout": 10_000}
 
@@ -50,13 +51,17 @@ class Failure:
 class Load:
     """The clients of one process, seen from the process that started them; a context manager.
 
-    They connect and go on connecting by ``endpoint``, libpq's parameters, in database ``dbname``.
+    They connect and go on connecting by ``endpoint``, libpq's parameters, in database ``dbname``. When a server tells
+    them that the database was handed over (SQLSTATE 25006), they turn to ``then``, and from there back to ``endpoint``.
     """
 
     module = ""  # what the process runs: python3 -m MODULE
 
-    def __init__(self, endpoint: Mapping[str, Any], dbname: str, **configuration: Any) -> None:
-        self.configuration = {"endpoint": {**endpoint, "dbname": dbname}, **configuration}
+    def __init__(
+        self, endpoint: Mapping[str, Any], dbname: str, then: Mapping[str, Any] | None = None, **configuration: Any
+    ) -> None:
+        then = {**then, "dbname": dbname} if then else None
+        self.configuration = {"endpoint": {**endpoint, "dbname": dbname}, "then": then, **configuration}
         self.failures: list[Failure] = []
         self.counts: dict[str, int] = {}  # transactions committed so far, by kind
         self.result: dict[str, Any] = {}
@@ -151,6 +156,7 @@ class Client:
         self.process = process
         self.number = number
         self.connection: Any = None
+        self.endpoint: dict[str, Any] = {}  # of the connection
         self.counts: Counter[str] = Counter()
         self.doing = ""
 
@@ -186,7 +192,8 @@ class Client:
         refused = False
         while self.connection is None:
             try:
-                self.connection = psycopg2.connect(**{**CONNECTION, **self.process.configuration["endpoint"]})
+                self.endpoint = self.process.configuration["endpoint"]
+                self.connection = psycopg2.connect(**{**CONNECTION, **self.endpoint})
                 self.connected()
             except psycopg2.Error as error:
                 self.forget()
@@ -200,6 +207,9 @@ class Client:
     def refused(self, error: psycopg2.Error) -> None:
         """Report it, and be ready for the next transaction."""
         self.process.failed(self.number, self.doing, error)
+        if error.pgcode == HANDED_OVER and self.process.turn_from(self.endpoint):
+            self.forget()
+            return
         with contextlib.suppress(psycopg2.Error):
             if not self.connection.closed:
                 self.roll_back()
@@ -250,6 +260,13 @@ class Process:
         for line in sys.stdin:
             self.configuration.update(json.loads(line))
         self.stopping.set()
+
+    def turn_from(self, endpoint: dict[str, Any]) -> bool:
+        """The database is not there any more, a client was told. False: the clients know no other place."""
+        with self._lock:
+            if self.configuration["then"] and endpoint == self.configuration["endpoint"]:
+                self.configuration.update(endpoint=self.configuration["then"], then=endpoint)
+            return bool(self.configuration["then"])
 
     def committed(self, number: int) -> None:
         """A client has committed something. When all have, whoever started the process is told."""

@@ -114,6 +114,9 @@ def test_clients_go_where_they_are_told(servers):
     with Bank(first.endpoint(), rate=500, then=second.endpoint()) as load:
         first.sql("shop", fence.format("account"))
         wait_for(lambda: second.sql("shop", "SELECT 1 FROM bank.transfer LIMIT 1"))
+        second.sql("shop", fence.format("account"))
+        first.sql("shop", "DROP FUNCTION fence CASCADE; DELETE FROM bank.transfer")
+        wait_for(lambda: first.sql("shop", "SELECT 1 FROM bank.transfer LIMIT 1"))
     assert {f.sqlstate for f in load.failures} == {"25006"}
     assert load.unknown == 0
 
