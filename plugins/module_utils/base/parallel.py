@@ -41,3 +41,23 @@ def for_each(connect, items: list, work, jobs: int) -> list:
     if errors:
         raise errors[0]
     return results
+
+
+def together(*works) -> list:
+    """``[work() for work in works]``, all at once, each to its end. Then the first error is raised."""
+    results, errors = [None] * len(works), []
+
+    def serve(index, work):
+        try:
+            results[index] = work()
+        except Exception as error:  # pylint: disable=broad-except
+            errors.append(error)  # raised below, in the thread of the caller
+
+    threads = [threading.Thread(target=serve, args=one, daemon=True) for one in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results

@@ -12,15 +12,19 @@ documentation, ALTER TABLE, ENABLE TRIGGER). Who may disable a trigger of a tabl
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, OWN_RELATIONS, rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import (
+    execute_patiently,
+    patiently,
+)
 
 TRIGGER = "handover_fence"
 SQLSTATE = "25006"  # read_only_sql_transaction
-BATCH = 50  # tables whose triggers are dropped in one transaction
+BATCH = 50  # tables whose triggers are made or dropped in one transaction
+LOCK_TIMEOUT = 100  # milliseconds that writers may wait behind us for a trigger to be made
 
 CREATE_TRIGGER = (
     "CREATE TRIGGER " + TRIGGER + " BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {}"
@@ -46,14 +50,16 @@ FENCED = f"""
 
 @dataclass(frozen=True)
 class Fence:
-    """What the fence says of itself, kept in the comment on its function: whether it is ``closed``, the ``home`` to
-    which the database was handed over, the id of the ``migration``, and roles that lost LOGIN with it.
+    """What the fence says of itself, kept in the comment on its function: whether it is ``closed``, the ``home`` where
+    the database lives instead, the id of the ``migration``, roles that lost LOGIN with it, and whether the database was
+    here before (``handed_over``) or is still to come.
     """
 
     closed: bool
     home: str
     migration: str
     roles: tuple = ()
+    handed_over: bool = True
 
 
 def read(connection) -> Fence | None:
@@ -65,7 +71,7 @@ def read(connection) -> Fence | None:
     if not found:
         return None
     record = json.loads(found[0][len(MARK) :])
-    return Fence(record["closed"], record["home"], record["migration"], tuple(record["roles"]))
+    return Fence(**{**record, "roles": tuple(record["roles"])})
 
 
 def fenced_tables(connection) -> list[tuple[str, str]]:
@@ -91,33 +97,54 @@ def not_permitted(connection, tables: list[tuple[str, str]]) -> list[str]:
     return [name for (name,) in rows(connection, query, (schemas, names))]
 
 
-def close(connection, fence: Fence, dbname: str, tables: list[tuple[str, str]]) -> int:
-    """Refuse writes to ``tables`` from the commit of the connection's transaction on; how many triggers were made.
+def prepare(connection, fence: Fence, dbname: str, tables: list[tuple[str, str]], patience: float) -> int:
+    """Make the function and the triggers that are not there yet, in an autocommit session; how many triggers.
 
-    The caller holds SHARE ROW EXCLUSIVE locks on them, so that whoever writes next sees the fence, also in a
-    transaction whose snapshot is older: triggers are looked up after the lock on the table.
+    A few tables at a time, each for the moment that its trigger takes. Raises HandoverError, naming who holds them,
+    when the locks are not to be had within ``patience`` seconds.
     """
     missing = sorted(set(tables) - set(fenced_tables(connection)))
     with connection.cursor() as cursor:
         cursor.execute(define(fence, dbname))
-        statements = [sql.SQL(CREATE_TRIGGER).format(sql.Identifier(*table)) for table in missing]
-        if statements:
-            cursor.execute(sql.SQL("; ").join(statements))
+    for start in range(0, len(missing), BATCH):
+        _create_triggers(connection, missing[start : start + BATCH], patience)
     return len(missing)
 
 
-def open_(connection, fence: Fence, dbname: str) -> None:
-    """Let writers pass again, at once and for all tables; the triggers stay until ``remove``."""
+def close(connection, fence: Fence, dbname: str, tables: list[tuple[str, str]]) -> int:
+    """Refuse writes to ``tables`` from the commit of the connection's transaction on; how many triggers were made.
+
+    The caller holds SHARE ROW EXCLUSIVE locks on them, so that whoever writes next sees the fence, also in a
+    transaction whose snapshot is older: functions and triggers are looked up after the lock on the table.
+    """
+    missing = sorted(set(tables) - set(fenced_tables(connection)))
     with connection.cursor() as cursor:
-        cursor.execute(define(Fence(False, fence.home, fence.migration, fence.roles), dbname))
+        cursor.execute(define(fence, dbname))
+        if missing:
+            cursor.execute(_triggers(missing))
+    return len(missing)
+
+
+def open_(connection) -> bool:
+    """Let writers pass again, at once and for all tables; the triggers stay until ``remove``. Whether it was closed."""
+    found = read(connection)
+    if found is None or not found.closed:
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute(define(replace(found, closed=False), ""))
+        for role in found.roles:
+            cursor.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(role)))
+        cursor.execute(define(replace(found, closed=False, roles=()), ""))
+    return True
 
 
 def define(fence: Fence, dbname: str):
     """The statements that make the function say what the fence is now."""
     body = PASSES
     if fence.closed:
-        message = f'database "{dbname}" was handed over to {fence.home}'
-        hint = "Connect there. Nothing is written here any more."
+        happened = "was handed over to" if fence.handed_over else "is not in use here before it is handed over from"
+        message = f'database "{dbname}" {happened} {fence.home}'
+        hint = "Connect there. Nothing may be written here."
         body = RAISES.format(sqlstate=SQLSTATE, message=_literal(message), hint=_literal(hint))
     record = f"{MARK} {json.dumps(asdict(fence))}"
     statements = (
@@ -136,8 +163,7 @@ def remove(connection) -> int:
     found = read(connection)
     if found is None:
         return 0
-    if found.closed:
-        open_(connection, found, "")
+    open_(connection)
     tables = fenced_tables(connection)
     for start in range(0, len(tables), BATCH):
         drop = sql.SQL("DROP TRIGGER IF EXISTS " + TRIGGER + " ON {}")
@@ -146,6 +172,18 @@ def remove(connection) -> int:
     with connection.cursor() as cursor:
         cursor.execute("DROP FUNCTION handover.fence()")
     return len(tables)
+
+
+def _create_triggers(connection, tables: list[tuple[str, str]], patience: float) -> None:
+    def work():
+        with connection.cursor() as cursor:
+            cursor.execute(_triggers(tables))
+
+    patiently(connection, work, patience, LOCK_TIMEOUT)
+
+
+def _triggers(tables: list[tuple[str, str]]):
+    return sql.SQL("; ").join([sql.SQL(CREATE_TRIGGER).format(sql.Identifier(*table)) for table in tables])
 
 
 def _literal(text: str) -> str:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PgBouncer's admin consoles: pausing a database everywhere at once, loading a configuration, resuming on every way out.
+"""PgBouncer's admin consoles: pausing a database everywhere at once, loading a configuration, resuming.
 
 The console speaks the simple query protocol only and knows no transactions (PgBouncer's documentation, Usage, Admin
 console); psycopg2 in autocommit mode sends nothing else.
@@ -17,8 +17,8 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_guardian import Guardian, quoted
 
 CONNECTION_DEFAULTS = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2"}
 RESUME_PATIENCE = 30.0  # seconds during which a pooler that does not answer is asked again to resume
@@ -28,9 +28,9 @@ class Console:
     """The admin console of one PgBouncer. ``databases`` are entries of its configuration, as clients name them."""
 
     def __init__(self, options: dict):
-        given = {name: value for name, value in options.items() if name != "databases"}
+        self.options = {name: value for name, value in options.items() if name != "databases"}
         self.wanted = list(options.get("databases") or [])
-        self.endpoint = Endpoint.from_options("pooler", given)
+        self.endpoint = Endpoint.from_options("pooler", self.options)
         self.parameters = {**CONNECTION_DEFAULTS, "dbname": "pgbouncer", **self.endpoint.parameters}
         self.databases: list[str] = []
         self._session = None
@@ -117,7 +117,7 @@ class Console:
             thread.join(max(0.0, deadline - time.monotonic()))
         late = any(thread.is_alive() for thread in threads)
         for session in sessions:
-            _cut(session) if late else session.close()
+            cut(session) if late else session.close()
         if late:
             raise self._too_late()
         if errors:
@@ -185,11 +185,10 @@ class Console:
 
 
 class Poolers:
-    """All poolers before a database, worked on in parallel, with a guardian while they are paused."""
+    """All poolers before the databases of a window, worked on in parallel."""
 
     def __init__(self, consoles: list[Console]):
         self.consoles = consoles
-        self._guardian = None
 
     @classmethod
     def open(cls, options: list[dict]) -> Poolers:
@@ -205,37 +204,17 @@ class Poolers:
     def __bool__(self) -> bool:
         return bool(self.consoles)
 
-    def watch_over(self) -> None:
-        """Start the guardian, so that a death of ours leaves no pooler paused."""
-        if self.consoles and self._guardian is None:
-            self._guardian = Guardian(
-                [{"parameters": one.parameters, "databases": one.databases} for one in self.consoles]
-            )
-            if not self._guardian.ready:
-                raise HandoverError(
-                    "The program that resumes the poolers if this one is killed does not start.",
-                    "Nothing was paused. See that Python can start itself on this host, and run this again.",
-                )
-
     def pause(self, deadline: float) -> None:
         """Pause at every pooler. Raises HandoverError; the caller resumes."""
         self._each(lambda console: console.pause(deadline))
-
-    def decide(self) -> None:
-        """The switch is decided: the guardian is to load the new configuration before it resumes."""
-        if self._guardian:
-            self._guardian.reload_first()
 
     def reload(self) -> None:
         """Load the configuration at every pooler. Raises the first HandoverError, after all were asked."""
         self._each(Console.reload)
 
     def resume(self) -> None:
-        """Resume at every pooler. Raises the first HandoverError, after all were asked; then the guardian goes on."""
+        """Resume at every pooler. Raises the first HandoverError, after all were asked."""
         self._each(Console.resume)
-        if self._guardian:
-            self._guardian.dismiss()
-            self._guardian = None
 
     def close(self) -> None:
         """End the sessions."""
@@ -243,22 +222,12 @@ class Poolers:
             console.close()
 
     def _each(self, work) -> None:
-        """``work(console)`` for all at once, to the end of each; the first error is raised then."""
-        errors = []
+        together(*(lambda console=console: work(console) for console in self.consoles))
 
-        def serve(console):
-            try:
-                work(console)
-            except Exception as error:  # pylint: disable=broad-except
-                errors.append(error)  # raised below, in the thread of the caller
 
-        threads = [threading.Thread(target=serve, args=(one,), daemon=True) for one in self.consoles]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if errors:
-            raise errors[0]
+def quoted(name: str) -> str:
+    """A database's name for the console."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _ask(session, statement: str) -> list[dict]:
@@ -268,8 +237,9 @@ def _ask(session, statement: str) -> list[dict]:
         return [dict(zip(names, row)) for row in cursor.fetchall()] if names else []
 
 
-def _cut(session) -> None:
-    """End a session whose statement does not come back; PgBouncer takes that for the end of its wish to pause."""
-    with contextlib.suppress(OSError, psycopg2.Error):
-        with socket.socket(fileno=os.dup(session.fileno())) as wire:
-            wire.shutdown(socket.SHUT_RDWR)
+def cut(session) -> None:
+    """End a session at once, whatever it waits for. PgBouncer takes that for the end of a wish to pause, and a server
+    rolls back what is open.
+    """
+    with contextlib.suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(session.fileno())) as wire:
+        wire.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,198 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Handing databases over to their new home, and back: one algorithm, two directions, one call."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_after as after
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_cargo as cargo
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_gates as gates
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_report as report
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_return as way_back
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_guardian import Guardian
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage, opened
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import (
+    READY,
+    Route,
+    find_routes,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_window import Window
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
+
+MARGIN_WITHOUT_POOLER = 1000  # calls of nextval() whose values sessions may hold and use elsewhere
+SAFE_FRACTION = 0.5  # of the deadline, that preparing the fence may wait for a table
+
+
+def hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Do what pg_cutover documents. Raises HandoverError."""
+    params = {**params, **{name: seconds_of(name, params[name]) for name in ("deadline", "switch_timeout")}}
+    routes = find_routes(source, target, params)
+    if params["poolers"] and len(routes) > 1 and not params["together"]:
+        raise HandoverError(
+            "A pooler loads the entries of all databases at once, so that they would be switched with the first one.",
+            "Hand them over with together: true, or call this for one database after the other.",
+        )
+    groups = [routes] if params["together"] else [[route] for route in routes]
+    results = []
+    for group in groups:
+        results += _hand_over_together(group, params, check_mode)
+    return {"changed": any(one["changed"] for one in results), "direction": params["direction"], "databases": results}
+
+
+def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> list[dict]:
+    """Databases in one window."""
+    with contextlib.ExitStack() as stack:
+        poolers = stack.enter_context(contextlib.closing(Poolers.open(params["poolers"])))
+        passages = stack.enter_context(opened(routes, params))
+        _choose_entries(passages, poolers)
+        ready = [passage for passage in passages if passage.route.status == READY]
+        for passage in ready:
+            _find_out(passage, poolers)
+        if check_mode:
+            return [report.forecast(passage, poolers) for passage in passages]
+        for passage in ready:
+            _refuse(passage)
+        for passage in ready:
+            _prepare(passage)
+        _pass(passages, ready, poolers, params)
+        for passage in passages:
+            after.complete(passage)
+        results = [report.outcome(passage, poolers) for passage in passages]
+        _complain(passages, results)
+        return results
+
+
+def _choose_entries(passages: list[Passage], poolers: Poolers) -> None:
+    """The entries of the poolers that belong to these databases."""
+    names = {place.dbname for passage in passages for place in (passage.route.source, passage.route.target)}
+    for console in poolers.consoles:
+        console.choose(names)
+
+
+def _find_out(passage: Passage, poolers: Poolers) -> None:
+    """What there is to hand over, and what stands in the way."""
+    passage.look()
+    cargo.look(passage)
+    given = passage.params["sequence_margin"]
+    passage.facts["sequence_margin"] = given if given is not None else 0 if poolers else MARGIN_WITHOUT_POOLER
+    passage.facts["fenced_roles"] = _roles_to_fence(passage)
+    passage.facts["gates"] = gates.ask_all(passage)
+    passage.facts["gates"] += gates.ask_poolers(passage, poolers)
+    wanted = passage.params["reverse"] is not False
+    passage.facts["obstacles_to_way_back"] = way_back.obstacles(passage) if wanted else []
+
+
+def _roles_to_fence(passage: Passage) -> list[str]:
+    """Those of fence_roles that may log in on old now. Raises HandoverError for one that is not there."""
+    wanted = passage.params["fence_roles"]
+    query = "SELECT rolname::text, rolcanlogin FROM pg_roles WHERE rolname = ANY (%s)"
+    found = dict(rows(passage.old, query, (wanted,)))
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        place = passage.route.old.endpoint.side
+        raise HandoverError(f"The {place} has no role {', '.join(missing)}.", "Correct fence_roles.")
+    return [name for name in wanted if found[name]]
+
+
+def _refuse(passage: Passage) -> None:
+    """Raise HandoverError for what stands in the way."""
+    closed = [one for one in passage.facts["gates"] if not one["ok"]]
+    obstacles = passage.facts["obstacles_to_way_back"]
+    if obstacles and passage.params["reverse"]:
+        remedy = "Mend that, or do without a way back with reverse: false."
+        closed.append({"gate": "way_back", "ok": False, "problem": " ".join(obstacles), "remedy": remedy})
+    if closed:
+        try:
+            gates.refuse(closed)
+        except HandoverError as error:
+            raise error.of_database(passage.route.source.dbname) from None
+
+
+def _prepare(passage: Passage) -> None:
+    """What clients do not notice: the fence, open on old and closed on new; the way back; sequences as of now."""
+    route, params = passage.route, passage.params
+    try:
+        if params["reverse"] is not False and not passage.facts["obstacles_to_way_back"]:
+            _prepare_way_back(passage)
+        patience = params["deadline"] * SAFE_FRACTION
+        standby = fence.Fence(True, route.old.address, route.migration.id, handed_over=False)
+        there = fence.read(passage.new)
+        if there and there.closed:
+            standby = there
+        fence.prepare(passage.new, standby, route.new.dbname, fence.tables_to_fence(passage.new), 6 * patience)
+        passing = fence.Fence(False, route.new.address, route.migration.id)
+        fence.prepare(passage.old, passing, route.old.dbname, passage.tables, patience)
+        cargo.set_sequences(passage)
+    except HandoverError as error:
+        raise error.of_database(route.source.dbname) from None
+
+
+def _prepare_way_back(passage: Passage) -> None:
+    """Where it turns out to be impossible, that stops us only if the operator insists on it."""
+    try:
+        way_back.prepare(passage)
+    except HandoverError as error:
+        if passage.params["reverse"]:
+            raise
+        way_back.remove(passage)
+        passage.facts["obstacles_to_way_back"] = [error.problem]
+
+
+def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, params: dict) -> None:
+    """The window, and what follows at once from its commits. Where that does not go well to the end, the guardian is
+    not dismissed: it does what it can when this process ends.
+    """
+    timeline = passages[0].timeline
+    guardian = Guardian(
+        [_for_guardian(passage) for passage in passages],
+        [{"options": one.options, "databases": one.databases} for one in poolers.consoles],
+    )
+    window = Window(ready, poolers, params["deadline"]) if ready else None
+    try:
+        if window:
+            window.run()
+        after.let_in(passages)
+        after.switch(passages, poolers, params, timeline)
+        for passage in ready:
+            passage.facts["window_ms"] = timeline.milliseconds
+    except HandoverError as error:
+        if window.is_clean:
+            guardian.dismiss()
+        names = ", ".join(passage.route.source.dbname for passage in passages)
+        raise HandoverError(error.problem, error.remedy, **error.facts, timeline=timeline.as_result()).of_database(
+            names
+        ) from None
+    if not {problem["step"] for passage in passages for problem in passage.problems} & {"open", "resume"}:
+        guardian.dismiss()
+
+
+def _for_guardian(passage: Passage) -> dict:
+    route = passage.route
+    ends = {"old": route.old, "new": route.new}
+    found = {name: {"parameters": end.endpoint.parameters, "dbname": end.dbname} for name, end in ends.items()}
+    return {**found, "migration": route.migration.id}
+
+
+def _complain(passages: list[Passage], results: list[dict]) -> None:
+    """Raise HandoverError where something is left to do after a commit."""
+    problems = [problem for passage in passages for problem in passage.problems]
+    if problems:
+        raise HandoverError(
+            "It was handed over, but not everything that belongs to that could be done: "
+            + " ".join(one["problem"] for one in problems),
+            " ".join(dict.fromkeys(one["remedy"] for one in problems)),
+            handed_over=True,
+            problems=problems,
+            databases=results,
+            changed=True,
+            finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )

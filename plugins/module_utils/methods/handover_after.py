@@ -1,0 +1,188 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the commit on: new is let in, clients are switched, and what led here is taken away. Every step may be done
+already, by an earlier run or by the guardian; what fails is kept as a problem, and a rerun does the rest.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import FORWARD
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    beacon,
+    publication,
+    slot,
+    subscription,
+)
+
+WAY_BACK_PATIENCE = 10.0  # seconds until the first beacon comes back; a worker may take 5 s to start
+
+SESSIONS = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+    AND application_name <> 'handover'"""
+
+
+def attempt(passage: Passage, what: str, work, remedy: str = "Run this again."):
+    """``work()``; its failure becomes a problem of the passage."""
+    try:
+        return work()
+    except (HandoverError, psycopg2.Error, OSError, subprocess.SubprocessError) as error:
+        problem = error.problem if isinstance(error, HandoverError) else " ".join(str(error).split())
+        more = error.remedy if isinstance(error, HandoverError) else remedy
+        passage.problems.append({"step": what, "problem": problem, "remedy": more or remedy})
+        return None
+
+
+def let_in(passages: list[Passage]) -> None:
+    """Open the fence on new: from here on the application may write there."""
+    for passage in passages:
+        with passage.step("open"):
+            opened = attempt(passage, "open", lambda one=passage: fence.open_(one.new))
+            passage.changed = passage.changed or bool(opened)
+
+
+def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Timeline) -> None:
+    """Send clients to new: the operator's command, then the poolers."""
+    first = passages[0]
+    if all(one.route.is_recorded for one in passages) and not any(one.paused() for one in poolers.consoles):
+        return
+    if params["switch_command"]:
+        with timeline.step("switch"):
+            attempt(first, "switch_command", lambda: run_command(params), "Run that command by hand.")
+    if poolers:
+        before = {console.name: console.places() for console in poolers.consoles}
+        with timeline.step("reload"):
+            attempt(first, "reload", poolers.reload)
+        with timeline.step("resume"):
+            attempt(first, "resume", poolers.resume)
+        _compare_places(first, poolers, before)
+
+
+def run_command(params: dict) -> None:
+    """Run ``switch_command``, without a shell. Raises HandoverError, OSError, or TimeoutExpired."""
+    done = subprocess.run(
+        params["switch_command"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=params["switch_timeout"],
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()[-500:]
+        raise HandoverError(
+            f"switch_command ended with status {done.returncode}: {said}", "Mend its cause and run it by hand."
+        )
+
+
+def _compare_places(passage: Passage, poolers: Poolers, before: dict) -> None:
+    """Whether the poolers lead to new now; where they have sessions with a server, these are asked."""
+    for console in poolers.consoles:
+        answer = attempt(passage, "poolers", lambda one=console: (one.places(), one.leads_to(passage.new)))
+        if answer is None:
+            continue
+        places, leads = answer
+        passage.facts.setdefault("poolers", []).append(
+            {"pooler": console.name, "databases": console.databases, "leads_to_new": leads,
+             "places": {name: list(place) for name, place in places.items()}}
+        )  # fmt: skip
+        if passage.changed and places == before[console.name]:
+            passage.problems.append({
+                "step": "reload",
+                "problem": f"The pooler {console.name} leads where it led before: {_shown(places)}.",
+                "remedy": "Write the new home into its [databases], and run this again.",
+            })  # fmt: skip
+
+
+def _shown(places: dict) -> str:
+    return ", ".join(f"{name} to {place[0]}:{place[1]}" for name, place in sorted(places.items()))
+
+
+def complete(passage: Passage) -> None:
+    """Take away the stream that led here, let the one that leads back flow, and write it into the journal."""
+    for session in (passage.old, passage.new, passage.helper):
+        if not session.closed:
+            rows(session, "SELECT set_config('statement_timeout', '0', false)")
+    if passage.params["terminate_sessions"] and passage.changed:
+        passage.facts["terminated"] = attempt(passage, "terminate_sessions", lambda: value(passage.old, SESSIONS))
+    if attempt(passage, "stop_stream", lambda: _stop_stream(passage)):
+        attempt(passage, "way_back", lambda: _start_way_back(passage), WAY_BACK_REMEDY)
+    if not passage.route.is_recorded:
+        attempt(passage, "journal", lambda: _record(passage))
+        passage.changed = True
+
+
+WAY_BACK_REMEDY = "See the subscriber's log. Without it there is no rollback without loss."
+
+
+def _stop_stream(passage: Passage) -> bool:
+    """Before anything flows the other way: what comes back must not be sent on again. True when that is done."""
+    for name in passage.route.flows:
+        if name == passage.route.returning:
+            continue
+        gone = [subscription.drop(passage.new, name), slot.drop(passage.old, name), publication.drop(passage.old, name)]
+        passage.changed = passage.changed or any(gone)
+    return True
+
+
+def _start_way_back(passage: Passage) -> None:
+    """Enable its subscription, and see a beacon come back."""
+    name = passage.route.returning
+    states, slots = subscription.state(passage.old, [name]), slot.read(passage.new, [name])
+    passage.way_back = name in states and name in slots
+    if not passage.way_back:
+        return
+    if not states[name]["enabled"]:
+        subscription.enable(passage.old, name)
+        passage.changed = True
+    started = time.monotonic()
+    number = beacon.advance(passage.new, [name])
+    if not beacon.await_(passage.old, [name], number, started + WAY_BACK_PATIENCE, pause=0.02):
+        raise HandoverError(
+            f"The way back does not flow: nothing came to {passage.route.old.endpoint.describe()} "
+            f"within {WAY_BACK_PATIENCE:g} s.",
+            WAY_BACK_REMEDY,
+        )
+    passage.facts["way_back_seconds"] = round(time.monotonic() - started, 3)
+
+
+def _record(passage: Passage) -> None:
+    """Phase, direction, times, the definitions as they are at the new home, and after a rollback the wave."""
+    route, session, identifier = passage.route, passage.journal, passage.route.migration.id
+    column = "cut_over" if route.direction == FORWARD else "rolled_back"
+    now = value(session, "SELECT clock_timestamp()::text")
+    if route.direction != FORWARD:
+        _record_wave(passage)
+    changes = {"phase": "handed_over", "direction": route.direction, column: now}
+    changes["fingerprint"] = drift.fingerprint(passage.new)
+    journal.update(session, identifier, **changes)
+    journal.add_event(
+        session, identifier, "handed_over", direction=route.direction, timeline=passage.timeline.as_result(),
+        window_ms=passage.facts.get("window_ms"), fence_lsn=passage.facts.get("fence_lsn"), way_back=passage.way_back,
+    )  # fmt: skip
+
+
+def _record_wave(passage: Passage) -> None:
+    """The target follows by one wave again, in the place of the former ones; by none without a way back."""
+    route, session, identifier = passage.route, passage.journal, passage.route.migration.id
+    for wave in route.migration.waves:
+        if wave.name != route.returning:
+            journal.drop_wave(session, identifier, wave.number)
+    if passage.way_back:
+        journal.begin_wave(session, identifier, route.next_wave, route.returning, route.tables)
+        journal.set_wave(session, identifier, route.next_wave, "subscribed", passage.facts.get("way_back_lsn"))
+    for schema, name in route.tables:
+        journal.record_table(session, identifier, schema, name, "indexed")

@@ -1,0 +1,139 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What replication does not bring and the window has to: sequences, large objects, tables that are copied whole."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, large_objects, sequences
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import copy_table
+
+
+def look(passage: Passage) -> None:
+    """What there will be to bring: ``passage.facts`` gets the numbers."""
+    query = "SELECT (SELECT count(*) FROM pg_largeobject_metadata), pg_table_size('pg_largeobject')"
+    with passage.old.cursor() as cursor:
+        cursor.execute(query)
+        passage.facts["large_objects"], passage.facts["large_object_bytes"] = cursor.fetchone()
+    passage.facts["copied_bytes"] = sum(table.size for table in passage.copied)
+
+
+def unfenced(passage: Passage) -> list[tuple[str, str]]:
+    """What is copied and cannot be fenced, and is locked all the same: extensions' tables, and large objects where
+    this role may do that."""
+    fenced = set(passage.tables)
+    found = [table.key for table in passage.copied if table.key not in fenced]
+    if passage.facts["large_objects"] and value(
+        passage.old, "SELECT has_table_privilege('pg_catalog.pg_largeobject', 'UPDATE')"
+    ):
+        found.append(("pg_catalog", "pg_largeobject"))
+    return found
+
+
+def set_sequences(passage: Passage, margin: int | None = None) -> None:
+    """Bring the sequences of new to where they are on old, beyond what sessions may have fetched and not used yet."""
+    margin = passage.facts["sequence_margin"] if margin is None else margin
+    found = sequences.read(passage.old)
+    passage.facts["sequences"] = len(found)
+    sequences.apply(passage.helper, found, margin)
+
+
+def copy_tables(passage: Passage) -> None:
+    """Replace what new has in the tables that are copied whole, all of them or none."""
+    with _sessions(passage) as (source, target), target.cursor() as cursor:
+        cursor.execute("BEGIN")
+        replica = _as_replica(cursor)
+        fenced = [] if replica else [one for one in fence.fenced_tables(target) if one in _keys(passage)]
+        _set_triggers(cursor, fenced, "DISABLE")
+        _empty(cursor, passage)
+        copied = [copy_table(source, target, table, binary=_binary(table)) for table in passage.copied]
+        _set_triggers(cursor, fenced, "ENABLE")
+        cursor.execute("COMMIT")
+    passage.facts["copied_rows"] = sum(amount for amount, _bytes in copied)
+    passage.facts["copied_bytes"] = sum(count for _rows, count in copied)
+
+
+def copy_large_objects(passage: Passage) -> None:
+    """Replace new's large objects by old's."""
+    with _sessions(passage) as (source, target):
+        mine = "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'MEMBER')"
+        owners = {name for (name,) in rows(target, mine)}
+        grantees = {name for (name,) in rows(target, "SELECT rolname::text FROM pg_roles")}
+        count, size = large_objects.copy(source, target, owners, grantees)
+    passage.facts["large_objects"], passage.facts["large_object_bytes"] = count, size
+
+
+@contextlib.contextmanager
+def _sessions(passage: Passage):
+    """A session with each end that ends with the window at the latest."""
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(contextlib.closing(passage.route.old.connect(read_only=True)))
+        target = stack.enter_context(contextlib.closing(passage.route.new.connect()))
+        passage.others += [source, target]
+        yield source, target
+
+
+def _keys(passage: Passage) -> set[tuple[str, str]]:
+    return {table.key for table in passage.copied} | {table.root for table in passage.copied if table.root}
+
+
+def _binary(table) -> bool:
+    return table.binary and not table.extensions
+
+
+def _as_replica(cursor) -> bool:
+    """Whether triggers and foreign keys leave us alone in this transaction: not every role may ask for that."""
+    cursor.execute("SAVEPOINT handover")
+    try:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        return True
+    except psycopg2.errors.InsufficientPrivilege:
+        cursor.execute("ROLLBACK TO SAVEPOINT handover")
+        return False
+
+
+def _set_triggers(cursor, tables: list[tuple[str, str]], action: str) -> None:
+    for table in tables:
+        statement = sql.SQL("ALTER TABLE {} " + action + " TRIGGER " + fence.TRIGGER)
+        cursor.execute(statement.format(sql.Identifier(*table)))
+
+
+def _empty(cursor, passage: Passage) -> None:
+    """Take out what is there: of configuration tables of extensions, the user's part only."""
+    whole = {table.root if table.through_root else table.key for table in passage.copied if not table.extension}
+    if whole:
+        roots = {table.root for table in passage.copied if table.through_root}
+        only = sql.SQL("ONLY {}")
+        names = sql.SQL(", ").join(
+            sql.Identifier(*key) if key in roots else only.format(sql.Identifier(*key)) for key in sorted(whole)
+        )
+        cursor.execute("SAVEPOINT handover")
+        try:
+            cursor.execute(sql.SQL("TRUNCATE {}").format(names))
+        except psycopg2.errors.FeatureNotSupported:  # referenced by a foreign key
+            cursor.execute("ROLLBACK TO SAVEPOINT handover")
+            for key in sorted(whole):
+                cursor.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(*key)))
+    for table in passage.copied:
+        if table.extension:
+            statement = sql.SQL("DELETE FROM {} " + table.condition.replace("{", "{{").replace("}", "}}"))
+            cursor.execute(statement.format(sql.Identifier(*table.key)))
+
+
+def forecast(passage: Passage, milliseconds: float) -> float:
+    """How long the window will be about, in milliseconds, given what this machine needed for a beacon's round."""
+    bytes_a_second = 40e6  # of COPY between two servers over a loopback of two cores; networks may be slower
+    amount = passage.facts["copied_bytes"]
+    if passage.facts["large_objects"]:
+        amount += passage.facts["large_object_bytes"]
+    return round(milliseconds + len(passage.tables) * 0.05 + amount / bytes_a_second * 1000)
+
+
+def sequences_of(passage: Passage) -> int:
+    """How many sequences old has."""
+    return value(passage.old, "SELECT count(*) FROM pg_class WHERE relkind = 'S' AND relpersistence <> 't'")

@@ -1,0 +1,215 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What has to be true before a window is opened: each gate is asked, and says what to do where it is closed."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import STAMP, Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import FORWARD
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, subscription
+
+GATES = []
+SHOWN = 10  # things named in a message
+
+
+def gate(name: str):
+    """Register a function of a Passage: it returns nothing where all is well, else (problem, remedy)."""
+
+    def register(function):
+        GATES.append((name, function))
+        return function
+
+    return register
+
+
+def ask_all(passage: Passage) -> list[dict]:
+    """``{"gate", "ok", "problem", "remedy"}`` of every gate, in order."""
+    answers = []
+    for name, function in GATES:
+        found = function(passage)
+        problem, remedy = found or ("", "")
+        answers.append({"gate": name, "ok": found is None, "problem": problem, "remedy": remedy})
+    return answers
+
+
+def ask_poolers(passage: Passage, poolers: Poolers) -> list[dict]:
+    """The same for each pooler: its sessions with a server are sessions of old. Without any, a note says so."""
+    answers = []
+    for console in poolers.consoles:
+        leads = console.leads_to(passage.old) if passage.alone else None
+        problem = ""
+        if leads is False:
+            problem = f"The pooler {console.name} leads to another server than {passage.route.old.endpoint.describe()}."
+        elif leads is None:
+            places = ", ".join(f"{name}: {place[0]}:{place[1]}" for name, place in sorted(console.places().items()))
+            passage.note(f"The pooler {console.name} has no session to tell by where it leads; it says {places}.")
+        remedy = "Correct poolers, or databases of that pooler." if problem else ""
+        answers.append({"gate": f"pooler {console.name}", "ok": not problem, "problem": problem, "remedy": remedy})
+    return answers
+
+
+def refuse(closed: list[dict]) -> None:
+    """Raise HandoverError for gates that are closed."""
+    if closed:
+        raise HandoverError(
+            "It was not handed over, and nothing was changed: " + " ".join(one["problem"] for one in closed),
+            " ".join(dict.fromkeys(one["remedy"] for one in closed)),
+            gates=closed,
+        )
+
+
+@gate("in_step")
+def in_step(passage: Passage):
+    """All subscriptions are there, enabled and applying."""
+    flows = passage.route.flows
+    states = subscription.state(passage.new, flows)
+    missing = sorted(set(flows) - set(states))
+    if missing or not flows:
+        return (
+            f"The changes do not flow any more: no subscription {', '.join(missing) or 'at all'}.",
+            "See handover.postgresql.status; without replication there is no way in this direction.",
+        )
+    stopped = [name for name, one in states.items() if not one["enabled"]]
+    if stopped:
+        return (
+            f"The subscription {', '.join(stopped)} is disabled: apply met an error, or somebody did it.",
+            "The subscriber's log has the error. Mend its cause, and let handover.postgresql.replicate enable it.",
+        )
+    return None
+
+
+@gate("lag")
+def lag(passage: Passage):
+    """A beacon takes no longer than max_lag from old to new."""
+    flows, limit = passage.route.flows, seconds_of("max_lag", passage.params["max_lag"])
+    if set(subscription.state(passage.new, flows)) != set(flows) or not flows:
+        return None  # said above
+    started = time.monotonic()
+    number = beacon.advance(passage.old, flows)
+    if not beacon.await_(passage.new, flows, number, started + limit):
+        return (
+            f"The new home is more than {limit:g} s behind, or does not apply.",
+            "See handover.postgresql.status; wait until it has caught up, or allow more with max_lag.",
+        )
+    passage.facts["lag_seconds"] = round(time.monotonic() - started, 3)
+    return None
+
+
+@gate("drift")
+def no_drift(passage: Passage):
+    """Definitions of tables are as the migration took them over. Remembers a stamp to compare in the window."""
+    passage.stamp = stamp(passage)
+    found = drift.differences(passage.route.migration.fingerprint or {}, drift.fingerprint(passage.old))
+    if found:
+        return (
+            f"Tables were redefined since the migration began: {drift.describe(found, SHOWN)}.",
+            "Make the same changes on the other side, and let handover.postgresql.replicate take them over.",
+        )
+    return None
+
+
+@gate("statistics")
+def analyzed(passage: Passage):
+    """The planner of the new home knows its tables."""
+    query = """
+        SELECT format('%I.%I', s.schemaname, s.relname) FROM pg_stat_user_tables AS s
+        WHERE s.schemaname <> 'handover' AND s.last_analyze IS NULL AND s.last_autoanalyze IS NULL
+        AND pg_relation_size(s.relid) > 0 AND NOT EXISTS (
+            SELECT FROM pg_stats AS p WHERE p.schemaname = s.schemaname AND p.tablename = s.relname) ORDER BY 1"""
+    at_cutover = {f'"{one.schema}"."{one.name}"' for one in passage.route.migration.at_cutover}
+    at_cutover |= {f"{one.schema}.{one.name}" for one in passage.route.migration.at_cutover}
+    names = [name for (name,) in rows(passage.new, query) if name not in at_cutover]
+    if names and passage.route.direction != FORWARD:  # who goes back may be in a hurry
+        passage.note(f"The source has no statistics of {len(names)} tables: run ANALYZE there.")
+        return None
+    if names:
+        return (
+            f"{len(names)} tables of the new home have no statistics: {_some(names)}.",
+            "Run ANALYZE there.",
+        )
+    return None
+
+
+@gate("verification")
+def verified(passage: Passage):
+    """The contents were compared, lately enough, and are equal."""
+    found, params = passage.route.migration.verified, passage.params
+    required = params["require_verification"]
+    if not (passage.route.direction == FORWARD if required is None else required):
+        return None
+    remedy = "Run handover.postgresql.verify, or set require_verification: false."
+    if not found:
+        return "The contents were not verified.", remedy
+    if not found.get("equal"):
+        return "The last verification did not find the contents equal.", remedy
+    limit = seconds_of("verified_within", params["verified_within"])
+    age = value(passage.journal, "SELECT extract(epoch FROM clock_timestamp() - %s::timestamptz)", (found["at"],))
+    if age > limit:
+        return f"The last verification is {age:.0f} s old, more than verified_within allows.", remedy
+    return None
+
+
+@gate("writers")
+def nobody_writes_to_new(passage: Passage):
+    """No other session is about to write to the new home. From then on its fence keeps others out."""
+    query = """
+        SELECT DISTINCT format('process %s (%s, "%s")', a.pid, a.usename, a.application_name)
+        FROM pg_stat_activity AS a LEFT JOIN pg_locks AS l ON l.pid = a.pid AND l.locktype = 'relation'
+            AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+            AND l.relation >= 16384
+        WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.application_name <> 'handover'
+        AND a.backend_type = 'client backend' AND (a.backend_xid IS NOT NULL OR l.pid IS NOT NULL) ORDER BY 1"""
+    found = [text for (text,) in rows(passage.new, query)]
+    if found:
+        return f"Sessions write to the new home: {_some(found)}.", "End them there."
+    return None
+
+
+@gate("transactions")
+def nothing_in_the_way(passage: Passage):
+    """No transaction on old is that old, or prepared, that the window would have to wait for it."""
+    limit = min(5.0, passage.params["deadline"] / 2)
+    query = """
+        SELECT format('process %%s (%%s, "%%s", for %%s s)', a.pid, a.usename, a.application_name,
+                      extract(epoch FROM clock_timestamp() - a.xact_start)::int)
+        FROM pg_stat_activity AS a WHERE a.datname = current_database() AND a.application_name <> 'handover'
+        AND a.backend_type = 'client backend' AND a.xact_start < clock_timestamp() - %s * interval '1 second'
+        AND EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.relation >= 16384
+                    AND l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+        UNION ALL SELECT format('prepared transaction %%L', gid) FROM pg_prepared_xacts
+        WHERE database = current_database() ORDER BY 1"""
+    found = [text for (text,) in rows(passage.old, query, (limit,))]
+    if found:
+        return f"Transactions have written and do not end: {_some(found)}.", "Let them end, or end them."
+    return None
+
+
+@gate("permissions")
+def may_fence(passage: Passage):
+    """The connecting roles may fence both ends."""
+    for side, session in (("old", passage.old), ("new", passage.new)):
+        names = fence.not_permitted(session, fence.tables_to_fence(session))
+        if names:
+            place = getattr(passage.route, side).endpoint.side
+            return (
+                f"The fence needs the owner of {len(names)} tables of the {place}: {_some(names)}.",
+                f"Make the connecting role a member of their owners on the {place}, or connect as a superuser.",
+            )
+    return None
+
+
+def stamp(passage: Passage) -> str:
+    """Changes with every change of a table's definition on old."""
+    return value(passage.old, STAMP)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

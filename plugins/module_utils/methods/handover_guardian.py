@@ -1,0 +1,148 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A child program that outlives us for a moment, and finishes a window in which we were killed.
+
+PgBouncer keeps a database paused after the session that asked for it is gone, and a handover that was committed has to
+be let in on the other side. So the guardian is started before the window, and told at the end that all is well. When
+it is not told, it looks whether the fence is closed: then it opens the new home and lets the poolers load their
+configuration; in any case it lets them go on. What it needs to know comes through a pipe, never in its arguments or
+its environment; the kernel closes the pipe whatever ends us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Console
+
+PATIENCE = 300.0  # seconds during which what cannot be reached is tried again
+PAUSE = 0.1  # seconds between two attempts
+DOUBT = 10.0  # seconds that clients wait for it to be known which side they belong to
+DONE = "done"
+
+
+class Guardian:
+    """The child program.
+
+    ``databases``: ``{"old", "new"}`` are ``{"parameters": libpq's, "dbname"}``, ``migration`` is its id;
+    ``poolers``: ``{"options": the console's, "databases": names on it}``.
+    """
+
+    def __init__(self, databases: list[dict], poolers: list[dict]):
+        self._process = subprocess.Popen(  # pylint: disable=consider-using-with
+            [sys.executable, "-c", f"from {__name__} import main; main()"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,  # signals for our process group are not for it
+            text=True,
+        )
+        self._tell(json.dumps({"databases": databases, "poolers": poolers}))
+        if self._process.stdout.readline().strip() != "ready":
+            raise HandoverError(
+                "The program that would finish the window, were this one killed, does not start.",
+                "Nothing was done. See that Python can start itself on this host, and run this again.",
+            )
+
+    def dismiss(self) -> None:
+        """All is well, or as well as we could make it."""
+        self._tell(DONE)
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # it is gone: then we are alone responsible
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+
+def main() -> None:
+    """Wait for the end of our parent, and do what it could not do any more."""
+    told = json.loads(sys.stdin.readline())
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    if DONE not in [line.strip() for line in sys.stdin]:
+        _finish(told["databases"], told["poolers"])
+
+
+def _finish(databases: list[dict], poolers: list[dict]) -> None:
+    """Clients go on as soon as it is known to which side, and in the end in any case; to the new home only when all
+    databases were handed over, because a pooler loads all of its entries."""
+    decided, began = None, time.monotonic()
+    while (decided is None or poolers) and time.monotonic() < began + PATIENCE:
+        if decided is None:
+            decided = _decide(databases)
+        if decided is not None or time.monotonic() > began + DOUBT:
+            poolers = [one for one in poolers if not _resumed(one, bool(decided))]
+        time.sleep(PAUSE if decided is None or poolers else 0)
+
+
+def _decide(databases: list[dict]) -> bool | None:
+    """Open all at their new homes if all were handed over, else those that were at their old ones: nobody has written
+    at the new ones yet. Returns which, and None as long as it is not known.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            old = [stack.enter_context(contextlib.closing(_connect("source", one["old"]))) for one in databases]
+            new = [stack.enter_context(contextlib.closing(_connect("target", one["new"]))) for one in databases]
+            if any(_is_under_way(session) for session in old):
+                return None
+            handed_over = [_is_handed_over(session, one["migration"]) for session, one in zip(old, databases)]
+            if all(handed_over):
+                for session in new:
+                    fence.open_(session)
+                return True
+            for before, after in zip(old, new):
+                standby = fence.read(after)
+                if standby and standby.closed:
+                    fence.open_(before)
+            return False
+    except (HandoverError, psycopg2.Error):
+        return None
+
+
+def _is_handed_over(connection, migration: str) -> bool:
+    found = fence.read(connection)
+    return bool(found and found.closed and found.handed_over and found.migration == migration)
+
+
+def _is_under_way(connection) -> bool:
+    """Whether the transaction with the locks has not ended yet: the server has not noticed that we are gone."""
+    query = """
+        SELECT FROM pg_locks WHERE locktype = 'relation' AND mode = 'ShareRowExclusiveLock' AND pid IN (
+            SELECT pid FROM pg_stat_activity WHERE application_name = 'handover' AND datname = current_database())"""
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.rowcount > 0
+
+
+def _connect(side: str, place: dict):
+    return Endpoint(side, place["parameters"]).connect(place["dbname"])
+
+
+def _resumed(pooler: dict, reload: bool) -> bool:
+    try:
+        console = Console(pooler["options"])
+        console.databases = pooler["databases"]
+        with contextlib.closing(console):
+            console.open()
+            if reload:
+                with contextlib.suppress(HandoverError):  # its configuration has errors: clients wait for nothing then
+                    console.reload()
+            console.resume()
+    except (HandoverError, psycopg2.Error):
+        return False
+    return True

@@ -1,0 +1,105 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One database in one run: its route, its sessions, what was found out about it, and what becomes of it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import Route
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import read_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import cut
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
+
+# Catalogs in which every change of a table's definition leaves another row, and how many rows there are.
+STAMP = """
+    SELECT sum(amount)::text || ' ' || sum(age)::text FROM (
+        SELECT count(*) AS amount, sum(hashtext(format('%s %s%s %s %s', oid, relreplident, relpersistence, relnamespace,
+                                                       relname))) AS age FROM pg_class
+        WHERE relkind IN ('r', 'p') AND oid >= 16384 AND relnamespace NOT IN (
+            SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast|temp)')
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_attribute WHERE attrelid >= 16384 AND attrelid IN (
+            SELECT oid FROM pg_class WHERE relkind IN ('r', 'p'))
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_constraint WHERE conrelid >= 16384
+        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_index WHERE indrelid >= 16384) AS catalog"""
+
+
+@dataclass
+class Passage:
+    """Sessions: ``lock`` holds the locks on old; ``old`` and ``new`` are for everything else, ``helper`` is a second
+    one on new, ``others`` come and go. ``tables`` are those to fence, ``copied`` those that are copied in the window
+    (copying.plan.Table). Passages of one window share its ``timeline``; ``alone`` if there is one.
+
+    ``decided`` is set by the commit, ``way_back`` says whether there will be one, ``problems`` what is left to do.
+    """
+
+    route: Route
+    params: dict
+    lock: object = None
+    old: object = None
+    new: object = None
+    helper: object = None
+    others: list = field(default_factory=list)
+    tables: list = field(default_factory=list)
+    copied: list = field(default_factory=list)
+    stamp: str = ""
+    way_back: bool = False
+    decided: bool = False
+    changed: bool = False
+    timeline: Timeline = field(default_factory=Timeline)
+    alone: bool = True
+    facts: dict = field(default_factory=dict)
+    notices: list = field(default_factory=list)
+    problems: list = field(default_factory=list)
+
+    @property
+    def journal(self):
+        """The session with the target's database, where the journal is."""
+        return self.new if self.route.new is self.route.target else self.old
+
+    @property
+    def source(self):
+        """The session with the source's database."""
+        return self.old if self.route.new is self.route.target else self.new
+
+    def step(self, name: str):
+        """Time a step of this database."""
+        return self.timeline.step(name, None if self.alone else self.route.source.dbname)
+
+    def note(self, text: str) -> None:
+        """Something that the operator is to know."""
+        if text not in self.notices:
+            self.notices.append(text)
+
+    def look(self) -> None:
+        """Find out which tables there are to fence and to copy."""
+        self.tables = fence.tables_to_fence(self.old)
+        names = [(table.schema, table.name) for table in self.route.migration.at_cutover]
+        self.copied = read_tables(self.old, names) if names else []
+
+    def cut(self) -> None:
+        """End the sessions at once, whatever they wait for: the servers roll back what is open."""
+        for session in (self.lock, self.old, self.new, self.helper, *self.others):
+            if session is not None and not session.closed:
+                cut(session)
+
+
+@contextlib.contextmanager
+def opened(routes: list[Route], params: dict):
+    """Yields a Passage for each route, with its sessions, and with the migration's turn; all end with the block.
+    Raises HandoverError, also when another run is at work.
+    """
+    with contextlib.ExitStack() as stack:
+        passages, timeline = [], Timeline()
+        for route in routes:
+            keeper = stack.enter_context(contextlib.closing(route.source.connect()))
+            stack.enter_context(turn.taken(keeper, route.migration.id))
+            passage = Passage(route, params, timeline=timeline, alone=len(routes) == 1)
+            for name, place in (("lock", route.old), ("old", route.old), ("new", route.new), ("helper", route.new)):
+                setattr(passage, name, stack.enter_context(contextlib.closing(place.connect())))
+            passages.append(passage)
+        yield passages

@@ -1,0 +1,167 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was done, or would be, and what is left for people to enable at the new home."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_cargo as cargo
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import READY
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
+
+FACTS = (
+    "gates", "window_ms", "fence_lsn", "lag_seconds", "sequences", "sequence_margin", "copied_bytes", "copied_rows",
+    "large_objects", "fenced_roles", "terminated", "poolers", "obstacles_to_way_back", "way_back_seconds",
+)  # fmt: skip
+
+CRON_JOBS = "SELECT format('%s (%s)', jobid, left(command, 80)) FROM cron.job ORDER BY jobid"
+
+STEPS = (
+    ("pause", "PAUSE at {poolers} poolers"),
+    ("lock", "LOCK TABLE ... IN SHARE ROW EXCLUSIVE MODE on {tables} tables of the {old}"),
+    ("apply", "wait until the {new} shows everything that was committed"),
+    ("copy", "copy {copied} tables, {copied_bytes} bytes, that are not replicated: {copied_names}"),
+    ("large_objects", "copy {large_objects} large objects"),
+    ("sequences", "set {sequences} sequences of the {new}, {margin} calls further"),
+    ("fence", "close the fence on the {old}; writers are told: handed over to {address}"),
+    ("fence_roles", "ALTER ROLE ... NOLOGIN on the {old}: {roles}"),
+    ("slot", "make the replication slot {returning} on the {new}, for the way back"),
+    ("commit", "COMMIT on the {old}"),
+    ("open", "open the fence on the {new}"),
+    ("switch", "run {command}"),
+    ("reload", "RELOAD and RESUME at {poolers} poolers"),
+)
+
+
+def outcome(passage: Passage, poolers: Poolers) -> dict:
+    """What became of one database."""
+    result = {
+        **_basics(passage),
+        "changed": passage.changed,
+        "handed_over": True,
+        "way_back": passage.way_back,
+        "timeline": passage.timeline.as_result() if passage.decided else [],
+        "to_enable": to_enable(passage),
+        "problems": passage.problems,
+        "notices": [*passage.notices, *_warnings(passage, poolers)],
+    }
+    return result
+
+
+def forecast(passage: Passage, poolers: Poolers) -> dict:
+    """What would become of it, and how long that would take."""
+    if passage.route.status != READY:
+        return {**_basics(passage), "changed": not passage.route.is_recorded, "handed_over": passage.route.is_recorded,
+                "steps": [], "notices": []}  # fmt: skip
+    closed = [one for one in passage.facts["gates"] if not one["ok"]]
+    obstacles = passage.facts["obstacles_to_way_back"]
+    wanted = passage.params["reverse"]
+    return {
+        **_basics(passage),
+        "changed": True,
+        "handed_over": False,
+        "ready": not closed and not (wanted and obstacles),
+        "way_back": wanted is not False and not obstacles,
+        "window_ms": cargo.forecast(passage, _round_trips(passage)),
+        "steps": _steps(passage, poolers),
+        "to_enable": to_enable(passage),
+        "notices": [*passage.notices, *_warnings(passage, poolers)],
+    }
+
+
+def to_enable(passage: Passage) -> dict:
+    """What is held back at the new home, or may run there only once old is out of use; names, quoted."""
+    cron = rows(passage.new, "SELECT to_regclass('cron.job') IS NOT NULL")[0][0]
+    queries = {
+        "pg_cron_jobs": CRON_JOBS if cron else None,
+        "disabled_event_triggers": "SELECT evtname::text FROM pg_event_trigger WHERE evtenabled = 'D' ORDER BY 1",
+        "disabled_triggers": """
+            SELECT format('%I on %s', tgname, tgrelid::regclass) FROM pg_trigger
+            WHERE tgenabled = 'D' AND NOT tgisinternal ORDER BY 1""",
+        "always_triggers": """
+            SELECT format('%I on %s', tgname, tgrelid::regclass) FROM pg_trigger
+            WHERE tgenabled IN ('A', 'R') AND NOT tgisinternal ORDER BY 1""",
+    }
+    found = {name: [text for (text,) in rows(passage.new, query)] for name, query in queries.items() if query}
+    found["missing_event_triggers"] = _missing(passage, "SELECT evtname::text FROM pg_event_trigger")
+    found["missing_settings"] = _missing(passage, """
+        SELECT trim(coalesce(r.rolname::text, '') || ' ' || setting) FROM pg_db_role_setting AS s
+        LEFT JOIN pg_roles AS r ON r.oid = s.setrole, unnest(s.setconfig) AS setting
+        WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())""")
+    return {name: texts for name, texts in found.items() if texts}
+
+
+def _missing(passage: Passage, query: str) -> list[str]:
+    """What old has and new has not."""
+    there, here = ({text for (text,) in rows(session, query)} for session in (passage.new, passage.old))
+    return sorted(here - there)
+
+
+def _basics(passage: Passage) -> dict:
+    route = passage.route
+    facts = {name: passage.facts[name] for name in FACTS if name in passage.facts}
+    return {
+        "database": route.source.dbname,
+        "target_database": route.target.dbname,
+        "id": route.migration.id,
+        "direction": route.direction,
+        "home": route.new.address,
+        "tables": len(passage.tables) or None,
+        **facts,
+    }
+
+
+def _warnings(passage: Passage, poolers: Poolers) -> list[str]:
+    found = []
+    if passage.facts.get("large_objects"):
+        found.append("Large objects cannot be fenced: whoever writes one to the old home later writes it there only.")
+    if passage.facts.get("obstacles_to_way_back"):
+        found.append("There is no way back: " + " ".join(passage.facts["obstacles_to_way_back"]))
+    if not poolers and passage.route.status == READY:
+        found.append(
+            "Without a pooler, sessions of the application learn from the fence's error (25006) that they have to "
+            "connect to the new home."
+        )
+    return found
+
+
+def _round_trips(passage: Passage) -> float:
+    """Milliseconds that the window's statements take to and fro, judged by a few that do nothing."""
+    started = time.monotonic()
+    for session in (passage.old, passage.new) * 3:
+        rows(session, "SELECT 1")
+    return 20 + (time.monotonic() - started) * 1000 * 3
+
+
+def _steps(passage: Passage, poolers: Poolers) -> list[str]:
+    route, facts = passage.route, passage.facts
+    words = {
+        "poolers": len(poolers.consoles),
+        "tables": len(passage.tables),
+        "old": route.old.endpoint.side,
+        "new": route.new.endpoint.side,
+        "copied": len(passage.copied),
+        "copied_bytes": facts["copied_bytes"],
+        "copied_names": ", ".join(str(table) for table in passage.copied),
+        "large_objects": facts["large_objects"],
+        "sequences": cargo.sequences_of(passage),
+        "margin": facts["sequence_margin"],
+        "address": route.new.address,
+        "roles": ", ".join(facts["fenced_roles"]),
+        "returning": route.returning,
+        "command": " ".join(passage.params["switch_command"] or ()),
+    }
+    left_out = {
+        "pause": not poolers,
+        "reload": not poolers,
+        "copy": not passage.copied,
+        "large_objects": not facts["large_objects"],
+        "fence_roles": not facts["fenced_roles"],
+        "slot": passage.params["reverse"] is False or bool(facts["obstacles_to_way_back"]),
+        "switch": not passage.params["switch_command"],
+    }
+    return [text.format(**words) for name, text in STEPS if not left_out.get(name)]

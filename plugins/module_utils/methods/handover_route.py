@@ -1,0 +1,154 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From where to where a database is handed over: one algorithm knows two directions, and calls its ends old and new."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
+    Server,
+    read_server,
+    select_databases,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration_journal import Migration
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.naming import (
+    back_name,
+    migration_id,
+    wave_name,
+)
+
+FORWARD, BACK = "forward", "back"
+READY, COMMITTED = "ready", "committed"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One end: a database of a server."""
+
+    endpoint: Endpoint
+    dbname: str
+    server: Server
+
+    def connect(self, **options):
+        """A session as Endpoint.connect gives it."""
+        return self.endpoint.connect(self.dbname, **options)
+
+    @property
+    def address(self) -> str:
+        """For people who are sent there: ``db.example.com:5432, database "shop"``."""
+        return self.endpoint.describe(self.dbname).split(", ", 1)[1]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One database on its way. ``status``: ``ready``, or ``committed`` if its handover was and is to be completed."""
+
+    direction: str
+    source: Place
+    target: Place
+    migration: Migration
+    status: str
+
+    @property
+    def old(self) -> Place:
+        """Where the application writes until the handover."""
+        return self.source if self.direction == FORWARD else self.target
+
+    @property
+    def new(self) -> Place:
+        """Where it writes from then on."""
+        return self.target if self.direction == FORWARD else self.source
+
+    @property
+    def flows(self) -> list[str]:
+        """Names of the streams (publication and slot at old, subscription at new) that keep new in step."""
+        return self.migration.names if self.direction == FORWARD else [back_name(self.migration.id)]
+
+    @property
+    def next_wave(self) -> int:
+        """Number of the wave by which the target follows again after a rollback."""
+        numbers = [wave.number for wave in self.migration.waves]
+        going_back = self.migration.direction == BACK and self.migration.phase == "handed_over"
+        return max(numbers) if going_back and self.direction == BACK else max(numbers) + 1
+
+    @property
+    def returning(self) -> str:
+        """Name of the stream (publication and slot at new, subscription at old) by which everything may come back."""
+        identifier = self.migration.id
+        return back_name(identifier) if self.direction == FORWARD else wave_name(identifier, self.next_wave)
+
+    @property
+    def tables(self) -> list[tuple[str, str]]:
+        """(schema, name) of the replicated tables."""
+        return [(table.schema, table.name) for table in self.migration.replicated]
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the journal says that this handover was completed."""
+        return self.migration.phase == "handed_over" and self.migration.direction == self.direction
+
+
+def find_routes(source: Endpoint, target: Endpoint, params: dict) -> list[Route]:
+    """The databases that params name, each with where it stands. Raises HandoverError for what cannot go this way."""
+    with contextlib.closing(source.connect_for_maintenance()) as connection:
+        names = select_databases(connection, params["databases"], params["ignore_databases"])
+        here = read_server(connection)
+    with contextlib.closing(target.connect_for_maintenance()) as connection:
+        there = read_server(connection)
+    for server, endpoint in ((here, source), (there, target)):
+        if server.in_recovery:
+            raise HandoverError(f"{endpoint.describe()} is a standby.", "Give the primary.")
+    if here.system_identifier == there.system_identifier:
+        raise HandoverError("Source and target are the same server.", "Correct source or target.")
+    routes = []
+    for name in names:
+        places = Place(source, name, here), Place(target, params["rename"].get(name, name), there)
+        try:
+            routes.append(_find_route(*places, params["direction"]))
+        except HandoverError as error:
+            raise error.of_database(name) from None
+    return routes
+
+
+def _find_route(source: Place, target: Place, direction: str) -> Route:
+    identifier = migration_id(source.server, source.dbname, target.server, target.dbname)
+    with contextlib.closing(source.connect()) as here, contextlib.closing(target.connect()) as there:
+        migration = migration_journal.read_migration(there, identifier)
+        if migration is None:
+            raise HandoverError(
+                "The target has no journal of a continuous migration of it.",
+                "Bring it into step first: handover.postgresql.replicate. A dump needs no cutover.",
+            )
+        fences = {FORWARD: fence.read(here), BACK: fence.read(there)}
+    _refuse_wrong_phase(migration, direction)
+    closed = {way: _says_so(found, migration) for way, found in fences.items()}
+    if direction == BACK and migration.phase != "handed_over":
+        raise HandoverError(
+            "Its handover was begun and not completed." if closed[FORWARD] else "It was not handed over.",
+            "Complete it: handover.postgresql.cutover." if closed[FORWARD] else "There is nothing to roll back.",
+        )
+    recorded = migration.phase == "handed_over" and migration.direction == direction
+    status = COMMITTED if closed[direction] or recorded else READY
+    return Route(direction, source, target, migration, status)
+
+
+def _refuse_wrong_phase(migration: Migration, direction: str) -> None:
+    if migration.phase == "stopped":
+        raise HandoverError("Its migration was stopped.", "Begin a new one: handover.postgresql.replicate.")
+    if migration.phase not in ("in_step", "handed_over"):
+        word = "handed over" if direction == FORWARD else "rolled back"
+        raise HandoverError(
+            f"It cannot be {word}: it is still {migration.phase.replace('_', ' ')}.",
+            "Wait until it is in step: handover.postgresql.status says how far it is.",
+        )
+
+
+def _says_so(found, migration: Migration) -> bool:
+    """Whether a fence tells that the database was handed over from where it stands."""
+    return found is not None and found.closed and found.handed_over and found.migration == migration.id

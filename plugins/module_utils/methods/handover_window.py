@@ -1,0 +1,226 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The window: from pausing the poolers to letting them go on, under one deadline.
+
+Up to the commit that closes the fence on old, anything that fails takes everything back. From the commit on there is
+no way but forward: every step is tried, and what fails is kept in the passage's problems.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_cargo as cargo
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_gates import stamp
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, slot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.table_locks import lock_tables
+
+LOCK_TIMEOUT = 200  # milliseconds that writers may wait behind us before we give way and try again
+POLL = 0.002  # seconds between two looks at the beacon
+SLOWNESS = 1.0  # seconds after the deadline at which the servers end our sessions by themselves
+DOUBT = 15.0  # seconds during which it is asked again whether a commit arrived
+
+
+class Window:
+    """One window for ``passages``, all of them behind ``poolers``."""
+
+    def __init__(self, passages: list[Passage], poolers: Poolers, deadline: float):
+        self.passages = passages
+        self.poolers = poolers
+        self.seconds = deadline
+        self.timeline = passages[0].timeline
+        self.is_clean = True
+        self._deadline = 0.0
+
+    def run(self) -> None:
+        """Up to the commits. Raises what went wrong; then old goes on as if nothing had happened, as far as could be
+        seen to: ``is_clean``.
+        """
+        self._limit_sessions()
+        self.timeline.start()
+        self._deadline = time.monotonic() + self.seconds
+        guard = threading.Timer(self.seconds, self._cut)
+        guard.daemon = True
+        guard.start()
+        try:
+            self._pause()
+            together(*(lambda one=one: self._make_ready(one) for one in self.passages))
+            guard.cancel()
+            self._commit()
+        except BaseException as error:
+            guard.cancel()
+            self._abort()
+            if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) and self._is_over():
+                raise self._too_late() from None
+            raise
+
+    def _limit_sessions(self) -> None:
+        """What is left undone after the deadline, the servers end by themselves: also when they cannot hear us."""
+        limit = f"{int((self.seconds + SLOWNESS) * 1000)}ms"
+        for passage in self.passages:
+            for session in (passage.lock, passage.old, passage.new, passage.helper):
+                for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                    rows(session, "SELECT set_config(%s, %s, false)", (name, limit))
+            # What is done here becomes durable with the next commit on new, which is before new is open.
+            rows(passage.helper, "SELECT set_config('synchronous_commit', 'off', false)")
+
+    def _pause(self) -> None:
+        if self.poolers:
+            with self.timeline.step("pause"):
+                self.poolers.pause(self._deadline)
+
+    def _make_ready(self, passage: Passage) -> None:
+        """Everything of one database but the commit."""
+        step = passage.step
+        with step("lock"):
+            names = [*passage.tables, *cargo.unfenced(passage)]
+            locked = lock_tables(passage.lock, names, "SHARE ROW EXCLUSIVE", LOCK_TIMEOUT, self._deadline)
+            passage.facts["lock_attempts"] = locked.attempts
+        with step("beacon"):
+            number = beacon.advance(passage.old, passage.route.flows)
+        together(
+            lambda: self._receive(passage, number),
+            lambda: self._compare(passage),
+            lambda: self._close(passage),
+        )
+
+    def _receive(self, passage: Passage, number: int) -> None:
+        """On new: everything that was committed on old, and what replication does not bring."""
+        step = passage.step
+        with step("apply"):
+            if not beacon.await_(passage.new, passage.route.flows, number, self._deadline, POLL):
+                raise HandoverError(
+                    "The new home did not show the last changes in time.",
+                    "Wait until it has caught up (handover.postgresql.status), or allow more with deadline.",
+                )
+        if passage.copied:
+            with step("copy"):
+                cargo.copy_tables(passage)
+        if passage.facts.get("large_objects"):
+            with step("large_objects"):
+                cargo.copy_large_objects(passage)
+        if passage.way_back:
+            with step("slot"):
+                query = "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')"
+                passage.facts["way_back_lsn"] = value(passage.new, query, (passage.route.returning,))
+
+    def _compare(self, passage: Passage) -> None:
+        """Nothing was redefined since the gates were asked; then the sequences."""
+        with passage.step("drift"):
+            if stamp(passage) != passage.stamp:
+                found = drift.differences(passage.route.migration.fingerprint or {}, drift.fingerprint(passage.old))
+                if found:
+                    raise HandoverError(
+                        f"Tables were redefined just now: {drift.describe(found)}.",
+                        "Make the same changes on the other side; handover.postgresql.replicate takes them over.",
+                    )
+        with passage.step("sequences"):
+            cargo.set_sequences(passage)
+
+    def _close(self, passage: Passage) -> None:
+        """In the transaction that holds the locks: the fence, and roles that lose LOGIN."""
+        with passage.step("fence"):
+            route, roles = passage.route, tuple(passage.facts["fenced_roles"])
+            closed = fence.Fence(True, route.new.address, route.migration.id, roles)
+            fence.close(passage.lock, closed, route.old.dbname, passage.tables)
+            with passage.lock.cursor() as cursor:
+                for role in roles:
+                    cursor.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
+
+    def _commit(self) -> None:
+        """One database after the other: separate databases cannot be committed together."""
+        for passage in self.passages:
+            with passage.step("commit"):
+                try:
+                    with passage.lock.cursor() as cursor:
+                        cursor.execute("COMMIT")
+                except psycopg2.Error as error:
+                    self.is_clean = False
+                    if not is_committed(passage, error):
+                        raise
+                    self.is_clean = True
+                passage.decided = True
+        for passage in self.passages:
+            passage.changed = True
+            with contextlib.suppress(psycopg2.Error):
+                passage.facts["fence_lsn"] = value(passage.old, "SELECT pg_current_wal_lsn()::text")
+
+    def _abort(self) -> None:
+        """Old goes on: no locks, no pause, no slot that would hold WAL back on new.
+
+        Also where one of several databases was committed already: as long as new is not open, nobody has written there.
+        """
+        for passage in self.passages:
+            with self._trying(), passage.lock.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+            if passage.decided:
+                with self._trying():
+                    fence.open_(passage.old)
+                    passage.decided = False
+        if self.poolers:
+            with self.timeline.step("resume"), self._trying():
+                self.poolers.resume()
+        for passage in self.passages:
+            with contextlib.suppress(HandoverError, psycopg2.Error):
+                slot.drop(passage.helper, passage.route.returning)
+
+    @contextlib.contextmanager
+    def _trying(self):
+        """What fails in here is left to the guardian; sessions that are lost are rolled back by their server."""
+        try:
+            yield
+        except (HandoverError, psycopg2.Error) as error:
+            self.is_clean = self.is_clean and isinstance(error, psycopg2.InterfaceError)
+
+    def _cut(self) -> None:
+        for passage in self.passages:
+            passage.cut()
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._deadline
+
+    def _too_late(self) -> HandoverError:
+        last = self.timeline.as_result()[-1:]
+        return HandoverError(
+            f"The window was not done within its deadline of {self.seconds:g} s"
+            + (f", at the step {last[0]['step']}." if last else "."),
+            "Nothing was handed over. See the timeline for what took long; allow more with deadline.",
+        )
+
+
+def is_committed(passage: Passage, error) -> bool:
+    """Whether a commit whose answer did not arrive took place: asked until old answers.
+
+    Raises HandoverError when it does not within DOUBT seconds: then nobody knows yet.
+    """
+    if error.pgcode and not error.pgcode.startswith(("08", "57")):
+        return False
+    deadline = time.monotonic() + DOUBT
+    while True:
+        try:
+            with contextlib.closing(passage.route.old.connect()) as session:
+                query = "SELECT FROM pg_stat_activity WHERE pid = %s AND application_name = 'handover'"
+                if not rows(session, query, (passage.lock.info.backend_pid,)):
+                    found = fence.read(session)
+                    return bool(found and found.closed and found.handed_over)
+        except (HandoverError, psycopg2.Error):
+            pass
+        if time.monotonic() > deadline:
+            raise HandoverError(
+                f"{passage.route.old.endpoint.describe()} was lost while it committed: it is not known whether the "
+                "database was handed over.",
+                "Run the same again as soon as it can be reached: it finds out, and completes the handover or begins "
+                "anew. Nothing else may be switched before.",
+                unknown=True,
+            )
+        time.sleep(0.1)
