@@ -1,0 +1,309 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Exact comparison of databases on two servers: also while both are live, at one instant."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import instant, migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import jobs_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming, subscription
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import connect_to_snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source_writes import count_writes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
+    descriptions,
+    digests,
+    large_objects,
+    positions,
+    table_rows,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import (
+    Exclusion,
+    Outcome,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Reading
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.record import Record
+
+FLUSH = 2.0  # seconds after which finished tables are recorded
+AT_CUTOVER = "the cutover brings it over"
+AHEAD = "the target has gone on since the cutover"
+
+
+@dataclass
+class Course:
+    """How a pair of databases is compared. ``migration``: of the journal, None after a dump; ``live``: whether both
+    go on being written; ``publisher``: the side whose changes are carried to the other, by the publications ``names``.
+    """
+
+    migration: migration_journal.Migration | None
+    live: bool = False
+    publisher: str = "source"
+    names: tuple[str, ...] = ()
+
+    @property
+    def not_carried(self) -> str | None:
+        """Why sequences and large objects need not be the same now."""
+        if not self.live:
+            return None
+        return AT_CUTOVER if self.publisher == "source" else AHEAD
+
+    @property
+    def left_out(self) -> dict[tuple[str, str], str]:
+        """Tables whose rows are not carried, with the reason."""
+        if not self.live:
+            return {}
+        reason = AT_CUTOVER if self.publisher == "source" else AHEAD
+        return {(table.schema, table.name): reason for table in self.migration.at_cutover}
+
+
+def verify(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Do what pg_verify documents; ``params`` are its parameters. Raises HandoverError where something differs."""
+    max_rate = bytes_of("max_rate", params["max_rate"])
+    with contextlib.closing(source.connect_for_maintenance(read_only=True)) as connection:
+        source_server = catalog.read_server(connection)
+        selected = catalog.select_databases(connection, params["databases"], params["ignore_databases"])
+    with contextlib.closing(target.connect_for_maintenance(read_only=True)) as connection:
+        target_server = catalog.read_server(connection)
+        there = catalog.database_names(connection)
+    result = {
+        "changed": False,
+        "source": source_server.as_result(),
+        "target": target_server.as_result(),
+        "databases": [],
+    }
+    for dbname in selected:
+        goal = params["rename"].get(dbname, dbname)
+        pair = naming.migration_id(source_server, dbname, target_server, goal)
+        if goal not in there:
+            problem = {"class": "database", "object": goal, "problem": "the target has no such database"}
+            result["databases"].append(_of(dbname, goal, verdict="different", different=[problem]))
+            continue
+        job = Verification(instant.End(source, dbname), instant.End(target, goal), pair, params, max_rate)
+        try:
+            found = job.preview() if check_mode else job.run()
+        except HandoverError as error:
+            raise error.of_database(dbname) from None
+        result["databases"].append(_of(dbname, goal, **found))
+    if not check_mode:
+        _fail_on_differences(result)
+    return result
+
+
+def _of(dbname: str, goal: str, **found) -> dict:
+    return {"database": dbname, "target_database": goal, "changed": False, **found}
+
+
+def _fail_on_differences(result: dict) -> None:
+    """Raise HandoverError, with everything that was found, unless all databases are the same as far as one looked."""
+    differing = [one for one in result["databases"] if one["verdict"] == "different"]
+    if differing:
+        named = "; ".join(
+            f"{one['database']}: " + ", ".join(f"{what['class']} {what['object']}" for what in one["different"][:5])
+            for one in differing
+        )
+        raise HandoverError(
+            f"The databases are not the same ({named}).",
+            "The result has everything that differs, in databases[].different. Mend it, or exclude what is meant to "
+            "differ, with the reason.",
+            **result,
+        )
+
+
+@dataclass
+class Verification:
+    """Of one pair of databases."""
+
+    source: instant.End
+    target: instant.End
+    pair: str
+    params: dict
+    max_rate: int | None
+
+    def preview(self) -> dict:
+        """What would be compared, and how."""
+        with contextlib.ExitStack() as stack:
+            source, target = (stack.enter_context(contextlib.closing(end.connect(True))) for end in self._ends)
+            course = self._course(source, target)
+            tables = catalog.rows(source, f"SELECT count(*)::int FROM {catalog.OWN_RELATIONS} AND c.relkind = 'r'")
+            return {
+                "verdict": None,
+                "instant": {"live": course.live, "locks": len(self._locked(course)), "publisher": course.publisher},
+                "tables": tables[0][0],
+                "bytes": catalog.data_size(source),
+            }
+
+    @property
+    def _ends(self) -> tuple[instant.End, instant.End]:
+        return self.source, self.target
+
+    def run(self) -> dict:
+        """Compare. Raises HandoverError where it cannot be begun."""
+        started, stages = time.monotonic(), Stages()
+        with contextlib.ExitStack() as stack:
+            source, target = (stack.enter_context(contextlib.closing(end.connect())) for end in self._ends)
+            course = self._course(source, target)
+            record = Record(target, self.pair)
+            writes = self._writes(source, target, course)
+            earlier = record.begin(self._evidence(course, writes), self.params["resume"])
+            with stages.stage("instant"):
+                moment = stack.enter_context(self._moment(course))
+            outcome = Outcome([Exclusion(one["class"], one["name"], one["reason"]) for one in self.params["exclude"]])
+            amounts = self._compare(course, moment, record, earlier, outcome, stages)
+            after = self._writes(source, target, course)
+            result = {
+                **outcome.as_result(),
+                "instant": moment.as_result(),
+                "quiet": None if course.live or None in writes else writes == after,
+                "tables": amounts.tables,
+                "rows": amounts.rows,
+                "bytes": amounts.bytes,
+                "resumed_tables": len(earlier),
+                "oldest_instant": min([moment.snapshots["source"].time, *(at for _digest, at in earlier.values())]),
+                "waited_ms": round(moment.waited_ms, 1),
+                "seconds": round(time.monotonic() - started, 3),
+                "stages": stages.as_result(),
+            }
+            result["notices"] = _notices(course, result)
+            self._remember(target, course, record, result)
+            return result
+
+    def _course(self, source, target) -> Course:
+        """How these two can be compared, by the journal on the target."""
+        migration = migration_journal.read_migration(target, self.pair)
+        if migration is None or migration.phase == "stopped":
+            return Course(migration)
+        if migration.phase == "copying":
+            raise HandoverError(
+                "Its tables are still being copied.",
+                "Wait until the migration is in step; pg_migration_info says how far it is.",
+            )
+        if migration.phase != "handed_over":
+            return Course(migration, True, "source", tuple(migration.names))
+        back = naming.back_name(self.pair)
+        return Course(migration, True, "target", (back,)) if subscription.exists(source, back) else Course(migration)
+
+    def _locked(self, course: Course) -> list[tuple[str, str]]:
+        """Tables of which writers are kept out for the moment."""
+        if not course.live:
+            return []
+        wants = table_rows.Selection(self.params["tables"]).wants
+        tables = [(table.schema, table.name) for table in course.migration.replicated if table.wave is not None]
+        return [table for table in tables if wants(table)]
+
+    def _moment(self, course: Course):
+        """The pair of snapshots."""
+        if not course.live:
+            return instant.quiet(self.source, self.target)
+        publisher, subscriber = self._ends if course.publisher == "source" else reversed(self._ends)
+        options = self.params["lock_timeout"], self.params["timeout"]
+        return instant.live(publisher, subscriber, list(course.names), self._locked(course), *options)
+
+    def _writes(self, source, target, course: Course) -> list[int | None]:
+        """How much was written to both, as far as that tells something."""
+        return [] if course.live else [count_writes(source), count_writes(target)]
+
+    def _evidence(self, course: Course, writes: list) -> dict:
+        """What must not have changed for tables found equal by a run that was killed to count in the next."""
+        return {"live": course.live, "publisher": course.publisher, "writes": writes}
+
+    def _compare(self, course, moment, record: Record, earlier: dict, outcome: Outcome, stages: Stages):
+        """Everything, class after class."""
+        keeper = Keeper(record, moment.snapshots["source"].time)
+
+        def connect(side: str):
+            end = self.source if side == "source" else self.target
+            connection = connect_to_snapshot(end.endpoint, end.dbname, moment.snapshots[side])
+            digests.configure(connection)
+            return connection
+
+        selection = table_rows.Selection(
+            self.params["tables"], course.left_out, {identity: digest for identity, (digest, _at) in earlier.items()}
+        )
+        with contextlib.ExitStack() as stack:
+            sides = {side: stack.enter_context(contextlib.closing(connect(side))) for side in ("source", "target")}
+            jobs = jobs_for(self.params["jobs"], 1 << 16)
+            with stages.stage("rows"):
+                reading = Reading(connect, jobs, self.max_rate, keeper.add)
+                amounts = table_rows.compare(sides, reading, selection, outcome, self.params["show_values"])
+                keeper.flush()
+            if not self.params["tables"]:
+                with stages.stage("sequences"):
+                    positions.compare(sides["source"], sides["target"], outcome, course.not_carried)
+                with stages.stage("large objects"):
+                    large_objects.compare(sides, outcome, self.max_rate, course.not_carried)
+                with stages.stage("descriptions"):
+                    descriptions.compare(sides, outcome, self._looks(course))
+        return amounts
+
+    def _looks(self, course: Course) -> descriptions.Looks:
+        """How descriptions are compared."""
+        pending = course.migration.pending if course.live else []
+        return descriptions.Looks(
+            owners=not self.params["no_owner"],
+            privileges=not self.params["no_privileges"],
+            live=course.live,
+            pending=frozenset((one["schema"], one["table"], one["name"]) for one in pending),
+            locale_map=tuple(self.params["locale_map"].items()),
+        )
+
+    def _remember(self, target, course: Course, record: Record, result: dict) -> None:
+        """Write into the journal what was found, unless it was about some tables only."""
+        record.finish(result["verdict"])
+        if course.migration is None or self.params["tables"]:
+            return
+        counts = {name: sum(one[name] for one in result["classes"].values()) for name in ("different", "unknown")}
+        verified = {"at": result["oldest_instant"], "verdict": result["verdict"], **counts}
+        migration_journal.update(target, self.pair, verified=verified)
+        migration_journal.add_event(target, self.pair, "verified", **verified, waited_ms=result["waited_ms"])
+
+
+class Keeper:
+    """Records tables found equal, now and then."""
+
+    def __init__(self, record: Record, at: str):
+        self._record = record
+        self._at = at
+        self._lock = threading.Lock()
+        self._waiting = []
+        self._flushed = time.monotonic()
+
+    def add(self, pair) -> None:
+        """A table of which both ends have been read; called by any thread."""
+        if not pair.equal:
+            return
+        with self._lock:
+            self._waiting.append((pair.identity, pair.digests["source"]))
+            due = time.monotonic() - self._flushed > FLUSH
+        if due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Record what is waiting."""
+        with self._lock:
+            some, self._waiting, self._flushed = self._waiting, [], time.monotonic()
+        self._record.add(some, self._at)
+
+
+def _notices(course: Course, result: dict) -> list[str]:
+    """What one has to know to read the result."""
+    found = []
+    if result["quiet"] is False:
+        found.append("There were writes while it was compared: equal means equal as of each end's snapshot.")
+    if not course.live and result["quiet"] is None:
+        found.append("Whether there were writes meanwhile is unknown: equal means equal as of each end's snapshot.")
+    if result["resumed_tables"] and course.live:
+        found.append(
+            f"{result['resumed_tables']} tables were compared by a run before this one; for them the result is as of "
+            f"{result['oldest_instant']} or later."
+        )
+    return found

@@ -1,0 +1,153 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What describes the rows of a database: definitions, owners, privileges, comments and settings, class by class.
+
+Each class is a query: the first column names the object, the others say what it is, in words that do not depend on
+oids or on the server's major (parts/verification/spelling.py). Members of extensions are left to their extension, and
+what is ours (schema handover, names that begin with handover_) is not looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
+    definitions,
+    programs,
+    rights,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import Majors, words
+
+SHOWN = 300  # characters of a definition in the result
+SECRET = {"user_mappings": {"options"}}
+SPELLED_DIFFERENTLY = {"definition", "body"}
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How to look: without ``owners``, without ``privileges``, with the source's locales by other names on the target
+    (``locale_map``); ``live``: replica identities are ours for the time; ``pending``: constraints (schema, table,
+    name) that the migration has yet to validate.
+    """
+
+    owners: bool = True
+    privileges: bool = True
+    live: bool = False
+    pending: frozenset = frozenset()
+    locale_map: tuple = ()
+
+
+@dataclass(frozen=True)
+class Side:
+    """The objects of one class on one end, or the reason why they cannot be seen."""
+
+    objects: dict[str, dict] | None
+    reason: str = ""
+
+
+def compare(connections: dict, outcome: Outcome, looks: Looks) -> None:
+    """Add the comparison of every class to the outcome; the sessions are in transactions, which they stay in."""
+    versions = {side: connection.info.server_version // 10000 for side, connection in connections.items()}
+    lower, same = min(versions.values()), len(set(versions.values())) == 1
+    queries = {side: _queries(Majors(version, lower, same)) for side, version in versions.items()}
+    for kind in queries["source"]:
+        if kind == "owners" and not looks.owners:
+            outcome.leave_out(kind, "*", "no_owner is set")
+            continue
+        if kind in ("privileges", "default_privileges") and not looks.privileges:
+            outcome.leave_out(kind, "*", "no_privileges is set")
+            continue
+        sides = {side: _read(connection, queries[side][kind]) for side, connection in connections.items()}
+        _compare_class(kind, sides, outcome, looks, same)
+
+
+def _queries(majors: Majors) -> dict[str, str]:
+    """Every class, and how to ask a server of this major for it."""
+    return {**definitions.queries(majors), **programs.queries(majors), **rights.queries(majors)}
+
+
+def _read(connection, query: str) -> Side:
+    """What there is; without a privilege for it, that."""
+    with connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT handover")
+        try:
+            cursor.execute(query)
+        except psycopg2.Error as error:
+            if connection.closed:
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT handover")
+            return Side(None, " ".join(str(error).split()))
+        names = [column.name for column in cursor.description][1:]
+        found = {}
+        for name, *values in cursor.fetchall():
+            while name in found:  # two objects of one name in this class: each needs its counterpart
+                name += " (another)"
+            found[name] = dict(zip(names, values))
+        cursor.execute("RELEASE SAVEPOINT handover")
+        return Side(found)
+
+
+def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: Looks, same_major: bool) -> None:
+    hidden = [f"{side}: {one.reason}" for side, one in sides.items() if one.objects is None]
+    if hidden:
+        outcome.miss(kind, "*", "; ".join(hidden))
+        return
+    ours, theirs = sides["source"].objects, sides["target"].objects
+    for name in sorted({*ours, *theirs}):
+        if outcome.excluded(kind, name):
+            continue
+        reason = NOT_COMPARED.get(kind)
+        if reason:
+            outcome.leave_out(kind, name, reason)
+        elif name not in ours or name not in theirs:
+            outcome.differ(kind, name, problem=f"only on the {'source' if name in ours else 'target'}")
+        else:
+            _compare_object(kind, name, (ours[name], theirs[name]), outcome, looks, same_major)
+
+
+NOT_COMPARED = {
+    "subscriptions": "a subscription of the source's is not brought over: two would compete for its publisher",
+}
+
+
+def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outcome, looks: Looks, same_major) -> None:
+    source, target = (_as_compared(one, same_major) for one in both)
+    if kind == "database":
+        source = {key: dict(looks.locale_map).get(one, one) if one else one for key, one in source.items()}
+    if looks.live:
+        source, target = ({**one, "replica_identity": None} for one in (source, target))
+    apart = [key for key in source if source[key] != target.get(key)]
+    hidden = [key for key in apart if "(hidden)" in (source[key], target.get(key))]
+    if kind == "constraints" and _is_pending(name, looks) and apart == ["validated"]:
+        outcome.leave_out(kind, name, "the migration validates it at the end")
+    elif hidden:
+        outcome.miss(kind, name, f"{', '.join(hidden)}: not shown to this role")
+    elif apart:
+        shown = {key: {"source": _shown(kind, key, both[0]), "target": _shown(kind, key, both[1])} for key in apart}
+        outcome.differ(kind, name, what=shown)
+    else:
+        outcome.equal(kind)
+
+
+def _is_pending(name: str, looks: Looks) -> bool:
+    """Whether a constraint is one of those, whatever is quoted in its name."""
+    plain = name.replace('"', "")
+    pending = (f"{constraint} on {schema}.{table}" for schema, table, constraint in looks.pending)
+    return any(plain == one.replace('"', "") for one in pending)
+
+
+def _as_compared(described: dict, same_major: bool) -> dict:
+    if same_major:
+        return described
+    return {key: words(one) if key in SPELLED_DIFFERENTLY else one for key, one in described.items()}
+
+
+def _shown(kind: str, key: str, described: dict):
+    """A value as it may be shown: never a secret, and not a whole function."""
+    found = described[key]
+    if key in SECRET.get(kind, ()):
+        return "********"
+    return found[:SHOWN] if isinstance(found, str) else found

@@ -1,0 +1,86 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a comparison found: every object is equal, different, unknown, or left out with a reason; nothing is nothing."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass, field
+
+LISTED = 500  # objects of each list in a result; all are counted
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Objects that the operator leaves out: patterns of the class and of the name, as a shell has them."""
+
+    kind: str
+    name: str
+    reason: str
+
+    def covers(self, kind: str, name: str) -> bool:
+        """Whether this object is meant."""
+        return fnmatch.fnmatchcase(kind, self.kind) and fnmatch.fnmatchcase(name, self.name)
+
+
+@dataclass
+class Outcome:
+    """The sum of a comparison.
+
+    ``counts``: by class, how many objects were ``equal``, ``different``, ``unknown``, ``left_out``;
+    ``different``: ``{"class", "object", ...}`` with what is not the same; ``unknown`` and ``left_out``: each with a
+    ``reason``.
+    """
+
+    exclusions: list[Exclusion] = field(default_factory=list)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    different: list[dict] = field(default_factory=list)
+    unknown: list[dict] = field(default_factory=list)
+    left_out: list[dict] = field(default_factory=list)
+
+    def excluded(self, kind: str, name: str) -> bool:
+        """Whether the operator leaves this out; it is recorded then."""
+        for exclusion in self.exclusions:
+            if exclusion.covers(kind, name):
+                self.leave_out(kind, name, exclusion.reason)
+                return True
+        return False
+
+    def equal(self, kind: str, count: int = 1) -> None:
+        """Objects that are the same on both ends."""
+        self._count(kind, "equal", count)
+
+    def differ(self, kind: str, name: str, **what) -> None:
+        """An object that is not, with what is known about it."""
+        self._count(kind, "different")
+        self.different.append({"class": kind, "object": name, **what})
+
+    def miss(self, kind: str, name: str, reason: str) -> None:
+        """An object at which one could not look."""
+        self._count(kind, "unknown")
+        self.unknown.append({"class": kind, "object": name, "reason": reason})
+
+    def leave_out(self, kind: str, name: str, reason: str) -> None:
+        """An object that is not to be compared."""
+        self._count(kind, "left_out")
+        self.left_out.append({"class": kind, "object": name, "reason": reason})
+
+    def _count(self, kind: str, column: str, count: int = 1) -> None:
+        found = self.counts.setdefault(kind, {"equal": 0, "different": 0, "unknown": 0, "left_out": 0})
+        found[column] += count
+
+    @property
+    def verdict(self) -> str:
+        """``different``; else ``incomplete`` where something is unknown; else ``equal``."""
+        return "different" if self.different else "incomplete" if self.unknown else "equal"
+
+    def as_result(self) -> dict:
+        """The counts and the lists, shortened, the verdict first."""
+        lists = {name: getattr(self, name) for name in ("different", "unknown", "left_out")}
+        return {
+            "verdict": self.verdict,
+            "classes": dict(sorted(self.counts.items())),
+            **{name: found[:LISTED] for name, found in lists.items()},
+            "not_listed": {name: len(found) - LISTED for name, found in lists.items() if len(found) > LISTED},
+        }

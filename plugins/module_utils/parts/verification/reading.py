@@ -1,0 +1,174 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rows of all tables of two databases, compared by digests over several sessions at once.
+
+Each end is read by its own sessions in its own order of blocks; as digests of parts add up, the parts of the two ends
+need not be the same. Small tables share statements.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
+    Digest,
+    Form,
+    Part,
+    digests,
+    parts_of,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.rate import Rate
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table
+
+TOGETHER = 64  # tables of one statement at most,
+TOGETHER_BYTES = 1 << 23  # and what they hold
+# A row, or a value of it, is larger than a value may be: program_limit_exceeded, out_of_memory, internal_error.
+TOO_LARGE = ("54000", "53200", "XX000")
+
+
+@dataclass
+class Pair:
+    """A table on both ends. ``source`` and ``target``: its digest there, None before it is complete;
+    ``problem``: why it could not be read, with the side; ``form``: how it was read.
+    """
+
+    tables: dict[str, Table]
+    form: Form
+    digests: dict[str, Digest] = field(default_factory=dict)
+    problem: str | None = None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return self.tables["source"].identity
+
+    @property
+    def complete(self) -> bool:
+        """Whether both ends have been read."""
+        return len(self.digests) == 2
+
+    @property
+    def equal(self) -> bool:
+        return self.complete and self.digests["source"] == self.digests["target"]
+
+
+class Reading:
+    """One pass over tables. ``connect(side)`` gives a session in the snapshot of that side; ``jobs`` for each side;
+    ``on_complete(pair)`` is called as soon as a table is complete, one at a time, by any thread.
+    """
+
+    def __init__(self, connect, jobs: int, max_rate: int | None, on_complete):
+        self._connect = connect
+        self._jobs = jobs
+        self._max_rate = max_rate
+        self._on_complete = on_complete
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def read(self, pairs: list[Pair]) -> None:
+        """Fill in the digests, or the problem, of each. Raises what ended a session."""
+        self._read(pairs)
+        again = [pair for pair in pairs if pair.problem is TOO_LARGE]
+        for pair in again:
+            pair.form, pair.problem, pair.digests = Form(pair.form.portable, wide=True), None, {}
+        self._read(again)
+
+    def _read(self, pairs: list[Pair]) -> None:
+        errors = []
+
+        def read_side(side: str) -> None:
+            try:
+                self._read_side(side, pairs)
+            except BaseException as error:  # pylint: disable=broad-except
+                errors.append(error)  # raised below, in the thread of the caller
+                self._stop.set()
+
+        threads = [threading.Thread(target=read_side, args=[side], daemon=True) for side in ("source", "target")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+
+    def _read_side(self, side: str, pairs: list[Pair]) -> None:
+        remaining, rate = {}, Rate(self._max_rate)
+        connection = self._connect(side)
+        version = connection.info.server_version
+        connection.close()
+        work = _statements(side, pairs, version)
+        for statement in work:
+            for pair, _part in statement:
+                remaining[pair.identity] = remaining.get(pair.identity, 0) + 1
+        sums = {}
+
+        def add(pair: Pair, digest: Digest) -> None:
+            with self._lock:
+                sums[pair.identity] = sums.get(pair.identity, Digest()) + digest
+                remaining[pair.identity] -= 1
+                if not remaining[pair.identity]:
+                    pair.digests[side] = sums[pair.identity]
+                    if pair.complete and pair.problem is None:
+                        self._on_complete(pair)
+
+        def run(session, statement: list) -> None:
+            if not self._stop.is_set():
+                _run(session, side, statement, add)
+                rate.spend(sum(part.bytes for _pair, part in statement))
+
+        for_each(lambda: self._connect(side), work, run, self._jobs)
+
+
+def _statements(side: str, pairs: list[Pair], server_version: int) -> list[list[tuple[Pair, Part]]]:
+    """What is read together, largest tables first."""
+    found, small, size = [], [], 0
+    for pair in sorted(pairs, key=lambda pair: pair.tables["source"].bytes, reverse=True):
+        table = pair.tables[side]
+        if table.bytes > TOGETHER_BYTES:
+            found += [[(pair, part)] for part in parts_of(table, server_version)]
+            continue
+        if small and (len(small) == TOGETHER or size + table.bytes > TOGETHER_BYTES or small[0][0].form != pair.form):
+            found.append(small)
+            small, size = [], 0
+        small.append((pair, Part(table)))
+        size += table.bytes
+    return found + ([small] if small else [])
+
+
+def _run(session, side: str, statement: list[tuple[Pair, Part]], add) -> None:
+    """Read what belongs together; if that fails, each by itself, so that one table does not take others with it."""
+    wanted = [(pair, part) for pair, part in statement if pair.problem is None]
+    if not wanted:
+        return
+    try:
+        found = _in_savepoint(session, [part for _pair, part in wanted], wanted[0][0].form)
+    except psycopg2.Error as error:
+        if session.closed:
+            raise
+        if len(wanted) > 1:
+            for one in wanted:
+                _run(session, side, [one], add)
+            return
+        pair = wanted[0][0]
+        too_large = error.pgcode in TOO_LARGE and not pair.form.wide
+        pair.problem = TOO_LARGE if too_large else f"{side}: {' '.join(str(error).split())}"
+        return
+    for (pair, _part), digest in zip(wanted, found):
+        add(pair, digest)
+
+
+def _in_savepoint(session, parts: list[Part], form: Form) -> list[Digest]:
+    """The digests; an error leaves the transaction, and its snapshot, as they were."""
+    with session.cursor() as cursor:
+        cursor.execute("SAVEPOINT handover")
+        try:
+            found = digests(session, parts, form)
+        except psycopg2.Error:
+            if not session.closed:
+                cursor.execute("ROLLBACK TO SAVEPOINT handover")
+            raise
+        cursor.execute("RELEASE SAVEPOINT handover")
+        return found

@@ -1,0 +1,54 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where majors write the same thing differently, or know of things that others do not: all of it is here.
+
+- 14 knows compression of columns and bodies of SQL functions as trees, 15 locales of databases and collations beyond
+  libc's, row filters and column lists of publications, 16 rules of collations, 17 other names for locales, 18 generated
+  columns of publications: what a major does not know reads as what it does without it.
+- 16 leaves out qualifiers of columns in views that 15 writes; majors differ in parentheses and in the word AS. Where
+  the two majors are not the same, definitions of views, rules and such functions are compared by their words.
+- 17 has the privilege MAINTAIN, and GRANT ALL includes it: it counts only where both ends know it.
+- 17 has NULL where earlier ones have -1 as the statistics target of a column.
+- 18 has not-null constraints as objects: they count where both ends do; that a column is not null counts anyway.
+- Minors of 2026-11-12 keep an internal option, pg_attver, with every column.
+- 14 writes IN before arguments of procedures, 13 does not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Majors:
+    """Of this side, and the lower one of both; ``same``: whether both are of one major."""
+
+    this: int
+    lower: int
+    same: bool
+
+    def since(self, major: int, expression: str, before: str) -> str:
+        """SQL that this side understands: ``before`` stands for what it does not know."""
+        return expression if self.this >= major else before
+
+    def both(self, major: int) -> bool:
+        """Whether both ends are of this major or later."""
+        return self.lower >= major
+
+
+def words(text: str | None) -> str | None:
+    """A definition without white space, parentheses, qualifiers, and the word AS."""
+    if text is None:
+        return None
+    return re.sub(r'\bAS\b|[\s()]|(?:"(?:[^"]|"")+"|\w+)\.(?=["\w*])', "", text)
+
+
+def arguments(column: str) -> str:
+    """SQL: arguments of a function, as all majors write them."""
+    return f"regexp_replace({column}, '(^|, )IN ', '\\1', 'g')"
+
+
+# SQL: options of a column without the internal one, in an order.
+COLUMN_OPTIONS = "(SELECT array_agg(o ORDER BY o) FROM unnest(attoptions) AS o WHERE o !~ '^pg_attver=')"

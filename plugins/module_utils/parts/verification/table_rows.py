@@ -1,0 +1,169 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rows of all tables of two databases: which tables belong together, what is read, and what that says."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass, field
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import keys
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import Digest, form_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Pair, Reading
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table, read_tables
+
+CLASS = "rows"
+NARROWED = 20  # tables of which keys are looked for; the others are only named
+UNLOGGED = "unlogged, and empty on the target: dumps leave such rows out unless asked for, and a cutover copies them"
+ELSEWHERE = {
+    "m": "a materialized view is made of other rows, and may be of another moment; its definition is compared",
+    "f": "the rows of a foreign table are on another server; its definition is compared",
+}
+
+
+@dataclass
+class Selection:
+    """Which tables: ``patterns`` of schema.table as a shell has them, all without one; ``left_out``: reasons by
+    (schema, name); ``finished``: digests by (schema, name) of those that need not be read.
+    """
+
+    patterns: list[str] = field(default_factory=list)
+    left_out: dict[tuple[str, str], str] = field(default_factory=dict)
+    finished: dict[tuple[str, str], Digest] = field(default_factory=dict)
+
+    def wants(self, identity: tuple[str, str]) -> bool:
+        """Whether the table is among those that the operator wants to see."""
+        name = ".".join(identity)
+        return not self.patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
+
+
+@dataclass
+class Amounts:
+    """What was compared."""
+
+    tables: int = 0
+    rows: int = 0
+    bytes: int = 0
+
+
+def compare(connections: dict, reading: Reading, selection: Selection, outcome: Outcome, show_values: bool) -> Amounts:
+    """Compare all rows and add what was found to the outcome; ``connections`` by side, in the snapshots."""
+    tables = {side: read_tables(connection) for side, connection in connections.items()}
+    for identity in sorted({*tables["source"], *tables["target"]}):
+        _check_presence(tables, identity, selection, outcome)
+    pairs = _pairs(connections, tables, selection, outcome)
+    reading.read([pair for pair in pairs if pair.identity not in selection.finished])
+    for pair in pairs:
+        if pair.identity in selection.finished:
+            pair.digests = dict.fromkeys(("source", "target"), selection.finished[pair.identity])
+    _judge(connections, pairs, outcome, show_values)
+    if not selection.patterns:
+        _leave_out_other_relations(connections["source"], outcome)
+    whole = [pair for pair in pairs if pair.complete]
+    return Amounts(
+        len(whole),
+        sum(pair.digests["source"].rows for pair in whole),
+        sum(pair.tables["source"].bytes for pair in whole),
+    )
+
+
+def _check_presence(tables: dict, identity: tuple[str, str], selection: Selection, outcome: Outcome) -> None:
+    """A table that only one end has. Whether the operator wants it left out is asked once, here."""
+    if not selection.wants(identity):
+        for side in tables.values():
+            side.pop(identity, None)
+        return
+    name = ".".join(identity)
+    there = [side for side in tables if identity in tables[side]]
+    if outcome.excluded(CLASS, name):
+        pass
+    elif identity in selection.left_out:
+        outcome.leave_out(CLASS, name, selection.left_out[identity])
+    elif len(there) == 1:
+        outcome.differ(CLASS, name, problem=f"the table is only on the {there[0]}")
+    else:
+        return
+    for side in there:
+        del tables[side][identity]
+
+
+def _pairs(connections: dict, tables: dict, selection: Selection, outcome: Outcome) -> list[Pair]:
+    """The tables that can be compared; what cannot be goes to the outcome."""
+    form = form_for(connections["source"], connections["target"])
+    found = []
+    for identity, source in tables["source"].items():
+        target, name = tables["target"][identity], ".".join(identity)
+        unreadable = [f"{side}: {one.unreadable}" for side, one in zip(tables, (source, target)) if one.unreadable]
+        if unreadable:
+            outcome.miss(CLASS, name, "; ".join(unreadable))
+        elif [one.name for one in source.columns] != [one.name for one in target.columns]:
+            outcome.differ(CLASS, name, problem=f"the columns are not the same: {_columns_apart(source, target)}")
+        else:
+            found.append(Pair({"source": source, "target": target}, form))
+    return found
+
+
+def _columns_apart(source: Table, target: Table) -> str:
+    ours, theirs = ({column.name for column in table.columns} for table in (source, target))
+    parts = [(sorted(ours - theirs), "only on the source"), (sorted(theirs - ours), "only on the target")]
+    return "; ".join(f"{', '.join(names)} {where}" for names, where in parts if names)
+
+
+def _judge(connections: dict, pairs: list[Pair], outcome: Outcome, show_values: bool) -> None:
+    """Equal, different, or unknown."""
+    scattered = _equal_as_a_whole(pairs)
+    narrowed = 0
+    for pair in pairs:
+        name = ".".join(pair.identity)
+        if pair.problem is not None:
+            outcome.miss(CLASS, name, pair.problem)
+        elif pair.equal or pair.tables["source"].whole in scattered:
+            outcome.equal(CLASS)
+        elif pair.tables["source"].persistence == "u" and not pair.digests["target"].rows:
+            outcome.leave_out(CLASS, name, UNLOGGED)
+        else:
+            narrowed += 1
+            found = _narrowed(connections, pair, show_values) if narrowed <= NARROWED else {}
+            sides = {side: pair.digests[side].rows for side in ("source", "target")}
+            outcome.differ(CLASS, name, **{"problem": "the rows are not the same", "rows": sides, **found})
+
+
+def _equal_as_a_whole(pairs: list[Pair]) -> set[tuple[str, str]]:
+    """Roots of partitions whose rows are the same, though perhaps in other partitions, as hashes of enums may be."""
+    parts = {}
+    for pair in pairs:
+        if pair.tables["source"].whole and pair.tables["target"].whole:
+            parts.setdefault(pair.tables["source"].whole, []).append(pair)
+    return {
+        root
+        for root, members in parts.items()
+        if all(pair.complete for pair in members) and _sum(members, "source") == _sum(members, "target")
+    }
+
+
+def _sum(pairs: list[Pair], side: str) -> Digest:
+    return sum((pair.digests[side] for pair in pairs), Digest())
+
+
+def _narrowed(connections: dict, pair: Pair, show_values: bool) -> dict:
+    """Keys; if they cannot be found, why."""
+    try:
+        return keys.narrow(connections, pair, show_values)
+    except psycopg2.Error as error:
+        for connection in connections.values():
+            if connection.closed:
+                raise
+        return {"not_narrowed": " ".join(str(error).split())}
+
+
+def _leave_out_other_relations(source, outcome: Outcome) -> None:
+    """What has rows, but none of its own."""
+    query = f"""
+        SELECT concat_ws('.', n.nspname, c.relname), c.relkind::text FROM {OWN_RELATIONS} AND c.relkind IN ('m', 'f')
+        ORDER BY 1"""
+    for name, kind in rows(source, query):
+        outcome.leave_out(CLASS, name, ELSEWHERE[kind])

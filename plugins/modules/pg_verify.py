@@ -1,0 +1,273 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_verify
+short_description: Compare databases on two servers exactly, also while both are live
+version_added: 0.2.0
+author: The handover.postgresql authors (@handover)
+description:
+  - Compares the rows of every table and partition, large objects, sequences, and everything that describes them, from
+    columns and constraints to privileges, comments and settings, between PostgreSQL 13 to 18 in any combination.
+  - The servers compute digests of the rows, by value and exact; rows themselves are not moved. Where a table differs,
+    the rows that do are found by their keys.
+  - A pair that is replicated is compared at one instant while both ends are used. Writers of the replicated tables
+    wait for that moment, mostly some tens of milliseconds, and get no error; how long is in the result.
+  - Fails if anything differs, with everything that was found in the result. What one could not look at is V(unknown),
+    never equal.
+  - Changes nothing but our own journal on the target, in which finished tables are recorded.
+extends_documentation_fragment:
+  - handover.postgresql.endpoints.source
+  - handover.postgresql.endpoints.target
+  - handover.postgresql.endpoints.attributes
+options:
+  databases:
+    description: Databases to compare, by their names on the source. Without it, all but templates and V(postgres).
+    type: list
+    elements: str
+    default: []
+  ignore_databases:
+    description: Databases to leave out when O(databases) is not given.
+    type: list
+    elements: str
+    default: []
+  rename:
+    description: Names on the target of databases that are called otherwise there.
+    type: dict
+    default: {}
+  tables:
+    description:
+      - Patterns of C(schema.table), as a shell has them, of the tables whose rows are compared.
+      - With it, nothing but rows is compared, and the result does not count as a verification for the cutover.
+    type: list
+    elements: str
+    default: []
+  exclude:
+    description: Objects that may differ. They are in the result, with the reason.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      class:
+        description: Pattern of the class, as in RV(databases[].classes), for example V(rows), V(owners), V(*).
+        type: str
+        required: true
+      name:
+        description: Pattern of the name, as in the result. That of a table is C(schema.table) for V(rows).
+        type: str
+        default: "*"
+      reason:
+        description: Why it may differ.
+        type: str
+        required: true
+  no_owner:
+    description: Do not compare owners, for databases that were brought over so.
+    type: bool
+    default: false
+  no_privileges:
+    description: Do not compare privileges, for databases that were brought over so.
+    type: bool
+    default: false
+  locale_map:
+    description: Locales of the source, and those of the target that stand for them.
+    type: dict
+    default: {}
+  jobs:
+    description:
+      - How many sessions read each of the servers at once.
+      - Without it, as many as the host has cores, but not more than 8.
+    type: int
+  max_rate:
+    description: How much is read of each server in a second, in bytes or with a unit, for example V(50MB).
+    type: str
+  lock_timeout:
+    description:
+      - Milliseconds that a writer may have to wait for a lock of ours, and as long again until the target has caught
+        up. What does not succeed within it is given up and tried again later.
+      - It is held to half of the source's C(deadlock_timeout), so that no deadlock with us ends somebody else.
+    type: int
+    default: 500
+  timeout:
+    description: Seconds within which the common instant of two live databases has to be found.
+    type: int
+    default: 120
+  show_values:
+    description:
+      - Show the values of columns that differ, of the rows that are named.
+      - They may be personal data, and go wherever the result goes.
+    type: bool
+    default: false
+  resume:
+    description:
+      - Go on with a comparison that was killed. Tables that were found equal are not read again.
+      - Of databases that nobody writes to, that is as good as one run. Of live ones, the earlier tables' result is as
+        of the earlier instant, which is what RV(databases[].oldest_instant) says.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    description: Says how the databases would be compared. No lock is taken.
+    support: full
+requirements:
+  - psycopg2 >= 2.8
+notes:
+  - Each end has a snapshot open from beginning to end. Until then, VACUUM cannot remove what was visible in it.
+  - The source's role needs SELECT on everything, and, where both are live, what LOCK TABLE in SHARE mode takes, UPDATE,
+    DELETE or TRUNCATE.
+seealso:
+  - module: handover.postgresql.pg_logical_migrate
+  - module: handover.postgresql.pg_cutover
+"""
+
+EXAMPLES = r"""
+- name: Compare everything
+  handover.postgresql.pg_verify:
+    source: "{{ source }}"
+    target: "{{ target }}"
+
+- name: Compare one database gently, but for what is known to differ
+  handover.postgresql.pg_verify:
+    source: "{{ source }}"
+    target: "{{ target }}"
+    databases: [shop]
+    max_rate: 50MB
+    exclude:
+      - class: rows
+        name: audit.*
+        reason: left behind on purpose, see CHANGE-4711
+      - class: event_triggers
+        reason: the service does not allow them
+"""
+
+RETURN = r"""
+databases:
+  description: One entry for each database, also when the module fails because something differs.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: Name on the source.
+      type: str
+    target_database:
+      description: Name on the target.
+      type: str
+    verdict:
+      description: V(equal), V(different), or V(incomplete) where nothing differs, but something is unknown.
+      type: str
+    classes:
+      description: By class of objects, how many are C(equal), C(different), C(unknown), C(left_out).
+      type: dict
+      sample: {rows: {equal: 41, different: 0, unknown: 0, left_out: 2}}
+    different:
+      description:
+        - What differs, with C(class), C(object), and a C(problem) or C(what) is not the same.
+        - For rows, the number on each side, and up to 20 keys each that are C(missing) on the target, C(extra) there,
+          or C(changed), with the names of the columns; C(counts) of them where they were all found, C(more) if not all
+          are named.
+      type: list
+      elements: dict
+    unknown:
+      description: What one could not look at, with C(class), C(object), C(reason).
+      type: list
+      elements: dict
+    left_out:
+      description: What was not to be compared, with C(class), C(object), C(reason).
+      type: list
+      elements: dict
+    not_listed:
+      description: How many entries each of these lists lacks; at most 500 are in one.
+      type: dict
+    instant:
+      description:
+        - The snapshots that were compared, with time and LSN of each side; C(live) if they show the same instant of a
+          replicated database.
+      type: dict
+    waited_ms:
+      description: Milliseconds that a writer may have waited for us, at most. 0 if nothing was locked.
+      type: float
+    oldest_instant:
+      description: The instant as of which the result holds.
+      type: str
+    quiet:
+      description:
+        - Whether nothing was written to either while a pair that is not live was compared, by the servers' statistics,
+          which lag by up to 10 seconds. None if they do not say, or the pair is live.
+      type: bool
+    tables:
+      description: How many tables were read on both ends.
+      type: int
+    rows:
+      description: How many rows they have on the source.
+      type: int
+    bytes:
+      description: How large they are on the source.
+      type: int
+    resumed_tables:
+      description: How many tables had been found equal by a run that was killed.
+      type: int
+    seconds:
+      description: How long it took.
+      type: float
+    stages:
+      description: How long each stage took.
+      type: list
+      elements: dict
+    notices:
+      description: What one has to know to read the result.
+      type: list
+      elements: str
+source:
+  description: The source's version and identity.
+  returned: always
+  type: dict
+target:
+  description: The target's version and identity.
+  returned: always
+  type: dict
+"""
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.verification import verify
+
+
+def main():
+    names = {"type": "list", "elements": "str", "default": []}
+    run(
+        {
+            "source": endpoint_argument(),
+            "target": endpoint_argument(),
+            "databases": names,
+            "ignore_databases": names,
+            "rename": {"type": "dict", "default": {}},
+            "tables": names,
+            "exclude": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "class": {"type": "str", "required": True},
+                    "name": {"type": "str", "default": "*"},
+                    "reason": {"type": "str", "required": True},
+                },
+            },
+            "no_owner": {"type": "bool", "default": False},
+            "no_privileges": {"type": "bool", "default": False},
+            "locale_map": {"type": "dict", "default": {}},
+            "jobs": {"type": "int"},
+            "max_rate": {"type": "str"},
+            "lock_timeout": {"type": "int", "default": 500},
+            "timeout": {"type": "int", "default": 120},
+            "show_values": {"type": "bool", "default": False},
+            "resume": {"type": "bool", "default": True},
+        },
+        lambda module: verify(endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode),
+    )
+
+
+if __name__ == "__main__":
+    main()
