@@ -18,8 +18,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts import c
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.locks import exclusive_locks
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import archive, manifest, roles
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import read_properties
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import DumpOptions
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.origin import describe
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.row_counts import count_rows, tables_to_count
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import (
     connect_to_snapshot,
@@ -119,7 +119,7 @@ def export_database(run: Export, dbname: str) -> dict:
             described = _write(run, unit, connection, dbname, client, notices)
         return {**_summary(unit, described), "changed": True}
     except psycopg2.errors.LockNotAvailable:
-        raise _locked_out(run, dbname) from None
+        raise locked_out(run.source, dbname, run.options.lock_wait_timeout) from None
     finally:
         connection.close()
 
@@ -154,7 +154,7 @@ def _prepare(run: Export, connection, dbname: str) -> tuple[clients.Client, list
     if unlogged:
         notices.append(f"The rows of {len(unlogged)} unlogged tables were left out: {', '.join(unlogged)}.")
     if not options.filtered:
-        _refuse_unreadable(connection, dbname)
+        refuse_unreadable(connection, dbname)
         if options.check_disk:
             _refuse_small_disk(run, connection, dbname)
     return client, notices
@@ -173,11 +173,7 @@ def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: cl
             source_is_quiet=run.source_is_quiet,
             options=run.options.as_manifest(),
             client=client.version,
-            properties=read_properties(connection, dbname),
-            database_settings=_settings(connection, dbname),
-            roles_referenced=catalog.referenced_roles(connection),
-            roles_named=catalog.named_roles(connection),
-            bootstrap_role=catalog.bootstrap_role(connection),
+            **describe(connection, dbname),
             data_bytes=catalog.data_size(connection),
         )
     with unit.rewritten(description) as folder:
@@ -193,12 +189,6 @@ def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: cl
             notices.append(NOT_QUIET)
         description["stages"] = stages.as_result()
     return description
-
-
-def _settings(connection, dbname: str) -> dict:
-    """The settings that hold in this database only, in the shape of roles.read_roles."""
-    data = roles.read_roles(connection)
-    return {**data, "roles": [], "memberships": [], "settings": roles.database_settings(data, dbname)}
 
 
 def _count(run: Export, connection, dbname: str, snapshot, contents: Contents) -> list[dict]:
@@ -231,18 +221,20 @@ def _other_source(unit: manifest.Unit, former: dict) -> HandoverError:
     )
 
 
-def _locked_out(run: Export, dbname: str) -> HandoverError:
-    with contextlib.closing(run.source.connect(dbname, read_only=True)) as connection:
+def locked_out(source: Endpoint, dbname: str, patience: int) -> HandoverError:
+    """What to say where a table stayed locked for this many milliseconds."""
+    with contextlib.closing(source.connect(dbname, read_only=True)) as connection:
         locks = exclusive_locks(connection)
     return HandoverError(
-        f'In database "{dbname}" a table stayed locked for {run.options.lock_wait_timeout} ms. '
+        f'In database "{dbname}" a table stayed locked for {patience} ms. '
         f"Locked now: {', '.join(locks[:10]) or 'none'}.",
         "End the session that holds the lock, or raise lock_wait_timeout.",
         locks=locks,
     )
 
 
-def _refuse_unreadable(connection, dbname: str) -> None:
+def refuse_unreadable(connection, dbname: str) -> None:
+    """Raise HandoverError naming what a dump would fail on for want of a privilege."""
     objects = [str(one) for one in catalog.unreadable_objects(connection)]
     if objects:
         more = f" and {len(objects) - 10} more" if len(objects) > 10 else ""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filling one empty database from its dump: fitted to the target, stage by stage, compared, analysed."""
+"""Filling one empty database from an archive: fitted to the target, stage by stage, analysed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
     databases,
     journal,
     role_import,
-    row_counts,
+    script,
     staging,
     statistics,
 )
@@ -27,30 +27,33 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import jobs_for
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.edits import with_set_role
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fitting import Fitting
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.manifest import Unit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.target_database import execute
 
 
 class Filling:
-    """One dump and what becomes of it on the target. ``connection`` is the maintenance session there."""
+    """An archive and what becomes of it on the target. ``connection`` is the maintenance session there.
 
-    def __init__(self, target: Endpoint, connection, params: dict, unit: Unit, manifest: dict):
+    ``origin`` describes the database on the source: what origin.describe says, ``source``, ``dump_id``, and ``client``,
+    the version of pg_dump. How its rows get there is up to subclasses, which know where they are.
+    """
+
+    def __init__(self, target: Endpoint, connection, params: dict, origin: dict, contents: Contents):
         self.target = target
         self.connection = connection
         self.params = params
-        self.manifest = manifest
-        self.directory = unit.file("archive")
+        self.origin = origin
         self.stages = Stages()
+        self.place = None
+        self.programs = None
         self.compared = None
         self.capabilities = read_capabilities(connection)
         self.client = clients.choose_for_restore(
             clients.find_clients(params["client_directory"]),
-            clients.major_of(manifest["client"]),
+            clients.major_of(origin["client"]),
             self.capabilities.major,
             params["client_directory"],
         )
-        contents = Contents.read(self.directory)
         self.jobs = jobs_for(params["jobs"], sum(entry.desc == "TABLE DATA" for entry in contents.entries))
         self.fitting = Fitting(contents, params["exclude_extensions"])
         self.fitting.fit(self.capabilities, params["no_privileges"])
@@ -75,13 +78,13 @@ class Filling:
     def _roles_to_import(self) -> list[str]:
         """Roles that the target does not have, and that something cannot be made without."""
         spared = self.params["no_owner"] and self.params["no_privileges"]
-        needed = self.manifest["roles_named" if spared else "roles_referenced"]
+        needed = self.origin["roles_named" if spared else "roles_referenced"]
         return sorted(set(needed) - self.capabilities.roles - self.missing_roles)
 
     def _fit_missing_roles(self) -> set[str]:
         """Roles that are not carried over: their objects go to the connecting role, their grants are taken out."""
-        left = {self.manifest["bootstrap_role"], *self.params["skip_roles"]}
-        left |= {name for name in self.manifest["roles_referenced"] if role_import.RESERVED.fullmatch(name)}
+        left = {self.origin["bootstrap_role"], *self.params["skip_roles"]}
+        left |= {name for name in self.origin["roles_referenced"] if role_import.RESERVED.fullmatch(name)}
         missing = left - self.capabilities.roles
         for name in sorted(missing):
             self.fitting.forget(name, "the target does not have this role")
@@ -99,7 +102,8 @@ class Filling:
                 "Import the roles first. With no_owner: true and no_privileges: true, the named ones are enough.",
             )
         with contextlib.closing(self.target.connect(dbname)) as session, contextlib.ExitStack() as stack:
-            journal.begin(session, self.manifest["dump_id"])
+            journal.begin(session, self.origin["dump_id"])
+            self._begun(session)
             self._take_ownership(stack)
             self._restore(session, dbname, stack)
             self._analyze(dbname, "tables")
@@ -113,13 +117,16 @@ class Filling:
             journal.complete(session, result)
         return result
 
+    def _begun(self, session) -> None:
+        """The journal of this run is there, and nothing else yet."""
+
     def _take_ownership(self, stack: contextlib.ExitStack) -> None:
         """Membership in the owners for the time of the import; objects of those that cannot be had go to us."""
         if self.capabilities.superuser:
             return
         owners = self.fitting.grantors()
         if not self.params["no_owner"]:
-            owners |= self.fitting.owners() | {self.manifest["properties"]["owner"]}
+            owners |= self.fitting.owners() | {self.origin["properties"]["owner"]}
         there = sorted(owners & self.capabilities.roles)
         memberships = stack.enter_context(temporary_memberships(self.connection, there))
         for refused in memberships.refused:
@@ -138,8 +145,8 @@ class Filling:
 
     def _restore(self, session, dbname: str, stack: contextlib.ExitStack) -> None:
         """Stage by stage, so that an object that is refused is known before any row is loaded."""
-        edited = archive.edited(self.fitting.contents, stack)
-        programs = self.target.for_programs(session)
+        self.place = archive.edited(self.fitting.contents, stack)
+        self.programs = self.target.for_programs(session)
         stack.callback(_try_to_undo, session)
         for stage in self._stages():
             if stage.name == "definitions" and not self.capabilities.superuser:
@@ -147,21 +154,43 @@ class Filling:
             if stage.name == "privileges":
                 journal.undo(session)
             with self.stages.stage(stage.name):
-                self._restore_stage(programs, dbname, self.directory if stage.name == "data" else edited, stage)
-            if stage.name == "data":
-                self._compare_rows(dbname)
+                self._run(stage, dbname)
         journal.undo(session)
         self._open_public_schema(session)
 
-    def _restore_stage(self, programs: Endpoint, dbname: str, place: str, stage: staging.Stage) -> None:
-        entries = [entry for entry in stage.entries if not self.fitting.is_skipped(entry)]
-        arguments = self._arguments(stage.parallel)
-        errors = archive.restore(self.client, programs, dbname, place, entries, arguments)
+    def _run(self, stage: staging.Stage, dbname: str) -> None:
+        """One stage, its entries in their order."""
+        self._explain(stage, self._restore_quickly(stage, dbname))
+
+    def _restore_quickly(self, stage: staging.Stage, dbname: str) -> list[archive.RestoreError]:
+        """Many entries at a time; those among which the server refuses one, one by one, to know which it is."""
+        if self.params.get("extra_args"):  # who knows what they do
+            return self._restore_slowly(stage.entries, dbname, self.place, stage.parallel)
+        errors = []
+        with contextlib.closing(self.target.connect(dbname)) as session:
+            script.prepare(session, self.fitting.contents)
+            for start in range(0, len(stage.entries), script.TOGETHER):
+                entries = self._wanted(stage.entries[start : start + script.TOGETHER])
+                arguments = self._arguments(parallel=False)
+                if entries and not script.run(session, self.client, self.programs, self.place, entries, arguments):
+                    errors += self._restore_slowly(entries, dbname, self.place, False)
+                    self.fitting.explain(errors)  # what needs a refused one is not tried any more
+        return errors
+
+    def _restore_slowly(self, entries: list, dbname: str, place: str, parallel: bool) -> list[archive.RestoreError]:
+        arguments = self._arguments(parallel)
+        return archive.restore(self.client, self.programs, dbname, place, self._wanted(entries), arguments)
+
+    def _wanted(self, entries: list) -> list:
+        return [entry for entry in entries if not self.fitting.is_skipped(entry)]
+
+    def _explain(self, stage: staging.Stage, errors: list[archive.RestoreError]) -> None:
+        """Raise HandoverError unless these are refusals that lose no rows."""
         unknown = self.fitting.explain(errors)
         if unknown:
             raise HandoverError(
                 f"pg_restore met {len(unknown)} errors in stage {stage.name}; the first: {unknown[0].describe()}.",
-                "Mend the cause on the source or the target and run the import again; it starts over.",
+                "Mend the cause on the source or the target and run this again; it starts over.",
                 errors=[error.describe() for error in unknown[:50]],
             )
         self.fitting.require_rows()
@@ -181,27 +210,9 @@ class Filling:
         for thing in closed:
             _try(session, sql.SQL("GRANT CREATE ON {} TO PUBLIC").format(thing))
 
-    def _compare_rows(self, dbname: str) -> None:
-        """Rows per table against the manifest, before policies could hide any."""
-        expected = self.manifest["row_counts"]
-        if expected is None:
-            return
-        lost = {(one.namespace, one.tag) for one in self.fitting.skipped_rows()}
-        expected = [count for count in expected if (count["schema"], count["table"]) not in lost]
-        self.compared = expected
-        with self.stages.stage("row counts"):
-            actual = row_counts.count_rows(lambda: self.target.connect(dbname, read_only=True), expected, self.jobs)
-        different = row_counts.differences(expected, actual)
-        if different:
-            raise HandoverError(
-                f"{len(different)} tables do not have the rows that were exported; the first: {different[0]}.",
-                "Something else writes to the target or the dump is wrong; run the import again, or export anew.",
-                different_row_counts=different[:100],
-            )
-
     def _open_public_schema(self, session) -> None:
         """Before 15 everybody may create in schema public; an application may count on it."""
-        acl = self.manifest["properties"]["public_schema_acl"] or []
+        acl = self.origin["properties"]["public_schema_acl"] or []
         if not any(grant["grantee"] is None and grant["privilege"] == "CREATE" for grant in acl):
             return
         if (
@@ -215,13 +226,17 @@ class Filling:
 
     def _analyze(self, dbname: str, kind: str) -> None:
         mode = self.params["analyze"]
-        carried = any(entry.desc == "STATISTICS DATA" for entry in self.fitting.remaining())
         if mode != "none":
             with self.stages.stage("analyze"):
-                only_lacking = carried and mode == "auto"
-                statistics.analyze(
-                    lambda: self.target.connect(dbname), self.jobs, kind, mode == "in_stages", only_lacking
-                )
+                lacking = self._only_lacking(mode)
+                statistics.analyze(lambda: self.target.connect(dbname), self.jobs, kind, mode == "in_stages", lacking)
+
+    def _only_lacking(self, mode: str) -> bool:
+        """Whether what has statistics by now is not to be analyzed again."""
+        return mode == "auto" and self._has_statistics()
+
+    def _has_statistics(self) -> bool:
+        return any(entry.desc == "STATISTICS DATA" for entry in self.fitting.remaining())
 
     def _refresh(self, dbname: str) -> None:
         """Under the database's own settings: the contents of a view may depend on its time zone."""
@@ -231,9 +246,9 @@ class Filling:
 
     def _restore_settings(self, dbname: str) -> None:
         """Settings of the database, and of roles in it; what is refused is listed."""
-        data = self.manifest["database_settings"]
+        data = self.origin["database_settings"]
         plan = role_import.plan_database_settings(
-            self.connection, data, self.manifest["source"]["database"], role_import.Options(), dbname
+            self.connection, data, self.origin["source"]["database"], role_import.Options(), dbname
         )
         for one in role_import.apply(self.connection, plan)["left_out"]:
             setting = f"setting {one['detail']}" + (f" of role {one['role']}" if one["role"] else "")
@@ -241,7 +256,7 @@ class Filling:
 
     def _restore_properties(self, session, dbname: str) -> None:
         """Owner, comment and limit of a database of our making, and its privileges; what is refused is listed."""
-        properties, created = self.manifest["properties"], self.params["create"]
+        properties, created = self.origin["properties"], self.params["create"]
         statements = databases.property_statements(dbname, properties) if created else []
         has_owner = created and not self.params["no_owner"] and properties["owner"] not in self.missing_roles
         if has_owner:
@@ -254,13 +269,13 @@ class Filling:
         for statement in statements:
             refused = _try(session, statement)
             if refused:
-                text = statement.as_string(session).replace(dbname, self.manifest["source"]["database"])
+                text = statement.as_string(session).replace(dbname, self.origin["source"]["database"])
                 self.fitting.note(text, "DATABASE PROPERTIES", refused)
 
     def _result(self) -> dict:
         counts = self.compared
         return {
-            "dump_id": self.manifest["dump_id"],
+            "dump_id": self.origin["dump_id"],
             "client": self.client.version,
             "restored": dict(sorted(Counter(entry.desc for entry in self.fitting.remaining()).items())),
             "skipped": self.fitting.skipped,

@@ -8,37 +8,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server, value
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases, journal, role_import
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.destination import (
+    Destination,
+    clear_and_fill,
+    create_and_fill,
+    only_run,
+    refuse_occupied,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling_from_files import FillingFromFiles
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal, role_import
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.manifest import Unit, database_units
 
 NOT_YET = "There is no dump yet, so its contents were not looked at."
 
 
-@dataclass
-class Import:
-    """One run of the module: what every database of it has in common."""
-
-    target: Endpoint
-    connection: object
-    params: dict
-    check_mode: bool
-
-    def visit(self, dbname: str):
-        """A session in a database of the target."""
-        return target_db.visit(self.target, self.connection, dbname, self.check_mode)
-
-
 def import_dump(target: Endpoint, params: dict, check_mode: bool) -> dict:
     """Do what pg_restore_import documents; ``params`` are its parameters. Raises HandoverError."""
     with contextlib.closing(target.connect_for_maintenance()) as connection:
-        run = Import(target, connection, params, check_mode)
+        run = Destination(target, connection, params, check_mode)
         if params["state"] == "finished":
             return finish(run)
         result = {"directory": params["directory"], "target": read_server(connection).as_result()}
@@ -52,7 +44,7 @@ def import_dump(target: Endpoint, params: dict, check_mode: bool) -> dict:
         return {**result, "changed": any(unit.get("changed", False) for unit in units)}
 
 
-def finish(run: Import) -> dict:
+def finish(run: Destination) -> dict:
     """Drop the journals from the databases that were imported; the data stays."""
     finished = []
     for dbname in run.params["databases"]:
@@ -70,7 +62,7 @@ def finish(run: Import) -> dict:
     return {"finished_databases": finished, "changed": bool(finished)}
 
 
-def import_roles(run: Import) -> dict:
+def import_roles(run: Destination) -> dict:
     """What the target lacks of the source's roles, as far as it may be given there."""
     unit = Unit.of_roles(run.params["directory"])
     if run.check_mode and unit.read() is None:
@@ -88,24 +80,24 @@ def import_roles(run: Import) -> dict:
     return plan.as_result() if run.check_mode else role_import.apply(run.connection, plan)
 
 
-def import_database(run: Import, dbname: str) -> dict:
+def import_database(run: Destination, dbname: str) -> dict:
     """One database, unless this very dump of it is there already."""
     unit = Unit.of_database(run.params["directory"], dbname)
     goal = run.params["rename"].get(dbname, dbname)
     manifest = None if run.check_mode and unit.read() is None else unit.require()
     dump_id = manifest and manifest["dump_id"]
-    with _only_run(run, goal):
+    with only_run(run, goal):
         was_there = target_db.exists(run.connection, goal)
         former = _former_import(run, goal, dump_id)
         if former and former["completed"] and former["dump_id"] == dump_id:
             return {**former["result"], "database": goal, "changed": not was_there}
-        _refuse_occupied(run, goal, former)
+        refuse_occupied(run, goal, former)
         if manifest is None:
             return {"database": goal, "changed": True, "notices": [NOT_YET]}
-        filling = Filling(run.target, run.connection, run.params, unit, manifest)
+        filling = FillingFromFiles(run.target, run.connection, run.params, unit, manifest)
         if run.check_mode:
             return {"database": goal, "changed": True, **filling.preview(goal)}
-        fill = _create_and_fill if run.params["create"] else _clear_and_fill
+        fill = create_and_fill if run.params["create"] else clear_and_fill
         try:
             result = fill(run, goal, filling)
         except HandoverError as error:
@@ -113,7 +105,7 @@ def import_database(run: Import, dbname: str) -> dict:
         return {"database": goal, "changed": True, **result}
 
 
-def _selected(run: Import) -> list[str]:
+def _selected(run: Destination) -> list[str]:
     """The databases to import: those named, else all in the dump directory."""
     if run.params["databases"]:
         return run.params["databases"]
@@ -126,20 +118,7 @@ def _selected(run: Import) -> list[str]:
     return found
 
 
-@contextlib.contextmanager
-def _only_run(run: Import, goal: str):
-    """One import into a database at a time; the lock goes with the session, whatever ends it."""
-    key = (f"handover.postgresql import {goal}",)
-    if not value(run.connection, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key):
-        raise HandoverError(f'Another run is importing into database "{goal}".', "Wait until it has ended, or stop it.")
-    try:
-        yield
-    finally:
-        with contextlib.suppress(psycopg2.Error):  # the session is gone, and its lock with it
-            value(run.connection, "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
-
-
-def _former_import(run: Import, goal: str, dump_id: str | None) -> dict | None:
+def _former_import(run: Destination, goal: str, dump_id: str | None) -> dict | None:
     """What the journal in the target database says; an import of this dump that lacked but its name gets it first."""
     working = target_db.working_name(goal)
     if not run.check_mode and target_db.is_valid(run.connection, working):
@@ -152,59 +131,3 @@ def _former_import(run: Import, goal: str, dump_id: str | None) -> dict | None:
         return None
     with run.visit(goal) as session:
         return journal.read(session)
-
-
-def _refuse_occupied(run: Import, goal: str, former: dict | None) -> None:
-    """Nothing of the operator's is replaced unless they name it."""
-    params = run.params
-    if not target_db.exists(run.connection, goal):
-        if not params["create"]:
-            raise HandoverError(
-                f'The target has no database "{goal}", and create is false.',
-                "Create it there, correct rename, or use create: true.",
-            )
-        return
-    if former and not former["completed"] and not params["create"]:
-        return  # what is in it is ours, from a run that was killed
-    if params["replace"] and goal in params["replace_databases"]:
-        if params["create"] and goal == run.connection.info.dbname:
-            raise HandoverError(
-                f'Database "{goal}" cannot be replaced while it is the one to connect to.',
-                "Name another database in target.dbname, or use create: false to keep it and replace its contents.",
-            )
-        return
-    with run.visit(goal) as session:
-        objects = target_db.own_objects(session)
-    if objects or params["create"]:
-        remedy = f"To replace it, use replace: true and replace_databases: [{goal}]"
-        remedy += "." if params["create"] else ", or empty it."
-        if not objects:
-            remedy = "Use create: false to import into it, or drop it."
-        raise HandoverError(
-            f'The target has a database "{goal}" already'
-            + (f", which holds {len(objects)} objects ({', '.join(objects[:5])})." if objects else "; it is empty."),
-            remedy,
-        )
-
-
-def _create_and_fill(run: Import, goal: str, filling: Filling) -> dict:
-    """Fill a database under a name of ours; give it its own when everything is there."""
-    working = target_db.working_name(goal)
-    target_db.drop(run.connection, working)
-    databases.create(run.connection, working, filling.manifest["properties"], run.params["locale_map"])
-    try:
-        result = filling.fill(working)
-    except BaseException:
-        with contextlib.suppress(Exception):  # the error that brought us here says more
-            target_db.drop(run.connection, working)
-        raise
-    if target_db.exists(run.connection, goal):
-        target_db.drop(run.connection, goal)
-    target_db.rename(run.connection, working, goal)
-    return result
-
-
-def _clear_and_fill(run: Import, goal: str, filling: Filling) -> dict:
-    """Fill a database that exists. After an error it is incomplete, which its journal says; a rerun starts over."""
-    target_db.clear(run.target, run.connection, goal)
-    return filling.fill(goal)

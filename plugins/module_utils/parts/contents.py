@@ -123,6 +123,11 @@ class Contents:
             writer.entry(entry, self.version)
         return self.header + writer.buffer.getvalue()
 
+    def take(self, entries: list[Entry]) -> None:
+        """Have these entries instead, in this order."""
+        self.entries = entries
+        self._needed_by = None
+
     def dependents(self, dump_ids: set[int]) -> list[Entry]:
         """Entries that need one of the given, directly or through others, in archive order; the given aside."""
         if self._needed_by is None:

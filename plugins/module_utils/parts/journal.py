@@ -23,12 +23,22 @@ TABLE = """
         started timestamptz NOT NULL DEFAULT clock_timestamp(),
         completed timestamptz,
         undo text[] NOT NULL DEFAULT '{}',
-        result json)"""
+        result json);
+    CREATE TABLE handover.restored_rows (
+        schema text,
+        name text,
+        rows bigint NOT NULL,
+        bytes bigint NOT NULL,
+        PRIMARY KEY (schema, name))"""
 
 RELATIONS = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('handover') AND relkind = 'r'"
 
 OCCUPANTS = """
     SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = to_regnamespace('handover')"""
+
+
+# What a verification found (parts/verification/record.py) is worth nothing without what it was about.
+WITH_IT = ("verification", "verified_table")
 
 
 def has_schema(connection) -> bool:
@@ -49,10 +59,12 @@ def make_schema(connection) -> None:
 
 
 def drop_tables(connection, tables: list[str]) -> None:
-    """Drop these tables of the schema handover, and the schema if it is empty then: all, or nothing."""
+    """Drop these tables of the schema handover, what was verified, and the schema if it is empty then: all, or
+    nothing.
+    """
     if not has_schema(connection):
         return
-    there = [name for (name,) in rows(connection, RELATIONS) if name in tables]
+    there = [name for (name,) in rows(connection, RELATIONS) if name in {*tables, *WITH_IT}]
     with transaction(connection) as cursor:
         for name in there:
             cursor.execute(sql.SQL("DROP TABLE handover.{}").format(sql.Identifier(name)))
@@ -71,7 +83,11 @@ def begin(connection, dump_id: str) -> None:
         make_schema(connection)
         if not is_present(connection):
             cursor.execute(TABLE)
-        cursor.execute("INSERT INTO handover.restore (dump_id) VALUES (%s)", (dump_id,))
+        cursor.execute(
+            "INSERT INTO handover.restore (dump_id) VALUES (%s) ON CONFLICT (dump_id) DO UPDATE"
+            " SET started = clock_timestamp(), completed = NULL",
+            (dump_id,),
+        )
 
 
 def record_undo(connection, statements: list[str]) -> None:
@@ -88,6 +104,30 @@ def undo(connection) -> None:
         with contextlib.suppress(psycopg2.errors.InsufficientPrivilege), connection.cursor() as cursor:
             cursor.execute(statement)
     record_undo(connection, [])
+
+
+def record_facts(connection, facts: dict) -> None:
+    """Record what has to be known before an interrupted import may be continued; the result takes its place."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE handover.restore SET result = %s WHERE completed IS NULL", (json.dumps(facts),))
+
+
+def record_rows(connection, tables: list[tuple[str, str, int, int]]) -> None:
+    """Record that all rows of these tables are there: (schema, name, rows, bytes)."""
+    columns = list(zip(*tables))
+    statement = """
+        INSERT INTO handover.restored_rows
+        SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) ON CONFLICT DO NOTHING"""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [list(column) for column in columns])
+
+
+def restored_rows(connection) -> dict[tuple[str, str], tuple[int, int]]:
+    """(rows, bytes) of each table that is there, by (schema, name)."""
+    if not is_present(connection):
+        return {}
+    found = rows(connection, "SELECT schema, name, rows, bytes FROM handover.restored_rows")
+    return {(schema, name): (count, size) for schema, name, count, size in found}
 
 
 def complete(connection, result: dict) -> None:
@@ -112,5 +152,5 @@ def remove(connection) -> bool:
     """Drop the journal; whether there was one."""
     if not is_present(connection):
         return False
-    drop_tables(connection, ["restore"])
+    drop_tables(connection, ["restore", "restored_rows"])
     return True

@@ -15,6 +15,7 @@ FIRST_USER_OID = 16384
 TID_SCAN_SINCE = 140000  # before, each piece of a table would read all of it
 SMALL = 1 << 20  # bytes; below, the cost of a transaction is more than that of the rows
 BATCH_TABLES = 64
+HELD_TOGETHER = 200
 BATCH_BYTES = 16 << 20
 LEAST_PIECE = 128 << 20
 
@@ -132,6 +133,20 @@ def read_tables(connection, only: list[tuple[str, str]] | None = None) -> list[T
     found = rows(connection, query.format(columns=columns, only=chosen), names)
     formats, roots, movable = _formats(connection), _roots(connection), _movable_roots(connection)
     return [_table(row, formats, roots, movable) for row in found]
+
+
+def hold(connection, tables: list[Table]) -> list[str]:
+    """Keep these tables from being changed, other than in their rows, as long as the transaction lasts. Returned are
+    those that were truncated or rewritten since its snapshot was taken, which would look empty to it.
+    """
+    for start in range(0, len(tables), HELD_TOGETHER):
+        names = (sql.Identifier(*table.key) for table in tables[start : start + HELD_TOGETHER])
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
+    query = """
+        SELECT format('%%I.%%I', nspname, relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.oid = ANY (%s::oid[]) AND pg_relation_filenode(c.oid) <> c.relfilenode"""
+    return [name for (name,) in rows(connection, query, ([table.oid for table in tables],))]
 
 
 def _table(row: tuple, formats: dict, roots: dict, movable: set) -> Table:

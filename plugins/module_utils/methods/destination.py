@@ -1,0 +1,110 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a database goes: whether it may go there, and how it takes the place when everything is in it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+
+
+@dataclass
+class Destination:
+    """The target of one run, and what its options (``params``) say about all databases that go there."""
+
+    target: Endpoint
+    connection: object
+    params: dict
+    check_mode: bool
+
+    def visit(self, dbname: str):
+        """A session in a database of the target."""
+        return target_db.visit(self.target, self.connection, dbname, self.check_mode)
+
+
+@contextlib.contextmanager
+def only_run(run: Destination, goal: str):
+    """One import into a database at a time; the lock goes with the session, whatever ends it."""
+    key = (f"handover.postgresql import {goal}",)
+    if not value(run.connection, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key):
+        raise HandoverError(f'Another run is importing into database "{goal}".', "Wait until it has ended, or stop it.")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psycopg2.Error):  # the session is gone, and its lock with it
+            value(run.connection, "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
+
+
+def refuse_occupied(run: Destination, goal: str, former: dict | None) -> None:
+    """Nothing of the operator's is replaced unless they name it."""
+    params = run.params
+    if not target_db.exists(run.connection, goal):
+        if not params["create"]:
+            raise HandoverError(
+                f'The target has no database "{goal}", and create is false.',
+                "Create it there, correct rename, or use create: true.",
+            )
+        return
+    if former and not former["completed"] and not params["create"]:
+        return  # what is in it is ours, from a run that was killed
+    if params["replace"] and goal in params["replace_databases"]:
+        if params["create"] and goal == run.connection.info.dbname:
+            raise HandoverError(
+                f'Database "{goal}" cannot be replaced while it is the one to connect to.',
+                "Name another database in target.dbname, or use create: false to keep it and replace its contents.",
+            )
+        return
+    with run.visit(goal) as session:
+        objects = target_db.own_objects(session)
+    if objects or params["create"]:
+        remedy = f"To replace it, use replace: true and replace_databases: [{goal}]"
+        remedy += "." if params["create"] else ", or empty it."
+        if not objects:
+            remedy = "Use create: false to import into it, or drop it."
+        raise HandoverError(
+            f'The target has a database "{goal}" already'
+            + (f", which holds {len(objects)} objects ({', '.join(objects[:5])})." if objects else "; it is empty."),
+            remedy,
+        )
+
+
+def create_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
+    """Fill a database under a name of ours; give it its own when everything is there."""
+    working = make_working(run, goal, filling.origin["properties"])
+    try:
+        result = filling.fill(working)
+    except BaseException:
+        with contextlib.suppress(Exception):  # the error that brought us here says more
+            target_db.drop(run.connection, working)
+        raise
+    take_place(run, goal)
+    return result
+
+
+def make_working(run: Destination, goal: str, properties: dict) -> str:
+    """An empty database with these properties, under a name of ours."""
+    working = target_db.working_name(goal)
+    target_db.drop(run.connection, working)
+    databases.create(run.connection, working, properties, run.params["locale_map"])
+    return working
+
+
+def take_place(run: Destination, goal: str) -> None:
+    """Give the filled database its own name, in the place of one that may be replaced."""
+    if target_db.exists(run.connection, goal):
+        target_db.drop(run.connection, goal)
+    target_db.rename(run.connection, target_db.working_name(goal), goal)
+
+
+def clear_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
+    """Fill a database that exists. After an error it is incomplete, which its journal says; a rerun starts over."""
+    target_db.clear(run.target, run.connection, goal)
+    return filling.fill(goal)

@@ -1,0 +1,205 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Direct copy: databases from one server into another as one snapshot shows them, without files in between."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.destination import (
+    Destination,
+    make_working,
+    only_run,
+    refuse_occupied,
+    take_place,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.dump_export import (
+    locked_out,
+    refuse_unreadable,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import (
+    LOCK_WAIT_TIMEOUT,
+    Scope,
+    Transfer,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import export_snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source_writes import (
+    NOT_QUIET,
+    count_writes,
+    refuse_stale,
+)
+
+
+@dataclass
+class Copy:
+    """One run of the module: what every database of it has in common."""
+
+    source: Endpoint
+    server: catalog.Server
+    destination: Destination
+    params: dict
+
+    @property
+    def connection(self):
+        """The maintenance session on the target."""
+        return self.destination.connection
+
+
+def copy(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
+    """Do what pg_direct_copy documents; ``params`` are its parameters. Raises HandoverError."""
+    with contextlib.closing(source.connect_for_maintenance(read_only=True)) as connection:
+        server = catalog.read_server(connection)
+        selected = catalog.select_databases(connection, params["databases"], params["ignore_databases"])
+        others = catalog.other_databases(connection, selected)
+    with contextlib.closing(target.connect_for_maintenance()) as connection:
+        run = Copy(source, server, Destination(target, connection, params, check_mode), params)
+        result = {"selected_databases": selected, "other_databases": others, "source": server.as_result()}
+        result["target"] = catalog.read_server(connection).as_result()
+        result["databases"] = [copy_database(run, dbname) for dbname in selected]
+    return {**result, "changed": any(unit["changed"] for unit in result["databases"])}
+
+
+def copy_database(run: Copy, dbname: str) -> dict:
+    """One database, unless a complete copy of it is there."""
+    goal = run.params["rename"].get(dbname, dbname)
+    patience = run.params["lock_wait_timeout"] or LOCK_WAIT_TIMEOUT
+    with (
+        only_run(run.destination, goal),
+        contextlib.closing(run.source.connect(dbname, read_only=True, lock_timeout=patience)) as session,
+    ):
+        try:
+            former = _former_copy(run, goal)
+            if former and former["completed"] and _is_of(run, former, dbname) and not run.params["force"]:
+                return _settled(run, session, former["result"], goal)
+            refuse_occupied(run.destination, goal, former)
+            refuse_unreadable(session, dbname)
+            return {"database": goal, "source_database": dbname, "changed": True, **_bring(run, session, dbname, goal)}
+        except psycopg2.errors.LockNotAvailable:
+            raise locked_out(run.source, dbname, patience) from None
+        except HandoverError as error:
+            raise error.of_database(goal) from None
+
+
+def _former_copy(run: Copy, goal: str) -> dict | None:
+    """What the target's journal says. A copy that lacked but its name gets it first."""
+    working = target_db.working_name(goal)
+    if not run.destination.check_mode and not target_db.exists(run.connection, goal):
+        former = _read_journal(run, working)
+        if former and former["completed"] and former["dump_id"].startswith("copy-"):
+            target_db.rename(run.connection, working, goal)
+    return _read_journal(run, goal)
+
+
+def _read_journal(run: Copy, dbname: str) -> dict | None:
+    if not target_db.is_valid(run.connection, dbname):
+        return None
+    with run.destination.visit(dbname) as session:
+        return journal.read(session)
+
+
+def _is_of(run: Copy, former: dict, dbname: str) -> bool:
+    """Whether it is a direct copy of this very database."""
+    origin = (former["result"] or {}).get("origin") or {}
+    return (origin.get("system_identifier"), origin.get("database")) == (run.server.system_identifier, dbname)
+
+
+def _settled(run: Copy, session, result: dict, goal: str) -> dict:
+    """The copy that is there is taken, if it is what the operator asks for."""
+    if run.params["source_is_quiet"]:
+        facts = {**result, "writes": result["origin"]["writes"]}
+        refuse_stale(session, facts, f'The target\'s database "{goal}"')
+    return {**result, "database": goal, "changed": False}
+
+
+def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
+    """Copy, or say what would be copied."""
+    writes = count_writes(session)
+    snapshot = export_snapshot(session, serializable_deferrable=False)
+    scope = Scope(unlogged=run.params["unlogged_table_data"], hold=True)
+    dump_id = f"copy-{uuid.uuid4()}"
+    target = run.destination.target
+    transfer = Transfer(run.source, target, run.connection, dbname, run.params, snapshot, session, dump_id, scope)
+    origin = {"system_identifier": run.server.system_identifier, "database": dbname, "writes": writes}
+    origin["schema"] = transfer.digest()
+    transfer.facts = {
+        "origin": origin,
+        "snapshot": snapshot.as_result(),
+        "source_is_quiet": run.params["source_is_quiet"],
+    }
+    if run.destination.check_mode:
+        return transfer.preview(goal)
+    place = _prepare_place(run, goal, transfer)
+    with contextlib.closing(target.connect(place)) as own:
+        transfer.scope.on_state = lambda changes: _remember(own, changes)
+        try:
+            result = transfer.fill(place)
+        except BaseException:
+            _abandon(run, place, own)
+            raise
+    if run.params["create"]:
+        take_place(run.destination, goal)
+    if run.params["source_is_quiet"]:
+        with contextlib.closing(run.source.connect(dbname, read_only=True)) as later:
+            result["notices"] += [NOT_QUIET] if count_writes(later) != writes else []
+    return result
+
+
+def _prepare_place(run: Copy, goal: str, transfer: Transfer) -> str:
+    """The database to fill: as an interrupted run left it, where that can be continued, else empty."""
+    place = target_db.working_name(goal) if run.params["create"] else goal
+    former = _read_journal(run, place)
+    if former and not former["completed"]:
+        with run.destination.visit(place) as session:
+            finished = journal.restored_rows(session)
+        reason = _reason_to_start_over(run, former, transfer)
+        if finished and not reason:
+            transfer.keep(finished)
+            transfer.origin["dump_id"] = former["dump_id"]
+            transfer.notices.append(f"An interrupted run had copied {len(transfer.kept)} tables; they were kept.")
+            return place
+        transfer.notices.append(f"An interrupted run was started over: {reason or 'it had no table complete'}.")
+    if run.params["create"]:
+        return make_working(run.destination, goal, transfer.origin["properties"])
+    target_db.clear(run.destination.target, run.connection, goal)
+    return place
+
+
+def _reason_to_start_over(run: Copy, former: dict, transfer: Transfer) -> str:
+    """Why tables that an interrupted run has copied cannot stay; empty if they can. Its snapshot is gone: only if
+    nothing was written since then does a new one show the same.
+    """
+    then, now = (former["result"] or {}).get("origin"), transfer.facts["origin"]
+    if not run.params["source_is_quiet"]:
+        return "nobody had said that the source is quiet, so tables of two instants would not fit together"
+    if then is None or [then.get(one) for one in ("system_identifier", "database")] != [
+        now[one] for one in ("system_identifier", "database")
+    ]:
+        return "it was the copy of another database"
+    if then["schema"] != now["schema"]:
+        return "the source's schema was changed since then"
+    if now["writes"] is None or then["writes"] != now["writes"]:
+        return "the source was written to since then" if now["writes"] is not None else "a standby counts no writes"
+    return ""
+
+
+def _remember(session, changes: list[tuple]) -> None:
+    """Each table in the journal as soon as its rows are there."""
+    copied = [(schema, name, rows, size) for schema, name, state, rows, size in changes if state == "copied"]
+    if copied:
+        journal.record_rows(session, copied)
+
+
+def _abandon(run: Copy, place: str, own) -> None:
+    """After an error: what a rerun can continue stays, the rest of a database of ours goes."""
+    with contextlib.suppress(Exception):  # the error that brought us here says more
+        if run.params["create"] and not (run.params["source_is_quiet"] and journal.restored_rows(own)):
+            own.close()
+            target_db.drop(run.connection, place)

@@ -1,0 +1,83 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Entries of an archive as the script that pg_restore writes of them, run over a session of ours.
+
+Hundreds of statements go in one message, where pg_restore sends and awaits each. The server's complaint then belongs to
+the whole, so whoever wants to know which entry it is about restores them one by one instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base import child
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients import Client
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents, Entry
+
+TOGETHER = 300  # entries in a transaction; each may take a handful of locks until it ends
+SESSION_ENTRIES = ("ENCODING", "STDSTRINGS")
+# What pg_restore begins with, as of its _doSetFixedOutputState: for a session of ours it is said once.
+SETTINGS = b"SET check_function_bodies = false; SET xmloption = content; SET escape_string_warning = off"
+LAST_OF_HEAD = b"\nSET row_security = off;\n"
+RESTRICT = re.compile(rb"^\\restrict (\w+)\n", re.MULTILINE)
+
+
+def prepare(session, contents: Contents) -> None:
+    """Let a session read statements as the archive has them: in its encoding, with its kind of strings."""
+    statements = [entry.definition for entry in contents.entries if entry.desc in SESSION_ENTRIES]
+    with session.cursor() as cursor:
+        cursor.execute(b"; ".join([SETTINGS, *(statement.encode() for statement in statements)]))
+
+
+def run(session, client: Client, endpoint: Endpoint, directory: str, entries: list[Entry], arguments: list) -> bool:
+    """Restore these entries in one transaction; whether the server took them. If not, nothing has happened.
+
+    ``session`` is a prepared one. Raises HandoverError if pg_restore cannot write the script.
+    """
+    text = _write(client, endpoint, directory, entries, arguments)
+    try:
+        with session.cursor() as cursor:
+            cursor.execute(b"BEGIN;\n" + text + b"\nCOMMIT")
+    except psycopg2.Error:
+        if session.closed:
+            raise
+        with session.cursor() as cursor:
+            cursor.execute("ROLLBACK")
+        return False
+    return True
+
+
+def _write(client: Client, endpoint: Endpoint, directory: str, entries: list[Entry], arguments: list) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="handover-script-") as place:
+        use_list, script = os.path.join(place, "list"), os.path.join(place, "script.sql")
+        with open(use_list, "w", encoding="utf-8") as file:
+            file.write("".join(f"{entry.dump_id};\n" for entry in entries))
+        command = [client.program("pg_restore"), f"--use-list={use_list}", f"--file={script}", *arguments, directory]
+        status, errors = child.run(command, endpoint)
+        if status != 0:
+            raise HandoverError(
+                f"pg_restore cannot write a script: {' '.join(errors.split()) or child.describe_end(status)}",
+                "Mend the cause, and run this again; it starts over.",
+            )
+        with open(script, "rb") as file:
+            return statements_of(file.read())
+
+
+def statements_of(script: bytes) -> bytes:
+    r"""A script of pg_restore without its head, which sets up a session of its own, and without the pair of
+    ``\restrict`` and ``\unrestrict`` with which its newer minors protect psql's users (CVE-2025-8714).
+    """
+    head, _last, body = script.partition(LAST_OF_HEAD)
+    restrict = RESTRICT.search(head)
+    if restrict:
+        end = rb"\unrestrict " + restrict.group(1)
+        body = body.rstrip()
+        if not body.endswith(b"\n" + end):
+            raise HandoverError("pg_restore wrote a script without an end.", "Run this again; it starts over.")
+        body = body[: -len(end)]
+    return body
