@@ -205,10 +205,10 @@ def _say_what_is_left(ending: Ending, names: list[str]) -> None:
 
 def _incomplete(migration: migration_journal.Migration) -> list[str]:
     """What the data on the target lacks."""
-    tables = [f"{table.schema}.{table.name}" for table in migration.tables if table.state not in ("copied", "indexed")]
+    tables = [f"{table.schema}.{table.name}" for table in migration.tables if table.state != "indexed"]
     notices = ["The target has what was applied until now. Sequences there stand where they were when it began."]
     if tables:
-        notices.append(f"Not or not completely copied: {', '.join(tables)}.")
+        notices.append(f"Not copied, not completely, or without all indexes: {', '.join(tables)}.")
     return notices
 
 
@@ -228,11 +228,12 @@ def _finish(ending: Ending, params: dict) -> None:
             ending.run(visited, steps)
             if kept:
                 ending.notices.append(FENCE_STAYS.format(visited.side))
-    target = ending.target.connection
-    ending.run(ending.target, removal.undo(target, migration.undo if migration else []))
-    ending.run(ending.target, removal.record_of_target(target, ending.identifier))
-    if not ending.check_mode:
-        ownership.drop_leftovers(target)
+    if migration:
+        target = ending.target.connection
+        ending.run(ending.target, removal.undo(target, migration.undo))
+        ending.run(ending.target, removal.record_of_target(target))
+        if not ending.check_mode:
+            ownership.drop_leftovers(target)
     _say_what_is_left(ending, names)
 
 

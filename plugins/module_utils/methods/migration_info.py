@@ -39,12 +39,14 @@ WAL_STATUSES = [None, "reserved", "extended", "unreserved", "lost"]  # from good
 NEXT = {
     None: "Nothing can be said until the target can be reached.",
     "none": "No migration: handover.postgresql.replicate begins one.",
-    "copying": "Wait until all is copied. If the run was interrupted, handover.postgresql.replicate goes on.",
-    "catching_up": "Wait until it is in step. If the run was interrupted, handover.postgresql.replicate goes on.",
+    "running": "Wait: a run is at work.",
+    "copying": "The run that copied has ended before all was copied: handover.postgresql.replicate goes on.",
+    "catching_up": "The target catches up by itself: handover.postgresql.replicate waits until it is in step.",
     "in_step": "handover.postgresql.verify, then handover.postgresql.cutover.",
     "handed_over": "handover.postgresql.finish when all is well, or handover.postgresql.rollback.",
     "rolled_back": "handover.postgresql.cutover again, or handover.postgresql.stop.",
     "stopped": "handover.postgresql.finish removes the traces, handover.postgresql.replicate begins anew.",
+    "errors": "Mend the errors first.",
 }
 
 
@@ -94,9 +96,18 @@ def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goa
     )
     if status["phase"] == "none" and status["streams"]:
         status["errors"].append(LEFT_BEHIND)
-    rolled_back = status["phase"] == "handed_over" and status["direction"] == "back"
-    status["next"] = NEXT["rolled_back" if rolled_back else status["phase"]]
+    status["next"] = NEXT[_situation(status)]
     return status
+
+
+def _situation(status: dict) -> str | None:
+    """What decides what is next to do."""
+    if status["running"]:
+        return "running"
+    if status["errors"]:
+        return "errors"
+    rolled_back = status["phase"] == "handed_over" and status["direction"] == "back"
+    return "rolled_back" if rolled_back else status["phase"]
 
 
 LEFT_BEHIND = {

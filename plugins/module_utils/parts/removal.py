@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, journal, migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     naming,
     publication,
@@ -120,11 +120,14 @@ def record(connection, identifier: str) -> list[Step]:
     return [_step(connection, [*_drop_tables(connection, tables), *forget])]
 
 
-def record_of_target(connection, identifier: str) -> list[Step]:
-    """Drop the journal and the beacons, and the schema if nothing else is in it."""
-    tables = list(migration_journal.TABLES) if migration_journal.is_present(connection) else []
-    tables += _beacons(connection, identifier)
-    return [_step(connection, _drop_tables(connection, tables))] if tables else []
+def record_of_target(connection) -> list[Step]:
+    """Drop the journals and the beacons, and the schema unless a fence is still in it."""
+    if not journal.has_schema(connection):
+        return []
+    unfinished = "SELECT unnest(undo) FROM handover.restore WHERE completed IS NULL"
+    left = [statement for (statement,) in rows(connection, unfinished)] if journal.is_present(connection) else []
+    tables = [name for (name,) in rows(connection, f"{journal.RELATIONS} ORDER BY 1")]
+    return [*undo(connection, left), *([_step(connection, _drop_tables(connection, tables))] if tables else [])]
 
 
 def _drop_tables(connection, tables: list[str]) -> list[str]:

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
-    counted,
     duration,
     size,
-    some,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.typesetting import (
     escaped,
@@ -22,6 +20,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.typesett
 UNKNOWN = "unknown"
 CHANGES = 10  # of the schema that are named
 LABEL = 9  # columns
+STATES = {
+    "waiting": "waiting",
+    "copying": "being copied",
+    "copied": "copied, without all indexes",
+    "indexed": "complete",
+    "at_cutover": "left to the cutover",
+}
 PHASES = {
     None: "the phase is unknown",
     "copying": "copying",
@@ -105,7 +110,7 @@ def _facts(status: dict, judged: dict) -> list[tuple[str, list[str]]]:
         ("stopped", _stopped(judged)),
         ("next", [status["next"]]),
     ]
-    return [(label, texts) for label, texts in facts if texts]
+    return [(label, texts) for label, texts in facts if any(texts)]
 
 
 def _began(status: dict) -> str:
@@ -117,9 +122,7 @@ def _began(status: dict) -> str:
 def _tables(status: dict) -> str:
     if status["tables"] is None:
         return UNKNOWN
-    states = {"waiting": "waiting", "copying": "being copied", "copied": "copied, without all indexes", "indexed": "complete",
-              "at_cutover": "left to the cutover"}  # fmt: skip
-    said = [f"{status['tables'][name]} {text}" for name, text in states.items() if status["tables"][name]]
+    said = [f"{status['tables'][name]} {text}" for name, text in STATES.items() if status["tables"][name]]
     amounts = status["bytes"]
     if amounts["total"] is not None:
         said.append(f"{size(amounts['copied'])} of {size(amounts['total'])}")
@@ -131,8 +134,9 @@ def _tables(status: dict) -> str:
 
 
 def _lag(status: dict) -> str:
-    if not status["streams"]:
-        return "" if status["phase"] else UNKNOWN
+    subscriptions = [stream["subscription"] for stream in status["streams"]]
+    if status["phase"] and not any(one is None or one["present"] for one in subscriptions):
+        return ""
     seconds, bytes_ = status["lag"]["seconds"], status["lag"]["bytes"]
     said = [UNKNOWN if seconds is None else f"{seconds:.1f} s" if seconds < 10 else duration(seconds)]
     said.append("bytes unknown" if bytes_ is None else f"{size(bytes_)} of WAL not confirmed")
