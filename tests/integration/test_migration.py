@@ -1,0 +1,49 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Continuous migration between majors while clients make every kind of change: both ends hold the same afterwards."""
+
+from __future__ import annotations
+
+import pytest
+from migrations import assert_kept_up, copy_roles, finished, in_step, stopped, traces
+
+from lab import sample
+from lab.workload import Workload
+
+PAIRS = [(13, 17), (15, 18), (16, 18), (17, 18)]
+
+
+def load(source, **more):
+    """Clients on the sample application."""
+    return Workload(source.endpoint(), "shop", **{"rate": 150, "clients": 3, **more})
+
+
+@pytest.mark.parametrize(("old", "new"), PAIRS)
+def test_every_kind_of_change_arrives(servers, tmp_path, old, new):
+    source, target = servers(old), servers(new)
+    sample.create(source.connect, "shop", scale=0.05)
+    copy_roles(source, target, tmp_path)
+    policy = "full" if old != 16 else "copy_at_cutover"
+    with load(source) as clients:
+        begun = in_step(source, target, databases=["shop"], no_identity=policy)
+        assert begun["changed"]
+        committed = clients.committed
+        again = in_step(source, target, databases=["shop"], no_identity=policy)
+        assert not again["changed"]
+    assert clients.committed >= committed > 0
+    assert not clients.failures
+    found = in_step(source, target, databases=["shop"], no_identity=policy)
+    assert_kept_up(source, target, "shop", found)
+    assert ("shop.review" in found["at_cutover"]) == (policy == "copy_at_cutover")
+    stopped(source, target, databases=["shop"])
+    assert traces(source, "shop") == []
+    finished(source, target, databases=["shop"])
+    assert traces(target, "shop") == []
+    assert identities(source) == identities(target)
+
+
+def identities(cluster):
+    """Replica identities of all tables."""
+    query = "SELECT oid::regclass::text, relreplident FROM pg_class WHERE relkind = 'r' AND oid >= 16384 ORDER BY 1"
+    return cluster.sql("shop", query)
