@@ -88,7 +88,7 @@ class Transfer(Filling):
         self.notices = []
         self.kept = []
         self.counts = []
-        self.facts = {}
+        self.facts = {}  # what a rerun must know to continue
         self.pending_constraints = []
         self.patience = params.get("lock_wait_timeout") or LOCK_WAIT_TIMEOUT
         server = catalog.read_server(session)
@@ -140,7 +140,8 @@ class Transfer(Filling):
         }
 
     def _begun(self, session) -> None:
-        journal.record_facts(session, self.facts)
+        if self.facts:
+            journal.record_facts(session, self.facts)
 
     def _result(self) -> dict:
         return {

@@ -23,8 +23,10 @@ TABLE = """
         started timestamptz NOT NULL DEFAULT clock_timestamp(),
         completed timestamptz,
         undo text[] NOT NULL DEFAULT '{}',
-        result json);
-    CREATE TABLE handover.restored_rows (
+        result json)"""
+
+ROWS = """
+    CREATE TABLE IF NOT EXISTS handover.restored_rows (
         schema text,
         name text,
         rows bigint NOT NULL,
@@ -110,6 +112,7 @@ def record_facts(connection, facts: dict) -> None:
     """Record what has to be known before an interrupted import may be continued; the result takes its place."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE handover.restore SET result = %s WHERE completed IS NULL", (json.dumps(facts),))
+        cursor.execute(ROWS)
 
 
 def record_rows(connection, tables: list[tuple[str, str, int, int]]) -> None:
@@ -124,7 +127,7 @@ def record_rows(connection, tables: list[tuple[str, str, int, int]]) -> None:
 
 def restored_rows(connection) -> dict[tuple[str, str], tuple[int, int]]:
     """(rows, bytes) of each table that is there, by (schema, name)."""
-    if not is_present(connection):
+    if not (has_schema(connection) and ("restored_rows",) in rows(connection, RELATIONS)):
         return {}
     found = rows(connection, "SELECT schema, name, rows, bytes FROM handover.restored_rows")
     return {(schema, name): (count, size) for schema, name, count, size in found}
