@@ -23,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
     sequences,
     staging,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import read_definitions
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.loading import Counts, Loading, Options
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Table, hold, read_tables
@@ -84,7 +85,6 @@ class Transfer(Filling):
         self.snapshot = snapshot
         self.session = session
         self.scope = scope or Scope()
-        self._with_statistics = False
         self.notices = []
         self.kept = []
         self.counts = []
@@ -96,7 +96,14 @@ class Transfer(Filling):
         tables, unlogged = self._choose_tables(read_tables(session))
         if self.scope.hold:
             _hold(session, tables)
-        contents = self._describe(client, tables, params)
+        self.selection = schema.Selection(
+            tuple(params.get("exclude_schemas") or ()),
+            tuple(params.get("exclude_tables") or ()),
+            statistics=params["analyze"] == "auto"
+            and self.scope.tables is None
+            and connection.info.server_version >= schema.STATISTICS_SINCE * 10000,
+        )
+        contents = self._describe(client, tables)
         described = {
             **origin.describe(session, dbname),
             "dump_id": dump_id,
@@ -127,7 +134,7 @@ class Transfer(Filling):
     def preview(self, dbname: str) -> dict:
         """What check mode can say: as ever, and how much would be copied by how many sessions."""
         found = super().preview(dbname)
-        arguments = schema.arguments(self.client_of_dump, self.session, None, self.patience, self._with_statistics)
+        arguments = self.selection.arguments(self.client_of_dump, self.session, None, self.patience)
         command = archive.dump_command(self.client_of_dump, self.source, self.dbname, arguments, "(temporary)")
         size = sum(table.size for table in self.tables)
         return {
@@ -163,12 +170,18 @@ class Transfer(Filling):
             return found, []
         return [table for table in found if not table.unlogged], [table for table in found if table.unlogged]
 
-    def _describe(self, client: clients.Client, tables: list[Table], params: dict):
-        self._with_statistics = params["analyze"] == "auto" and self.scope.tables is None
-        arguments = schema.arguments(client, self.session, self.snapshot.name, self.patience, self._with_statistics)
-        programs = self.source.for_programs(self.session)
-        contents = schema.dump(client, programs, self.dbname, arguments)
-        schema.list_data(contents, tables, schema.populated_views(self.session))
+    def _describe(self, client: clients.Client, tables: list[Table]) -> Contents:
+        """The schema, with the data of the tables in it; those that are left out of the schema are not copied."""
+        arguments = self.selection.arguments(client, self.session, self.snapshot.name, self.patience)
+        contents = schema.dump(client, self.source.for_programs(self.session), self.dbname, arguments)
+        unknown = schema.list_data(contents, tables, schema.populated_views(self.session))
+        if unknown and not self.selection.is_partial:
+            raise HandoverError(
+                f"pg_dump did not describe tables that hold rows: {', '.join(map(str, unknown[:10]))}.",
+                "Run this again; if it is so again, report it with the definition of such a table.",
+            )
+        for table in unknown:
+            tables.remove(table)
         return contents
 
     # Stages

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
-from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients import Client
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import archive, journal
@@ -25,13 +25,27 @@ DATA, POST_DATA = 3, 4
 OURS = "handover_"
 
 
-def arguments(client: Client, connection, snapshot: str | None, lock_wait_timeout: int, with_statistics: bool) -> list:
-    """Arguments of pg_dump, those of archive.dump aside; ``lock_wait_timeout`` is in milliseconds."""
-    chosen = [f"--lock-wait-timeout={lock_wait_timeout}"]
-    chosen += [f"--snapshot={snapshot}"] if snapshot else []
-    statistics = with_statistics and client.major >= STATISTICS_SINCE
-    chosen += ["--no-data", "--statistics", "--no-large-objects"] if statistics else ["--schema-only"]
-    return chosen + (["--exclude-schema=handover"] if journal.has_schema(connection) else [])
+@dataclass(frozen=True)
+class Selection:
+    """What of a database is described: patterns as pg_dump takes them, and whether with the planner's statistics."""
+
+    exclude_schemas: tuple = ()
+    exclude_tables: tuple = ()
+    statistics: bool = False
+
+    @property
+    def is_partial(self) -> bool:
+        return bool(self.exclude_schemas or self.exclude_tables)
+
+    def arguments(self, client: Client, connection, snapshot: str | None, lock_wait_timeout: int) -> list[str]:
+        """Arguments of pg_dump, those of archive.dump aside; ``lock_wait_timeout`` is in milliseconds."""
+        chosen = [f"--lock-wait-timeout={lock_wait_timeout}", "--quote-all-identifiers"]
+        chosen += [f"--snapshot={snapshot}"] if snapshot else []
+        with_statistics = self.statistics and client.major >= STATISTICS_SINCE
+        chosen += ["--no-data", "--statistics", "--no-large-objects"] if with_statistics else ["--schema-only"]
+        chosen += ["--exclude-schema=handover"] if journal.has_schema(connection) else []
+        chosen += [f"--exclude-schema={pattern}" for pattern in self.exclude_schemas]
+        return chosen + [f"--exclude-table={pattern}" for pattern in self.exclude_tables]
 
 
 def dump(client: Client, source: Endpoint, dbname: str, given: list[str]) -> Contents:
@@ -51,9 +65,9 @@ def _leave_out_ours(contents: Contents) -> None:
     contents.take([entry for entry in contents.entries if entry.dump_id not in ours])
 
 
-def list_data(contents: Contents, tables: list[Table], refreshed: set[int]) -> None:
-    """Add the data of these tables, and of the materialized views of these oids. Raises HandoverError for a table
-    that pg_dump did not describe.
+def list_data(contents: Contents, tables: list[Table], refreshed: set[int]) -> list[Table]:
+    """Add the data of these tables, and of the materialized views of these oids. Returned are the tables that pg_dump
+    did not describe.
     """
     described = {entry.oid: entry for entry in contents.entries if entry.desc in ("TABLE", "MATERIALIZED VIEW")}
     extensions = {entry.tag: entry for entry in contents.entries if entry.desc == "EXTENSION"}
@@ -64,17 +78,13 @@ def list_data(contents: Contents, tables: list[Table], refreshed: set[int]) -> N
         if base:
             added.append(_data(next(ids), base, table))
         else:
-            unknown.append(str(table))
-    if unknown:
-        raise HandoverError(
-            f"pg_dump did not describe tables that hold rows: {', '.join(unknown[:10])}.",
-            "Run this again; if it is so again, report it with the definition of such a table.",
-        )
+            unknown.append(table)
     views = [entry for entry in contents.entries if entry.desc == "MATERIALIZED VIEW" and int(entry.oid) in refreshed]
     numbers = (number for number, entry in enumerate(contents.entries) if entry.section_number == POST_DATA)
     position = next(numbers, len(contents.entries))
     refreshes = [_refresh(next(ids), entry) for entry in views]
     contents.take([*contents.entries[:position], *added, *contents.entries[position:], *refreshes])
+    return unknown
 
 
 def populated_views(connection) -> set[int]:
