@@ -22,9 +22,8 @@ NOT_KEPT_UP = (
 
 def options(source: Cluster | Mapping[str, Any], target: Cluster | Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """Arguments of pg_logical_migrate with the lab's clients."""
-    ends = {
-        side: end.endpoint() if isinstance(end, Cluster) else end for side, end in (("source", source), ("target", target))
-    }  # fmt: skip
+    given = {"source": source, "target": target}
+    ends = {side: end.endpoint() if isinstance(end, Cluster) else end for side, end in given.items()}
     return {**ends, "client_directory": CLIENTS, "timeout": 60, "slot_patience": 30, "jobs": 2, **more}
 
 

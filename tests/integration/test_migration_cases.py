@@ -1,0 +1,192 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Continuous migration: what is refused, what is waited for, what joins later, and who may do it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from dumps import done, look, one, refused
+from faults import await_that, watching
+from migrations import assert_kept_up, in_step, migrate, start_migration, traces
+from support import create_database
+
+TABLES = """
+    CREATE TABLE keyed (id int PRIMARY KEY, word text, double int GENERATED ALWAYS AS (id * 2) STORED);
+    INSERT INTO keyed (id, word) SELECT i, md5(i::text) FROM generate_series(1, 2000) AS i;
+    CREATE TABLE child (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, keyed int REFERENCES keyed);
+    INSERT INTO child (keyed) SELECT id FROM keyed;
+    CREATE TABLE big (id int PRIMARY KEY, word text); CREATE INDEX ON big (word);
+    INSERT INTO big SELECT i, repeat(md5(i::text), 4) FROM generate_series(1, 3000) AS i"""
+CHANGES = """
+    UPDATE keyed SET word = word || '!' WHERE id % 3 = 0; DELETE FROM child WHERE id % 5 = 0;
+    INSERT INTO keyed (id, word) SELECT i, 'new' FROM generate_series(2001, 2100) AS i;
+    INSERT INTO child (keyed) SELECT i FROM generate_series(2001, 2100) AS i; UPDATE big SET word = 'x' WHERE id < 50"""
+
+
+@pytest.fixture
+def pair(servers):
+    """A source and a target, with a database to migrate."""
+    source, target = servers(15), servers(18)
+    create_database(source, "yard")
+    source.sql("yard", TABLES)
+    return source, target
+
+
+def test_tables_without_identity_are_refused_before_anything_is_made(pair):
+    source, target = pair
+    source.sql("yard", 'CREATE TABLE "no key" (i int); CREATE TABLE incomparable (i int, j json)')
+    found = refused(migrate(source, target, databases=["yard"]), '"no key"', "public.incomparable")
+    assert "no_identity" in found.remedy
+    assert any("REPLICA IDENTITY FULL" in statement for statement in found.statements)
+    refused(migrate(source, target, databases=["yard"], no_identity="full"), "public.incomparable")
+    assert traces(source, "yard") == []
+    assert not target.sql("postgres", "SELECT FROM pg_database WHERE datname = 'yard'")
+
+
+def test_a_target_that_cannot_reach_the_source_is_refused_before_the_copy(pair):
+    source, target = pair
+    replication = {"port": 1, "password": "never to be seen"}
+    refused(migrate(source, target, databases=["yard"], replication=replication), "does not subscribe")
+    assert not source.sql("yard", "SELECT FROM pg_publication")
+    assert in_step(source, target, databases=["yard"])["changed"]
+
+
+def test_a_long_transaction_is_named_and_waited_for(pair):
+    source, target = pair
+    with contextlib.closing(source.connect("yard", autocommit=False)) as session:
+        session.cursor().execute("DELETE FROM child WHERE id = 1")
+        found = migrate(source, target, databases=["yard"], slot_patience=1)
+        refused(found, f"process {session.info.backend_pid}")
+        assert len(found.blockers) == 1
+        assert not source.sql("yard", "SELECT FROM pg_replication_slots")
+        running = start_migration(source, target, databases=["yard"])
+        with watching(source) as watch:
+            waits = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+            await_that(lambda: watch.ask(waits, session.info.backend_pid), "the slot to wait")
+        session.rollback()
+    assert one(running.wait())["phase"] == "in_step"
+
+
+def test_two_runs_at_once(pair):
+    source, target = pair
+    with contextlib.closing(source.connect("yard", autocommit=False)) as session:
+        session.cursor().execute("DELETE FROM child WHERE id = 1")
+        first = start_migration(source, target, databases=["yard"])
+        with watching(source) as watch:
+            waits = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+            await_that(lambda: watch.ask(waits, session.info.backend_pid), "the first to wait")
+        refused(migrate(source, target, databases=["yard"]), "Another run is at work")
+        session.rollback()
+    assert one(first.wait())["phase"] == "in_step"
+
+
+def test_several_databases_and_waves(servers):
+    source, target = servers(17), servers(18)
+    names = ['Ünïcode"\' $(x)', "a b"]
+    for name in names:
+        create_database(source, name)
+        source.sql(name, TABLES)
+    result = done(migrate(source, target, databases=names, waves=2, rename={"a b": "renamed"}))
+    assert [len(found["waves"]) for found in result.databases] == [2, 2]
+    assert [found["pending"] for found in result.databases] == [[], []]
+    for name in names:
+        source.sql(name, CHANGES)
+    result = done(migrate(source, target, databases=names, waves=2, rename={"a b": "renamed"}))
+    assert not result.changed
+    assert_kept_up(source, target, names[0], result.databases[0])
+    query = "SELECT * FROM keyed ORDER BY 1"
+    assert target.sql("renamed", query) == source.sql("a b", query)
+
+
+def test_new_tables_join_and_dropped_ones_leave(pair):
+    source, target = pair
+    in_step(source, target, databases=["yard"])
+    source.sql("yard", """
+        DROP TABLE child; CREATE TABLE fresh (id int PRIMARY KEY, keyed int REFERENCES keyed);
+        CREATE TYPE mood AS ENUM ('good'); CREATE SCHEMA more; CREATE TABLE more.fresh (id int PRIMARY KEY, mood mood);
+        INSERT INTO fresh SELECT id, id FROM keyed; INSERT INTO more.fresh VALUES (1, 'good')""")
+    found = in_step(source, target, databases=["yard"])
+    assert {(one["table"], one["change"]) for one in found["drift"]} == {
+        ("public.child", "gone"), ("public.fresh", "new"), ("more.fresh", "new")
+    }  # fmt: skip
+    assert not found["changed"]
+    found = in_step(source, target, databases=["yard"], refresh=True)
+    assert found["changed"]
+    assert len(found["waves"]) == 2
+    source.sql("yard", "INSERT INTO fresh VALUES (0, 1); UPDATE more.fresh SET id = 2; UPDATE keyed SET word = 'y'")
+    found = in_step(source, target, databases=["yard"], refresh=True)
+    assert not found["changed"]
+    target.sql("yard", "DROP TABLE child")
+    assert_kept_up(source, target, "yard", found)
+
+
+def test_altered_tables_are_refused_until_both_ends_are_alike(pair):
+    source, target = pair
+    in_step(source, target, databases=["yard"])
+    source.sql("yard", "ALTER TABLE keyed ADD note text; INSERT INTO keyed (id, note) VALUES (0, 'x')")
+    found = refused(migrate(source, target, databases=["yard"]), "public.keyed", "column note was added")
+    assert found.drift[0]["columns"] == ["note"]
+    target.sql("yard", "ALTER TABLE keyed ADD note text")
+    found = in_step(source, target, databases=["yard"])
+    assert_kept_up(source, target, "yard", found)
+
+
+def test_an_error_of_apply_is_said_and_mended(pair):
+    source, target = pair
+    in_step(source, target, databases=["yard"])
+    target.sql("yard", "INSERT INTO keyed (id) VALUES (0)")
+    source.sql("yard", "INSERT INTO keyed (id) VALUES (0)")
+    refused(migrate(source, target, databases=["yard"]), "has been disabled")
+    target.sql("yard", "DELETE FROM keyed WHERE id = 0")
+    assert_kept_up(source, target, "yard", in_step(source, target, databases=["yard"]))
+
+
+def test_a_slot_that_is_gone_is_said(pair):
+    source, target = pair
+    found = in_step(source, target, databases=["yard"])
+    [wave] = found["waves"]
+    target.sql("yard", f"ALTER SUBSCRIPTION {wave['name']} DISABLE")
+    drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active"
+    await_that(lambda: source.sql("yard", drop), "the slot to be free")
+    refused(migrate(source, target, databases=["yard"]), wave["name"], "gone")
+
+
+def test_check_mode_shows_what_would_be_done(pair):
+    source, target = pair
+    found = one(migrate(source, target, check=True, databases=["yard"], replication={"password": "never to be seen"}))
+    assert found["changed"]
+    assert any(statement.startswith("CREATE SUBSCRIPTION") for statement in found["statements"])
+    assert not any("never to be seen" in statement for statement in found["statements"])
+    assert traces(source, "yard") == traces(target, "postgres") == []
+
+
+def test_a_role_that_is_no_superuser_from_16_on(servers):
+    source, target = servers(15), servers(17)
+    create_database(source, "yard")
+    for cluster in (source, target):
+        cluster.sql("postgres", "CREATE ROLE yard_owner; CREATE ROLE other_owner")
+    source.sql("yard", "ALTER DATABASE yard OWNER TO yard_owner;" + TABLES)
+    source.sql("yard", """
+        ALTER TABLE keyed OWNER TO yard_owner; ALTER TABLE child OWNER TO yard_owner;
+        ALTER TABLE big OWNER TO other_owner;
+        ALTER TABLE big ENABLE ROW LEVEL SECURITY""")
+    admin = target.managed_admin(grants=["pg_create_subscription"])
+    target.sql("postgres", "GRANT yard_owner, other_owner TO doadmin WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
+    in_step(source, admin, databases=["yard"])
+    source.sql("yard", CHANGES)
+    found = in_step(source, admin, databases=["yard"])
+    assert not found["changed"]
+    assert_kept_up(source, target, "yard", found)
+    done(migrate(source, admin, databases=["yard"], state="stopped"))
+    done(migrate(source, admin, databases=["yard"], state="finished", without_cutover=True))
+    assert traces(source, "yard") == traces(target, "yard") == []
+    assert not look(target, "yard")["subscriptions"]
+
+
+def test_a_role_that_may_not_subscribe_is_refused(servers):
+    source, target = servers(15), servers(17)
+    create_database(source, "yard")
+    refused(migrate(source, target.managed_admin(), databases=["yard"]), "may not create subscriptions")
