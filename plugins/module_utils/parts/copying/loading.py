@@ -240,10 +240,10 @@ class Loading:
         elif tables[0].size <= SMALL:
             self._crew.add(self._build_task(definitions, tables))
         else:
-            remaining = set(definitions)
+            remaining = {id(definition) for definition in definitions}
 
             def done(definition):
-                remaining.discard(definition)
+                remaining.discard(id(definition))
                 if not remaining:
                     self._ready(tables)
 
