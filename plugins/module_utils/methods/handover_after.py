@@ -25,6 +25,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     slot,
     subscription,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 WAY_BACK_PATIENCE = 10.0  # seconds until the first beacon comes back; a worker may take 5 s to start
 
@@ -62,12 +63,11 @@ def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Ti
         with timeline.step("switch"):
             attempt(first, "switch_command", lambda: run_command(params), "Run that command by hand.")
     if poolers:
-        before = {console.name: console.places() for console in poolers.consoles}
+        first.facts["places"] = {console.name: console.places() for console in poolers.consoles}
         with timeline.step("reload"):
             attempt(first, "reload", poolers.reload)
         with timeline.step("resume"):
             attempt(first, "resume", poolers.resume)
-        _compare_places(first, poolers, before)
 
 
 def run_command(params: dict) -> None:
@@ -88,8 +88,9 @@ def run_command(params: dict) -> None:
         )
 
 
-def _compare_places(passage: Passage, poolers: Poolers, before: dict) -> None:
-    """Whether the poolers lead to new now; where they have sessions with a server, these are asked."""
+def look_at_poolers(passage: Passage, poolers: Poolers) -> None:
+    """Whether the poolers lead to new now; where they have sessions with a server by now, these are asked."""
+    before = passage.facts.get("places", {})
     for console in poolers.consoles:
         answer = attempt(passage, "poolers", lambda one=console: (one.places(), one.leads_to(passage.new)))
         if answer is None:
@@ -99,10 +100,10 @@ def _compare_places(passage: Passage, poolers: Poolers, before: dict) -> None:
             {"pooler": console.name, "databases": console.databases, "leads_to_new": leads,
              "places": {name: list(place) for name, place in places.items()}}
         )  # fmt: skip
-        if passage.changed and places == before[console.name]:
+        if leads is False or (passage.decided and places == before.get(console.name)):
             passage.problems.append({
                 "step": "reload",
-                "problem": f"The pooler {console.name} leads where it led before: {_shown(places)}.",
+                "problem": f"The pooler {console.name} does not lead to the new home, but: {_shown(places)}.",
                 "remedy": "Write the new home into its [databases], and run this again.",
             })  # fmt: skip
 
@@ -163,16 +164,17 @@ def _record(passage: Passage) -> None:
     """Phase, direction, times, the definitions as they are at the new home, and after a rollback the wave."""
     route, session, identifier = passage.route, passage.journal, passage.route.migration.id
     column = "cut_over" if route.direction == FORWARD else "rolled_back"
-    now = value(session, "SELECT clock_timestamp()::text")
-    if route.direction != FORWARD:
-        _record_wave(passage)
-    changes = {"phase": "handed_over", "direction": route.direction, column: now}
-    changes["fingerprint"] = drift.fingerprint(passage.new)
-    journal.update(session, identifier, **changes)
-    journal.add_event(
-        session, identifier, "handed_over", direction=route.direction, timeline=passage.timeline.as_result(),
-        window_ms=passage.facts.get("window_ms"), fence_lsn=passage.facts.get("fence_lsn"), way_back=passage.way_back,
-    )  # fmt: skip
+    changes = {"phase": "handed_over", "direction": route.direction, "fingerprint": drift.fingerprint(passage.new)}
+    changes[column] = value(session, "SELECT clock_timestamp()::text")
+    with transaction(session):
+        if route.direction != FORWARD:
+            _record_wave(passage)
+        journal.update(session, identifier, **changes)
+        journal.add_event(
+            session, identifier, "handed_over", direction=route.direction, timeline=passage.timeline.as_result(),
+            window_ms=passage.facts.get("window_ms"), fence_lsn=passage.facts.get("fence_lsn"),
+            way_back=passage.way_back,
+        )  # fmt: skip
 
 
 def _record_wave(passage: Passage) -> None:
@@ -184,5 +186,4 @@ def _record_wave(passage: Passage) -> None:
     if passage.way_back:
         journal.begin_wave(session, identifier, route.next_wave, route.returning, route.tables)
         journal.set_wave(session, identifier, route.next_wave, "subscribed", passage.facts.get("way_back_lsn"))
-    for schema, name in route.tables:
-        journal.record_table(session, identifier, schema, name, "indexed")
+    journal.record_tables(session, identifier, [(*table, "indexed", None, None) for table in route.tables])

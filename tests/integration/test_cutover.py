@@ -1,0 +1,122 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Handing over and back while clients write who remember what was acknowledged to them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import psycopg2
+import pytest
+from cutovers import (
+    CLERK,
+    USERS,
+    await_commits,
+    await_step,
+    cut_over,
+    eventually_same,
+    handed_over,
+    hold_at,
+    homes,
+    let_go,
+    make_bank,
+    refusal,
+    start_cutover,
+)
+from faults import await_that
+
+from lab.bank import Bank
+
+LEDGER = "SELECT count(*), sum(id), (SELECT sum(balance) FROM bank.account) FROM bank.ledger"
+TRACES = """
+    SELECT (SELECT array_agg(subname::text ORDER BY 1) FROM pg_subscription),
+        (SELECT array_agg(slot_name::text ORDER BY 1) FROM pg_replication_slots),
+        (SELECT array_agg(pubname::text ORDER BY 1) FROM pg_publication)"""
+
+
+@pytest.mark.parametrize("majors", [(13, 17), (15, 18), (16, 18)])
+def test_there_and_back_and_there_again(servers, pooler, majors):
+    source, target = (servers(major) for major in majors)
+    make_bank(source, target)
+    front = pooler(source, users=USERS)
+    through = {"endpoint": front.endpoint(**CLERK), "rate": 200}
+    beside = {"endpoint": source.endpoint(**CLERK), "then": target.endpoint(**CLERK), "rate": 60}
+    with Bank(**through) as pooled, Bank(**beside, transferring=2, appending=1) as direct:
+        for direction, home in (("forward", "target"), ("back", "source"), ("forward", "target")):
+            await_commits(pooled)
+            found = handed_over(cut_over(source, target, front, direction=direction, sequence_margin=1000))
+            assert found["way_back"] and found["poolers"][0]["leads_to_new"], found
+            assert homes(source, target) == [home]
+            await_commits(pooled)
+            await_commits(direct, 3)
+    assert pooled.failures == []
+    assert {failure.sqlstate for failure in direct.failures} == {"25006"}
+    for load in (pooled, direct):
+        assert load.acknowledged and load.problems(target.connect("shop")) == []
+        assert not load.unknown
+    eventually_same(lambda: source.sql("shop", LEDGER), target.sql("shop", LEDGER))
+
+
+def test_what_is_where_after_each_handover(servers):
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    wave = source.sql("shop", TRACES)[0][1]
+    found = handed_over(cut_over(source, target))
+    back = [f"handover_{found['id']}_back"]
+    assert source.sql("shop", TRACES) == [(back, None, None)]
+    assert target.sql("shop", TRACES) == [(None, back, back)]
+    again = cut_over(source, target)
+    assert not again.changed and not again.failed
+
+    handed_over(cut_over(source, target, direction="back"))
+    following = [f"handover_{found['id']}_w2"]
+    assert wave != following
+    assert source.sql("shop", TRACES) == [(None, following, following)]
+    assert target.sql("shop", TRACES) == [(following, None, None)]
+    assert target.sql("shop", "SELECT phase, direction FROM handover.migration") == [("handed_over", "back")]
+    assert not cut_over(source, target, direction="back").changed
+
+
+def test_the_fence_holds(servers):
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    handed_over(cut_over(source, target))
+    for begin in ("BEGIN", "BEGIN READ WRITE", "BEGIN ISOLATION LEVEL SERIALIZABLE",
+                  "SET default_transaction_read_only = off; BEGIN"):  # fmt: skip
+        assert refusal(source, begin=begin) == "25006"
+    with source.connect("shop") as session, session.cursor() as cursor:
+        for statement in ("TRUNCATE bank.ledger", "DELETE FROM bank.ledger", "COPY bank.account FROM PROGRAM 'true'",
+                          "INSERT INTO bank.ledger VALUES (1, 1, 1, 1, '') ON CONFLICT DO NOTHING"):  # fmt: skip
+            with pytest.raises(Exception, match=f"handed over to 127.0.0.1:{target.port}, database \"shop\"") as error:
+                cursor.execute(statement)
+            assert error.value.pgcode == "25006"
+            session.rollback()
+    session.close()
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "SERIALIZABLE"])
+def test_who_waited_for_the_locks_meets_the_fence(servers, level, tmp_path):
+    """Also where the transaction's snapshot is older."""
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    running = start_cutover(source, target, env=hold_at(tmp_path / "hold", "commit"))
+    await_step(tmp_path / "hold", running)
+    with contextlib.closing(source.connect("shop", autocommit=False)) as session, session.cursor() as cursor:
+        cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}; SELECT count(*) FROM bank.account")
+        pid, refused = session.info.backend_pid, []
+
+        def write():
+            try:
+                cursor.execute("UPDATE bank.account SET balance = 0 WHERE id = 1")
+            except psycopg2.Error as error:
+                refused.append(error.pgcode)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        await_that(lambda: source.sql("shop", "SELECT FROM pg_locks WHERE NOT granted AND pid = %s", [pid]), "the wait")
+        let_go(tmp_path / "hold")
+        handed_over(running.wait())
+        writer.join()
+    assert refused == ["25006"]

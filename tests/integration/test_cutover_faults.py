@@ -1,0 +1,141 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of a window that does not end as it began: killed, too late, in the way, or with the other end gone."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+from cutovers import (
+    CLERK,
+    USERS,
+    await_commits,
+    await_step,
+    cut_over,
+    handed_over,
+    hold_at,
+    homes,
+    let_go,
+    make_bank,
+    start_cutover,
+)
+from faults import await_that
+
+from lab.bank import Bank
+
+BEFORE = ["pause", "lock", "beacon", "apply", "drift", "sequences", "fence", "slot", "commit"]
+AFTER = ["open", "reload", "resume"]
+
+
+@pytest.fixture
+def pair(servers):
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    return source, target
+
+
+@pytest.mark.parametrize("step", [*BEFORE, *AFTER])
+def test_killed_at_any_step(pair, pooler, tmp_path, step):
+    """Clients notice nothing: what is left behind lets them go on where they belong; the next run hands over."""
+    source, target = pair
+    front = pooler(source, users=USERS)
+    with Bank(front.endpoint(**CLERK), rate=100) as load:
+        running = start_cutover(source, target, front, env=hold_at(tmp_path / "hold", step))
+        await_step(tmp_path / "hold", running)
+        running.kill()
+        await_commits(load)
+        assert homes(source, target) == (["source"] if step in BEFORE else ["target"])
+        handed_over(cut_over(source, target, front))
+        await_commits(load)
+    assert homes(source, target) == ["target"]
+    assert load.failures == [] and load.problems(target.connect("shop")) == []
+
+
+def test_a_long_transaction_is_named_and_left_alone(pair, pooler):
+    source, target = pair
+    front = pooler(source, users=USERS)
+    with contextlib.closing(source.connect("shop", autocommit=False)) as session:
+        session.cursor().execute("UPDATE bank.account SET balance = balance WHERE id = 7")
+        result = cut_over(source, target, front, deadline="2s")
+        assert result.failed and f"process {session.info.backend_pid} " in result.msg, result.msg
+        assert homes(source, target) == ["source"]
+        session.commit()
+    assert not front.console("SHOW DATABASES")[0]["paused"]
+    handed_over(cut_over(source, target, front))
+
+
+def test_a_transaction_through_the_pooler_makes_pausing_late(pair, pooler):
+    source, target = pair
+    front = pooler(source, users=USERS)
+    with contextlib.closing(source.connect("shop", port=front.port, autocommit=False, **CLERK)) as session:
+        session.cursor().execute("SELECT count(*) FROM bank.account")
+        result = cut_over(source, target, front, deadline="1s")
+        assert result.failed and "has not paused shop in time" in result.msg, result.msg
+        session.commit()
+    with Bank(front.endpoint(**CLERK), rate=50) as load:
+        await_commits(load, 5)
+    assert load.failures == []
+    assert not source.sql("shop", "SELECT FROM pg_locks WHERE mode = 'ShareRowExclusiveLock'")
+    assert not target.sql("shop", "SELECT FROM pg_replication_slots")
+
+
+def test_the_deadline_ends_the_window_whatever_it_waits_for(pair, pooler, tmp_path):
+    """Apply is held up by a lock on the target: the source goes on."""
+    source, target = pair
+    front = pooler(source, users=USERS)
+    with Bank(front.endpoint(**CLERK), rate=100) as load:
+        running = start_cutover(source, target, front, deadline="1s", env=hold_at(tmp_path / "hold", "lock"))
+        await_step(tmp_path / "hold", running)
+        with contextlib.closing(target.connect("shop", autocommit=False)) as session:
+            session.cursor().execute("LOCK TABLE handover.migration, bank.account IN ACCESS EXCLUSIVE MODE")
+            source.sql("shop", "UPDATE bank.account SET balance = balance WHERE id = 1")
+            let_go(tmp_path / "hold")
+            result = running.wait()
+            assert result.failed and "in time" in result.msg, result.msg
+        await_commits(load)
+    assert homes(source, target) == ["source"]
+    assert load.failures == [] and load.problems(source.connect("shop")) == []
+
+
+@pytest.mark.parametrize("step", ["lock", "slot", "commit", "open"])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_server_is_killed(new_cluster, pooler, tmp_path, side, step):
+    source, target = new_cluster(15), new_cluster(18)
+    make_bank(source, target)
+    front = pooler(source, users=USERS)
+    running = start_cutover(source, target, front, deadline="3s", env=hold_at(tmp_path / "hold", step))
+    await_step(tmp_path / "hold", running)
+    killed = source if side == "source" else target
+    killed.kill()
+    let_go(tmp_path / "hold")
+    time.sleep(0.5)
+    killed.start()
+    result = running.wait()
+    assert result.failed or (step == "open" and side == "source"), result
+    await_that(lambda: len(homes(source, target)) == 1, "one side that takes writes")
+    assert homes(source, target) == (["target"] if step == "open" else ["source"])
+    for pool in front.console("SHOW DATABASES"):
+        assert not pool["paused"]
+    handed_over(cut_over(source, target, front))
+    assert homes(source, target) == ["target"]
+
+
+def test_the_pooler_is_killed(pair, pooler, tmp_path):
+    source, target = pair
+    front = pooler(source, users=USERS)
+    running = start_cutover(source, target, front, env=hold_at(tmp_path / "hold", "reload"))
+    await_step(tmp_path / "hold", running)
+    front.stop()
+    let_go(tmp_path / "hold")
+    time.sleep(0.3)
+    front.start()
+    result = running.wait()
+    assert homes(source, target) == ["target"]
+    assert result.failed and result["handed_over"], result
+    handed_over(cut_over(source, target, front))
+    with Bank(front.endpoint(**CLERK), rate=50) as load:
+        await_commits(load, 5)
+    assert load.failures == [] and not load.problems(target.connect("shop"))
