@@ -116,7 +116,7 @@ def _settled(run: Copy, session, result: dict, goal: str) -> dict:
     if run.params["source_is_quiet"]:
         facts = {**result, "writes": result["origin"]["writes"]}
         refuse_stale(session, facts, f'The target\'s database "{goal}"')
-    return {**result, "database": goal, "changed": False}
+    return {**result, "database": goal, "source_database": session.info.dbname, "changed": False}
 
 
 def _bring(run: Copy, session, dbname: str, goal: str) -> dict:

@@ -47,6 +47,7 @@ class Filling:
         self.place = None
         self.programs = None
         self.compared = None
+        self.obtainable = set()  # roles that objects can be given to
         self.capabilities = read_capabilities(connection)
         self.client = clients.choose_for_restore(
             clients.find_clients(params["client_directory"]),
@@ -123,16 +124,21 @@ class Filling:
     def _take_ownership(self, stack: contextlib.ExitStack) -> None:
         """Membership in the owners for the time of the import; objects of those that cannot be had go to us."""
         if self.capabilities.superuser:
+            self.obtainable = set(self.capabilities.roles)
             return
         owners = self.fitting.grantors()
         if not self.params["no_owner"]:
-            owners |= self.fitting.owners() | {self.origin["properties"]["owner"]}
+            owners |= self.fitting.owners() | self._owners_elsewhere() | {self.origin["properties"]["owner"]}
         there = sorted(owners & self.capabilities.roles)
         memberships = stack.enter_context(temporary_memberships(self.connection, there))
         for refused in memberships.refused:
             self.fitting.leave_to_us(refused["role"], refused["reason"])
-        taken = set(there) - {refused["role"] for refused in memberships.refused}
+        self.obtainable = taken = set(there) - {refused["role"] for refused in memberships.refused}
         self.fitting.edit("grantor", "SET ROLE for SET SESSION AUTHORIZATION", lambda one: with_set_role(one, taken))
+
+    def _owners_elsewhere(self) -> set[str]:
+        """Roles to which objects belong that the archive does not list."""
+        return set()
 
     def _stages(self) -> list[staging.Stage]:
         return staging.plan_stages(self.fitting.contents, self.fitting.remaining())

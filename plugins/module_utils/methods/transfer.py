@@ -260,10 +260,12 @@ class Transfer(Filling):
                 found = sequences.read(self.session)
                 sequences.apply(session, [one for one in found if one.key in there])
             if self.scope.large_objects and large_objects.count(self.session):
-                roles = set(self.capabilities.roles)
-                owners = set() if self.params["no_owner"] else roles
-                grantees = set() if self.params["no_privileges"] else roles
+                owners = set() if self.params["no_owner"] else self.obtainable
+                grantees = set() if self.params["no_privileges"] else set(self.capabilities.roles)
                 large_objects.copy(self.session, session, owners, grantees, flow)
+
+    def _owners_elsewhere(self) -> set[str]:
+        return large_objects.owners(self.session) if self.scope.large_objects else set()
 
     def _analyzes_at_once(self) -> bool:
         return self.params["analyze"] == "full" or (self.params["analyze"] == "auto" and not self._has_statistics())

@@ -31,11 +31,17 @@ def count(connection) -> int:
     return rows(connection, "SELECT count(*)::int FROM pg_largeobject_metadata")[0][0]
 
 
-def copy(source, target, owners: set | None = None, grantees: set | None = None, flow=None) -> tuple[int, int]:
+def owners(connection) -> set[str]:
+    """Roles to which they belong."""
+    query = "SELECT DISTINCT pg_get_userbyid(lomowner)::text FROM pg_largeobject_metadata"
+    return {name for (name,) in rows(connection, query)}
+
+
+def copy(source, target, given_to: set | None = None, grantees: set | None = None, flow=None) -> tuple[int, int]:
     """Replace all large objects of the target by the source's; (objects, bytes).
 
     The source's session is in the transaction whose snapshot counts, the target's in autocommit mode or in one of its
-    own. Owners and grantees are carried over as far as they are in ``owners`` and ``grantees``, all if that is None.
+    own. Owners and grantees are carried over as far as they are in ``given_to`` and ``grantees``, all if that is None.
     ``flow`` accounts for the bytes.
     """
     _remove_all(target)
@@ -45,7 +51,7 @@ def copy(source, target, owners: set | None = None, grantees: set | None = None,
         if not described:
             return objects, size
         size += _copy_contents(source, target, [oid for oid, *_rest in described], flow)
-        statements = [one for row in described for one in _statements(row, owners, grantees)]
+        statements = [one for row in described for one in _statements(row, given_to, grantees)]
         if statements:
             _execute(target, sql.SQL("; ").join(statements))
         objects += len(described)
@@ -91,14 +97,14 @@ def _copy_rest(source, target, oid: int, flow) -> int:
             return position - FIRST_BYTES
 
 
-def _statements(row: tuple, owners: set | None, grantees: set | None) -> list:
+def _statements(row: tuple, given_to: set | None, grantees: set | None) -> list:
     """What gives an object its comment, privileges and owner, in an order in which one who is not superuser may."""
     oid, owner, comment, acl = row
     thing = sql.SQL("LARGE OBJECT {}").format(sql.Literal(oid))
     statements = []
     if comment is not None:
         statements.append(sql.SQL("COMMENT ON {} IS {}").format(thing, sql.Literal(comment)))
-    if owners is None or owner in owners:
+    if given_to is None or owner in given_to:
         statements.append(sql.SQL("ALTER {} OWNER TO {}").format(thing, sql.Identifier(owner)))
         own = {privilege for grantee, privilege, _grantable in acl or () if grantee == owner}
         if acl is not None and own != ALL:

@@ -1,0 +1,144 @@
+"""pg_direct_copy between all majors: what arrives is what was there."""
+
+from __future__ import annotations
+
+import pytest
+from copies import bring_roles, copy
+from dumps import (
+    JOURNAL,
+    assert_nothing_of_ours,
+    databases,
+    done,
+    finish,
+    look,
+    look_at_roles,
+    one,
+    refused,
+    row_counts,
+    rows_of,
+    small,
+    statistics,
+)
+from support import assert_same, create_database
+from test_dump_matrix import PUBLISHER, expected_on_target
+from test_restore_managed import as_seen_by_admin
+
+from lab import every_class, sample
+
+PAIRS = [(13, 17), (14, 18), (15, 18), (18, 18)]
+
+
+@pytest.mark.parametrize(("old", "new"), PAIRS)
+def test_sample_arrives_whole(servers, tmp_path, old, new):
+    source, target = servers(old), servers(new, "target")
+    made = sample.create(source.connect, "shop", scale=0.01)
+    before = look(source, "shop")
+    bring_roles(source, target, tmp_path)
+
+    foreseen = one(copy(source, target, check=True, unlogged_table_data=True))
+    assert databases(target) == set(), "check mode changes nothing"
+    assert (foreseen["tables"], foreseen["skipped"]) == (made["tables"], [])
+
+    copied = one(copy(source, target, unlogged_table_data=True, count_rows=True))
+    assert (copied["skipped"], copied["edits"], copied["changed"]) == ([], [], True)
+    assert copied["tables"] == copied["tables_compared"] == made["tables"]
+    assert copied["rows"] == copied["rows_compared"] == made["rows"]
+    again = one(copy(source, target, unlogged_table_data=True))
+    assert {**again, "changed": True} == {**copied, "changed": True}, "the facts of the first run, and no change"
+    assert not again["changed"]
+
+    assert_same(before, look(target, "shop"), ignore=JOURNAL)
+    finish(target, "shop")
+    assert_same(before, look(target, "shop"))
+    assert_same(before, look(source, "shop"))
+    assert_nothing_of_ours(source, target)
+    counted = row_counts(target, "shop")
+    assert statistics(target, "shop") == {
+        name: (rows, columns if rows else 0) for name, (rows, columns) in counted.items()
+    }
+    assert target.sql("shop", "SELECT count(*) FROM pg_statistic_ext_data") == [(2,)]
+
+
+@pytest.mark.parametrize(("old", "new"), [(13, 18), (16, 18), (18, 18)])
+def test_every_class_arrives(servers, tmp_path, old, new):
+    source, target = servers(old), servers(new, "target")
+    every_class.create(source.connect, "every")
+    before = look(source, "every")
+    bring_roles(source, target, tmp_path)
+    copied = one(copy(source, target, unlogged_table_data=True))
+    subscriptions = {f"SUBSCRIPTION {name}" for name in before["subscriptions"]}
+    skipped = {entry["object"]: entry["reason"] for entry in copied["skipped"]}
+    assert {name for name, reason in skipped.items() if reason == PUBLISHER} == subscriptions
+    assert set(skipped) - subscriptions == {'COMMENT SUBSCRIPTION "every_subscription"'}
+    finish(target, "every")
+    assert_same(expected_on_target(before, tablespaces=False), look(target, "every"))
+
+
+@pytest.mark.parametrize(("old", "new"), [(14, 16), (15, 18)])
+def test_sample_goes_to_a_service(servers, tmp_path, old, new):
+    """The role there is no superuser; the application's roles own what they owned."""
+    source, target = servers(old), servers(new, "target")
+    sample.create(source.connect, "shop", scale=0.01)
+    admin = target.managed_admin()
+    bring_roles(source, admin, tmp_path)
+    copied = one(copy(source, admin, unlogged_table_data=True))
+    assert {entry["class"] for entry in copied["skipped"]} <= {"DATABASE PROPERTIES"}, copied["skipped"]
+    finish(admin, "shop")
+    before, after = (as_seen_by_admin(look(cluster, "shop")) for cluster in (source, target))
+    assert_same(before, after, ignore=("database/.*", r"objects/database .*", r"settings/.*"))
+    assert_nothing_of_ours(target)
+
+
+def test_whose_database_is_there_is_not_touched(servers, database):
+    source, target = servers(15), servers(18, "target")
+    small(source)
+    database(target, "small")
+    refused(copy(source, target, databases=["small"]), '"small" already', "replace_databases: [small]")
+    assert one(copy(source, target, replace=True, replace_databases=["small"]))["changed"]
+    assert rows_of(target, "small") == 10
+    source.sql("small", "INSERT INTO t VALUES (11)")
+    assert not one(copy(source, target))["changed"], "a copy of an instant is what was asked for"
+    refused(copy(source, target, source_is_quiet=True), "nobody had said that the source is quiet")
+    refused(copy(source, target, force=True), "replace_databases")
+    assert one(copy(source, target, force=True, replace=True, replace_databases=["small"]))["rows"] == 11
+
+
+def test_database_that_the_service_made_is_filled(servers):
+    source, target = servers(16), servers(18, "target")
+    small(source)
+    create_database(target, "defaultdb")
+    options = {"rename": {"small": "defaultdb"}, "create": False}
+    copied = one(copy(source, target, **options))
+    assert (copied["database"], rows_of(target, "defaultdb")) == ("defaultdb", 10)
+    assert not one(copy(source, target, **options))["changed"]
+
+
+def test_parts_are_left_out(servers):
+    source, target = servers(15), servers(17, "target")
+    small(source)
+    source.sql("small", "CREATE TABLE u (i int); INSERT INTO u VALUES (1); CREATE SCHEMA s CREATE TABLE v (i int)")
+    copied = one(copy(source, target, exclude_tables=["u"], exclude_schemas=["s"]))
+    assert copied["tables"] == 1
+    assert set(look(target, "small")["relations"]) >= {"public.t"}
+    assert not set(look(target, "small")["relations"]) & {"public.u", "s.v"}
+
+
+def test_roles_have_to_be_there(servers):
+    source, target = servers(15), servers(17, "target")
+    small(source)
+    source.sql("small", "CREATE ROLE keeper; ALTER TABLE t OWNER TO keeper")
+    refused(copy(source, target), "lacks roles", "keeper")
+    assert databases(target) == set()
+    assert one(copy(source, target, no_owner=True, no_privileges=True))["rows"] == 10
+
+
+def test_roles_of_both_ends_are_as_before(servers, tmp_path):
+    source, target = servers(15), servers(18, "target")
+    small(source)
+    admin = target.managed_admin()
+    source.sql("small", "CREATE ROLE keeper; ALTER TABLE t OWNER TO keeper")
+    bring_roles(source, admin, tmp_path)
+    before = look_at_roles(target)
+    done(copy(source, admin))
+    assert_same(before, look_at_roles(target))
+    assert_nothing_of_ours(target)
