@@ -66,6 +66,14 @@ options:
     type: list
     elements: str
     default: []
+  no_identity:
+    description:
+      - What is to become of tables without a replica identity in a continuous migration, as
+        O(handover.postgresql.pg_logical_migrate#module:no_identity) says.
+        They stand in its way only with V(fail).
+    type: str
+    choices: [fail, full, copy_at_cutover]
+    default: fail
   test_network:
     description:
       - How to find out whether the target reaches the source, as a continuous migration needs it.
@@ -357,6 +365,7 @@ def main():
             "locale_map": {"type": "dict", "default": {}},
             "jobs": {"type": "int"},
             "target_addresses": {"type": "list", "elements": "str", "default": []},
+            "no_identity": {"type": "str", "choices": ["fail", "full", "copy_at_cutover"], "default": "fail"},
             "test_network": {"type": "str", "choices": ["no", "dblink", "subscription"], "default": "no"},
             "measure": {"type": "str", "choices": ["none", "read", "write"], "default": "none"},
             "fail_on": {"type": "str"},

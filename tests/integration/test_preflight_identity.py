@@ -144,6 +144,21 @@ def test_full_costs_most_where_no_index_serves(report, source, all_servers):
     assert alone.objects("replica_identity") == LACKING
 
 
+@pytest.mark.parametrize(
+    ("choice", "blockers"),
+    [
+        ("full", {"public.bare_json", "public.computed", "public.computed_too", *INCOMPARABLE}),
+        ("copy_at_cutover", set()),
+    ],
+)
+def test_what_stands_in_the_way_depends_on_the_policy(source, choice, blockers):
+    cluster, dbname = source
+    report = look(cluster.endpoint(), None, [dbname], no_identity=choice)
+    found = {name for check in CHECKS for name in report.objects(check, "blocker")}
+    assert found == blockers
+    assert report.objects("replica_identity") == LACKING
+
+
 def test_remedies_help(source, all_servers):
     """Run last: it changes the tables."""
     for _round in range(2):  # FULL, as a remedy, is another finding's cause

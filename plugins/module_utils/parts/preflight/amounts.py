@@ -122,7 +122,7 @@ def sequences(database: Database):
         yield Finding(
             "info",
             f"{counted(len(found), 'sequence')}" + (f", {len(alone)} of no column: {some(alone)}." if alone else "."),
-            "They are not replicated: their values have to be set at the cutover, before the application writes.",
+            "They are not replicated: the cutover sets their values, before the application writes to the target.",
             "",
             [name for name, _owned in found],
         )

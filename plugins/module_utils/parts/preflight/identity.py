@@ -17,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     Index,
     Keyed,
     keyed_tables,
+    may_be_full,
     way_to_identity,
     without_equality,
 )
@@ -31,20 +32,34 @@ def replica_identity(database: Database):
     index that is gone or invalid are none.
     """
     incomparable = database.once(without_equality)
-    lacking = [one for one in database.once(keyed_tables) if one.identity != "f" and not one.used]
-    found = [(*way_to_identity(table, table.oid in incomparable), table) for table in lacking]
-    found.sort(key=lambda row: (row[0], row[2].name))
-    for way, group in groupby(found, key=lambda row: row[0]):
-        statements, tables = zip(*((statement, table) for _way, statement, table in group))
+    breaks = "From the moment that such a table is published, the application's UPDATE and DELETE on it fail."
+    found = []
+    for table in database.once(keyed_tables):
+        if table.identity != "f" and not table.used:
+            way, statement = way_to_identity(table, table.oid in incomparable)
+            found.append((way, _judged(database, table, breaks), table.name, statement, table))
+    found.sort(key=lambda row: row[:3])
+    for (way, judged), group in groupby(found, key=lambda row: row[:2]):
+        statements, tables = zip(*(row[3:] for row in group))
         changed = sum(table.changes > 0 for table in tables)
         yield Finding(
-            "blocker",
+            judged[0],
             f"{counted(len(tables), 'table')} without a replica identity, {way}: "
             f"{some([table.name for table in tables])}. Rows were updated or deleted in {changed} of them so far.",
-            "From the moment that such a table is published, the application's UPDATE and DELETE on it fail.",
+            judged[1],
             script(statements),
             [table.name for table in tables],
         )
+
+
+def _judged(database: Database, table: Keyed, consequence: str) -> tuple[str, str]:
+    """(level, consequence) for a table that cannot be replicated as it is, by the operator's choice of no_identity."""
+    choice = database.pair.options.no_identity
+    if choice == "copy_at_cutover":
+        return "warning", "It is not replicated, but copied at the cutover, while writers wait."
+    if choice == "full" and table.identity != "f" and may_be_full(table, table.oid in database.once(without_equality)):
+        return "warning", "Its replica identity becomes FULL for the time of the migration."
+    return "blocker", consequence
 
 
 @database_check("replica_identity_generated", "No replica identity contains a generated column.", CONTINUOUS)
@@ -53,10 +68,12 @@ def replica_identity_generated(database: Database):
     for table in database.once(keyed_tables):
         if table.used and table.used.has_generated:
             other = table.candidate if table.candidate and not table.candidate.nullable else None
+            stops = "The target stops at the first UPDATE or DELETE, and PostgreSQL 18 refuses it on the source."
+            level, consequence = _judged(database, table, stops)
             yield Finding(
-                "blocker",
+                level,
                 f"The replica identity of {table.name}, {table.used.name}, contains a generated column.",
-                "The target stops at the first UPDATE or DELETE, and PostgreSQL 18 refuses it on the source.",
+                consequence,
                 f"ALTER TABLE {table.name} REPLICA IDENTITY USING INDEX {other.name};"
                 if other
                 else f"Make a unique index on NOT NULL columns of {table.name} that are not generated, "
@@ -73,11 +90,13 @@ def replica_identity_equality(database: Database):
     if tables:
         columns = [column for table in tables for column in incomparable[table.oid]]
         reasons = [f"{column} is {column.type}" + _made_of(column) for column in columns]
+        stops = "The target stops at the first UPDATE or DELETE of such a table in which the column is not null."
+        level, consequence = _judged(database, tables[0], stops)
         yield Finding(
-            "blocker",
+            level,
             f"{counted(len(tables), 'table')} with REPLICA IDENTITY FULL, and columns of types that have no equality: "
             f"{some(reasons)}.",
-            "The target stops at the first UPDATE or DELETE of such a table in which the column is not null.",
+            consequence,
             script([way_to_identity(table, True)[1] for table in tables]),
             [table.name for table in tables],
         )

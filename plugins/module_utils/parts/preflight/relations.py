@@ -26,17 +26,21 @@ NAME = "format('%I.%I', n.nspname, c.relname)"
 
 @database_check("unlogged_tables", "No table is unlogged.")
 def unlogged_tables(database: Database):
-    """Their rows are not in WAL, so they cannot be replicated; a dump has them only if it is told to."""
+    """Their rows are not in WAL, so they are not replicated, but copied at the cutover; a dump has them if it is told to."""
     tables = [table for table in database.tables if table.persistence == "u"]
-    if tables:
-        names = [table.name for table in tables]
+    names = [table.name for table in tables]
+    consequences = {
+        "dump": "They arrive empty, unless unlogged_table_data is true.",
+        "continuous": "They are not replicated, but copied at the cutover, while writers wait.",
+    }
+    for method, consequence in consequences.items() if tables else ():
         yield Finding(
             "info" if all(table.is_empty for table in tables) else "warning",
             f"{counted(len(tables), 'unlogged table')} of {size(sum(table.bytes for table in tables))}: {some(names)}.",
-            "They arrive empty: changes to them are not replicated, and a dump leaves their rows out unless "
-            "unlogged_table_data is true.",
+            consequence,
             script([f"ALTER TABLE {name} SET LOGGED; -- rewrites it" for name in names]),
             names,
+            methods=(method,),
         )
 
 
@@ -116,7 +120,7 @@ def materialized_views(database: Database):
 
 @database_check("large_objects", "There are no large objects.")
 def large_objects(database: Database):
-    """They live in a system catalog, which logical replication leaves out; a dump has them."""
+    """They live in a system catalog, which logical replication leaves out; a dump has them, and the cutover."""
     count = database.value("SELECT count(*)::bigint FROM pg_largeobject_metadata")
     if not count:
         return
@@ -131,10 +135,10 @@ def large_objects(database: Database):
         methods=("dump",),
     )
     yield Finding(
-        "blocker",
+        "warning",
         seen,
-        "They are not replicated: whatever refers to one finds nothing on the target.",
-        f"Move them into bytea columns, or use the method dump. {orphans}",
+        "They are not replicated, but copied at the cutover, while writers wait.",
+        f"Those that nobody needs need not be copied: {orphans}",
         methods=CONTINUOUS,
     )
 

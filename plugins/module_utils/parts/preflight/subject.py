@@ -128,6 +128,7 @@ class Options:
     jobs: int | None = None
     target_addresses: list = field(default_factory=list)
     test_network: str = "no"  # or dblink, or subscription
+    no_identity: str = "fail"  # or full, or copy_at_cutover
 
 
 @dataclass

@@ -172,8 +172,8 @@ def lacking(side) -> list[Lacking]:
     incomparable = without_equality(side)
     found = []
     for table in keyed_tables(side):
-        comparable, primary = table.oid not in incomparable, table.primary
-        if table.identity == "f" and (comparable or primary):
+        comparable = table.oid not in incomparable
+        if table.identity == "f" and (comparable or table.primary):
             continue
         if table.identity == "f":
             why = "its replica identity is FULL, but the type of a column has no equality"
@@ -183,9 +183,14 @@ def lacking(side) -> list[Lacking]:
             why = "its replica identity contains a generated column"
         else:
             continue
-        may_be_full = not primary.has_generated if primary else comparable  # apply prefers a primary key
-        found.append(Lacking(table.oid, table.name, why, way_to_identity(table, not comparable)[1], may_be_full))
+        remedy = way_to_identity(table, not comparable)[1]
+        found.append(Lacking(table.oid, table.name, why, remedy, may_be_full(table, not comparable)))
     return found
+
+
+def may_be_full(table: Keyed, incomparable: bool) -> bool:
+    """Whether REPLICA IDENTITY FULL would serve; apply prefers a primary key where there is one."""
+    return not table.primary.has_generated if table.primary else not incomparable
 
 
 def restoring_statement(connection, schema: str, table: str) -> str:
