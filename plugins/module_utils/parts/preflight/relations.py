@@ -26,7 +26,7 @@ NAME = "format('%I.%I', n.nspname, c.relname)"
 
 @database_check("unlogged_tables", "No table is unlogged.")
 def unlogged_tables(database: Database):
-    """Their rows are not in WAL, so they are copied at the cutover, not replicated; a dump has them if it is told to."""
+    """Their rows are not in WAL, so they are copied at the cutover, not replicated; a dump has them if told to."""
     tables = [table for table in database.tables if table.persistence == "u"]
     names = [table.name for table in tables]
     consequences = {
