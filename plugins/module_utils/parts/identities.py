@@ -21,7 +21,10 @@ OBJECTS = """
     FROM object AS o, pg_identify_object_as_address(o.classid, o.objid, 0) AS i
     WHERE o.classid NOT IN ('pg_largeobject'::regclass, 'pg_amop'::regclass, 'pg_amproc'::regclass)"""
 # Statements that may be repeated: they set what they describe.
-REPEATABLE = ("ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL", "DEFAULT", "SEQUENCE OWNED BY", "STATISTICS DATA")
+REPEATABLE = (
+    "ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL", "DEFAULT", "SEQUENCE OWNED BY", "STATISTICS DATA",
+    "ROW SECURITY", "INDEX ATTACH",
+)  # fmt: skip
 
 
 def existing_entries(source, target, contents: Contents) -> set[int]:
