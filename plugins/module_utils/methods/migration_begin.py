@@ -18,6 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import t
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     identity,
+    naming,
     plan,
     source_record,
     subscription,
@@ -71,9 +72,8 @@ def _begin_journal(job: Job, session) -> None:
 
 
 def check_connection(job: Job) -> None:
-    """The target subscribes, and takes it back: better to know now than when everything is copied."""
-    name = job.wave_name(1)
-    subscription.attempt(job.session, name, job.conninfo(), subscription.Options())
+    """The target subscribes to nothing, and takes it back: better to know now than when everything is copied."""
+    subscription.attempt(job.session, naming.trial_name(job.id), job.conninfo(), subscription.Options())
 
 
 def prepare_source(job: Job, planned: plan.Plan) -> None:

@@ -29,6 +29,11 @@ def back_name(identifier: str) -> str:
     return f"{PREFIX}{identifier}_back"
 
 
+def trial_name(identifier: str) -> str:
+    """Name of a subscription that is never kept, and of a publication that there never is."""
+    return f"{PREFIX}{identifier}_trial"
+
+
 def owners_name(identifier: str) -> str:
     """Name of the role through which the owner of the subscriptions is a member of the tables' owners."""
     return f"{PREFIX}{identifier}_owners"

@@ -88,7 +88,7 @@ def uses_aiven_extras(connection) -> bool:
 def attempt(connection, name: str, conninfo: str, options: Options) -> None:
     """Subscribe, and take it back: whether the target reaches the source, and this role may. Raises HandoverError.
 
-    ``name`` is that of a publication; no slot is needed yet.
+    No slot is needed for that, nor a publication, of which the server would say no more than that it is not there.
     """
     try:
         with transaction(connection, end="ROLLBACK") as cursor:
