@@ -24,6 +24,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitori
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.subscribing import (
     copied_by_now,
     read_subscribing,
+    unsteady,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming, turn
 
@@ -70,11 +71,8 @@ def info(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> 
     }
 
 
-def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goal: str, failing=frozenset()) -> dict:
-    """The status of one migration as the module returns it. What cannot be told is None.
-
-    ``failing`` are subscriptions that are known to fail though they are enabled.
-    """
+def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goal: str) -> dict:
+    """The status of one migration as the module returns it. What cannot be told is None."""
     migration = _tolerantly(at_target, migration_journal.read_migration)
     record = _tolerantly(
         at_source, lambda connection: (find_records(ends, connection, goal, strict=False) or [None])[-1]
@@ -88,7 +86,7 @@ def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goa
         "direction": migration.direction if migration else None,
         "problems": [visited.problem for visited in (at_source, at_target) if visited.problem],
     }
-    status.update(_streams(at_source, at_target, identifier, migration, failing))
+    status.update(_streams(at_source, at_target, identifier, migration))
     status.update(_progress(at_target, migration, record, status))
     status["drift"] = _drift(at_source, migration)
     status["running"] = _tolerantly(
@@ -136,7 +134,7 @@ def _expected_id(ends: Ends, dbname: str, goal: str) -> str | None:
     return naming.migration_id(servers[0], dbname, servers[1], goal) if all(servers) else None
 
 
-def _streams(at_source: Visit, at_target: Visit, identifier: str | None, migration, failing) -> dict:
+def _streams(at_source: Visit, at_target: Visit, identifier: str | None, migration) -> dict:
     """Slots, subscriptions and beacons of both directions, and what follows from them."""
     if identifier is None:
         return {"streams": [], "errors": None, "lag": {"bytes": None, "seconds": None}, "wal": dict(NO_WAL)}
@@ -144,16 +142,26 @@ def _streams(at_source: Visit, at_target: Visit, identifier: str | None, migrati
     expected = {wave.name: wave.state == "subscribed" for wave in waves if wave.lsn}
     forward, source_wal = _direction("forward", at_source, at_target, identifier, expected)
     back, target_wal = _direction("back", at_target, at_source, identifier, {})
-    live, wal = forward, _wal("source", forward, source_wal)
+    live, wal, subscriber = forward, _wal("source", forward, source_wal), at_target
     if leads_back(migration):
-        live, wal = back, _wal("target", back, target_wal)
+        live, wal, subscriber = back, _wal("target", back, target_wal), at_source
     subscribed = [stream for stream in live if expected.get(stream["name"], True)]
+    failing = _failing(subscriber, identifier, subscribed)
     return {
         "streams": forward + back,
         "errors": [one for stream in live for one in stream_errors(stream, stream in subscribed, failing)],
         "lag": {name: _worst([stream[f"lag_{name}"] for stream in subscribed]) for name in ("bytes", "seconds")},
         "wal": wal,
     }
+
+
+def _failing(subscriber: Visit, identifier: str, subscribed: list[dict]) -> frozenset:
+    """Subscriptions whose worker does not stay; only where there is a sign of it that is worth a second look."""
+    found = [stream["subscription"] or {} for stream in subscribed]
+    if not any(one.get("enabled") and (one["worker_pid"] is None or one["apply_errors"]) for one in found):
+        return frozenset()
+    prefix = f"{naming.PREFIX}{identifier}_"
+    return frozenset(_tolerantly(subscriber, lambda connection: unsteady(connection, prefix)) or ())
 
 
 def leads_back(migration) -> bool:

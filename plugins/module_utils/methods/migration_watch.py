@@ -16,10 +16,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
     read_status,
     record_sample,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, Visit, visit
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import Limits, judge
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.subscribing import failing
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.removal import prefix
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon
 
 HEARTBEAT_PATIENCE = 3.0  # seconds for the subscriber to show a beacon
@@ -55,13 +53,9 @@ def watch(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) ->
 def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict, check_mode: bool) -> dict:
     """One migration. That one cannot be stopped does not keep the others from being watched."""
     with visit(ends.source, dbname) as at_source, visit(ends.target, goal) as at_target:
-        before = read_status(ends, at_source, at_target, dbname, goal)
-        bad = set()
-        if before["phase"] in WATCHED:
-            if not check_mode:
-                beat(ends, before)
-            bad = _failing(at_source, at_target, before)
-        status = read_status(ends, at_source, at_target, dbname, goal, frozenset(bad)) if before["streams"] else before
+        status = read_status(ends, at_source, at_target, dbname, goal)
+        if status["phase"] in WATCHED and not status["errors"] and not check_mode and beat(ends, status):
+            status = read_status(ends, at_source, at_target, dbname, goal)
     guards = judge(status, limits) if status["phase"] in WATCHED else []
     result = {"status": status, "guards": guards, "stopped": None, "error": None}
     result.update({name: status[name] for name in ("database", "target_database", "id", "phase")})
@@ -77,8 +71,17 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
 
 
 def beat(ends: Ends, status: dict) -> bool:
-    """Write the beacons of the streams that run now, and wait a moment for the other end to show them."""
-    direction, publisher, subscriber = _roles(ends, status)
+    """Write the beacons of the streams that run now, and wait a moment for the other end to show them.
+
+    Whether there was one to write.
+    """
+    direction, publisher, subscriber = (
+        "forward",
+        (ends.source, status["database"]),
+        (ends.target, status["target_database"]),
+    )
+    if (status["phase"], status["direction"]) == ("handed_over", "forward"):
+        direction, publisher, subscriber = "back", subscriber, publisher
     names = [
         stream["name"]
         for stream in status["streams"]
@@ -88,31 +91,8 @@ def beat(ends: Ends, status: dict) -> bool:
     if not names:
         return False
     with visit(*publisher, read_only=False) as writing, visit(*subscriber) as reading:
-        if not (writing.connection and reading.connection):
-            return False
-        with contextlib.suppress(psycopg2.Error):  # then the status says what is wrong
-            number = beacon.advance(writing.connection, names)
-            return beacon.await_(reading.connection, names, number, time.monotonic() + HEARTBEAT_PATIENCE, 0.02)
-    return False
-
-
-def _roles(ends: Ends, status: dict) -> tuple:
-    """(direction, publisher, subscriber), the latter two with their databases."""
-    source, target = (ends.source, status["database"]), (ends.target, status["target_database"])
-    if (status["phase"], status["direction"]) == ("handed_over", "forward"):
-        return "back", target, source
-    return "forward", source, target
-
-
-def _failing(at_source: Visit, at_target: Visit, status: dict) -> set[str]:
-    """Enabled subscriptions whose worker does not stay."""
-    subscribed = [
-        stream for stream in status["streams"] if stream["subscription"] and stream["subscription"]["present"]
-    ]
-    subscriber = at_source if (status["phase"], status["direction"]) == ("handed_over", "forward") else at_target
-    if not subscribed or subscriber.connection is None:
-        return set()
-    try:
-        return failing(subscriber.connection, prefix(status["id"]))
-    except psycopg2.Error:
-        return set()  # reading the status says why
+        if writing.connection and reading.connection:
+            with contextlib.suppress(psycopg2.Error):  # then the status says what is wrong
+                number = beacon.advance(writing.connection, names)
+                beacon.await_(reading.connection, names, number, time.monotonic() + HEARTBEAT_PATIENCE, 0.02)
+    return True

@@ -96,10 +96,11 @@ def stream_errors(stream: dict, subscribed: bool, failing: frozenset) -> list[di
         problem = f"The subscription {name} is disabled: an error stopped it, or somebody did."
         errors.append(("apply", problem, f"{SEE_LOG.format(subscriber)} {ENABLE.format(name)}"))
     elif name in failing:
-        errors.append(("apply", f"The worker of the subscription {name} does not stay.", SEE_LOG.format(subscriber)))
+        errors.append(("apply", UNSTEADY.format(name, publisher), SEE_LOG.format(subscriber)))
     return [{"kind": kind, "stream": name, "problem": what, "remedy": remedy} for kind, what, remedy in errors]
 
 
 BEGIN_ANEW = "What changed since cannot be brought over any more: stop this migration, and begin anew."
+UNSTEADY = "The worker of the subscription {} does not stay: it cannot reach the {}, or cannot apply a change."
 SEE_LOG = "The log of the {} says why, often a row that is there already, or a column that is missing. Mend that."
 ENABLE = 'Then, there: ALTER SUBSCRIPTION "{}" ENABLE;'

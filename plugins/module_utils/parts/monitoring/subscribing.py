@@ -67,10 +67,10 @@ def copied_by_now(connection) -> int | None:
     return value(connection, query)
 
 
-def failing(connection, prefix: str) -> set[str]:
+def unsteady(connection, prefix: str) -> set[str]:
     """Enabled subscriptions without an apply worker that stays: looked at until it has, or PATIENCE has run out.
 
-    Where an error does not disable a subscription, before 15, its worker ends and is started again for ever.
+    After an error the worker ends, and is started again for ever.
     """
     deadline = time.monotonic() + PATIENCE
     before, bad = {}, set()
