@@ -32,7 +32,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     Outcome,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Reading
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.record import Record
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.record import (
+    Record,
+    may_use_journal,
+)
 
 FLUSH = 2.0  # seconds after which finished tables are recorded
 AT_CUTOVER = "the cutover brings it over"
@@ -42,13 +45,15 @@ AHEAD = "the target has gone on since the cutover"
 @dataclass
 class Course:
     """How a pair of databases is compared. ``migration``: of the journal, None after a dump; ``live``: whether both
-    go on being written; ``publisher``: the side whose changes are carried to the other, by the publications ``names``.
+    go on being written; ``publisher``: the side whose changes are carried to the other, by the publications ``names``;
+    ``hidden``: whether the journal is closed to this role.
     """
 
     migration: migration_journal.Migration | None
     live: bool = False
     publisher: str = "source"
     names: tuple[str, ...] = ()
+    hidden: bool = False
 
     @property
     def not_carried(self) -> str | None:
@@ -179,6 +184,8 @@ class Verification:
 
     def _course(self, source, target) -> Course:
         """How these two can be compared, by the journal on the target."""
+        if not may_use_journal(target):
+            return Course(None, hidden=True)
         migration = migration_journal.read_migration(target, self.pair)
         if migration is None or migration.phase == "stopped":
             return Course(migration)
@@ -297,6 +304,11 @@ class Keeper:
 def _notices(course: Course, result: dict) -> list[str]:
     """What one has to know to read the result."""
     found = []
+    if course.hidden:
+        found.append(
+            "The journal on the target is closed to the connecting role: the databases were compared like ones that "
+            "nobody writes to, and nothing was recorded."
+        )
     if result["quiet"] is False:
         found.append("There were writes while it was compared: equal means equal as of each end's snapshot.")
     if not course.live and result["quiet"] is None:

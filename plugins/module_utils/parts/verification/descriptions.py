@@ -95,6 +95,7 @@ def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: L
     if hidden:
         outcome.miss(kind, "*", "; ".join(hidden))
         return
+    outcome.look_at(kind)
     ours, theirs = sides["source"].objects, sides["target"].objects
     for name in sorted({*ours, *theirs}):
         if outcome.excluded(kind, name):

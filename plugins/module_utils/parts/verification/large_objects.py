@@ -58,6 +58,7 @@ def compare(connections: dict, outcome: Outcome, max_rate: int | None, not_carri
         if count:
             outcome.leave_out(CLASS, f"{count} large objects", not_carried)
         return
+    outcome.look_at(CLASS)
     found = {side: read(connection, max_rate) for side, connection in connections.items()}
     ours, theirs = found["source"], found["target"]
     for oid in sorted({*ours, *theirs}):

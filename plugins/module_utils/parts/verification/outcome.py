@@ -47,9 +47,13 @@ class Outcome:
                 return True
         return False
 
-    def equal(self, kind: str, count: int = 1) -> None:
-        """Objects that are the same on both ends."""
-        self._count(kind, "equal", count)
+    def look_at(self, kind: str) -> None:
+        """A class is looked at, though there may be none of it."""
+        self._count(kind, "equal", 0)
+
+    def equal(self, kind: str) -> None:
+        """An object that is the same on both ends."""
+        self._count(kind, "equal")
 
     def differ(self, kind: str, name: str, **what) -> None:
         """An object that is not, with what is known about it."""

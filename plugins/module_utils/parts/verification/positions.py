@@ -36,6 +36,7 @@ def read(connection) -> dict[str, dict | None]:
 
 def compare(source, target, outcome: Outcome, not_carried: str | None) -> None:
     """Add the comparison to the outcome; ``not_carried`` says why values that differ mean nothing now, if so."""
+    outcome.look_at(CLASS)
     ours, theirs = read(source), read(target)
     for name in sorted({*ours, *theirs}):
         if outcome.excluded(CLASS, name):

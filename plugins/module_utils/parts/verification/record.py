@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a verification has found so far, in the journal on the target, so that a run that was killed is continued.
 
-Without a journal there (nothing was migrated by us, or it is finished) nothing is recorded, and a rerun starts over.
+Without a journal there (nothing was migrated by us, or it is finished), or for a role to which it is closed, nothing is
+recorded, and a rerun starts over.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ TABLES = """
         second numeric NOT NULL, at text NOT NULL, PRIMARY KEY (pair, schema, name))"""
 
 
+def may_use_journal(connection, privilege: str = "USAGE") -> bool:
+    """Whether the connecting role may look at our schema, or (CREATE) write to it; yes where there is none."""
+    query = "SELECT bool_and(has_schema_privilege(oid, %s)) FROM pg_namespace WHERE nspname = 'handover'"
+    return rows(connection, query, (privilege,))[0][0] is not False
+
+
 class Record:
     """Of the verification of one pair of databases, ``pair`` being the migration's id. One session, many threads."""
 
@@ -32,7 +39,7 @@ class Record:
         self._connection = connection
         self._pair = pair
         self._lock = threading.Lock()
-        self._present = journal.has_schema(connection)
+        self._present = journal.has_schema(connection) and may_use_journal(connection, "CREATE")
 
     @property
     def present(self) -> bool:

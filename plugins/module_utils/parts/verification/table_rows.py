@@ -52,6 +52,7 @@ class Amounts:
 
 def compare(connections: dict, reading: Reading, selection: Selection, outcome: Outcome, show_values: bool) -> Amounts:
     """Compare all rows and add what was found to the outcome; ``connections`` by side, in the snapshots."""
+    outcome.look_at(CLASS)
     tables = {side: read_tables(connection) for side, connection in connections.items()}
     for identity in sorted({*tables["source"], *tables["target"]}):
         _check_presence(tables, identity, selection, outcome)

@@ -1,0 +1,239 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pg_verify of quiet databases: it finds every difference, and none where there is none."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from dumps import done, export, finish, one, restore
+from support import Cluster, Result, create_database, run_module, start_module
+
+from lab import every_class, sample
+
+NOT_COMPARED = {"analytics.Sales by month", "analytics.a_first_by_name", "analytics.not_yet", "analytics.sales_by_day"}
+
+
+def verify(source: Cluster, target: Cluster, check: bool = False, login: dict | None = None, **options) -> Result:
+    """Run pg_verify, as superusers unless there is another ``login``; it may fail."""
+    ends = {"source": source, "target": target}
+    arguments = {**{side: {**cluster.endpoint(), **(login or {})} for side, cluster in ends.items()}, **options}
+    return run_module("pg_verify", arguments, check=check)
+
+
+def differing(result: Result) -> set[str]:
+    """Class and name of everything that is not the same, of the only database."""
+    [database] = result.databases
+    return {f"{one['class']} {one['object']}" for one in database["different"]}
+
+
+@pytest.fixture
+def copied(servers, tmp_path):
+    """``copied(16, 18)`` is a pair of servers, the second with a copy of the first's sample database."""
+
+    def make(old: int, new: int, made=sample, **options) -> tuple[Cluster, Cluster]:
+        source, target = servers(old), servers(new, "target")
+        made.create(source.connect, "shop", **options)
+        done(export(source, tmp_path, databases=["shop"], target_version=new, unlogged_table_data=True))
+        done(restore(target, tmp_path, databases=["shop"]))
+        return source, target
+
+    return make
+
+
+@pytest.mark.parametrize(("old", "new"), [(13, 18), (15, 17), (16, 18)])
+def test_a_copy_is_equal(copied, old, new):
+    source, target = copied(old, new, scale=0.01)
+    result = done(verify(source, target))
+    found = one(result)
+    assert not result.changed and found["verdict"] == "equal" and found["unknown"] == []
+    assert {entry["object"] for entry in found["left_out"]} == NOT_COMPARED
+    classes = found["classes"]
+    tables = source.sql("shop", "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND oid >= 16384")[0][0]
+    assert classes["rows"]["equal"] == found["tables"] == tables
+    assert classes["large_objects"]["equal"] == 4 and classes["sequences"]["equal"] == 11
+    described = {"columns", "constraints", "indexes", "views", "functions", "triggers", "policies", "owners", "schemas"}
+    described |= {"privileges", "default_privileges", "comments", "settings", "database", "types", "rules"}
+    assert all(classes[kind]["equal"] for kind in described) and classes["extensions"]["equal"] == 0
+    assert found["quiet"] is True and found["waited_ms"] == 0 and found["instant"]["live"] is False
+
+
+@pytest.mark.parametrize(("old", "new"), [(13, 18), (15, 17), (17, 18)])
+def test_a_copy_of_every_class_is_equal(copied, old, new):
+    found = one(done(verify(*copied(old, new, every_class))))
+    assert found["verdict"] == "equal"
+    assert {entry["class"] for entry in found["left_out"]} <= {"rows", "subscriptions"}
+
+
+# What is not the same -> what was done on the target.
+TAMPERING = {
+    "rows billing.payment": "UPDATE billing.payment SET amount = amount + 1 WHERE id = 7",
+    "rows shop.country": "INSERT INTO shop.country VALUES ('XX', 'Nowhere', 'EUR')",
+    "rows billing.journal": "DELETE FROM billing.journal WHERE ctid = '(0,1)'",
+    "rows logistics.tracking_2024": "INSERT INTO logistics.tracking_2024 SELECT * FROM logistics.tracking_2024 LIMIT 1",
+    "rows public.attachment": "UPDATE public.attachment SET kind = NULLIF(kind, '') || ' ' WHERE id = 1",
+    "rows shop.cart": "DELETE FROM shop.cart WHERE ctid = '(0,1)'",
+    "large_objects 870001": "SELECT lo_put(870001, 0, 'x')",
+    "large_objects 870002": "SELECT lo_unlink(870002)",
+    "owners large object 870002": "",
+    "privileges large object 870002": "",
+    "sequences shop.never_called": "SELECT nextval('shop.never_called')",
+    "privileges table billing.payment": "GRANT SELECT ON billing.payment TO PUBLIC",
+    "privileges column shop.customer.email": "GRANT UPDATE (email) ON shop.customer TO PUBLIC",
+    "columns shop.country.name": "ALTER TABLE shop.country ALTER name SET DEFAULT ''",
+    "columns public.never_filled.payload": "ALTER TABLE public.never_filled ALTER payload TYPE text",
+    "indexes shop.customer_email": "UPDATE pg_index SET indisvalid = false"
+    " WHERE indexrelid = 'shop.customer_email'::regclass",
+    "indexes public.never_filled_pkey": "ALTER TABLE public.never_filled DROP CONSTRAINT never_filled_pkey",
+    "constraints never_filled_pkey on public.never_filled": "",
+    "functions public.added()": "CREATE FUNCTION public.added() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    "owners function public.added()": "",
+    "privileges function public.added()": "",
+    "functions shop.touch()": "ALTER FUNCTION shop.touch() SET work_mem = '1MB'",
+    "triggers touch on shop.customer": "ALTER TABLE shop.customer DISABLE TRIGGER touch",
+    "policies by_tenant on shop.customer": "ALTER POLICY by_tenant ON shop.customer TO PUBLIC",
+    "views shop.open_order": """CREATE OR REPLACE VIEW shop.open_order AS
+        SELECT o."Order No", o."from", c.name, c.email FROM shop."Order" AS o JOIN shop.customer AS c
+        ON c.id = o.customer WHERE o.state = 'paid'""",
+    "owners table shop.country": "ALTER TABLE shop.country OWNER TO CURRENT_USER",
+    "comments schema shop": "COMMENT ON SCHEMA shop IS 'changed'",
+    "types shop.customer_status": "ALTER TYPE shop.customer_status ADD VALUE 'gone'",
+    "settings role shop_analyst in the database": "ALTER ROLE shop_analyst IN DATABASE shop SET work_mem = '2MB'",
+    "settings role shop_app everywhere": "ALTER ROLE shop_app SET lock_timeout = '6s'",
+    "settings role * in the database": "ALTER DATABASE shop RESET \"shop.currency\"",
+    "database database": "COMMENT ON DATABASE shop IS 'another'",
+    "default_privileges shop_owner in shop on r": "ALTER DEFAULT PRIVILEGES FOR ROLE shop_owner IN SCHEMA shop"
+    " GRANT DELETE ON TABLES TO PUBLIC",
+    "tables shop.product": "ALTER TABLE shop.product ENABLE ROW LEVEL SECURITY",
+    "sequence_definitions shop.never_called": "ALTER SEQUENCE shop.never_called CACHE 7",
+    "schemas added": "CREATE SCHEMA added",
+    "owners schema added": "",
+    "privileges schema added": "",
+}  # fmt: skip
+
+
+def test_every_difference_is_found_and_nothing_else(copied):
+    source, target = copied(16, 18, scale=0.01)
+    for statement in filter(None, TAMPERING.values()):
+        target.sql("shop", "SET allow_system_table_mods = on; " + statement)
+    result = verify(source, target)
+    assert result.failed and "not the same" in result.msg and result.remedy
+    assert differing(result) == set(TAMPERING)
+    [database] = result.databases
+    assert database["verdict"] == "different"
+    counted = {kind: counts["different"] for kind, counts in database["classes"].items()}
+    assert sum(counted.values()) == len(database["different"])
+
+
+def test_rows_that_differ_are_named_by_their_keys(copied):
+    source, target = copied(13, 18, scale=0.01)
+    ids = [str(one) for (one,) in source.sql("shop", "SELECT id FROM shop.customer ORDER BY 1 LIMIT 2")]
+    target.sql("shop", f"UPDATE shop.customer SET name = 'Changed', credit = 1.5 WHERE id IN ({', '.join(ids)})")
+    target.sql("shop", "DELETE FROM shop.order_line WHERE (order_no, line) = (SELECT order_no, line FROM"
+                       " shop.order_line ORDER BY 1, 2 LIMIT 1)")  # fmt: skip
+    target.sql("shop", "SET session_replication_role = replica;"
+               " INSERT INTO logistics.stock SELECT warehouse, 9999, 1 FROM logistics.stock LIMIT 1")
+    target.sql("shop", "DELETE FROM billing.journal WHERE ctid IN ('(0,1)', '(0,2)')")
+    [line] = source.sql("shop", "SELECT order_no::text, line::text FROM shop.order_line ORDER BY 1::bigint, 2 LIMIT 1")
+    [database] = verify(source, target).databases
+    found = {one["object"]: one for one in database["different"]}
+    assert set(found) == {"shop.customer", "shop.order_line", "logistics.stock", "billing.journal"}
+    changed = sorted(found["shop.customer"]["changed"], key=lambda one: one["key"]["id"])
+    assert [one["key"] for one in changed] == [{"id": one} for one in ids]
+    assert all({"name", "credit"} <= set(one["columns"]) and "values" not in one for one in changed)
+    assert "Changed" not in str(database)
+    assert found["shop.order_line"]["missing"] == [dict(zip(("order_no", "line"), line))]
+    assert [one["product"] for one in found["logistics.stock"]["extra"]] == ["9999"]
+    journal = found["billing.journal"]
+    assert journal["counts"] == {"missing": 2, "extra": 0, "changed": 0} and journal["more"] is False
+    assert all(set(one) == {"ctid"} for one in journal["missing"])
+    [database] = verify(source, target, tables=["shop.customer"], show_values=True).databases
+    assert set(database["classes"]) == {"rows"}
+    [customer] = database["different"]
+    assert {one["values"]["name"]["target"] for one in customer["changed"]} == {"Changed"}
+
+
+def test_many_differences_are_bounded(servers):
+    source, target = servers(15), servers(17, "target")
+    rows = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, {} FROM generate_series(1, 20000) AS i"
+    for cluster, value in ((source, "i"), (target, "i + (i % 2)")):
+        create_database(cluster, "many")
+        cluster.sql("many", rows.format(value))
+    [database] = verify(source, target, databases=["many"], jobs=1).databases
+    [table] = database["different"]
+    assert table["counts"] == {"missing": 0, "extra": 0, "changed": 10000}
+    assert len(table["changed"]) == 20 and table["more"] is True
+    assert all(int(one["key"]["id"]) % 2 and one["columns"] == ["v"] for one in table["changed"])
+
+
+def test_what_cannot_be_seen_is_unknown_and_what_is_excluded_has_a_reason(copied):
+    source, target = copied(16, 18, scale=0.01)
+    for cluster in (source, target):
+        cluster.sql("postgres", "CREATE ROLE reader LOGIN PASSWORD 'reader of everything'")
+        cluster.sql("shop", "GRANT CONNECT ON DATABASE shop TO reader")
+        for schema in ("shop", "billing", "public"):
+            cluster.sql("shop", f"GRANT USAGE ON SCHEMA {schema} TO reader")
+            cluster.sql("shop", f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO reader")
+    target.sql("shop", "UPDATE shop.product SET name = name || '!' WHERE id = 1")
+    result = done(
+        verify(
+            source,
+            target,
+            login={"user": "reader", "password": "reader of everything"},
+            exclude=[{"class": "rows", "name": "shop.pro*", "reason": "it is new"}],
+        )
+    )
+    found = one(result)
+    assert found["verdict"] == "incomplete"
+    unknown = {entry["object"]: entry["reason"] for entry in found["unknown"] if entry["class"] == "rows"}
+    assert "BYPASSRLS" in unknown["shop.customer"] and "USAGE" in unknown["logistics.stock"]
+    assert {entry["object"] for entry in found["unknown"] if entry["class"] == "large_objects"} >= {"870003"}
+    assert {"class": "rows", "object": "shop.product", "reason": "it is new"} in found["left_out"]
+    readable = source.sql("shop", """SELECT count(*) FROM pg_class WHERE relkind = 'r' AND NOT relrowsecurity
+        AND relnamespace IN ('shop'::regnamespace, 'billing'::regnamespace, 'public'::regnamespace)""")[0][0]
+    assert found["classes"]["rows"]["equal"] <= readable - 1
+
+
+def test_an_interrupted_comparison_goes_on(servers, tmp_path):
+    source, target = servers(16), servers(18, "target")
+    create_database(source, "large")
+    for number in range(5):
+        source.sql("large", f"CREATE TABLE t{number} AS SELECT i, repeat('x', 800) FROM generate_series(1, 12000) AS i")
+    done(export(source, tmp_path, databases=["large"], target_version=18))
+    done(restore(target, tmp_path, databases=["large"]))
+    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["large"]}
+    running = start_module("pg_verify", {**ends, "max_rate": "4MB", "jobs": 1})
+    recorded = "SELECT count(*) FROM handover.verified_table"
+    while not target.sql("large", "SELECT to_regclass('handover.verified_table')")[0][0] or not (
+        before := target.sql("large", recorded)[0][0]
+    ):
+        assert running.process.poll() is None
+        time.sleep(0.1)
+    running.kill()
+    found = one(done(verify(source, target, databases=["large"])))
+    assert found["verdict"] == "equal" and found["tables"] == 5 > found["resumed_tables"] >= before
+    again = one(done(verify(source, target, databases=["large"])))
+    assert again["resumed_tables"] == 0, "that one was finished"
+    source.sql("large", "UPDATE t3 SET i = 0 WHERE i = 7")
+    assert differing(verify(source, target, databases=["large"])) == {"rows public.t3"}
+    finish(target, "large")
+    assert target.sql("large", "SELECT to_regnamespace('handover')") == [(None,)]
+    assert differing(verify(source, target, databases=["large"])) == {"rows public.t3"}
+    assert target.sql("large", "SELECT to_regnamespace('handover')") == [(None,)]
+
+
+def test_check_mode_looks_at_nothing(copied):
+    source, target = copied(16, 18, scale=0.01)
+    target.sql("shop", "DROP TABLE shop.cart")
+    found = one(done(verify(source, target, check=True)))
+    assert found["verdict"] is None and found["tables"] > 30 and found["bytes"] > 0
+    assert target.sql("shop", "SELECT to_regclass('handover.verification')") == [(None,)]
+
+
+def test_a_database_that_is_not_there(servers):
+    source, target = servers(16), servers(18, "target")
+    create_database(source, "alone")
+    result = verify(source, target, databases=["alone"])
+    assert result.failed and differing(result) == {"database alone"}
