@@ -115,7 +115,8 @@ def test_who_waited_for_the_locks_meets_the_fence(servers, level, tmp_path):
 
         writer = threading.Thread(target=write)
         writer.start()
-        await_that(lambda: source.sql("shop", "SELECT FROM pg_locks WHERE NOT granted AND pid = %s", [pid]), "the wait")
+        waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND pid = %s"
+        await_that(lambda: source.sql("shop", waits, [pid]), "the writer to wait")
         let_go(tmp_path / "hold")
         handed_over(running.wait())
         writer.join()

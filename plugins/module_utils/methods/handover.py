@@ -27,6 +27,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_window import Window
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import subscription
 
 MARGIN_WITHOUT_POOLER = 1000  # calls of nextval() whose values sessions may hold and use elsewhere
 SAFE_FRACTION = 0.5  # of the deadline, that preparing the fence may wait for a table
@@ -56,7 +57,7 @@ def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> 
         _choose_entries(passages, poolers)
         ready = [passage for passage in passages if passage.route.status == READY]
         for passage in ready:
-            _find_out(passage, poolers)
+            _find_out(passage, poolers, check_mode)
         if check_mode:
             return [report.forecast(passage, poolers) for passage in passages]
         for passage in ready:
@@ -79,8 +80,10 @@ def _choose_entries(passages: list[Passage], poolers: Poolers) -> None:
         console.choose(names)
 
 
-def _find_out(passage: Passage, poolers: Poolers) -> None:
+def _find_out(passage: Passage, poolers: Poolers, check_mode: bool) -> None:
     """What there is to hand over, and what stands in the way."""
+    if not check_mode:
+        _wake(passage)
     passage.look()
     cargo.look(passage)
     given = passage.params["sequence_margin"]
@@ -90,6 +93,14 @@ def _find_out(passage: Passage, poolers: Poolers) -> None:
     passage.facts["gates"] += gates.ask_poolers(passage, poolers)
     wanted = passage.params["reverse"] is not False
     passage.facts["obstacles_to_way_back"] = way_back.obstacles(passage) if wanted else []
+
+
+def _wake(passage: Passage) -> None:
+    """Enable streams that an error has disabled, as the loss of a connection does; a lasting one will do so again."""
+    for name, state in subscription.state(passage.new, passage.route.flows).items():
+        if not state["enabled"]:
+            subscription.enable(passage.new, name)
+            passage.note(f"The subscription {name} was disabled, and was enabled again.")
 
 
 def _roles_to_fence(passage: Passage) -> list[str]:

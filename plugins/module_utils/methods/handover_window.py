@@ -141,6 +141,7 @@ class Window:
         """One database after the other: separate databases cannot be committed together."""
         for passage in self.passages:
             with passage.step("commit"):
+                rows(passage.new, "SELECT 1")  # it is still there
                 try:
                     with passage.lock.cursor() as cursor:
                         cursor.execute("COMMIT")
