@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from dumps import CLIENTS, JOURNAL, assert_nothing_of_ours, databases, done, export, look, refused, restore
 from faults import await_end_of_family, await_that, brake, dies_at, watching
+from psycopg2.errors import UndefinedTable
 from support import Cluster, Contents, Running, assert_same, start_module
 
 CLUSTER = """
@@ -243,18 +244,29 @@ def at_statement(catalog: str, words: str, target: Cluster, place: Path, endpoin
 
 @contextlib.contextmanager
 def at_lock(words: str, query: str, target: Cluster, place: Path, **options: object):
-    """An import that meets a lock, which the test took in the database when it was at the statement with the words."""
+    """An import that meets a lock, which the test takes in the database right after the statement with the words."""
     with at_statement("pg_shdepend", words, target, place, **options) as (running, stop), watching(target) as watch:
         dbname = working_database(target)
         with contextlib.closing(target.connect(dbname, autocommit=False)) as session:
-            session.cursor().execute(query)
             stop.release()
+            await_that(lambda: locked(session, query), "the table", pause=0.001)
             watch.await_blocked(session)
             yield running, stop
 
 
-TABLES = 'CREATE TABLE "yard"."plain"'  # the last table; the others are there
-GRANTS = 'GRANT SELECT ON TABLE "yard"'
+def locked(session, query: str) -> bool:
+    """Whether the table is there by now; many are made in one transaction."""
+    try:
+        session.cursor().execute(query)
+    except UndefinedTable:
+        session.rollback()
+        return False
+    return True
+
+
+# The first of many that go to the server as one; it shows the beginning.
+TABLES = 'CREATE TYPE "yard"."mood"'
+GRANTS = 'GRANT USAGE ON SCHEMA "yard"'
 IMPORT_STAGES = {
     "roles": partial(at_statement, "pg_authid", "CREATE ROLE"),
     "creation": partial(at_statement, "pg_database", "CREATE DATABASE"),
@@ -349,7 +361,21 @@ def test_rest_of_an_interrupted_drop_is_no_obstacle(dump, before, servers):
     assert_complete_import(before, target, dump)
 
 
-@pytest.mark.parametrize(("stage", "whom"), [("definitions", 0), ("data", 0), ("indexes and keys", -1)])
+@pytest.mark.parametrize("how", ["ended by hand", "server stopped"])
+def test_session_lost_while_the_schema_is_restored(dump, before, servers, how):
+    target = servers(18)
+    with IMPORT_STAGES["definitions"](target, dump) as (running, stop), watching(target) as watch:
+        if how == "server stopped":
+            target.stop("immediate")
+        else:
+            watch.end_sessions()
+            stop.release()
+        refused(running.wait(20), "session with the target ended", "yard")
+    target.start()
+    assert_complete_import(before, target, dump)
+
+
+@pytest.mark.parametrize(("stage", "whom"), [("data", 0), ("indexes and keys", -1)])
 def test_pg_restore_killed(dump, before, servers, stage, whom):
     """The leader, or the last of its workers where there are any."""
     target = servers(18)

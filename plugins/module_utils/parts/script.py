@@ -37,15 +37,19 @@ def prepare(session, contents: Contents) -> None:
 def run(session, client: Client, endpoint: Endpoint, directory: str, entries: list[Entry], arguments: list) -> bool:
     """Restore these entries in one transaction; whether the server took them. If not, nothing has happened.
 
-    ``session`` is a prepared one. Raises HandoverError if pg_restore cannot write the script.
+    ``session`` is a prepared one. Raises HandoverError if pg_restore cannot write the script, or
+    the session is lost.
     """
     text = _write(client, endpoint, directory, entries, arguments)
     try:
         with session.cursor() as cursor:
             cursor.execute(b"BEGIN;\n" + text + b"\nCOMMIT")
-    except psycopg2.Error:
+    except psycopg2.Error as error:
         if session.closed:
-            raise
+            raise HandoverError(
+                f"The session with the target ended while the schema was restored: {' '.join(str(error).split())}",
+                "See in its log why, and run this again; it starts over.",
+            ) from None
         with session.cursor() as cursor:
             cursor.execute("ROLLBACK")
         return False
