@@ -137,11 +137,27 @@ def test_altered_tables_are_refused_until_both_ends_are_alike(pair):
 def test_an_error_of_apply_is_said_and_mended(pair):
     source, target = pair
     in_step(source, target, databases=["yard"])
+    target.configure(wal_retrieve_retry_interval="100ms")
     target.sql("yard", "INSERT INTO keyed (id) VALUES (0)")
     source.sql("yard", "INSERT INTO keyed (id) VALUES (0)")
-    refused(migrate(source, target, databases=["yard"]), "has been disabled")
+    refused(migrate(source, target, databases=["yard"]), "fails to apply changes again and again")
     target.sql("yard", "DELETE FROM keyed WHERE id = 0")
-    assert_kept_up(source, target, "yard", in_step(source, target, databases=["yard"]))
+    found = in_step(source, target, databases=["yard"])
+    target.configure(wal_retrieve_retry_interval="5s")
+    assert_kept_up(source, target, "yard", found)
+
+
+def test_a_restart_of_the_source_needs_nobody(new_cluster):
+    source, target = new_cluster(15), new_cluster(18, settings={"wal_retrieve_retry_interval": "100ms"})
+    create_database(source, "yard")
+    source.sql("yard", TABLES)
+    in_step(source, target, databases=["yard"])
+    source.kill()
+    source.start()
+    source.sql("yard", CHANGES)
+    found = in_step(source, target, databases=["yard"])
+    assert not found["changed"]
+    assert_kept_up(source, target, "yard", found)
 
 
 def test_a_slot_that_is_gone_is_said(pair):

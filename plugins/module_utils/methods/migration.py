@@ -155,7 +155,7 @@ def _catch_up(job: Job) -> float | None:
     """Enable what is to apply, and wait as asked; returns the seconds that the last beacon took, None if not asked."""
     names = job.read().names
     migration_apply.enable_ready(job)
-    migration_apply.check_health(job, names)
+    migration_apply.Health(job, names).check()
     if job.read().phase == "copying":
         journal.set_phase(job.session, job.id, "catching_up")
         job.event("catching_up")

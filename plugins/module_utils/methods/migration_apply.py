@@ -24,6 +24,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import patiently
 
 IN_STEP = 5.0  # seconds: a beacon that takes no longer to arrive
+FAILURES = 2  # of apply while it is waited for; one may be a lost connection
 BEGIN_ANEW = (
     "The migration cannot go on from here: free the source with state: stopped, then begin anew with replace: true and "
     "replace_databases: [{goal}]."
@@ -141,15 +142,15 @@ def await_step(job: Job, timeout: float) -> float:
     """
     names = job.read().names
     deadline = time.monotonic() + timeout
+    health = Health(job, names)
     while True:
         started = time.monotonic()
         number = beacon.advance(job.source_session, names)
         if beacon.await_(job.session, names, number, min(started + IN_STEP, deadline)):
             return time.monotonic() - started
-        check_health(job, names)
+        health.check()
         if time.monotonic() > deadline:
-            slots = slot.read(job.source_session, names)
-            behind = max((one["lag_bytes"] or 0 for one in slots.values()), default=0)
+            behind = max((one["lag_bytes"] or 0 for one in slot.read(job.source_session, names).values()), default=0)
             raise HandoverError(
                 f"The target is not in step after {timeout:.0f} s: it is {behind} bytes of WAL behind.",
                 "It goes on catching up by itself. Run this again later, or with a longer timeout.",
@@ -157,22 +158,38 @@ def await_step(job: Job, timeout: float) -> float:
             )
 
 
-def check_health(job: Job, names: list[str]) -> None:
-    """Raise HandoverError for what waiting does not mend: slots gone or lost, subscriptions gone or stopped."""
-    slots, states = slot.read(job.source_session, names), subscription.state(job.session, names)
-    for name in names:
-        if name not in slots or slots[name]["wal_status"] == "lost":
-            what = "lost: the source has removed WAL that the target had not read" if name in slots else "gone"
-            raise HandoverError(f"The replication slot {name} is {what}.", BEGIN_ANEW.format(goal=job.goal))
-        if name not in states:
-            raise HandoverError(
-                f"The subscription {name} is not there any more on the target.", BEGIN_ANEW.format(goal=job.goal)
-            )
-        if not states[name]["enabled"]:
-            raise HandoverError(
-                f"The subscription {name} has been disabled: apply met an error, or somebody did it.",
-                "The target's log has the error. Mend its cause, and run this again, which enables the subscription.",
-            )
+class Health:
+    """What does not get better by waiting. ``check`` may be called again and again, and raises HandoverError."""
+
+    def __init__(self, job: Job, names: list[str]):
+        self.job = job
+        self.names = names
+        self.errors = {name: state["errors"] for name, state in subscription.state(job.session, names).items()}
+        self.workers = {name: set() for name in names}
+
+    def check(self) -> None:
+        """Slots that are gone or lost, subscriptions that are gone or stopped, apply that fails again and again."""
+        slots = slot.read(self.job.source_session, self.names)
+        states = subscription.state(self.job.session, self.names)
+        begin_anew = BEGIN_ANEW.format(goal=self.job.goal)
+        for name in self.names:
+            if name not in slots:
+                raise HandoverError(f"The replication slot {name} is gone from the source.", begin_anew)
+            if slots[name]["wal_status"] == "lost":
+                problem = f"The replication slot {name} is lost: the source has removed WAL that is needed."
+                raise HandoverError(problem, begin_anew)
+            if name not in states:
+                raise HandoverError(f"The subscription {name} is gone from the target.", begin_anew)
+            self._check_apply(name, states[name])
+
+    def _check_apply(self, name: str, state: dict) -> None:
+        see = "The target's log says which error. Mend its cause; the target tries again by itself."
+        if not state["enabled"]:
+            raise HandoverError(f"The subscription {name} was disabled meanwhile.", "Run this again, which enables it.")
+        self.workers[name] |= {state["pid"]} - {None}
+        failed = (state["errors"] or 0) - (self.errors.get(name) or 0)
+        if failed >= FAILURES or len(self.workers[name]) > FAILURES:
+            raise HandoverError(f"The subscription {name} fails to apply changes again and again.", see)
 
 
 def validate_pending(job: Job) -> None:

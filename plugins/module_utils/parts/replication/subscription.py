@@ -29,13 +29,14 @@ class Options:
     binary: bool = False
 
     def clause(self, version: int):
-        """SQL of what stands behind WITH for a subscriber of this server version number."""
+        """SQL of what stands behind WITH for a subscriber of this server version number.
+
+        Not disable_on_error: it takes a lost connection for an error, too, and the source would hold back WAL for ever.
+        """
         given = ["connect = true", "create_slot = false", "copy_data = false", "enabled = false"]
         if version >= 140000:
             given += [f"streaming = {'parallel' if version >= 160000 else 'on'}"]
             given += ["binary = true"] if self.binary else []
-        if version >= 150000:
-            given += ["disable_on_error = true"]
         if version >= 160000:
             given += [f"run_as_owner = {str(self.run_as_owner).lower()}"]
         return sql.SQL(", ".join(given))
@@ -129,14 +130,14 @@ def drop(connection, name: str) -> bool:
 def state(connection, names: list[str]) -> dict[str, dict]:
     """State of subscriptions of this database by name; those that are not there are left out.
 
-    Each: ``enabled``, ``applying`` (its worker runs), ``received_lsn``, ``last_message`` (ISO time by the publisher's
-    clock), ``tables`` (how many it applies to), ``errors`` (of apply, since the last reset of statistics; None before
-    15). Counts are None where this role may not look.
+    Each: ``enabled``, ``applying`` (its worker runs), ``pid`` of that, ``received_lsn``, ``last_message`` (ISO time by
+    the publisher's clock), ``tables`` (how many it applies to), ``errors`` (of apply, since the last reset of
+    statistics; None before 15). Counts are None where this role may not look.
     """
     errors = "(SELECT s.apply_error_count FROM pg_stat_subscription_stats AS s WHERE s.subid = o.oid)"
     query = f"""
         SELECT o.subname::text, json_build_object(
-            'enabled', o.subenabled, 'applying', w.pid IS NOT NULL, 'received_lsn', w.received_lsn,
+            'enabled', o.subenabled, 'applying', w.pid IS NOT NULL, 'pid', w.pid, 'received_lsn', w.received_lsn,
             'last_message', w.latest_end_time,
             'tables', (SELECT count(*) FROM pg_subscription_rel AS r WHERE r.srsubid = o.oid),
             'errors', {errors if connection.info.server_version >= 150000 else "NULL"})
