@@ -17,7 +17,7 @@ import psycopg2
 from lab import demo
 from lab.builds import CHECKOUT, BuildError
 from lab.cluster import ClusterError
-from lab.demo import dump
+from lab.demo import dump, live
 from lab.demo.stage import DEMO, DemoError, Stage, remove, where_to_look
 from lab.terminal import heading
 
@@ -61,6 +61,7 @@ def demonstrate() -> None:
         heading("Two servers on this machine, and a sample application on the source")
         stage = Stage(servers)
         dump.demonstrate(stage)
+        live.demonstrate(stage)
         heading(f"Both servers stay up. In {CHECKOUT}:")
         dump.where_to_look(stage)
         where_to_look(stage)
