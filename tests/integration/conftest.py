@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from source_hosts import Source  # noqa: E402
 from support import COLLECTIONS, Cluster, Servers, create_database, link_collection, state_of_this_run, sweep  # noqa: E402
 
 from lab.hosts import Host, Network, obstacle  # noqa: E402
@@ -125,6 +126,18 @@ def host(network: Network) -> Iterator[Callable[..., Host]]:
     yield make
     for one in made:
         one.destroy()
+
+
+@pytest.fixture
+def new_source(host: Callable[..., Host]) -> Callable[..., Source]:
+    """``new_source(15)`` is a host with a database to migrate, and the password of its superuser."""
+    return lambda major, name="": Source(host(major, name or f"source{major}"))
+
+
+@pytest.fixture
+def target_host(host: Callable[..., Host]) -> Host:
+    """The host that a target runs on."""
+    return host(17, "target")
 
 
 @pytest.fixture

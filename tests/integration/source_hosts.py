@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from support import PlaybookResult, run_playbook
+from support import PlaybookResult, Running, start_playbook
 
 from lab.hosts import Host
 
@@ -20,14 +20,14 @@ ENVIRONMENT = {"ANSIBLE_PIPELINING": "true", "ANSIBLE_REMOTE_TMP": "/tmp", "ANSI
 class Source:
     """A host whose PostgreSQL is to be migrated: as Debian installs it, but for a password, reached by a tunnel."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, port: int = 5432) -> None:
         self.host = host
         self.password = secrets.token_urlsafe(18)
         self.major = host.run("ls", "/etc/postgresql").strip()
         self.role = f"handover_{host.name}"
-        host.psql(f"ALTER ROLE postgres PASSWORD '{self.password}'")
-        host.psql("CREATE DATABASE shop")
-        self.port = host.tunnel(5432)
+        host.psql(f"ALTER ROLE postgres PASSWORD '{self.password}'", port=port)
+        host.psql("CREATE DATABASE shop", port=port)
+        self.port = host.tunnel(port)
 
     def endpoint(self) -> dict[str, Any]:
         """Its superuser, from the controller."""
@@ -63,8 +63,15 @@ def edit(source: Source, name: str, change: Callable[[str], str], encoding: str 
     """Change a configuration file as somebody with an editor would; it may be a new one."""
     path = source.host.path(f"/etc/postgresql/{source.major}/main/{name}")
     text = path.read_bytes().decode(encoding) if path.exists() else ""
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(change(text).encode(encoding))
     source.host.run("chown", "postgres:postgres", f"/etc/postgresql/{source.major}/main/{name}")
+
+
+def connects(client, source: Source, tls: str = "require", dbname: str = "shop", role: str | None = None) -> str:
+    """What psql on a host says when it connects as the target would."""
+    words = f"host={source.host.address} dbname={dbname} user={role or source.role} password={PASSWORD} sslmode={tls}"
+    return client.run("psql", "-XAtc", "SELECT 'hello'", words, check=False).strip()
 
 
 def pairs(*sources: Source, **variables: Any) -> dict[str, Any]:
@@ -78,21 +85,21 @@ def pairs(*sources: Source, **variables: Any) -> dict[str, Any]:
 
 
 def prepare(sources: list[Source], inventory: dict[str, Any], **options: Any) -> PlaybookResult:
-    return _run("prepare_source", sources, inventory, **options)
+    return start("prepare_source", sources, inventory, **options).wait(180)
 
 
 def finish(sources: list[Source], inventory: dict[str, Any], tags=("source",), **options: Any) -> PlaybookResult:
     """Without ``tags``, the target is looked at, too."""
-    return _run("finish", sources, inventory, tags=tags, **options)
+    return start("finish", sources, inventory, tags=tags, **options).wait(180)
 
 
-def _run(
+def start(
     name: str, sources: list[Source], inventory: dict[str, Any], check: bool = False, diff: bool = False,
     tags: Iterable[str] = (), **variables: Any,
-) -> PlaybookResult:  # fmt: skip
-    """A playbook from the controller of the hosts' network, with these variables besides."""
-    return run_playbook(
-        f"handover.postgresql.{name}", inventory, check=check, diff=diff, tags=tags, env=ENVIRONMENT, timeout=180,
+) -> Running:  # fmt: skip
+    """Start a playbook at the controller of the hosts' network, with these variables besides."""
+    return start_playbook(
+        f"handover.postgresql.{name}", inventory, check=check, diff=diff, tags=tags, env=ENVIRONMENT,
         extra_vars={"handover_serial": len(sources), **variables}, here=sources[0].host.network.here,
     )  # fmt: skip
 

@@ -67,7 +67,7 @@ def secrets_of(value: Any) -> Iterator[str]:
     """Passwords anywhere in a module's arguments or an inventory, unless they are too short to be told from words."""
     if isinstance(value, Mapping):
         for name, child in value.items():
-            if isinstance(child, str) and "password" in name and len(child) >= 12:
+            if isinstance(child, str) and "password" in name and not name.endswith("_file") and len(child) >= 12:
                 yield child
             elif isinstance(child, str) and (found := re.match(r"\w+://[^:/@]*:([^@]{12,})@", child)):
                 yield found[1]

@@ -8,45 +8,32 @@ from __future__ import annotations
 import re
 
 import pytest
-from source_hosts import PASSWORD, Source, edit, finish, pairs, prepare, refused, succeeded
+from source_hosts import PASSWORD, Source, connects, edit, finish, pairs, prepare, refused, succeeded
 
 from lab.hosts import HostError
 
-MANY_LINES = """# a comment \\
+EARLY = """# a comment
 local all postgres peer
 host all all 10.0.0.0/8 reject
-host "a b",c \\
-     all 192.168.0.0/16 md5
 """
+CONTINUED = """# a comment that goes on \\
+host all all all trust
+host "a b",c \\
+     all 192.168.0.0/16 \\
+     md5
+"""
+RULES = "".join(f"# {i} größer\nhost all role_{i} 172.16.{i}.0/24 md5\n" for i in range(100))
 
 
-@pytest.fixture
-def source(host):
-    """``source(15)`` is a host with a database to migrate; only its superuser has got a password."""
-    return lambda major, name="": Source(host(major, name or f"source{major}"))
-
-
-@pytest.fixture
-def target(host):
-    """The host that a target runs on."""
-    return host(17, "target")
-
-
-def connects(client, source: Source, tls: str = "require", dbname: str = "shop", role: str | None = None) -> str:
-    """What psql on a host says when it connects as the target would."""
-    words = f"host={source.host.address} dbname={dbname} user={role or source.role} password={PASSWORD} sslmode={tls}"
-    return client.run("psql", "-XAtc", "SELECT 'hello'", words, check=False).strip()
-
-
-def test_fresh_installations_are_made_ready_and_put_back(source, target, host):
-    sources = [source(major) for major in (13, 15, 17)]
-    inventory = pairs(*sources, handover_target_addresses=[target.address])
+def test_fresh_installations_are_made_ready_and_put_back(new_source, target_host, host):
+    sources = [new_source(major) for major in (13, 15, 17)]
+    inventory = pairs(*sources, handover_target_addresses=[target_host.address])
     before = [(one.files(), one.state()) for one in sources]
     started = [one.started() for one in sources]
 
     checked = succeeded(prepare(sources, inventory, check=True, diff=True))
     for one in sources:
-        assert f"+hostssl shop {one.role} {target.address}/32 scram-sha-256" in checked.stdout
+        assert f"+hostssl shop {one.role} {target_host.address}/32 scram-sha-256" in checked.stdout
     assert checked.stdout.count("+listen_addresses = *") == checked.stdout.count("+wal_level = logical") == 3
     assert [(one.files(), one.state()) for one in sources] == before
 
@@ -61,16 +48,16 @@ def test_fresh_installations_are_made_ready_and_put_back(source, target, host):
     assert not again.changed and [one.started() for one in sources] == started
     stranger = host(17, "stranger")
     for one in sources:
-        assert connects(target, one) == "hello"
-        assert "no pg_hba.conf entry" in connects(target, one, tls="disable")
-        assert "no pg_hba.conf entry" in connects(target, one, dbname="postgres")
-        assert "no pg_hba.conf entry" in connects(target, one, role="postgres")
+        assert connects(target_host, one) == "hello"
+        assert "no pg_hba.conf entry" in connects(target_host, one, tls="disable")
+        assert "no pg_hba.conf entry" in connects(target_host, one, dbname="postgres")
+        assert "no pg_hba.conf entry" in connects(target_host, one, role="postgres")
         assert "no pg_hba.conf entry" in connects(stranger, one)
-    replicate(target, sources[0])
+    replicate(target_host, sources[0])
 
     refused(finish(sources[:1], pairs(sources[0])), "is still in use")
-    target.psql("DROP SUBSCRIPTION arrivals")
-    inventory["all"]["children"]["handover_pairs"]["vars"]["handover_target"] = Source(target).endpoint()
+    target_host.psql("DROP SUBSCRIPTION arrivals")
+    inventory["all"]["children"]["handover_pairs"]["vars"]["handover_target"] = Source(target_host).endpoint()
     back = succeeded(finish(sources, inventory, tags=[], handover_allow_restart=True))
     assert back.changed and [one.files() for one in sources] == [files for files, _state in before]
     for one, (_files, state) in zip(sources, before):
@@ -90,19 +77,21 @@ def replicate(target, source: Source) -> None:
     source.host.psql("DROP PUBLICATION departures; DROP TABLE t", "shop")
 
 
-def test_configuration_in_files_long_rules_and_other_instances(source, target):
-    included, appended, crowded = source(15), source(17), source(13)
+def test_configuration_in_files_long_rules_and_other_instances(new_source, target_host):
+    included, appended, crowded = new_source(15), new_source(17), new_source(13)
     edit(included, "conf.d/tuning.conf", lambda text: "work_mem = 5MB\nmax_wal_senders = 1\n")
+    edit(included, "pg_hba.conf", lambda text: EARLY + CONTINUED + RULES + text)
     edit(
         appended, "postgresql.conf", lambda text: re.sub("(?m)^include_dir.*\n", "", text) + "allow_alter_system = off"
     )
-    lines = "".join(f"# {i} größer\nhost all role_{i} 172.16.{i}.0/24 md5\n" for i in range(100))
-    edit(crowded, "pg_hba.conf", lambda text: MANY_LINES.replace(" \\\n  ", " ") + lines + text, encoding="latin-1")
+    edit(appended, "pg_hba.conf", lambda text: "include_dir hba.d\n" + text.rstrip())
+    edit(appended, "hba.d/10.conf", lambda text: EARLY)
+    edit(crowded, "pg_hba.conf", lambda text: EARLY + RULES + text, encoding="latin-1")
     crowded.host.run("pg_createcluster", "13", "other", "--start")
     for one in (included, appended):
         one.host.run("pg_ctlcluster", one.major, "main", "restart")
     sources = [included, appended, crowded]
-    inventory = pairs(*sources, handover_target_addresses=[target.address], handover_allow_restart=True)
+    inventory = pairs(*sources, handover_target_addresses=[target_host.address], handover_allow_restart=True)
     inventory["all"]["children"]["handover_pairs"]["hosts"]["source15"]["handover_settings_method"] = "conf_file"
     before = [one.files() for one in sources]
     other = crowded.started(5433)
@@ -114,7 +103,7 @@ def test_configuration_in_files_long_rules_and_other_instances(source, target):
     assert appended.files()["postgresql.conf"].endswith(b"# END handover.postgresql\n")
     assert {one.setting("max_wal_senders") for one in sources} == {"2", "10"}
     for one in sources:
-        assert one.setting("wal_level") == "logical" and connects(target, one) == "hello"
+        assert one.setting("wal_level") == "logical" and connects(target_host, one) == "hello"
         assert b"wal_level" not in one.files()["postgresql.auto.conf"] or one is crowded
     assert crowded.started(5433) == other, "only one of the instances was restarted"
 
@@ -129,11 +118,11 @@ def test_configuration_in_files_long_rules_and_other_instances(source, target):
     assert {one.setting("wal_level") for one in sources} == {"replica"}
 
 
-def test_what_turns_the_target_away_or_overrides_is_named(source, target):
-    one = source(15)
+def test_what_turns_the_target_away_or_overrides_is_named(new_source, target_host):
+    one = new_source(15)
     edit(one, "postgresql.conf", lambda text: f"{text}max_wal_senders = 1\n")
     one.host.run("pg_ctlcluster", one.major, "main", "restart")
-    inventory = pairs(one, handover_target_addresses=[target.address], handover_settings_method="conf_file")
+    inventory = pairs(one, handover_target_addresses=[target_host.address], handover_settings_method="conf_file")
     before = one.files()
     last = len(before["postgresql.conf"].splitlines())
     refused(prepare([one], inventory), f"postgresql.conf:{last} decides about max_wal_senders", "has been put back")
@@ -141,13 +130,13 @@ def test_what_turns_the_target_away_or_overrides_is_named(source, target):
 
     edit(one, "postgresql.conf", lambda text: text.replace("max_wal_senders = 1\n", ""))
     refused(prepare([one], inventory), "handover_allow_restart")
-    edit(one, "pg_hba.conf", lambda text: f"host all all {target.address}/32 reject\n{text}")
+    edit(one, "pg_hba.conf", lambda text: f"host all all {target_host.address}/32 reject\n{text}")
     refused(prepare([one], inventory), "pg_hba.conf:1: ")
 
 
-def test_broken_files(source, target, tmp_path):
-    one = source(13)
-    inventory = pairs(one, handover_target_addresses=[target.address])
+def test_broken_files(new_source, target_host, tmp_path):
+    one = new_source(13)
+    inventory = pairs(one, handover_target_addresses=[target_host.address])
     good = one.files()
     edit(one, "pg_hba.conf", lambda text: f"{text}host all all 10.0.0.300/32 md5\n")
     before, line = one.files(), len(one.files()["pg_hba.conf"].splitlines())  # our block has 3 more
@@ -164,13 +153,13 @@ def test_broken_files(source, target, tmp_path):
     broken = prepare([one], inventory, handover_firewall_tasks=str(tasks))
     refused(broken, f"pg_hba.conf:{line + 3}: ", "has been put back")
     assert one.files()["pg_hba.conf"] == before["pg_hba.conf"]
-    assert connects(target, one) != "hello"
+    assert connects(target_host, one) != "hello"
 
 
-def test_settings_on_the_command_line(source, target):
-    one = source(15)
+def test_settings_on_the_command_line(new_source, target_host):
+    one = new_source(15)
     one.host.run("pg_ctlcluster", one.major, "main", "restart", "-o", "-c max_wal_senders=1")
-    inventory = pairs(one, handover_target_addresses=[target.address], handover_allow_restart=True)
+    inventory = pairs(one, handover_target_addresses=[target_host.address], handover_allow_restart=True)
     started = one.started()
     refused(prepare([one], inventory), "max_wal_senders = 2 is needed", "command line")
     assert one.started() == started
@@ -179,10 +168,10 @@ def test_settings_on_the_command_line(source, target):
     assert one.setting("wal_level") == "logical" and one.started() != started
 
 
-def test_the_wrong_host_is_not_edited(source, target):
-    one, other = source(15), source(15, "other15")
+def test_the_wrong_host_is_not_edited(new_source, target_host):
+    one, other = new_source(15), new_source(15, "other15")
     before = other.files()
-    inventory = pairs(one, other, handover_target_addresses=[target.address])
+    inventory = pairs(one, other, handover_target_addresses=[target_host.address])
     hosts = inventory["all"]["children"]["handover_pairs"]["hosts"]
     hosts["source15"]["handover_source_host"] = hosts["other15"]["handover_source_host"]
     del hosts["other15"]
