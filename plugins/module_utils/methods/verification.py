@@ -259,6 +259,7 @@ class Verification:
             owners=not self.params["no_owner"],
             privileges=not self.params["no_privileges"],
             live=course.live,
+            not_carried=course.not_carried,
             pending=frozenset((one["schema"], one["table"], one["name"]) for one in pending),
             locale_map=tuple(self.params["locale_map"].items()),
         )

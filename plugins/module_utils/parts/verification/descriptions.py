@@ -29,13 +29,14 @@ SPELLED_DIFFERENTLY = {"definition", "body"}
 @dataclass(frozen=True)
 class Looks:
     """How to look: without ``owners``, without ``privileges``, with the source's locales by other names on the target
-    (``locale_map``); ``live``: replica identities are ours for the time; ``pending``: constraints (schema, table,
-    name) that the migration has yet to validate.
+    (``locale_map``); ``live``: replica identities are ours for the time; ``not_carried``: why large objects need not be
+    the same now; ``pending``: constraints (schema, table, name) that the migration has yet to validate.
     """
 
     owners: bool = True
     privileges: bool = True
     live: bool = False
+    not_carried: str | None = None
     pending: frozenset = frozenset()
     locale_map: tuple = ()
 
@@ -100,7 +101,7 @@ def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: L
     for name in sorted({*ours, *theirs}):
         if outcome.excluded(kind, name):
             continue
-        reason = NOT_COMPARED.get(kind)
+        reason = NOT_COMPARED.get(kind) or (looks.not_carried if name.startswith("large object ") else None)
         if reason:
             outcome.leave_out(kind, name, reason)
         elif name not in ours or name not in theirs:
