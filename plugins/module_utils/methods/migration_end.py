@@ -97,6 +97,8 @@ def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, 
         ending.left = {end.side: None if end.unknown else [] for end in (at_source, at_target)}
         try:
             _recognise(ending)
+            if work is _finish:
+                _refuse_too_early(ending, params)
             if ending.identifier is not None:
                 with _turn(ending):
                     (work or _stop)(ending, params)
@@ -158,7 +160,7 @@ def _stop(ending: Ending, _params: dict) -> None:
             "Use state: finished to remove the traces, or roll back first.",
         )
     names = _stream_names(ending)
-    _free(ending)
+    _free(ending, lift_fence=False)
     _say_what_is_left(ending, names)
     if migration and migration.phase != "stopped":
         ending.notices += _incomplete(migration)
@@ -168,7 +170,7 @@ def _stop(ending: Ending, _params: dict) -> None:
         ending.statements["target"].append("UPDATE handover.migration SET phase = 'stopped'")
 
 
-def _free(ending: Ending) -> None:
+def _free(ending: Ending, lift_fence: bool) -> None:
     """Both directions: subscriptions first, so that nobody reads from the slots; then what holds back WAL."""
     identifier = ending.identifier
     ends = [visited for visited in (ending.target, ending.source) if visited.connection]
@@ -181,9 +183,17 @@ def _free(ending: Ending) -> None:
         ending.run(visited, removal.roles(visited.connection, identifier))
     if ending.source.connection:
         ending.run(ending.source, removal.undo(ending.source.connection, ending.undo))
-        lifted, _kept = removal.fences(ending.source.connection, False)  # an aborted cutover may leave an open one
-        ending.run(ending.source, lifted)
-        ending.run(ending.source, removal.record(ending.source.connection, identifier))
+        stays = _take_fence_down(ending, ending.source, lift_fence)
+        ending.run(ending.source, removal.record(ending.source.connection, identifier, stays))
+
+
+def _take_fence_down(ending: Ending, visited: Visit, lift: bool) -> bool:
+    """Whether there is one that stays. An open one, which an aborted cutover may have left, never does."""
+    steps, stays = removal.fences(visited.connection, lift)
+    ending.run(visited, steps)
+    if stays:
+        ending.notices.append(FENCE_STAYS.format(visited.side))
+    return stays
 
 
 def _stream_names(ending: Ending) -> list[str]:
@@ -216,24 +226,19 @@ def _incomplete(migration: migration_journal.Migration) -> list[str]:
 
 
 def _finish(ending: Ending, params: dict) -> None:
-    _refuse_too_early(ending, params)
     if ending.target.connection is None:
         return
     names = _stream_names(ending)
-    migration = ending.migration
-    _free(ending)
-    for visited in (ending.source, ending.target):
-        if visited.connection:
-            steps, kept = removal.fences(visited.connection, params["lift_fence"])
-            ending.run(visited, steps)
-            if kept:
-                ending.notices.append(FENCE_STAYS.format(visited.side))
+    migration, target = ending.migration, ending.target.connection
+    _free(ending, params["lift_fence"])
+    stays = _take_fence_down(ending, ending.target, params["lift_fence"])
     if migration:
-        target = ending.target.connection
         ending.run(ending.target, removal.undo(target, migration.undo))
-        ending.run(ending.target, removal.record_of_target(target))
+        ending.run(ending.target, removal.record_of_target(target, stays))
         if not ending.check_mode:
             ownership.drop_leftovers(target)
+    else:
+        ending.run(ending.target, removal.verifications(target))
     _say_what_is_left(ending, names)
 
 
@@ -251,7 +256,7 @@ def _refuse_too_early(ending: Ending, params: dict) -> None:
             "Run again when it can, or use state: stopped to free the source now.",
         )
     if migration is None:
-        if ending.undo or _stream_names(ending):
+        if ending.undo or (ending.identifier and _stream_names(ending)):
             raise HandoverError(
                 "The target has no journal of this migration, but the source has traces of one.",
                 "Use state: stopped, which removes them.",

@@ -87,7 +87,7 @@ def roles(connection, identifier: str) -> list[Step]:
     """Drop the roles, with which their memberships go."""
     query = "SELECT rolname::text FROM pg_roles WHERE starts_with(rolname, %s) ORDER BY 1"
     found = rows(connection, query, (prefix(identifier),))
-    return [_step(connection, [f"DROP ROLE {_quoted(name)}"]) for (name,) in found]
+    return [step for (name,) in found for step in _step(connection, [f"DROP ROLE {_quoted(name)}"])]
 
 
 def fences(connection, lift: bool) -> tuple[list[Step], bool]:
@@ -104,43 +104,49 @@ def fences(connection, lift: bool) -> tuple[list[Step], bool]:
 
 def undo(connection, statements: list[str]) -> list[Step]:
     """Put back what was changed; the record of it stays until all is."""
-    return [_step(connection, [statement]) for statement in statements]
+    return [step for statement in statements for step in _step(connection, [statement])]
 
 
-def record(connection, identifier: str) -> list[Step]:
+def record(connection, identifier: str, fence_stays: bool) -> list[Step]:
     """Drop the source's record of a migration, its beacons, and with the last one the schema."""
     records = source_record.read(connection)
     tables = _beacons(connection, identifier)
     ours = [one for one in records if one["id"] == identifier]
-    if not tables and not ours:
-        return []
     forget = [f"DELETE FROM handover.migration WHERE id = '{identifier}'"] if ours else []
     if ours and len(records) == 1:
         forget, tables = [], [*tables, "migration"]
-    return [_step(connection, [*_drop_tables(connection, tables), *forget])]
+    return _step(connection, [*_drop_tables(connection, tables, fence_stays), *forget])
 
 
-def record_of_target(connection) -> list[Step]:
+def record_of_target(connection, fence_stays: bool) -> list[Step]:
     """Drop the journals and the beacons, and the schema unless a fence is still in it."""
     if not journal.has_schema(connection):
         return []
     unfinished = "SELECT unnest(undo) FROM handover.restore WHERE completed IS NULL"
     left = [statement for (statement,) in rows(connection, unfinished)] if journal.is_present(connection) else []
     tables = [name for (name,) in rows(connection, f"{journal.RELATIONS} ORDER BY 1")]
-    return [*undo(connection, left), *([_step(connection, _drop_tables(connection, tables))] if tables else [])]
+    return [*undo(connection, left), *_step(connection, _drop_tables(connection, tables, fence_stays))]
 
 
-def _drop_tables(connection, tables: list[str]) -> list[str]:
+def verifications(connection) -> list[Step]:
+    """Drop what verifications recorded in a target that no continuous migration led to."""
+    there = f"{journal.RELATIONS} AND relname IN ('verification', 'verified_table') ORDER BY 1"
+    tables = [name for (name,) in rows(connection, there)] if journal.has_schema(connection) else []
+    return _step(connection, _drop_tables(connection, tables, True)) if tables else []
+
+
+def _drop_tables(connection, tables: list[str], fence_stays: bool) -> list[str]:
     """Statements that drop tables of schema handover, and the schema if it is empty then."""
-    contents = """
-        SELECT classid = 'pg_class'::regclass AND objid IN (
-            SELECT oid FROM pg_class WHERE relnamespace = refobjid AND relname = ANY (%s)), classid, objid
-        FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = to_regnamespace('handover')
-        AND deptype = 'n'"""
+    if not journal.has_schema(connection):
+        return []
+    others = """
+        SELECT FROM pg_depend AS d WHERE refclassid = 'pg_namespace'::regclass
+        AND refobjid = to_regnamespace('handover') AND deptype = 'n'
+        AND NOT (classid = 'pg_class'::regclass AND objid IN (
+            SELECT oid FROM pg_class WHERE relnamespace = refobjid AND relname = ANY (%s)))
+        AND NOT (classid = 'pg_proc'::regclass AND NOT %s AND objid = to_regproc('handover.fence'))"""
     drops = [f"DROP TABLE handover.{_quoted(name)}" for name in tables]
-    if all(ours for ours, _class, _oid in rows(connection, contents, (tables,))):
-        drops.append("DROP SCHEMA handover")
-    return drops
+    return drops if rows(connection, others, (tables, fence_stays)) else [*drops, "DROP SCHEMA handover"]
 
 
 def _beacons(connection, identifier: str) -> list[str]:
@@ -150,10 +156,10 @@ def _beacons(connection, identifier: str) -> list[str]:
     return [name for (name,) in rows(connection, query, (f"beacon_{identifier}_",))]
 
 
-def _step(connection, statements: list[str]) -> Step:
-    """Statements that are run together, in one transaction."""
+def _step(connection, statements: list[str]) -> list[Step]:
+    """A step of statements that are run together, in one transaction; none without any."""
     together = "; ".join(statements)
-    return Step(statements, lambda: execute_patiently(connection, together))
+    return [Step(statements, lambda: execute_patiently(connection, together))] if statements else []
 
 
 def _quoted(name: str) -> str:

@@ -1,0 +1,174 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The end of migrations: stopped and finished, and with one end out of reach."""
+
+from __future__ import annotations
+
+import contextlib
+
+import catalogs
+import pytest
+from cutovers import cut_over, handed_over, homes, make_bank
+from dumps import done, refused
+from migrations import in_step, migrate
+from support import create_database, run_module
+
+TABLES = """
+    CREATE TABLE kept (id serial PRIMARY KEY, v text);
+    INSERT INTO kept (v) SELECT 'row ' || i FROM generate_series(1, 500) AS i;
+    CREATE TABLE plain (v text);
+    CREATE TABLE chosen (v text NOT NULL UNIQUE);
+    ALTER TABLE chosen REPLICA IDENTITY USING INDEX chosen_v_key"""
+
+
+@pytest.fixture
+def begun(servers):
+    """``begun(15, 17)``: source and target in step, with what the catalogs said before."""
+
+    def make(source_major, target_major, *names):
+        source, target = servers(source_major), servers(target_major, "target")
+        for name in names or ("shop",):
+            create_database(source, name)
+            source.sql(name, TABLES)
+        before = everything(source), catalogs.of_server(target)
+        for name in names or ("shop",):
+            in_step(source, target, databases=[name], no_identity="full")
+        return source, target, before
+
+    return make
+
+
+def everything(cluster, dbname="shop"):
+    return {**catalogs.of_server(cluster), **catalogs.of_database(cluster, dbname)}
+
+
+def end(state, source, target, **more):
+    """What the run says of the only database."""
+    [found] = done(migrate(source, target, databases=["shop"], state=state, **more)).databases
+    return found
+
+
+def assert_as_before(source, target, before):
+    """Nothing of ours is anywhere; on the target there is one database more, which holds what came from the source."""
+    assert catalogs.changes(before[0], everything(source)) == []
+    new = catalogs.changes(before[1], catalogs.of_server(target))
+    assert len(new) == 1 and new[0].startswith("+ databases: ('shop'"), new
+    assert catalogs.traces(everything(target)) == []
+
+
+def run_left(cluster, statements, dbname="shop"):
+    """Do by hand what was left."""
+    assert statements
+    for statement in statements:
+        cluster.sql(dbname, statement)
+
+
+def test_stopped_and_finished(begun):
+    source, target, before = begun(15, 17)
+    plan = end("stopped", source, target, check=True)
+    assert catalogs.changes(before[0], everything(source)), "check mode changes nothing"
+    found = end("stopped", source, target)
+    assert found["changed"] and found["statements"] == plan["statements"]
+    assert any('"public"."plain" REPLICA IDENTITY DEFAULT' in one for one in found["statements"]["source"])
+    assert found["left"] == {"source": [], "target": []}
+    assert catalogs.changes(before[0], everything(source)) == [], "the source is free at once"
+    assert target.sql("shop", "SELECT count(*) FROM kept") == [(500,)]
+    assert not end("stopped", source, target)["changed"]
+
+    refused(migrate(source, target, databases=["shop"], state="finished"), "sequences", "without_cutover")
+    end("finished", source, target, without_cutover=True)
+    assert_as_before(source, target, before)
+    assert not end("finished", source, target)["changed"]
+
+
+def test_not_over_yet(begun):
+    source, target, _before = begun(16, 18)
+    refused(migrate(source, target, databases=["shop"], state="finished", without_cutover=True), "in_step")
+    key = f"handover.postgresql migration {end('stopped', source, target, check=True)['id']}"
+    with contextlib.closing(source.connect("shop")) as session, session.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
+        refused(migrate(source, target, databases=["shop"], state="stopped"), "Another run is at work", "process")
+        ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["shop"]}
+        [status] = done(run_module("pg_migration_info", ends)).databases
+        assert f"process {session.info.backend_pid}" in status["running"][0] and "Wait" in status["next"]
+    assert end("stopped", source, target)["changed"]
+
+
+def test_stopped_while_the_target_is_away(begun):
+    source, target, before = begun(15, 17)
+    target.stop()
+    found = end("stopped", source, target)
+    assert catalogs.changes(before[0], everything(source)) == []
+    assert found["left"]["source"] == [] and any("target" in notice for notice in found["notices"])
+    again = end("stopped", source, target)
+    assert not again["changed"] and again["left"]["target"] is None, "what is there is unknown by now"
+    refused(migrate(source, target, databases=["shop"], state="finished"), "cannot be reached")
+
+    target.start()
+    run_left(target, found["left"]["target"])
+    assert catalogs.of_server(target)["subscriptions"] == catalogs.of_server(target)["origins"] == []
+    assert end("stopped", source, target)["changed"], "the journal learns of it"
+    end("finished", source, target, without_cutover=True)
+    assert_as_before(source, target, before)
+
+
+def test_a_target_under_another_address_is_not_taken_for_it(begun):
+    source, target, _before = begun(15, 17)
+    other = {**target.endpoint(), "port": 1}
+    refused(migrate(source, other, databases=["shop"], state="stopped"), f"127.0.0.1:{target.port}")
+    assert catalogs.of_server(source)["slots"] != []
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by another run"])
+def test_stopped_while_the_source_is_away(begun, by_hand):
+    source, target, before = begun(13, 18)
+    source.stop()
+    found = end("stopped", source, target)
+    assert found["changed"] and found["left"]["target"] == []
+    assert catalogs.of_server(target)["subscriptions"] == []
+    assert end("stopped", source, target)["left"] == found["left"], "it is said again"
+    source.start()
+    if by_hand:
+        run_left(source, found["left"]["source"])
+    assert end("stopped", source, target)["changed"] != by_hand
+    assert catalogs.changes(before[0], everything(source)) == []
+    end("finished", source, target, without_cutover=True)
+    assert_as_before(source, target, before)
+
+
+def test_one_that_cannot_be_ended_does_not_keep_the_others(begun):
+    source, target, _before = begun(17, 18, "shop", "blog")
+    end("stopped", source, target)
+    result = migrate(source, target, databases=["blog", "shop"], state="finished", without_cutover=True)
+    refused(result, 'Database "blog"', "in_step")
+    assert result.changed and [one["database"] for one in result.databases] == ["shop"]
+    assert catalogs.traces(catalogs.of_database(target, "shop")) == []
+    assert len(catalogs.of_server(source)["slots"]) == 1
+
+
+def test_finished_after_a_cutover(servers):
+    """The way back is removed; the fence stays, so that nobody writes to the source, until it is to be lifted."""
+    source, target = servers(15), servers(17, "target")
+    make_bank(source, target)
+    before = catalogs.of_database(source, "shop")
+    done(migrate(source, target, databases=["shop"], state="stopped"))
+    clean = catalogs.of_server(source), catalogs.of_server(target), catalogs.of_database(source, "shop")
+    assert before != clean[2]
+    done(migrate(source, target, databases=["shop"], state="finished", without_cutover=True))
+    target.sql("postgres", "DROP DATABASE shop")
+    in_step(source, target, databases=["shop"])
+    handed_over(cut_over(source, target))
+    refused(migrate(source, target, databases=["shop"], state="stopped"), "handed over")
+
+    found = end("finished", source, target)
+    assert any("fence on the source stays" in notice for notice in found["notices"])
+    assert homes(source, target) == ["target"]
+    assert catalogs.changes(clean[0], catalogs.of_server(source)) == []
+    assert catalogs.changes(clean[1], catalogs.of_server(target)) == []
+    assert catalogs.traces(catalogs.of_database(target, "shop")) == []
+    assert not end("finished", source, target)["changed"]
+
+    end("finished", source, target, lift_fence=True)
+    assert catalogs.changes(clean[2], catalogs.of_database(source, "shop")) == []
+    assert homes(source, target) == ["source", "target"]
