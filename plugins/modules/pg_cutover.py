@@ -326,6 +326,9 @@ databases:
     home:
       description: Where the database lives from then on.
       type: str
+    place:
+      description: The same as C(host), C(port), C(dbname).
+      type: dict
     window_ms:
       description: Milliseconds from pausing the first pooler to resuming the last; in check mode what is expected.
       type: float

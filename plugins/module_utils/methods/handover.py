@@ -34,8 +34,18 @@ SAFE_FRACTION = 0.5  # of the deadline, that preparing the fence may wait for a 
 
 
 def hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
-    """Do what pg_cutover documents. Raises HandoverError."""
+    """Do what pg_cutover documents. Raises HandoverError, with whether the databases are ``handed_over`` if known."""
     params = {**params, **{name: seconds_of(name, params[name]) for name in ("deadline", "switch_timeout")}}
+    try:
+        return _hand_over(source, target, params, check_mode)
+    except HandoverError as error:
+        if "handed_over" not in error.facts and not error.facts.get("unknown"):
+            error.facts["handed_over"] = False
+        raise
+
+
+def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
+    """In one window, or in one for each database."""
     routes = find_routes(source, target, params)
     if params["poolers"] and len(routes) > 1 and not params["together"]:
         raise HandoverError(

@@ -107,7 +107,7 @@ def lag(passage: Passage):
 def no_drift(passage: Passage):
     """Definitions of tables are as the migration took them over. Remembers a stamp to compare in the window."""
     passage.stamp = stamp(passage)
-    found = drift.differences(passage.route.migration.fingerprint or {}, drift.fingerprint(passage.old))
+    found = drift.since(passage.route.migration, passage.old)
     if found:
         return (
             f"Tables were redefined since the migration began: {drift.describe(found, SHOWN)}.",
@@ -148,8 +148,8 @@ def verified(passage: Passage):
     remedy = "Run handover.postgresql.verify, or set require_verification: false."
     if not found:
         return "The contents were not verified.", remedy
-    if not found.get("equal"):
-        return "The last verification did not find the contents equal.", remedy
+    if found["verdict"] != "equal":
+        return f"The last verification found the contents {found['verdict']}.", remedy
     limit = seconds_of("verified_within", params["verified_within"])
     age = value(passage.journal, "SELECT extract(epoch FROM clock_timestamp() - %s::timestamptz)", (found["at"],))
     if age > limit:

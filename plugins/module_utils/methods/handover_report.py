@@ -10,7 +10,7 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_cargo as cargo
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import READY
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import READY, Place
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
 
 FACTS = (
@@ -110,9 +110,17 @@ def _basics(passage: Passage) -> dict:
         "id": route.migration.id,
         "direction": route.direction,
         "home": route.new.address,
+        "place": _place(route.new),
         "tables": len(passage.tables) or None,
         **facts,
     }
+
+
+def _place(place: Place) -> dict:
+    """Where the new home is, for files of poolers."""
+    parameters = place.endpoint.parameters
+    host = parameters.get("hostaddr") or parameters.get("host") or place.endpoint.side
+    return {"host": host, "port": int(parameters.get("port", 5432)), "dbname": place.dbname}
 
 
 def _warnings(passage: Passage, poolers: Poolers) -> list[str]:

@@ -118,7 +118,7 @@ class Window:
         """Nothing was redefined since the gates were asked; then the sequences."""
         with passage.step("drift"):
             if stamp(passage) != passage.stamp:
-                found = drift.differences(passage.route.migration.fingerprint or {}, drift.fingerprint(passage.old))
+                found = drift.since(passage.route.migration, passage.old)
                 if found:
                     raise HandoverError(
                         f"Tables were redefined just now: {drift.describe(found)}.",

@@ -1,0 +1,65 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PgBouncer's configuration file with databases that lead elsewhere, for playbooks."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: lead_pooler
+short_description: Let databases in a configuration file of PgBouncer lead elsewhere
+version_added: 0.1.0
+author: The handover.postgresql authors (@handover)
+description:
+  - Changes C(host), C(port) and C(dbname) of entries in the section C([databases]), and nothing else.
+  - An entry that is not there is added, with the other parameters of the fallback C(*).
+positional: entries
+options:
+  _input:
+    description: The file.
+    type: str
+    required: true
+  entries:
+    description: C(host), C(port) and C(dbname) by the name of each entry.
+    type: dict
+    required: true
+seealso:
+  - module: handover.postgresql.pg_cutover
+"""
+
+EXAMPLES = r"""
+- name: Let the pooler lead to the new home with its next RELOAD
+  ansible.builtin.copy:
+    content: >-
+      {{ (config.content | b64decode)
+         | handover.postgresql.lead_pooler({'shop': {'host': 'db.example.com', 'port': 5432, 'dbname': 'shop'}}) }}
+    dest: /etc/pgbouncer/pgbouncer.ini
+    mode: preserve
+"""
+
+RETURN = r"""
+_value:
+  description: The file with the entries changed.
+  type: str
+"""
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_file import lead
+
+
+def lead_pooler(text, entries):
+    """See DOCUMENTATION."""
+    try:
+        return lead(text, entries)
+    except HandoverError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    """Filters of this file."""
+
+    def filters(self):
+        """Their names."""
+        return {"lead_pooler": lead_pooler}
