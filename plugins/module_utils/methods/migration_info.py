@@ -9,7 +9,7 @@ import contextlib
 from datetime import datetime, timezone
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, Visit, find_records, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import progress
@@ -242,19 +242,11 @@ def _samples(at_target: Visit, identifier: str | None, limit: int) -> list[dict]
 
 def _drift(at_source: Visit, migration) -> list[dict] | None:
     """What changed in the definitions of the source's tables since they were taken over, or None where that cannot be
-    told. Tables that wait for their wave, or for the cutover, are known, though not compared.
+    told.
     """
     if migration is None or not migration.fingerprint:
         return None
-
-    def look(connection):
-        tables = [(table.schema, table.name) for table in migration.tables]
-        quote = "SELECT format('%%I.%%I', schema, name) FROM ROWS FROM (unnest(%s), unnest(%s)) AS t (schema, name)"
-        known = {name for (name,) in rows(connection, quote, [list(names) for names in zip(*tables)])}
-        found = drift.differences(migration.fingerprint, drift.fingerprint(connection))
-        return [one for one in found if one["change"] != "new" or one["table"] not in known]
-
-    return _tolerantly(at_source, look)
+    return _tolerantly(at_source, lambda connection: drift.since(migration, connection))
 
 
 def record_sample(ends: Ends, status: dict) -> bool:

@@ -62,6 +62,19 @@ def differences(recorded: dict[str, dict], current: dict[str, dict]) -> list[dic
     return found
 
 
+def since(migration, connection) -> list[dict]:
+    """What differs from what a migration has recorded, as :func:`differences`.
+
+    Tables that wait for their wave, or for the cutover, are known, though not compared.
+    """
+    tables = [(table.schema, table.name) for table in migration.tables]
+    quote = "SELECT format('%%I.%%I', schema, name) FROM ROWS FROM (unnest(%s), unnest(%s)) AS t (schema, name)"
+    names = rows(connection, quote, [list(each) for each in zip(*tables)]) if tables else []
+    known = {name for (name,) in names}
+    found = differences(migration.fingerprint or {}, fingerprint(connection))
+    return [one for one in found if one["change"] != "new" or one["table"] not in known]
+
+
 def describe(found: list[dict], limit: int = 20) -> str:
     """For messages: ``public.orders: column note was added; ...``."""
     shown = "; ".join(f"{one['table']}: {one['detail']}" for one in found[:limit])
