@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from source_hosts import PASSWORD, Source, connects, edit, finish, pairs, prepare, refused, succeeded
 
 from lab.hosts import HostError
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / "tasks"
 EARLY = """# a comment
 local all postgres peer
 host all all 10.0.0.0/8 reject
@@ -179,3 +181,27 @@ def test_the_wrong_host_is_not_edited(new_source, target_host):
     assert other.files() == before
     with pytest.raises(HostError):
         other.host.psql(f'DROP ROLE "{one.role}"')
+
+
+def test_a_firewall_lets_the_target_in_and_nobody_else(new_source, target_host, host):
+    one = new_source(17)
+    rules = (
+        "table inet filter { chain input { type filter hook input priority 0; policy accept;"
+        " iifname eth0 tcp dport 5432 reject with icmpx admin-prohibited; }; }"
+    )
+    one.host.run("nft", "-f", "-", stdin=rules)
+    before = one.host.run("nft", "list", "ruleset")
+    inventory = pairs(
+        one, handover_target_addresses=target_host.address, handover_allow_restart=True,
+        handover_firewall_tasks=str(EXAMPLES / "firewall_nftables.yml"),
+    )  # fmt: skip
+    succeeded(prepare([one], inventory))
+    stranger = host(17, "stranger")
+    assert connects(target_host, one) == "hello"
+    assert "No route to host" in connects(stranger, one)
+    assert not succeeded(prepare([one], inventory)).changed
+    # The target has moved.
+    assert succeeded(prepare([one], inventory, handover_target_addresses=[stranger.address])).changed
+    assert connects(stranger, one) == "hello" and "No route to host" in connects(target_host, one)
+    succeeded(finish([one], inventory))
+    assert one.host.run("nft", "list", "ruleset") == before
