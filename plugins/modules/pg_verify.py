@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: pg_verify
 short_description: Compare databases on two servers exactly, also while both are live
-version_added: 0.2.0
+version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
   - Compares the rows of every table and partition, large objects, sequences, and everything that describes them, from
@@ -87,11 +87,11 @@ options:
   lock_timeout:
     description:
       - Milliseconds that a writer may have to wait for a lock of ours, and as long again until the target has caught
-        up. What does not succeed within it is given up and tried again later.
+        up. What does not succeed within it is given up, and tried again until O(lock_patience) has passed.
       - It is held to half of the source's C(deadlock_timeout), so that no deadlock with us ends somebody else.
     type: int
     default: 500
-  timeout:
+  lock_patience:
     description: Seconds within which the common instant of two live databases has to be found.
     type: int
     default: 120
@@ -191,7 +191,7 @@ databases:
       description: Milliseconds that a writer may have waited for us, at most. 0 if nothing was locked.
       type: float
     oldest_instant:
-      description: The instant as of which the result holds.
+      description: The instant as of which the result holds, by the target's clock.
       type: str
     quiet:
       description:
@@ -261,7 +261,7 @@ def main():
             "jobs": {"type": "int"},
             "max_rate": {"type": "str"},
             "lock_timeout": {"type": "int", "default": 500},
-            "timeout": {"type": "int", "default": 120},
+            "lock_patience": {"type": "int", "default": 120},
             "show_values": {"type": "bool", "default": False},
             "resume": {"type": "bool", "default": True},
         },

@@ -173,7 +173,7 @@ class Verification:
                 "rows": amounts.rows,
                 "bytes": amounts.bytes,
                 "resumed_tables": len(earlier),
-                "oldest_instant": min([moment.snapshots["source"].time, *(at for _digest, at in earlier.values())]),
+                "oldest_instant": min([moment.snapshots["target"].time, *(at for _digest, at in earlier.values())]),
                 "waited_ms": round(moment.waited_ms, 1),
                 "seconds": round(time.monotonic() - started, 3),
                 "stages": stages.as_result(),
@@ -212,7 +212,7 @@ class Verification:
         if not course.live:
             return instant.quiet(self.source, self.target)
         publisher, subscriber = self._ends if course.publisher == "source" else reversed(self._ends)
-        options = self.params["lock_timeout"], self.params["timeout"]
+        options = self.params["lock_timeout"], self.params["lock_patience"]
         return instant.live(publisher, subscriber, list(course.names), self._locked(course), *options)
 
     def _writes(self, source, target, course: Course) -> list[int | None]:
@@ -225,7 +225,7 @@ class Verification:
 
     def _compare(self, course, moment, record: Record, earlier: dict, outcome: Outcome, stages: Stages):
         """Everything, class after class."""
-        keeper = Keeper(record, moment.snapshots["source"].time)
+        keeper = Keeper(record, moment.snapshots["target"].time)
 
         def connect(side: str):
             end = self.source if side == "source" else self.target
@@ -270,7 +270,8 @@ class Verification:
         if course.migration is None or self.params["tables"]:
             return
         counts = {name: sum(one[name] for one in result["classes"].values()) for name in ("different", "unknown")}
-        verified = {"at": result["oldest_instant"], "verdict": result["verdict"], **counts}
+        verdict = result["verdict"]
+        verified = {"at": result["oldest_instant"], "verdict": verdict, "equal": verdict == "equal", **counts}
         migration_journal.update(target, self.pair, verified=verified)
         migration_journal.add_event(target, self.pair, "verified", **verified, waited_ms=result["waited_ms"])
 
