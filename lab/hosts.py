@@ -97,7 +97,7 @@ class Network:
     def disconnect(self, port: str) -> None:
         """Pull the plug, which takes the kernel its time when a network has ended, and forget connections."""
         for socket in self.sockets.iterdir():
-            socket.unlink()
+            socket.unlink(missing_ok=True)
         subprocess.run([*self.here, "ip", "link", "delete", port], check=False, capture_output=True)
 
     def destroy(self) -> None:
