@@ -28,11 +28,13 @@ def unfenced(passage: Passage) -> list[tuple[str, str]]:
     this role may do that."""
     fenced = set(passage.tables)
     found = [table.key for table in passage.copied if table.key not in fenced]
-    if passage.facts["large_objects"] and value(
-        passage.old, "SELECT has_table_privilege('pg_catalog.pg_largeobject', 'UPDATE')"
-    ):
+    if passage.facts["large_objects"] and _may_lock_large_objects(passage):
         found.append(("pg_catalog", "pg_largeobject"))
     return found
+
+
+def _may_lock_large_objects(passage: Passage) -> bool:
+    return value(passage.old, "SELECT has_table_privilege('pg_catalog.pg_largeobject', 'UPDATE')")
 
 
 def set_sequences(passage: Passage, margin: int | None = None) -> None:
@@ -64,6 +66,8 @@ def copy_large_objects(passage: Passage) -> None:
         mine = "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'MEMBER')"
         owners = {name for (name,) in rows(target, mine)}
         grantees = {name for (name,) in rows(target, "SELECT rolname::text FROM pg_roles")}
+        # Who reads one locks as who writes one (src/backend/storage/large_object/inv_api.c), and would wait for us.
+        source = passage.lock if _may_lock_large_objects(passage) else source
         count, size = large_objects.copy(source, target, owners, grantees)
     passage.facts["large_objects"], passage.facts["large_object_bytes"] = count, size
 
