@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 from dumps import done, export, finish, one, restore
-from support import Cluster, Result, create_database, run_module, start_module
+from support import Cluster, Result, create_database, run_module, run_playbook, start_module
 
 from lab import every_class, sample
 
@@ -237,3 +238,24 @@ def test_a_database_that_is_not_there(servers):
     create_database(source, "alone")
     result = verify(source, target, databases=["alone"])
     assert result.failed and differing(result) == {"database alone"}
+
+
+def test_the_playbook_shows_what_differs_and_keeps_it(copied, tmp_path):
+    source, target = copied(16, 18, scale=0.01)
+    hosts = {"shop": {"ansible_connection": "local", "handover_source": source.endpoint(),
+                      "handover_target": target.endpoint(), "handover_databases": ["shop"],
+                      "handover_report_directory": str(tmp_path / "report")}}  # fmt: skip
+    inventory = {"all": {"hosts": hosts}}
+    equal = run_playbook("handover.postgresql.verify", inventory)
+    assert not equal.failed, equal
+    assert "shop: EQUAL" in equal.stdout and "| rows |" in equal.stdout
+    gone = "SET session_replication_role = replica; DELETE FROM shop.country WHERE code = 'DE';"
+    target.sql("shop", f"{gone} COMMENT ON SCHEMA shop IS 'changed'")
+    apart = run_playbook("handover.postgresql.verify", inventory)
+    assert apart.failed and "Not the same on both ends: shop" in apart.failures[0]["msg"], apart
+    assert '{"code": "DE"}' in apart.stdout and "comments `schema shop`" in apart.stdout
+    kept = json.loads((tmp_path / "report" / "shop-verify.json").read_text())
+    assert kept["databases"][0]["verdict"] == "different"
+    assert "shop: DIFFERENT" in (tmp_path / "report" / "shop-verify.md").read_text()
+    planned = run_playbook("handover.postgresql.verify", inventory, check=True)
+    assert not planned.failed and "would be compared" in planned.stdout
