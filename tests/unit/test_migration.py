@@ -1,0 +1,75 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Continuous migration, as far as it needs no server: connection strings, waves, drift."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import conninfo_parameters
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_waves import shares
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming
+
+SOURCE = {"host": "db.example", "port": "5433", "user": "admin", "sslmode": "verify-full", "sslrootcert": "/here/ca"}
+DEFAULTS = {"connect_timeout": "15", "keepalives_idle": "30", "keepalives_interval": "10"}
+
+
+def conninfo(**replication):
+    """libpq's parameters for the target, with what the operator says about them."""
+    info = SimpleNamespace(dsn_parameters={**SOURCE, "application_name": "handover", "krbsrvname": ""}, password="own")
+    return conninfo_parameters(info, Endpoint("source", {}), replication)
+
+
+def test_without_a_word_the_target_connects_as_we_do_but_with_no_file_of_ours():
+    expected = {"host": "db.example", "port": "5433", "user": "admin", "sslmode": "require", "password": "own"}
+    assert conninfo() == {**expected, **DEFAULTS}
+
+
+def test_what_the_operator_says_wins_and_another_user_never_gets_the_password_of_the_first():
+    found = conninfo(host="10.0.0.1", port=5432, user="other", sslmode=None)
+    assert {name: found.get(name) for name in ("host", "port", "user", "password")} == {
+        "host": "10.0.0.1", "port": "5432", "user": "other", "password": None
+    }  # fmt: skip
+
+
+def test_certificates_are_verified_where_the_target_has_the_authority():
+    assert conninfo(sslrootcert="/there/ca")["sslmode"] == "verify-full"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [([], 3, [[]]), ([5], 3, [[5]]), ([1, 9, 4, 5], 2, [[9, 1], [5, 4]]), ([None, 3], 2, [[3], [None]])],
+)
+def test_waves_are_of_about_the_same_size(sizes, count, expected):
+    tables = [SimpleNamespace(bytes=size) for size in sizes]
+    assert [[table.bytes for table in group] for group in shares(tables, count)] == expected
+
+
+def test_names_are_the_same_from_any_machine_and_different_for_any_other_pair():
+    servers = [SimpleNamespace(system_identifier=str(number)) for number in (1, 2)]
+    there = naming.migration_id(servers[0], "a", servers[1], "b")
+    back = naming.migration_id(servers[1], "b", servers[0], "a")
+    assert there != back
+    assert len(naming.wave_name(there, 12)) < 64
+    assert naming.beacon_table(naming.back_name(there)) == f"beacon_{there}_back"
+
+
+def table(**columns):
+    """The fingerprint of a table."""
+    return {"columns": columns, "identity": "d: id", "unlogged": False, "constraints": None, "unique": "x"}
+
+
+def test_drift_names_tables_and_columns():
+    recorded = {"a": table(id="integer", gone="text"), "b": table(id="integer"), "c": table(id="integer")}
+    current = {"a": table(id="bigint", new="text"), "c": {**table(id="integer"), "identity": "f"}, "d": table()}
+    found = drift.differences(recorded, current)
+    assert [(one["table"], one["change"], one["columns"]) for one in found] == [
+        ("a", "columns", ["gone", "id", "new"]), ("b", "gone", []), ("c", "identity", []), ("d", "new", [])
+    ]  # fmt: skip
+    assert "column id was integer and is bigint" in drift.describe(found)
+    assert drift.differences(current, current) == []
