@@ -1,0 +1,100 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks cutover and rollback, with a pooler whose file they write."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cutovers import CLERK, USERS, await_commits, homes, make_bank
+from support import run_playbook
+
+from lab.bank import Bank
+
+
+def inventory(source, target, front, **more):
+    """One pair behind one pooler, whose configuration is a file of this machine."""
+    pooler = {**front.console_endpoint(), "config_file": str(front.directory / "pgbouncer.ini")}
+    variables = {
+        "ansible_connection": "local", "handover_source": source.endpoint(), "handover_target": target.endpoint(),
+        "handover_databases": ["shop"], "handover_poolers": [pooler], **more,
+    }  # fmt: skip
+    return {"all": {"hosts": {"lab": variables}}}
+
+
+@pytest.fixture
+def pair(servers):
+    source, target = servers(15), servers(18)
+    for cluster in (source, target):
+        cluster.sql("postgres", "ALTER ROLE postgres PASSWORD 'the same on both ends'")
+    passwords = [cluster.password for cluster in (source, target)]
+    for cluster in (source, target):
+        cluster.password = "the same on both ends"
+    make_bank(source, target)
+    yield source, target
+    for cluster, password in zip((source, target), passwords):
+        cluster.sql("postgres", f"ALTER ROLE postgres PASSWORD '{password}'")
+        cluster.password = password
+
+
+def test_there_and_back(pair, pooler, tmp_path):
+    source, target = pair
+    front = pooler(source, users=USERS)
+    before = (front.directory / "pgbouncer.ini").read_text()
+    tasks = tmp_path / "switch.yml"
+    copy = {"content": "{{ window }} {{ places }}", "dest": f"{tmp_path}/switched", "mode": "0600"}
+    tasks.write_text(json.dumps([{"name": "Switch", "ansible.builtin.copy": copy}]))
+    given = inventory(
+        source, target, front, handover_require_verification=False, handover_switch_tasks=str(tasks),
+        handover_report_directory=str(tmp_path / "reports"), handover_reverse=True,
+    )  # fmt: skip
+    with Bank(front.endpoint(**CLERK), rate=100) as load:
+        check = run_playbook("handover.postgresql.cutover", given, check=True)
+        assert not check.failed and "LOCK TABLE" in check.stdout and homes(source, target) == ["source", "target"], check
+        assert (front.directory / "pgbouncer.ini").read_text() == before
+
+        there = run_playbook("handover.postgresql.cutover", given)
+        assert not there.failed, (there.failures, there.stdout[-3000:])
+        assert homes(source, target) == ["target"]
+        assert f"shop = host=127.0.0.1 port={target.port}" in (front.directory / "pgbouncer.ini").read_text()
+        assert str(target.port) in (tmp_path / "switched").read_text()
+        (report,) = json.loads((tmp_path / "reports" / "lab-cutover.json").read_text())["databases"]
+        assert report["handed_over"] and report["poolers"][0]["leads_to_new"]
+        await_commits(load)
+
+        again = run_playbook("handover.postgresql.cutover", given)
+        assert not again.failed and not again.changed, again
+
+        back = run_playbook("handover.postgresql.rollback", given)
+        assert not back.failed, back
+        assert homes(source, target) == ["source"]
+        await_commits(load)
+    assert load.failures == [] and load.problems(source.connect("shop")) == []
+
+
+def test_what_stands_in_the_way_is_said_before_anything_is_staged(pair, pooler):
+    source, target = pair
+    front = pooler(source, users=USERS)
+    before = (front.directory / "pgbouncer.ini").read_text()
+    result = run_playbook("handover.postgresql.cutover", inventory(source, target, front))
+    assert result.failed and "The contents were not verified." in result.stdout, result
+    assert (front.directory / "pgbouncer.ini").read_text() == before
+
+
+def test_a_window_that_fails_leaves_the_pooler_as_it_was(pair, pooler):
+    source, target = pair
+    front = pooler(source, users=USERS)
+    before = (front.directory / "pgbouncer.ini").read_text()
+    with source.connect("shop", autocommit=False, port=front.port, **CLERK) as session:
+        session.cursor().execute("SELECT 1")
+        result = run_playbook(
+            "handover.postgresql.cutover",
+            inventory(source, target, front, handover_require_verification=False, handover_deadline="1s"),
+        )
+        session.rollback()
+    session.close()
+    assert result.failed and "has not paused shop in time" in result.stdout, result
+    assert (front.directory / "pgbouncer.ini").read_text() == before
+    assert homes(source, target) == ["source"]
