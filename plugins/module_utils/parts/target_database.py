@@ -116,7 +116,8 @@ OWN_OBJECTS = """
            kind.type || ' ' || kind.identity
     FROM object, pg_identify_object(classid, objid, 0) AS kind
     WHERE (objid >= 16384 OR classid = 'pg_largeobject'::regclass) AND NOT EXISTS (
-        SELECT FROM pg_depend AS d WHERE d.classid = object.classid AND d.objid = object.objid AND d.deptype = 'e')
+        SELECT FROM pg_depend AS d WHERE d.classid = object.classid AND d.objid = object.objid
+        AND d.deptype IN ('e', 'i')) -- part of an extension, or of another object, such as an identity's sequence
     ORDER BY classid <> 'pg_event_trigger'::regclass, classid <> 'pg_namespace'::regclass, 2"""
 
 
