@@ -89,10 +89,10 @@ def test_sample_goes_to_a_service(servers, tmp_path, old, new):
     assert_nothing_of_ours(target)
 
 
-def test_whose_database_is_there_is_not_touched(servers, database):
+def test_whose_database_is_there_is_not_touched(servers):
     source, target = servers(15), servers(18, "target")
     small(source)
-    database(target, "small")
+    small(target, rows=3)
     refused(copy(source, target, databases=["small"]), '"small" already', "replace_databases: [small]")
     assert one(copy(source, target, replace=True, replace_databases=["small"]))["changed"]
     assert rows_of(target, "small") == 10

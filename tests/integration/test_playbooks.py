@@ -440,3 +440,25 @@ def test_playbooks_one_after_the_other_in_one_run(servers, inventory, tmp_path):
     done = succeeded(run_playbook(playbook, inventory(pair=ends(source, target))))
     finished = [one.finished_databases for one in done.results("handover.postgresql.pg_restore_import")]
     assert finished[-2:] == [["one"], []]
+
+
+def test_directly(servers, inventory, tmp_path):
+    """No dump is written; a second run changes nothing, and neither does the report."""
+    source, target = servers(15), servers(18, "target")
+    fill(source, "one", "two", rows=30)
+    pairs = inventory(pair=ends(source, target, handover_transport="direct"))
+    checked = succeeded(run_playbook(DUMP, pairs, check=True))
+    assert "would be brought over" in shown(checked)
+    assert databases(target) == set()
+    result = succeeded(run_playbook(DUMP, pairs))
+    assert [target.sql(name, COUNT) for name in ("one", "two")] == [[(30,)], [(30,)]]
+    assert "Compared: 30 rows in 1 tables" in shown(result)
+    assert "copy: as of" in shown(result)
+    assert not list((tmp_path / "dumps").rglob("databases/*"))
+    written = report(tmp_path)
+    again = succeeded(run_playbook(DUMP, pairs))
+    assert not again.changed
+    assert report(tmp_path) == written
+    refused(run_playbook(DUMP, pairs, extra_vars={"handover_exclude_table_data": ["t"]}), "handover_exclude_tables")
+    succeeded(run_playbook(FINISH, pairs))
+    assert_nothing_of_ours(source, target)

@@ -19,7 +19,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.crew import Crew, Task, Worker
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import SMALL, Piece, Table
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import Flow, Manner, relay
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import (
+    Flow,
+    Manner,
+    failure,
+    relay,
+)
 
 COPY, BUILD, KEYS, ANALYZE = range(4)  # in order of urgency
 SMALL_KEYS = 64
@@ -186,16 +191,14 @@ class Loading:
             return Manner(self._manners[table.oid].binary, freeze)
 
         self._tell([piece.table for piece in group if not piece.first], "copying")
-        try:
-            _execute(worker.source, self._begin)
-            _execute(worker.target, "BEGIN")
-            if freeze:
-                _execute(worker.target, sql.SQL("TRUNCATE ONLY {}").format(_name(group[0].table)))
-            copied = list(relay(worker.source, worker.target, group, how, self.options.flow))
-            _execute(worker.target, "COMMIT")
-            _execute(worker.source, "COMMIT")
-        except psycopg2.Error as error:
-            raise _session_error(group[0].table, error) from None
+        table = group[0].table
+        _in_copy("source", worker.source, self._begin, table)
+        _in_copy("target", worker.target, "BEGIN", table)
+        if freeze:
+            _in_copy("target", worker.target, sql.SQL("TRUNCATE ONLY {}").format(_name(table)), table)
+        copied = list(relay(worker.source, worker.target, group, how, self.options.flow))
+        _in_copy("target", worker.target, "COMMIT", table)
+        _in_copy("source", worker.source, "COMMIT", table)
         return copied
 
     def _copied(self, copied: list[tuple[Piece, int, int]]) -> None:
@@ -361,9 +364,9 @@ def _empty(session, tables: list[Table]) -> None:
         _execute(session, sql.SQL("TRUNCATE ONLY {}").format(sql.SQL(", ONLY ").join(map(_name, group))))
 
 
-def _session_error(table: Table, error) -> HandoverError:
-    """What a server said to a statement around the COPY."""
-    text = " ".join(str(error).split())
-    return HandoverError(
-        f"Table {table} could not be copied: {text}.", "Mend the cause, and run this again.", sqlstate=error.pgcode
-    )
+def _in_copy(side: str, session, statement, table: Table) -> None:
+    """A statement around the COPY of this table."""
+    try:
+        _execute(session, statement)
+    except psycopg2.Error as error:
+        raise failure(table, side, error) from None

@@ -99,7 +99,8 @@ class _Feed:
     def __exit__(self, kind, *error) -> None:
         self._stopped = True
         if kind:
-            self._source.cancel()
+            with contextlib.suppress(psycopg2.Error):  # the session may be gone
+                self._source.cancel()
         while self._thread.is_alive() or not self._ready.empty():
             with contextlib.suppress(queue.Empty):
                 self._ready.get(timeout=0.05).close()
@@ -156,7 +157,9 @@ def relay(source, target, pieces: list[Piece], how, flow: Flow):
                     cursor.copy_expert(inlet.piece.writes(manner.binary, manner.freeze), inlet, CHUNK)
                     rows = cursor.rowcount
             except psycopg2.Error as error:
-                raise _failure(table, inlet.error, error) from None
+                if inlet.error:  # the target's error is but the consequence
+                    raise failure(table, "source", inlet.error) from None
+                raise failure(table, "target", error) from None
             if rows != inlet.rows:
                 raise HandoverError(
                     f"Of table {table}, the source sent {inlet.rows} rows and the target took {rows}.",
@@ -175,9 +178,8 @@ def copy_table(source, target, table: Table, flow: Flow | None = None, binary: b
     return rows, size
 
 
-def _failure(table: Table, of_source: Exception | None, of_target: Exception) -> HandoverError:
-    """The first cause: the target's error is but the consequence where the source failed."""
-    side, error = ("source", of_source) if of_source else ("target", of_target)
+def failure(table: Table, side: str, error: Exception) -> HandoverError:
+    """What to say of a table when the server on this side does not go on."""
     text = " ".join(str(error).split())
     code = getattr(error, "pgcode", None)
     if code is None or code.startswith("57P"):
