@@ -88,7 +88,10 @@ def test_a_source_that_is_gone_or_was_never_made_ready(small, tmp_path):
     inventory["all"]["hosts"]["pair"]["handover_source"]["port"] = 1
     gone = succeeded(finish(inventory))
     assert not gone.changed and "the source was not looked at" in gone.stdout
-    refused(finish(inventory, extra_vars={"handover_target_addresses": ["127.0.0.1"]}), "connect")
+    addresses = {"handover_target_addresses": ["127.0.0.1"]}
+    refused(finish(inventory, extra_vars=addresses), "Check source.host")
+    said = succeeded(finish(inventory, extra_vars={**addresses, "handover_source_is_gone": "true"}))
+    assert "the source was not looked at" in said.stdout
 
 
 def test_files_without_ssh(small, tmp_path):
