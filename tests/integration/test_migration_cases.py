@@ -43,14 +43,14 @@ def test_tables_without_identity_are_refused_before_anything_is_made(pair):
     assert any("REPLICA IDENTITY FULL" in statement for statement in found.statements)
     refused(migrate(source, target, databases=["yard"], no_identity="full"), "public.incomparable")
     assert traces(source, "yard") == []
-    assert not target.sql("postgres", "SELECT FROM pg_database WHERE datname = 'yard'")
+    assert not target.sql("postgres", "SELECT 1 FROM pg_database WHERE datname = 'yard'")
 
 
 def test_a_target_that_cannot_reach_the_source_is_refused_before_the_copy(pair):
     source, target = pair
     replication = {"port": 1, "password": "never to be seen"}
     refused(migrate(source, target, databases=["yard"], replication=replication), "does not subscribe")
-    assert not source.sql("yard", "SELECT FROM pg_publication")
+    assert not source.sql("yard", "SELECT 1 FROM pg_publication")
     assert in_step(source, target, databases=["yard"])["changed"]
 
 
@@ -61,7 +61,7 @@ def test_a_long_transaction_is_named_and_waited_for(pair):
         found = migrate(source, target, databases=["yard"], slot_patience=1)
         refused(found, f"process {session.info.backend_pid}")
         assert len(found.blockers) == 1
-        assert not source.sql("yard", "SELECT FROM pg_replication_slots")
+        assert not source.sql("yard", "SELECT 1 FROM pg_replication_slots")
         running = start_migration(source, target, databases=["yard"])
         with watching(source) as watch:
             waits = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
@@ -206,3 +206,55 @@ def test_a_role_that_may_not_subscribe_is_refused(servers):
     source, target = servers(15), servers(17)
     create_database(source, "yard")
     refused(migrate(source, target.managed_admin(), databases=["yard"]), "may not create subscriptions")
+
+
+def test_a_table_that_its_owner_may_not_write_is_refused_where_apply_would_be_the_owner(servers):
+    source, target = servers(15), servers(17)
+    create_database(source, "yard")
+    source.sql("yard", TABLES + "; CREATE ROLE yard_owner; ALTER TABLE big OWNER TO yard_owner")
+    source.sql("yard", "ALTER TABLE big ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    admin = target.managed_admin(grants=["pg_create_subscription"])
+    refused(migrate(source, admin, databases=["yard"]), "public.big")
+    assert traces(source, "yard") == []
+    target.sql("postgres", "CREATE ROLE yard_owner")
+    found = in_step(source, target, databases=["yard"])  # a superuser's subscription works as its owner there
+    source.sql("yard", CHANGES)
+    found = in_step(source, target, databases=["yard"])
+    assert_kept_up(source, target, "yard", found)
+
+
+def test_into_a_database_that_is_there_and_empty(pair):
+    source, target = pair
+    create_database(target, "given")
+    target.sql("given", "CREATE TABLE in_the_way (i int)")
+    given = {"databases": ["yard"], "rename": {"yard": "given"}, "create": False}
+    refused(migrate(source, target, **given), "in_the_way")
+    target.sql("given", "DROP TABLE in_the_way")
+    assert in_step(source, target, **given)["target_database"] == "given"
+    again = one(migrate(source, target, **given, state="stopped"))
+    assert again["changed"]
+    refused(migrate(source, target, **given), "was stopped")
+    found = in_step(source, target, **given, replace=True, replace_databases=["given"])
+    source.sql("yard", CHANGES)
+    assert not in_step(source, target, **given, replace=True, replace_databases=["given"])["changed"]
+    assert len(found["waves"]) == 1
+    query = "SELECT * FROM keyed ORDER BY id"
+    assert target.sql("given", query) == source.sql("yard", query)
+
+
+def test_no_password_in_any_log(new_cluster):
+    everything = {"log_statement": "all", "log_min_duration_statement": "0", "log_replication_commands": "on"}
+    source, target = new_cluster(15, settings=everything), new_cluster(18, settings=everything)
+    create_database(source, "yard")
+    source.sql("yard", TABLES)
+    source.sql("postgres", "CREATE ROLE moving LOGIN REPLICATION PASSWORD 'never to be seen'")
+    replication = {"user": "moving", "password": "never to be seen"}
+    in_step(source, target, databases=["yard"], replication=replication)
+    logs = source.log.read_text() + target.log.read_text()
+    assert logs.count("never to be seen") == 1  # where this test made the role
+    assert source.password not in logs
+    assert target.password not in logs
+    [(conninfo,)] = target.sql("yard", "SELECT subconninfo FROM pg_subscription")
+    assert "user=moving" in conninfo
+    shown = "SELECT query FROM pg_stat_activity WHERE query LIKE '%never%seen%' AND pid <> pg_backend_pid()"
+    assert target.sql("yard", shown) == []
