@@ -77,6 +77,8 @@ def finish(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -
 def _each(source: Endpoint, target: Endpoint, params: dict, check_mode: bool, work) -> dict:
     """All databases, whatever becomes of one of them. Raises HandoverError in the end."""
     ends = Ends.reach(source, target, params)
+    if work is _finish and ends.source.problem and not params["databases"]:
+        raise HandoverError(ends.source.problem, f"{ends.source.remedy} If it is gone, name the databases.")
     results, errors = [], []
     for dbname, goal in ends.pairs:
         try:

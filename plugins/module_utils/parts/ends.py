@@ -23,6 +23,7 @@ class End:
     server: catalog.Server | None = None
     databases: list[str] | None = None
     problem: str | None = None
+    remedy: str = ""
 
     @classmethod
     def reach(cls, endpoint: Endpoint) -> End:
@@ -31,7 +32,7 @@ class End:
             with contextlib.closing(endpoint.connect_for_maintenance(read_only=True)) as connection:
                 return cls(endpoint, catalog.read_server(connection), catalog.database_names(connection))
         except HandoverError as error:
-            return cls(endpoint, problem=error.problem)
+            return cls(endpoint, problem=error.problem, remedy=error.remedy)
 
     @property
     def side(self) -> str:
