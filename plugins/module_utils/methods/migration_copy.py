@@ -12,6 +12,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.transf
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.slot import Slot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import Snapshot, export_snapshot
 
 FINISHED = ("copied", "indexed")
 
@@ -21,24 +22,34 @@ def copy(job: Job, number: int, made: Slot) -> None:
 
     The journal hears of each table as soon as its rows are there. Raises HandoverError.
     """
-    migration = job.read()
+    _transfer(job, number, made.name, made.snapshot, made.close)
+
+
+def complete(job: Job, number: int) -> None:
+    """Make what a run that was interrupted after its last rows has left to be made. Raises HandoverError."""
+    with contextlib.closing(job.source.connect(job.dbname, read_only=True)) as keeper:
+        snapshot = export_snapshot(keeper, serializable_deferrable=False)
+        _transfer(job, None, job.wave_name(number), snapshot, lambda: None)
+
+
+def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied) -> None:
     tables = [
         (table.schema, table.name)
-        for table in migration.tables
-        if table.wave == number or (table.kind == "at_cutover" and table.state not in FINISHED)
+        for table in job.read().tables
+        if (number and table.wave == number) or (table.kind == "at_cutover" and table.state not in FINISHED)
     ]
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(contextlib.closing(job.target.connect(job.goal)))
-        session = stack.enter_context(in_snapshot(job.source, job.dbname, made.snapshot))
+        session = stack.enter_context(in_snapshot(job.source, job.dbname, snapshot))
         scope = Scope(
             tables=tables,
             existing=_has_contents(job),
             keys_may_wait=True,
             on_state=lambda changes: journal.record_tables(record, job.id, changes),
-            on_copied=made.close,
+            on_copied=on_copied,
         )
         transfer = Transfer(
-            job.source, job.target, job.maintenance, job.dbname, job.params, made.snapshot, session, made.name, scope
+            job.source, job.target, job.maintenance, job.dbname, job.params, snapshot, session, name, scope
         )
         _leave_out(job, transfer)
         result = transfer.fill(job.goal)
@@ -47,7 +58,7 @@ def copy(job: Job, number: int, made: Slot) -> None:
 
 def _has_contents(job: Job) -> bool:
     """Whether an earlier run has begun to fill the target."""
-    return any("handover" not in name.split(" ")[-1] for name in target_db.own_objects(job.session))
+    return any(name != "schema handover" for name in target_db.own_objects(job.session))
 
 
 def _leave_out(job: Job, transfer: Transfer) -> None:
@@ -61,7 +72,11 @@ def _leave_out(job: Job, transfer: Transfer) -> None:
 
 def _keep(job: Job, transfer: Transfer, result: dict) -> None:
     """What is still to be done, and what the operator has to know."""
-    pending = job.read().pending
+    migration = job.read()  # tables of earlier runs have their indexes by now, too
+    done = [(one.schema, one.name, "indexed", None, None) for one in migration.tables if one.state == "copied"]
+    if done:
+        journal.record_tables(job.session, job.id, done)
+    pending = migration.pending
     there = {(one["schema"], one["table"], one["name"]) for one in pending}
     new = [one for one in transfer.pending_constraints if (one["schema"], one["table"], one["name"]) not in there]
     journal.update(job.session, job.id, pending=[*pending, *new])

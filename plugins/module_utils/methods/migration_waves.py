@@ -36,10 +36,16 @@ def settle(job: Job) -> None:
 
 
 def copy_waiting(job: Job) -> None:
-    """Copy the tables that have no wave yet, in as many waves as are asked for."""
+    """Copy the tables that have no wave yet, in as many waves as are asked for, and see that nothing else is missing:
+    a run may have been interrupted after its last rows, and before what comes after them.
+    """
     migration = job.read()
     waiting = [table for table in migration.replicated if table.wave is None]
     if not waiting and migration.waves:
+        last = migration.waves[-1]
+        if not last.copied:
+            migration_copy.complete(job, last.number)
+            journal.set_wave(job.session, job.id, last.number, "copied")
         return
     count = max(1, job.params["waves"] - len(migration.waves))
     for group in shares(waiting, count):
