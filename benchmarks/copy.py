@@ -39,8 +39,9 @@ WIDE = """
     CREATE TABLE wide (id bigserial PRIMARY KEY, code uuid NOT NULL, title text, body text, details jsonb,
                        amount numeric(12, 2), made timestamptz NOT NULL, kind int REFERENCES pgbench_branches);
     INSERT INTO wide (code, title, body, details, amount, made, kind)
-    SELECT gen_random_uuid(), 'title ' || i, repeat(md5(i::text), 12), 
-           jsonb_build_object('i', i, 'tags', ARRAY['a', 'b']), i / 7.0, timestamptz '2024-01-01' + i * interval '1 second', 1 + i % {scale}
+    SELECT gen_random_uuid(), 'title ' || i, repeat(md5(i::text), 12),
+           jsonb_build_object('i', i, 'tags', ARRAY['a', 'b']), i / 7.0,
+           timestamptz '2024-01-01' + i * interval '1 second', 1 + i % {scale}
     FROM generate_series(1, 15000 * {scale}) AS i;
     CREATE INDEX wide_code ON wide (code); CREATE INDEX wide_made ON wide (made, kind);
     CREATE INDEX wide_lower ON wide (lower(title))"""
@@ -96,12 +97,7 @@ class Bench:
     def ours(self) -> None:
         """pg_direct_copy, by itself."""
         ends = {"source": self.source.endpoint(), "target": self.target.endpoint()}
-        arguments = {
-            **ends,
-            "databases": ["data"],
-            "jobs": self.arguments.jobs,
-            "client_directory": [str(self.clients)],
-        }
+        options = {"databases": ["data"], "jobs": self.arguments.jobs, "client_directory": [str(self.clients)]}
         running = support.start_module("pg_direct_copy", {**ends, **options})
         result = running.wait(3600)
         if result.failed:
