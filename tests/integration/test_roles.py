@@ -18,6 +18,7 @@ from psycopg2 import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import ownership
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import read_properties
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.role_import import (
     Options,
     apply,
@@ -276,6 +277,20 @@ def test_unreadable_hashes_are_told_from_missing_ones(clusters):
     assert by_name(data)["app"]["password"] == {"state": "unreadable", "kind": None}
     planned = plan(connect(target), data, Options(skip_roles=("adm",)))
     assert planned.without_password == [{"role": "app", "reason": "The source does not let its hash be read."}]
+
+
+@pytest.mark.parametrize("major", [13, 18])
+def test_a_role_that_was_made_for_a_migration_does_not_come_along(clusters, major):
+    cluster = clusters(major, "source")
+    cluster.sql("postgres", """
+        CREATE ROLE app; CREATE ROLE ours LOGIN REPLICATION PASSWORD 'of the migration' IN ROLE app;
+        ALTER ROLE ours SET statement_timeout = 0; GRANT CONNECT ON DATABASE postgres TO ours;
+        COMMENT ON ROLE ours IS 'handover.postgresql: {}'""")  # fmt: skip
+    with contextlib.closing(cluster.connect()) as session:
+        found = {"roles": read_roles(session), "hashes": read_password_hashes(session),
+                 "database": read_properties(session, "postgres")}  # fmt: skip
+    assert "app" in json.dumps(found) and "ours" not in json.dumps(found)
+    cluster.sql("postgres", "REVOKE CONNECT ON DATABASE postgres FROM ours")
 
 
 def test_hashes_stay_out_of_a_superusers_log(clusters):

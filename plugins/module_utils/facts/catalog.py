@@ -83,6 +83,10 @@ def database_size(connection, dbname: str) -> int | None:
 # How comments on objects of ours begin, so that they are told from an operator's.
 MARK = "handover.postgresql:"
 
+# Oids of the roles that were made for migrations, and go with them.
+OUR_ROLES = f"""SELECT oid FROM pg_catalog.pg_roles
+    WHERE pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_authid'), '{MARK}')"""
+
 # What pg_dump locks, reads or needs the rights on, by kind. Members of extensions are left to their extension.
 OWN_RELATIONS = f"""
     pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OUR_ROLES, value
 
 PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
 PRIVILEGES = ("CREATE", "CONNECT", "TEMPORARY")
@@ -43,12 +43,12 @@ def read_properties(connection, dbname: str) -> dict:
 
 
 def _acl(column: str) -> str:
-    """SQL for an ACL as data; grantee None is PUBLIC."""
+    """SQL for an ACL as data; grantee None is PUBLIC. A role that was made for a migration does not come along."""
     return f"""(CASE WHEN {column} IS NOT NULL THEN (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
             'grantee', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,
             'privilege', a.privilege_type, 'grantable', a.is_grantable) ORDER BY a.grantee, a.privilege_type), '[]')
-        FROM aclexplode({column}) AS a) END)"""
+        FROM aclexplode({column}) AS a WHERE a.grantee NOT IN ({OUR_ROLES})) END)"""
 
 
 def create(connection, name: str, properties: dict, locale_map: dict) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OUR_ROLES
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.passwords import hash_kind
 
 ATTRIBUTES = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
@@ -40,13 +41,13 @@ LIST_PARAMETERS = (
 SECRET_PARAMETER = re.compile(r"pass|secret|token|key|jwt|credential", re.IGNORECASE)
 MASK = sql and sql.Literal("********")
 
-_ROLES = """
+_ROLES = f"""
 SELECT r.rolname AS name, r.oid = 10 AS bootstrap, r.rolsuper AS superuser, r.rolinherit AS inherit,
        r.rolcreaterole AS createrole, r.rolcreatedb AS createdb, r.rolcanlogin AS login,
        r.rolreplication AS replication, r.rolbypassrls AS bypassrls, r.rolconnlimit AS connection_limit,
        r.rolvaliduntil::pg_catalog.text AS valid_until,
        pg_catalog.shobj_description(r.oid, 'pg_authid') AS comment
-FROM pg_catalog.pg_roles AS r WHERE r.rolname !~ '^pg_' ORDER BY r.rolname COLLATE "C"
+FROM pg_catalog.pg_roles AS r WHERE r.rolname !~ '^pg_' AND r.oid NOT IN ({OUR_ROLES}) ORDER BY r.rolname COLLATE "C"
 """
 
 _MEMBERSHIPS = """
@@ -56,11 +57,12 @@ FROM pg_catalog.pg_auth_members AS a
 JOIN pg_catalog.pg_roles AS role ON role.oid = a.roleid
 JOIN pg_catalog.pg_roles AS member ON member.oid = a.member
 LEFT JOIN pg_catalog.pg_roles AS grantor ON grantor.oid = a.grantor
-WHERE NOT (role.rolname ~ '^pg_' AND member.rolname ~ '^pg_')
+WHERE NOT (role.rolname ~ '^pg_' AND member.rolname ~ '^pg_') AND member.oid NOT IN ({ours})
+    AND role.oid NOT IN ({ours})
 ORDER BY role.rolname COLLATE "C", member.rolname COLLATE "C", grantor.rolname COLLATE "C"
 """
 
-_SETTINGS = """
+_SETTINGS = f"""
 SELECT r.rolname AS role, d.datname AS database,
        pg_catalog.split_part(entry, '=', 1) AS name,
        pg_catalog.substr(entry, pg_catalog.strpos(entry, '=') + 1) AS value
@@ -69,12 +71,13 @@ LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = s.setrole
 LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase,
 LATERAL pg_catalog.unnest(s.setconfig) AS entry
 WHERE (s.setrole = 0 OR r.oid IS NOT NULL) AND (s.setdatabase = 0 OR d.oid IS NOT NULL)
+    AND s.setrole NOT IN ({OUR_ROLES})
 ORDER BY r.rolname COLLATE "C" NULLS FIRST, d.datname COLLATE "C" NULLS FIRST, name
 """
 
 
 def read_roles(conn) -> dict:
-    """The roles of a cluster but for the predefined ones (``pg_...``), in the shape above.
+    """The roles of a cluster but for the predefined ones (``pg_...``) and those of migrations, in the shape above.
 
     The session's DateStyle and TimeZone are those that Endpoint.connect pins.
     """
@@ -84,7 +87,7 @@ def read_roles(conn) -> dict:
     return {
         "version": version,
         "roles": [{**role, "password": _password(role["name"], hashes)} for role in _rows(conn, _ROLES)],
-        "memberships": _rows(conn, _MEMBERSHIPS.format(inherit=options[0], set=options[1])),
+        "memberships": _rows(conn, _MEMBERSHIPS.format(inherit=options[0], set=options[1], ours=OUR_ROLES)),
         "settings": _rows(conn, _SETTINGS),
     }
 
@@ -94,7 +97,8 @@ def read_password_hashes(conn) -> dict[str, str | None] | None:
     readable = "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT') AS readable"
     if not _rows(conn, readable)[0]["readable"]:
         return None
-    rows = _rows(conn, "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname !~ '^pg_'")
+    rows = _rows(conn, f"""
+        SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname !~ '^pg_' AND oid NOT IN ({OUR_ROLES})""")
     return {row["rolname"]: row["rolpassword"] for row in rows}
 
 

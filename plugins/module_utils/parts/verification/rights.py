@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OUR_ROLES
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.definitions import (
     NOT_BY_ITSELF,
     OTHER_SCHEMAS,
@@ -99,7 +100,7 @@ def privileges(acl: str, owner: str, majors: Majors) -> str:
     return f"""(SELECT array_agg(DISTINCT g ORDER BY g) FROM (
         SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' WHEN {owner} THEN '(owner)' ELSE pg_get_userbyid(a.grantee) END
                || '=' || a.privilege_type || CASE WHEN a.is_grantable AND a.grantee <> {owner} THEN '*' ELSE '' END AS g
-        FROM aclexplode({acl}) AS a WHERE {known}) AS expanded)"""
+        FROM aclexplode({acl}) AS a WHERE {known} AND a.grantee NOT IN ({OUR_ROLES})) AS expanded)"""
 
 
 def queries(majors: Majors) -> dict[str, str]:
