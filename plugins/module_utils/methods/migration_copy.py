@@ -45,6 +45,7 @@ def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_co
             tables=tables,
             existing=_has_contents(job),
             keys_may_wait=True,
+            large_objects=False,  # changes of them do not arrive, so they are the cutover's
             on_state=lambda changes: journal.record_tables(record, job.id, changes),
             on_copied=on_copied,
         )
