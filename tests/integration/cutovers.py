@@ -13,7 +13,7 @@ from typing import Any
 import psycopg2
 from faults import await_that
 from migrations import in_step
-from support import COLLECTIONS, Cluster, Result, Running, start_module
+from support import COLLECTIONS, Cluster, Result, Running, run_module, start_module
 
 from lab import bank
 from lab.pooler import Pooler
@@ -25,8 +25,13 @@ USERS = {CLERK["user"]: CLERK["password"]}
 HOLD_AT = """
 import os, sys, time
 
+seen = []
+
 def hold(event, arguments):
     if event == "handover.step" and arguments[0] == {step!r}:
+        seen.append(event)
+        if len(seen) <= {after}:
+            return
         open({place!r} + "/reached", "w").close()
         while not os.path.exists({place!r} + "/go"):
             time.sleep(0.002)
@@ -69,8 +74,10 @@ def start_cutover(
     return start_module("pg_cutover", options(source, target, *poolers, **more), env=env)
 
 
-def cut_over(source: Cluster, target: Cluster, *poolers: Pooler, **more: Any) -> Result:
+def cut_over(source: Cluster, target: Cluster, *poolers: Pooler, check: bool = False, **more: Any) -> Result:
     """Run pg_cutover; it may fail."""
+    if check:
+        return run_module("pg_cutover", options(source, target, *poolers, **more), check=True)
     return start_cutover(source, target, *poolers, **more).wait()
 
 
@@ -102,10 +109,10 @@ def homes(source: Cluster, target: Cluster, dbname: str = "shop") -> list[str]:
     return [side for side, cluster in (("source", source), ("target", target)) if not refusal(cluster, dbname)]
 
 
-def hold_at(place: Path, step: str) -> dict[str, str]:
-    """The environment of a Python that stops before a step of the window."""
+def hold_at(place: Path, step: str, after: int = 0) -> dict[str, str]:
+    """The environment of a Python that stops before a step of the window, the first or one ``after`` so many."""
     place.mkdir()
-    (place / "sitecustomize.py").write_text(HOLD_AT.format(step=step, place=str(place)))
+    (place / "sitecustomize.py").write_text(HOLD_AT.format(step=step, place=str(place), after=after))
     return {"PYTHONPATH": f"{place}:{COLLECTIONS}"}
 
 

@@ -52,7 +52,8 @@ def test_there_and_back(pair, pooler, tmp_path):
     )  # fmt: skip
     with Bank(front.endpoint(**CLERK), rate=100) as load:
         check = run_playbook("handover.postgresql.cutover", given, check=True)
-        assert not check.failed and "LOCK TABLE" in check.stdout and homes(source, target) == ["source", "target"], check
+        assert not check.failed and "LOCK TABLE" in check.stdout, check
+        assert homes(source, target) == ["source", "target"]
         assert (front.directory / "pgbouncer.ini").read_text() == before
 
         there = run_playbook("handover.postgresql.cutover", given)

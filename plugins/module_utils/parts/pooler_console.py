@@ -70,7 +70,7 @@ class Console:
                 f"The pooler {self.name} has no database {', '.join(missing)}; it has {', '.join(sorted(there))}.",
                 "Correct databases of that pooler.",
             )
-        places = {(one["host"], one["port"], one["database"]) for one in chosen.values()}
+        places = {(one["host"], one["port"]) for one in chosen.values()}
         if len(places) > 1 and not self.wanted:
             raise HandoverError(
                 f"The entries {', '.join(sorted(chosen))} of the pooler {self.name} lead to different servers.",

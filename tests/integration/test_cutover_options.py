@@ -1,0 +1,165 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a handover brings besides replicated tables, what it refuses, and what operators may choose."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import psycopg2
+import pytest
+from cutovers import (
+    CLERK,
+    USERS,
+    await_commits,
+    await_step,
+    cut_over,
+    eventually_same,
+    handed_over,
+    hold_at,
+    homes,
+    make_bank,
+    start_cutover,
+)
+from dumps import JOURNAL, look
+from migrations import copy_roles, in_step
+from support import assert_same, run_module
+
+from lab import sample
+from lab.bank import Bank
+
+OURS = (*JOURNAL, r"[\w ]+/(publication |subscription )?handover.*", r".*handover_fence.*")
+
+
+def test_everything_is_brought_there_and_back(servers, tmp_path):
+    """Tables without identity, unlogged, partitioned, with constraints that rows do not fulfil; large objects;
+    sequences of every kind."""
+    source, target = servers(16), servers(18)
+    sample.create(source.connect, "shop", scale=0.01)
+    copy_roles(source, target, tmp_path)
+    in_step(source, target, databases=["shop"], no_identity="copy_at_cutover")
+    there = handed_over(cut_over(source, target, sequence_margin=0))
+    assert there["copied_rows"] and there["large_objects"] and there["sequences"]
+    assert there["to_enable"]["disabled_triggers"] == ["off_duty on shop.product"]
+    assert_same(look(source, "shop"), look(target, "shop"), OURS)
+
+    target.sql("shop", "DELETE FROM shop.review WHERE ctid IN (SELECT ctid FROM shop.review LIMIT 3) RETURNING 1")
+    target.sql("shop", "INSERT INTO shop.category (name) VALUES ('made there') RETURNING 1")
+    target.sql("shop", "SELECT lo_from_bytea(0, 'made there'), setval('shop.never_called', 77)")
+    handed_over(cut_over(source, target, sequence_margin=0, direction="back"))
+    assert source.sql("shop", "SELECT count(*) FROM shop.category WHERE name = 'made there'") == [(1,)]
+    assert_same(look(target, "shop"), look(source, "shop"), OURS)
+
+
+def test_all_together_or_none(servers, pooler):
+    source, target = servers(15), servers(18)
+    make_bank(source, target, "shop", "depot")
+    front = pooler(source, users=USERS)
+    both = {"databases": ["shop", "depot"], "together": True}
+    refused = cut_over(source, target, front, databases=both["databases"])
+    assert refused.failed and "together: true" in refused.msg
+    with Bank(front.endpoint(**CLERK), "shop", rate=60) as one, Bank(front.endpoint(**CLERK), "depot", rate=60) as two:
+        with contextlib.closing(source.connect("depot", autocommit=False)) as session:
+            session.cursor().execute("LOCK TABLE bank.account IN SHARE MODE")
+            result = cut_over(source, target, front, deadline="2s", **both)
+            assert result.failed and str(session.info.backend_pid) in result.msg, result.msg
+        for name in both["databases"]:
+            assert homes(source, target, name) == ["source"]
+        await_commits(one)
+        result = cut_over(source, target, front, **both)
+        assert not result.failed and [found["handed_over"] for found in result.databases] == [True, True], result
+        await_commits(two)
+    for load, name in ((one, "shop"), (two, "depot")):
+        assert homes(source, target, name) == ["target"]
+        assert load.failures == [] and load.problems(target.connect(name)) == []
+
+
+def test_all_together_killed_between_the_commits(servers, pooler, tmp_path):
+    """The first database is taken back, as nobody can have written at its new home."""
+    source, target = servers(15), servers(18)
+    make_bank(source, target, "shop", "depot")
+    front = pooler(source, users=USERS)
+    both = {"databases": ["shop", "depot"], "together": True}
+    with Bank(front.endpoint(**CLERK), "shop", rate=60) as load:
+        env = hold_at(tmp_path / "hold", "commit", after=1)
+        running = start_cutover(source, target, front, env=env, **both)
+        await_step(tmp_path / "hold", running)
+        assert homes(source, target, "shop") == []
+        running.kill()
+        await_commits(load)
+        for name in both["databases"]:
+            assert homes(source, target, name) == ["source"]
+    assert load.failures == [] and load.problems(source.connect("shop")) == []
+
+
+def test_without_a_pooler(servers):
+    """Roles, sessions and a command of the operator's; a rollback gives the role its LOGIN back."""
+    source, target = servers(13), servers(17)
+    make_bank(source, target)
+    command = [sys.executable, "-c", "import sys; sys.exit('no such record')"]
+    with contextlib.closing(source.connect("shop", **CLERK)) as session:
+        result = cut_over(source, target, fence_roles=["clerk"], terminate_sessions=True, switch_command=command)
+        with pytest.raises(psycopg2.OperationalError):
+            session.cursor().execute("SELECT 1")
+    assert result.failed and result["handed_over"] and "no such record" in result.msg
+    assert homes(source, target) == ["target"]
+    with pytest.raises(psycopg2.OperationalError, match="not permitted to log in"):
+        source.connect("shop", **CLERK)
+    target.connect("shop", **CLERK).close()
+    handed_over(cut_over(source, target, direction="back", switch_command=[sys.executable, "-c", ""]))
+    source.connect("shop", **CLERK).close()
+    assert homes(source, target) == ["source"]
+
+
+def test_what_stands_in_the_way_is_said(servers):
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    unverified = cut_over(source, target, require_verification=True)
+    assert unverified.failed and "were not verified" in unverified.msg
+    source.sql("shop", "ALTER TABLE bank.account ADD note text; ALTER TABLE bank.account DROP note")
+    source.sql("shop", "ALTER TABLE bank.ledger ADD note text")
+    with contextlib.closing(target.connect("shop", autocommit=False)) as session:
+        session.cursor().execute("DELETE FROM bank.ledger WHERE false")
+        refused = cut_over(source, target, check=True)
+        closed = {gate["gate"]: gate["problem"] for gate in refused.databases[0]["gates"] if not gate["ok"]}
+        assert set(closed) == {"drift", "writers"} and not refused.databases[0]["ready"]
+        assert "column note was added" in closed["drift"] and str(session.info.backend_pid) in closed["writers"]
+    source.sql("shop", "ALTER TABLE bank.ledger DROP note")
+    handed_over(cut_over(source, target))
+
+
+def test_the_verification_of_the_collection_opens_the_gate(servers):
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["shop"]}
+    assert not run_module("pg_verify", ends).failed
+    handed_over(cut_over(source, target, require_verification=True))
+
+
+def test_no_way_back(servers):
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    wrong = {"reverse_replication": {"port": 1, "host": "127.0.0.1"}}
+    refused = cut_over(source, target, reverse=True, **wrong)
+    assert refused.failed and "The source does not subscribe to the target" in refused.msg, refused.msg
+    assert homes(source, target) == ["source", "target"]
+    found = handed_over(cut_over(source, target, **wrong))
+    assert not found["way_back"] and found["obstacles_to_way_back"]
+    assert homes(source, target) == ["target"]
+    back = cut_over(source, target, direction="back")
+    assert back.failed and "do not flow" in back.msg, back.msg
+
+
+def test_a_transaction_that_holds_apply_up_makes_the_handover_wait(servers):
+    """Nothing is missing where the target was behind when the window was opened."""
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    with source.connect("shop", autocommit=False) as session, session.cursor() as cursor:
+        cursor.execute("INSERT INTO bank.ledger (run, client, number, words)"
+                       " SELECT 1, 1, n, repeat('x', 500) FROM generate_series(1, 20000) AS n")  # fmt: skip
+    session.close()
+    handed_over(cut_over(source, target, max_lag="30s"))
+    assert target.sql("shop", "SELECT count(*) FROM bank.ledger") == [(20000,)]
+    eventually_same(lambda: source.sql("shop", "SELECT count(*) FROM bank.ledger"), [(20000,)])
