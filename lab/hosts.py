@@ -124,6 +124,7 @@ class Host:
         self.state = network.directory / f"{name}-{address}"
         self._process: subprocess.Popen | None = None
         self._tie: subprocess.Popen | None = None
+        self._tunnels: list[subprocess.Popen] = []
 
     def boot(self, timeout: float = 30) -> None:
         """Start the host, and wait until sshd answers and its clusters run."""
@@ -173,6 +174,11 @@ class Host:
             self._process.kill()
             self._process.wait()
             self._process = None
+            for tunnel in self._tunnels:
+                tunnel.kill()
+                tunnel.wait()
+                tunnel.stdout.close()
+            self._tunnels.clear()
             self.network.disconnect(self._port)
 
     def destroy(self) -> None:
@@ -212,8 +218,12 @@ class Host:
         reach = self.ansible()
         words = ["-i", reach["ansible_ssh_private_key_file"], *reach["ansible_ssh_common_args"].split()]
         forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}"]
-        command = [*self.network.here, "ssh", "-f", *words, *forward, f"{ADMIN}@{self.address}"]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        report = ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo up", "-o", "ServerAliveInterval=10"]
+        command = [*self.network.here, "ssh", *words, *forward, *report, f"{ADMIN}@{self.address}"]
+        tunnel = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self._tunnels.append(tunnel)
+        if tunnel.stdout.readline() != b"up\n":
+            raise HostError(f"{self.name} cannot be reached over SSH")
         return here
 
     def ansible(self) -> Mapping[str, Any]:
