@@ -85,12 +85,12 @@ def pairs(*sources: Source, **variables: Any) -> dict[str, Any]:
 
 
 def prepare(sources: list[Source], inventory: dict[str, Any], **options: Any) -> PlaybookResult:
-    return start("prepare_source", sources, inventory, **options).wait(180)
+    return start("prepare_source", sources, inventory, **options).wait(400)
 
 
 def finish(sources: list[Source], inventory: dict[str, Any], tags=("source",), **options: Any) -> PlaybookResult:
     """Without ``tags``, the target is looked at, too."""
-    return start("finish", sources, inventory, tags=tags, **options).wait(180)
+    return start("finish", sources, inventory, tags=tags, **options).wait(400)
 
 
 def start(

@@ -30,7 +30,7 @@ def begin_and_kill(source: Source, inventory: dict) -> None:
     """Start the playbook, and kill it with all its children while the server is stopped for the restart."""
     source.host.run("touch", "/tmp/wait")
     running = start("prepare_source", [source], inventory)
-    await_that(lambda: is_down(source), "the server to be stopped", timeout=60, pause=0.1)
+    await_that(lambda: is_down(source), "the server to be stopped", timeout=180, pause=0.1)
     running.kill_family()
 
 
