@@ -19,6 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     rights,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import Majors, words
 
 SHOWN = 300  # characters of a definition in the result
@@ -72,23 +73,21 @@ def _queries(majors: Majors) -> dict[str, str]:
 
 def _read(connection, query: str) -> Side:
     """What there is; without a privilege for it, that."""
-    with connection.cursor() as cursor:
-        cursor.execute("SAVEPOINT handover")
-        try:
+    try:
+        with passing(connection), connection.cursor() as cursor:
             cursor.execute(query)
-        except psycopg2.Error as error:
-            if connection.closed:
-                raise
-            cursor.execute("ROLLBACK TO SAVEPOINT handover")
-            return Side(None, " ".join(str(error).split()))
-        names = [column.name for column in cursor.description][1:]
-        found = {}
-        for name, *values in cursor.fetchall():
-            while name in found:  # two objects of one name in this class: each needs its counterpart
-                name += " (another)"
-            found[name] = dict(zip(names, values))
-        cursor.execute("RELEASE SAVEPOINT handover")
-        return Side(found)
+            names = [column.name for column in cursor.description][1:]
+            everything = cursor.fetchall()
+    except psycopg2.Error as error:
+        if connection.closed:
+            raise
+        return Side(None, " ".join(str(error).split()))
+    found = {}
+    for name, *values in everything:
+        while name in found:  # two objects of one name in this class: each needs its counterpart
+            name += " (another)"
+        found[name] = dict(zip(names, values))
+    return Side(found)
 
 
 def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: Looks, same_major: bool) -> None:

@@ -99,19 +99,20 @@ def _rows(connection, pair: Pair, side: str, buckets: int, chosen: list[int]) ->
     """All rows of the chosen buckets."""
     table, key = pair.tables[side], pair.tables["source"].key
     shown = key or ("ctid",)
+    numbers = [sql.SQL(f"c{number}") for number in range(len(shown))]
     statement = sql.SQL(
-        "SELECT hashtextextended(k, {seed}), hashtextextended(r, {seed}), {names}"
-        " FROM (SELECT {key} AS k, {row} AS r, {shown} FROM {table} OFFSET 0) AS rows"
-        " WHERE hashtextextended(k, {first}) & {mask} = ANY ({chosen}) LIMIT {limit}"
+        "SELECT hashtextextended(k, {seed}), hashtextextended(r, {seed}), {numbers}"
+        " FROM (SELECT {key} AS k, {row} AS r, {texts} FROM {table}"
+        " WHERE hashtextextended({key}, {first}) & {mask} = ANY ({chosen}) LIMIT {limit}) AS rows"
     ).format(
         seed=sql.Literal(SEEDS[1]),
         first=sql.Literal(SEEDS[0]),
-        names=sql.SQL(", ").join(sql.SQL("c{}").format(sql.SQL(str(number))) for number, _name in enumerate(shown)),
+        numbers=sql.SQL(", ").join(numbers),
         key=_key_text(pair, side),
         row=row_text(table, pair.form),
-        shown=sql.SQL(", ").join(
-            sql.SQL("format('%s', t.{}) AS c{}").format(sql.Identifier(name), sql.SQL(str(number)))
-            for number, name in enumerate(shown)
+        texts=sql.SQL(", ").join(
+            sql.SQL("format('%s', t.{}) AS {}").format(sql.Identifier(name), number)
+            for name, number in zip(shown, numbers)
         ),
         table=relation(table),
         mask=sql.Literal(_mask(buckets)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 
 CLASS = "sequences"
 TOGETHER = 200  # sequences of one statement
@@ -29,7 +30,9 @@ def read(connection) -> dict[str, dict | None]:
             )
             for schema, name, quoted in readable[start : start + TOGETHER]
         ]
-        for quoted, last_value, is_called in rows(connection, sql.SQL(" UNION ALL ").join(each)):
+        with passing(connection):
+            some = rows(connection, sql.SQL(" UNION ALL ").join(each))
+        for quoted, last_value, is_called in some:
             found[quoted] = {"last_value": last_value, "is_called": is_called}
     return found
 

@@ -21,6 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     digests,
     parts_of,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.rate import Rate
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table
 
@@ -144,7 +145,8 @@ def _run(session, side: str, statement: list[tuple[Pair, Part]], add) -> None:
     if not wanted:
         return
     try:
-        found = _in_savepoint(session, [part for _pair, part in wanted], wanted[0][0].form)
+        with passing(session):
+            found = digests(session, [part for _pair, part in wanted], wanted[0][0].form)
     except psycopg2.Error as error:
         if session.closed:
             raise
@@ -158,17 +160,3 @@ def _run(session, side: str, statement: list[tuple[Pair, Part]], add) -> None:
         return
     for (pair, _part), digest in zip(wanted, found):
         add(pair, digest)
-
-
-def _in_savepoint(session, parts: list[Part], form: Form) -> list[Digest]:
-    """The digests; an error leaves the transaction, and its snapshot, as they were."""
-    with session.cursor() as cursor:
-        cursor.execute("SAVEPOINT handover")
-        try:
-            found = digests(session, parts, form)
-        except psycopg2.Error:
-            if not session.closed:
-                cursor.execute("ROLLBACK TO SAVEPOINT handover")
-            raise
-        cursor.execute("RELEASE SAVEPOINT handover")
-        return found

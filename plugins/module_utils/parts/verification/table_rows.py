@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import keys
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import Digest, form_for
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Pair, Reading
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table, read_tables
 
@@ -153,7 +154,8 @@ def _sum(pairs: list[Pair], side: str) -> Digest:
 def _narrowed(connections: dict, pair: Pair, show_values: bool) -> dict:
     """Keys; if they cannot be found, why."""
     try:
-        return keys.narrow(connections, pair, show_values)
+        with passing(connections["source"]), passing(connections["target"]):
+            return keys.narrow(connections, pair, show_values)
     except psycopg2.Error as error:
         for connection in connections.values():
             if connection.closed:

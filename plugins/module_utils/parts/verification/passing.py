@@ -1,0 +1,29 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking at many objects in one snapshot without keeping locks on them."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+
+
+@contextlib.contextmanager
+def passing(connection):
+    """What is read inside leaves no lock, and an error leaves the transaction, with its snapshot, as it was.
+
+    Locks are held to the end of a transaction, and 10,000 tables would take more than the server has room for; going
+    back to a savepoint lets go of those taken since.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT handover")
+        try:
+            yield
+        except psycopg2.Error:
+            if connection.closed:
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT handover")
+            raise
+        cursor.execute("ROLLBACK TO SAVEPOINT handover")
