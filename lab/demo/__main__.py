@@ -25,14 +25,15 @@ from lab.terminal import heading
 def main() -> int:
     parser = argparse.ArgumentParser(prog="lab.demo", description=demo.__doc__.partition("\n")[0])
     parser.add_argument("--clean", action="store_true", help="stop the servers and remove what the demo made")
-    clean = parser.parse_args().clean
+    parser.add_argument("--rollback", action="store_true", help="only the database in use: over, back, over again")
+    arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.stdout.reconfigure(errors="replace", line_buffering=True)
     try:
         with only_one():
             remove()
-            if not clean:
-                demonstrate()
+            if not arguments.clean:
+                demonstrate(arguments.rollback)
     except (DemoError, BuildError, ClusterError, OSError, psycopg2.Error) as error:
         print(f"\nThe demo failed: {str(error).strip()}", file=sys.stderr)
         if DEMO.exists():
@@ -55,15 +56,21 @@ def only_one() -> Iterator[None]:
         yield
 
 
-def demonstrate() -> None:
-    """The demo. The servers stop when anything fails, and stay when all went well."""
+def demonstrate(rollback: bool) -> None:
+    """The demo; with ``rollback``, only its second part, and back in between.
+
+    The servers stop when anything fails, and stay when all went well.
+    """
     with contextlib.ExitStack() as servers:
-        heading("Two servers on this machine, and a sample application on the source")
+        heading("Two servers on this machine")
         stage = Stage(servers)
-        dump.demonstrate(stage)
-        live.demonstrate(stage)
+        parts = [live] if rollback else [dump, live]
+        if not rollback:
+            dump.demonstrate(stage)
+        live.demonstrate(stage, rollback)
         heading(f"Both servers stay up. In {CHECKOUT}:")
-        dump.where_to_look(stage)
+        for part in parts:
+            part.where_to_look(stage)
         where_to_look(stage)
         stage.keep()
         servers.pop_all()

@@ -22,7 +22,7 @@ from lab.pgbouncer import pgbouncer
 from lab.pooler import Pooler
 from lab.terminal import amount, good, line
 from lab.workload import Workload
-from lab.workload_process import Failure
+from lab.workload_process import HANDED_OVER, Failure
 
 TRANSFERS, PURCHASES = 200, 40  # transactions a second
 ROLE, PASSWORD = "store_app", "sample"
@@ -75,6 +75,11 @@ class Clients:
     @property
     def failures(self) -> list[Failure]:
         return [*self.bank.failures, *self.shop.failures]
+
+    @property
+    def noticed(self) -> list[Failure]:
+        """Failures that a handover must not cause. Without a pooler, clients have to be told once to go elsewhere."""
+        return [failure for failure in self.failures if self.pooler or failure.sqlstate != HANDED_OVER]
 
     def stop(self) -> None:
         """They finish what is under way, and end."""

@@ -33,6 +33,7 @@ all:
 
 def demonstrate(stage: Stage) -> None:
     """Make the sample, look, hand it over twice, compare."""
+    heading("A database that nobody writes to, of a sample application")
     with stage.times.measured("sample"):
         made = sample.create(stage.source.connect, DATABASE, password=PASSWORD)
     line("sample", f"database {DATABASE}: {amount(made['tables'], 'tables')}, {amount(made['rows'], 'rows')}, "

@@ -13,8 +13,9 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from lab.builds import CHECKOUT, Build, embedded, state
 from lab.cluster import SUPERUSER, Cluster
@@ -69,7 +70,7 @@ class Times:
     def measured(self, part: str) -> Iterator[None]:
         started = time.monotonic()
         yield
-        self.seconds[part] = time.monotonic() - started
+        self.seconds[part] = self.seconds.get(part, 0) + time.monotonic() - started
 
 
 class Stage:
@@ -103,10 +104,15 @@ class Stage:
     def write_inventory(self, name: str, template: str, **values: object) -> None:
         """.demo/NAME.yml; ``{pair}`` of the template are both ends, paths among ``values`` are quoted."""
         places = {"passfile": self.passfile, "reports": REPORTS, "clients": DEMO / "bin", **values}
-        quoted = {key: json.dumps(str(value), ensure_ascii=False) if isinstance(value, Path) else value
-                  for key, value in places.items()}  # fmt: skip
-        pair = PAIR.format(source=self.source, target=self.target, user=SUPERUSER, **quoted)
-        (DEMO / f"{name}.yml").write_text(template.format(pair=pair.rstrip(), **quoted))
+        texts = {key: quoted(value) if isinstance(value, Path) else value for key, value in places.items()}
+        pair = PAIR.format(source=self.source, target=self.target, user=SUPERUSER, **texts)
+        (DEMO / f"{name}.yml").write_text(template.format(pair=pair.rstrip(), **texts))
+
+    def login(self, endpoint: Mapping[str, Any]) -> dict[str, str]:
+        """Put an endpoint's password into the pass file, and return port, user and pass file for an inventory."""
+        with self.passfile.open("a") as file:
+            file.write("127.0.0.1:{port}:*:{user}:{password}\n".format(**endpoint))
+        return {"port": endpoint["port"], "user": endpoint["user"], "passfile": quoted(self.passfile)}
 
     def keep(self) -> None:
         """Let the servers outlive this process."""
@@ -153,10 +159,16 @@ def play(inventory: str, name: str, log: Path) -> int:
     return sum(map(int, changes))
 
 
-def report(inventory: str) -> dict:
-    """What the playbooks of an inventory last reported about its database."""
-    [database] = json.loads((REPORTS / f"{inventory}.json").read_text(encoding="utf-8"))["databases"]
+def report(inventory: str, name: str = "") -> dict:
+    """What a playbook last reported about the database of an inventory; without a name, the playbook dump."""
+    place = REPORTS / (f"{inventory}-{name}.json" if name else f"{inventory}.json")
+    [database] = json.loads(place.read_text(encoding="utf-8"))["databases"]
     return database
+
+
+def quoted(path: Path) -> str:
+    """A path as a string of YAML."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def psql(server: Cluster, database: str) -> str:
@@ -168,6 +180,6 @@ def where_to_look(stage: Stage) -> None:
     """What is left of the demo, besides its databases."""
     inventories = ", ".join(f".demo/{path.name}" for path in sorted(DEMO.glob("*.yml")))
     line("inventories", f"{inventories}, to read and to copy")
-    line("reports", ", ".join(str(path.relative_to(CHECKOUT)) for path in sorted(REPORTS.iterdir())))
+    line("reports", f"{REPORTS.relative_to(CHECKOUT)}/*.md, and for programs *.json")
     line("logs", f"of the playbooks: .demo/*.log; of the servers: {stage.source.log}, {stage.target.log}")
     command("make demo-clean", "clean up")
