@@ -10,11 +10,13 @@ import threading
 import time
 
 import pytest
+from cutovers import CLERK, await_commits, cut_over, handed_over, make_bank
 from dumps import done, one
 from migrations import copy_roles, in_step
 from support import run_module
 
 from lab import sample
+from lab.bank import Bank
 from lab.workload import Workload
 
 
@@ -98,3 +100,18 @@ def test_a_target_that_does_not_apply_is_not_compared(replicated):
     checked = one(done(verify(source, target, check=True)))
     assert checked["instant"] == {"live": True, "locks": checked["instant"]["locks"], "publisher": "source"}
     assert checked["instant"]["locks"] > 20
+
+
+def test_the_way_back_is_compared_too(servers):
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    verified = one(done(verify(source, target)))
+    assert verified["verdict"] == "equal"
+    for direction, home in (("forward", target), ("back", source)):
+        handed_over(cut_over(source, target, direction=direction, require_verification=None))
+        with Bank(endpoint=home.endpoint(**CLERK), rate=60) as clients:
+            await_commits(clients)
+            found = one(done(verify(source, target)))
+            await_commits(clients)
+        assert not clients.failures
+        assert found["verdict"] == "equal" and found["instant"]["live"] is True, found

@@ -194,7 +194,7 @@ class Verification:
                 "Its tables are still being copied.",
                 "Wait until the migration is in step; pg_migration_info says how far it is.",
             )
-        if migration.phase != "handed_over":
+        if migration.phase != "handed_over" or migration.direction == "back":
             return Course(migration, True, "source", tuple(migration.names))
         back = naming.back_name(self.pair)
         return Course(migration, True, "target", (back,)) if subscription.exists(source, back) else Course(migration)
