@@ -107,7 +107,7 @@ def test_new_tables_join_and_dropped_ones_leave(pair):
     source.sql("yard", """
         DROP TABLE child; CREATE TABLE fresh (id int PRIMARY KEY, keyed int REFERENCES keyed);
         CREATE TYPE mood AS ENUM ('good'); CREATE SCHEMA more; CREATE TABLE more.fresh (id int PRIMARY KEY, mood mood);
-        INSERT INTO fresh SELECT id, id FROM keyed; INSERT INTO more.fresh VALUES (1, 'good')""")
+        INSERT INTO fresh SELECT id, id FROM keyed; INSERT INTO more.fresh VALUES (1, 'good')""")  # fmt: skip
     found = in_step(source, target, databases=["yard"])
     assert {(one["table"], one["change"]) for one in found["drift"]} == {
         ("public.child", "gone"), ("public.fresh", "new"), ("more.fresh", "new")
@@ -121,6 +121,16 @@ def test_new_tables_join_and_dropped_ones_leave(pair):
     assert not found["changed"]
     target.sql("yard", "DROP TABLE child")
     assert_kept_up(source, target, "yard", found)
+
+
+def test_a_new_table_for_the_cutover_only_needs_no_wave(pair):
+    source, target = pair
+    in_step(source, target, databases=["yard"])
+    source.sql("yard", "CREATE UNLOGGED TABLE fresh (id int); INSERT INTO fresh VALUES (1)")
+    found = in_step(source, target, databases=["yard"], refresh=True)
+    assert found["at_cutover"] == ["public.fresh"]
+    assert len(found["waves"]) == 1
+    assert target.sql("yard", "SELECT * FROM fresh") == [(1,)]
 
 
 def test_altered_tables_are_refused_until_both_ends_are_alike(pair):

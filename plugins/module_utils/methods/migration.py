@@ -145,6 +145,7 @@ def _go_on(job: Job) -> dict:
         migration_begin.prepare_source(job, planned)
         migration_begin.record_tables(job, planned)
     migration_waves.settle(job)
+    migration_drift.forget_dropped(job)
     found = migration_drift.look(job)
     migration_waves.copy_waiting(job)
     lag = _catch_up(job)

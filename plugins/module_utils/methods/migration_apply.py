@@ -95,6 +95,8 @@ def _run_as_owner(job: Job, keys: list[tuple[str, str]]) -> bool:
         return bool(refusing)
     if refusing:
         raise unwritable(refusing)
+    if subscription.uses_aiven_extras(job.session):
+        return False  # a superuser owns it
     _join_owners(job, [owner for (owner,) in rows(job.session, OWNERS, _columns(keys))])
     return False
 

@@ -73,6 +73,10 @@ def _begin_journal(job: Job, session) -> None:
 
 def check_connection(job: Job) -> None:
     """The target subscribes to nothing, and takes it back: better to know now than when everything is copied."""
+    statements = subscription.extension_statements(job.session)
+    if statements:
+        journal.add_undo(job.session, job.id, statements[1])
+        target_db.execute(job.session, statements[0])
     subscription.attempt(job.session, naming.trial_name(job.id), job.conninfo(), subscription.Options())
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration_begin
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
@@ -19,14 +20,9 @@ def look(job: Job) -> list[dict]:
 
     Raises HandoverError for tables whose definition is another, unless the target has been given the same.
     """
-    migration = job.read()
-    if not migration.fingerprint:
-        return []
-    current = drift.fingerprint(job.source_session)
-    known = {**{name: current[name] for name in _unwaved(job, migration, current)}, **migration.fingerprint}
-    found = drift.differences(known, current)
+    found = drift.since(job.read(), job.source_session)
     altered = [one for one in found if one["change"] not in MEMBERSHIP]
-    if altered and not _follow(job, altered, current):
+    if altered and not _follow(job, altered):
         raise HandoverError(
             f"Tables were altered on the source: {drift.describe(altered)}.",
             "Run the same statements on the target, and then this again: it goes on where both ends are alike. "
@@ -40,18 +36,24 @@ def look(job: Job) -> list[dict]:
     return rest
 
 
-def _unwaved(job: Job, migration: journal.Migration, current: dict) -> list[str]:
-    """Tables of the migration that no wave has taken in yet, or that none will: they cannot drift."""
-    kept = [table for table in migration.tables if table.kind != "replicated" or not table.wave]
-    return [name for name in job.quoted([(table.schema, table.name) for table in kept]) if name in current]
+def forget_dropped(job: Job) -> None:
+    """Tables that were dropped, and that no wave has taken in, need no more than a word."""
+    query = """
+        SELECT n.nspname::text, c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"""
+    there = set(rows(job.source_session, query))
+    waiting = [table for table in job.read().tables if table.wave is None]
+    gone = [(table.schema, table.name) for table in waiting if (table.schema, table.name) not in there]
+    journal.remove_tables(job.session, job.id, gone)
+    for schema, name in gone:
+        job.note(f"{schema}.{name} was dropped on the source, and left the migration.")
 
 
-def _follow(job: Job, altered: list[dict], current: dict) -> bool:
+def _follow(job: Job, altered: list[dict]) -> bool:
     """Whether the target has columns and identities like the source's by now; they are what is recorded then."""
     if job.check_mode:
         return False
     names = {one["table"] for one in altered}
-    there = drift.fingerprint(job.session)
+    current, there = drift.fingerprint(job.source_session), drift.fingerprint(job.session)
     for name in names:
         mine, theirs = current[name], there.get(name, {})
         if any(mine[key] != theirs.get(key) for key in ("columns", "identity", "unlogged")):

@@ -43,7 +43,7 @@ def copy_waiting(job: Job) -> None:
     waiting = [table for table in migration.replicated if table.wave is None]
     if not waiting and migration.waves:
         last = migration.waves[-1]
-        if not last.copied:
+        if not last.copied or any(table.state not in migration_copy.FINISHED for table in migration.at_cutover):
             migration_copy.complete(job, last.number)
             journal.set_wave(job.session, job.id, last.number, "copied")
         return

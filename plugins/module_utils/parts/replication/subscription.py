@@ -98,6 +98,17 @@ def attempt(connection, name: str, conninfo: str, options: Options) -> None:
         raise _refusal(connection, error) from None
 
 
+def extension_statements(connection) -> tuple[str, str] | None:
+    """(what installs aiven_extras in this database, what removes it), where this role needs it and it is offered."""
+    query = f"""
+        SELECT FROM pg_available_extensions, pg_roles AS r
+        WHERE name = '{AIVEN}' AND installed_version IS NULL AND rolname = current_user AND NOT rolsuper
+        AND NOT EXISTS (SELECT FROM pg_roles AS p WHERE p.rolname = 'pg_create_subscription'
+                        AND pg_has_role(r.oid, p.oid, 'USAGE'))"""
+    found = rows(connection, query)
+    return (f"CREATE EXTENSION {AIVEN} CASCADE", f"DROP EXTENSION IF EXISTS {AIVEN}") if found else None
+
+
 def exists(connection, name: str) -> bool:
     """Whether this database has a subscription of that name."""
     return name in state(connection, [name])
