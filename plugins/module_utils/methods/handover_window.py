@@ -47,6 +47,7 @@ class Window:
         seen to: ``is_clean``.
         """
         self._limit_sessions()
+        self.poolers.prepare()
         self.timeline.start()
         self._deadline = time.monotonic() + self.seconds
         guard = threading.Timer(self.seconds, self._cut)

@@ -34,6 +34,7 @@ class Console:
         self.parameters = {**CONNECTION_DEFAULTS, "dbname": "pgbouncer", **self.endpoint.parameters}
         self.databases: list[str] = []
         self._session = None
+        self._pausing = []
 
     @property
     def name(self) -> str:
@@ -47,8 +48,9 @@ class Console:
 
     def close(self) -> None:
         """End the session; what is paused stays paused."""
-        if self._session is not None:
-            self._session.close()
+        for session in (self._session, *self._pausing):
+            if session is not None:
+                session.close()
 
     def show(self, what: str) -> list[dict]:
         """What ``SHOW DATABASES``, ``SHOW SERVERS`` and so on list."""
@@ -97,11 +99,17 @@ class Console:
         query = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s) AND datname = current_database()"
         return rows(connection, query, (pids,))[0][0] == len(pids)
 
+    def prepare(self) -> None:
+        """Connect for the pause beforehand: logging in takes longer than pausing. Raises HandoverError."""
+        while len(self._pausing) < len(self.databases):
+            self._pausing.append(self._connect())
+
     def pause(self, deadline: float) -> None:
         """Let the transactions that are open end, and keep clients waiting from then on. Raises HandoverError when
         that takes longer than until ``deadline`` (time.monotonic); the caller resumes.
         """
-        sessions = [self._connect() for _name in self.databases]
+        self.prepare()
+        sessions, self._pausing = self._pausing, []
         threads, errors = [], []
 
         def work(session, name):
@@ -131,19 +139,17 @@ class Console:
             raise self._error("does not load its configuration", error) from None
 
     def resume(self) -> None:
-        """Let clients go on, in a session of its own. Raises HandoverError when it cannot be said to the pooler."""
+        """Let clients go on. Raises HandoverError when that cannot be said to the pooler."""
         deadline = time.monotonic() + RESUME_PATIENCE
         while True:
             try:
-                with contextlib.closing(self._connect()) as session:
-                    for name in self.databases:
-                        with contextlib.suppress(psycopg2.DatabaseError):  # it is not paused
-                            _ask(session, f"RESUME {quoted(name)}")
-                            continue
-                        if session.closed:
-                            break
-                    else:
-                        return
+                if self._session is None or self._session.closed:
+                    self._session = self._connect()
+                for name in self.databases:
+                    with contextlib.suppress(psycopg2.DatabaseError):  # it is not paused
+                        _ask(self._session, f"RESUME {quoted(name)}")
+                if not self._session.closed:
+                    return
             except HandoverError:
                 if time.monotonic() > deadline:
                     raise
@@ -203,6 +209,10 @@ class Poolers:
 
     def __bool__(self) -> bool:
         return bool(self.consoles)
+
+    def prepare(self) -> None:
+        """Connect what pausing takes. Raises HandoverError."""
+        self._each(Console.prepare)
 
     def pause(self, deadline: float) -> None:
         """Pause at every pooler. Raises HandoverError; the caller resumes."""
