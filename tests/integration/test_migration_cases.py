@@ -212,6 +212,16 @@ def test_a_role_that_is_no_superuser_from_16_on(servers):
     assert not look(target, "yard")["subscriptions"]
 
 
+def test_a_role_that_may_not_publish_is_told_so(servers):
+    source, target = servers(15), servers(17)
+    create_database(source, "yard")
+    source.sql("yard", TABLES)
+    admin = source.managed_admin(attributes=["REPLICATION"], grants=["pg_read_all_data"])
+    source.sql("yard", "GRANT CREATE ON DATABASE yard TO doadmin")
+    refused(migrate({**admin, "dbname": "yard"}, target, databases=["yard"]), "must be owner of table")
+    assert not source.sql("yard", "SELECT 1 FROM pg_replication_slots")
+
+
 def test_a_role_that_may_not_subscribe_is_refused(servers):
     source, target = servers(15), servers(17)
     create_database(source, "yard")

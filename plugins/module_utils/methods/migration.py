@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
@@ -35,6 +35,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     subscription,
     turn,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import reason
 
 OVER = {
     "handed_over": "Finish it, or roll back first.",
@@ -58,7 +59,18 @@ def replicate(source: Endpoint, target: Endpoint, params: dict, check_mode: bool
                 databases.append(_replicate(source, target, params, check_mode, maintenance, capabilities, dbname))
             except HandoverError as error:
                 raise error.of_database(dbname) from None
+            except psycopg2.errors.InsufficientPrivilege as error:
+                raise _not_allowed(error).of_database(dbname) from None
     return {**result, "databases": databases, "changed": any(one["changed"] for one in databases)}
+
+
+def _not_allowed(error) -> HandoverError:
+    return HandoverError(
+        f"A server refused a statement: {reason(error)}.",
+        "Connect to the source as a superuser, or as a role that owns the tables and may create schemas in the "
+        "database; and to the target as one that may create subscriptions. Preflight says what is missing.",
+        sqlstate=error.pgcode,
+    )
 
 
 def _refuse_source(connection) -> None:
@@ -74,7 +86,7 @@ def _refuse_source(connection) -> None:
 
 def _refuse_target(connection, capabilities) -> None:
     """Raise HandoverError for a role that may not subscribe, before anything is made."""
-    if capabilities.superuser or "" in capabilities.extensions:
+    if capabilities.superuser or subscription.AIVEN in capabilities.extensions:
         return
     query = """
         SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_create_subscription' AND pg_has_role(oid, 'USAGE'))"""
