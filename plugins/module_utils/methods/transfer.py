@@ -24,7 +24,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
     staging,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import read_definitions
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
+    FOREIGN_KEY,
+    make_keys,
+    read_definitions,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.loading import Counts, Loading, Options
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Table, hold, read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import Flow
@@ -193,21 +197,43 @@ class Transfer(Filling):
         statistics = [entry for entry in loaded if entry.desc == "STATISTICS DATA"]
         loaded = [entry for entry in loaded if entry.desc != "STATISTICS DATA"]
         before = [stage for stage in stages if stage.name in ("schemas", "definitions")]
-        after = [stage for stage in stages if stage not in before and not stage.parallel]
+        after = [part for stage in stages if stage not in before and not stage.parallel for part in self._parts(stage)]
         middle = [staging.Stage("rows, indexes and keys", loaded, True)]
         middle += [staging.Stage("statistics", statistics)] if statistics else []
         return [*before, *middle, *after]
+
+    def _parts(self, stage: staging.Stage) -> list[staging.Stage]:
+        """The rest, and the foreign keys in it (to partitioned tables) with what needs them, if they may wait."""
+        keys = (
+            {entry.dump_id for entry in stage.entries if entry.desc == FOREIGN_KEY} if stage.name == "rest" else set()
+        )
+        if not keys or not self.scope.keys_may_wait:
+            return [stage]
+        later = keys | {entry.dump_id for entry in self.fitting.contents.dependents(keys)}
+        chosen = {True: [], False: []}
+        for entry in stage.entries:
+            chosen[entry.dump_id in later].append(entry)
+        return [staging.Stage("rest", chosen[False]), staging.Stage("foreign keys", chosen[True])]
 
     def _run(self, stage: staging.Stage, dbname: str) -> None:
         entries = stage.entries
         if self.scope.existing:
             there = self._existing(dbname)
             entries = [entry for entry in entries if entry.dump_id not in there or entry.section == "data"]
+        if stage.name == "foreign keys":
+            self._make_keys([entry for entry in entries if entry.desc == FOREIGN_KEY], dbname)
+            entries = [entry for entry in entries if entry.desc != FOREIGN_KEY]
         stage = staging.Stage(stage.name, entries, stage.parallel)
         if stage.parallel:
             self._load(stage, dbname)
         elif entries:
             super()._run(stage, dbname)
+
+    def _make_keys(self, entries: list, dbname: str) -> None:
+        definitions = read_definitions(self.session, self.fitting.contents, self._wanted(entries), True)
+        with contextlib.closing(self._connect_target(dbname)) as session:
+            pending = make_keys(session, definitions, may_wait=True)
+        self.pending_constraints += [_pending(one, self.session) for one in pending]
 
     def _existing(self, dbname: str) -> set[int]:
         with contextlib.closing(self.target.connect(dbname)) as session:

@@ -20,6 +20,9 @@ OBJECTS = """
     SELECT o.classid::text, o.objid::text, i.type, i.object_names, i.object_args
     FROM object AS o, pg_identify_object_as_address(o.classid, o.objid, 0) AS i
     WHERE o.classid NOT IN ('pg_largeobject'::regclass, 'pg_amop'::regclass, 'pg_amproc'::regclass)"""
+ATTACHED = """
+    SELECT n.nspname::text, c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relispartition"""
 # Statements that may be repeated: they set what they describe.
 REPEATABLE = (
     "ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL", "DEFAULT", "SEQUENCE OWNED BY", "STATISTICS DATA",
@@ -28,15 +31,18 @@ REPEATABLE = (
 
 
 def existing_entries(source, target, contents: Contents) -> set[int]:
-    """Dump ids of the entries whose objects the target has. An entry without an object of its own, such as a
-    partition's attachment, is there if all that it depends on is.
+    """Dump ids of the entries whose objects the target has. An entry without an object of its own is there if all
+    that it depends on is.
     """
     there = {_identity(row) for row in rows(target, OBJECTS)}
     here = {row[:2]: _identity(row) for row in rows(source, OBJECTS)}
+    attached = set(rows(target, ATTACHED))
     found = set()
     for entry in contents.entries:
         identity = here.get((entry.catalog_oid, entry.oid))
-        if identity is not None:
+        if entry.desc == "TABLE ATTACH":
+            exists = (entry.namespace, entry.tag) in attached
+        elif identity is not None:
             exists = identity in there
         else:
             exists = bool(entry.dependencies) and found.issuperset(entry.dependencies)

@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents, Entry
 
 FOREIGN_KEY = "FK CONSTRAINT"
+FOREIGN_KEY_VIOLATION, DUPLICATE_OBJECT = "23503", "42710"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def read_definitions(connection, contents: Contents, entries: list[Entry], no_ta
 
 def build(session, definitions: list[Definition]) -> None:
     """Make them in one transaction, in order. Raises HandoverError that names the one that cannot be made."""
+    if not definitions:
+        return
     try:
         with session.cursor() as cursor:
             cursor.execute(b"".join(_statements(session, definitions)))
@@ -76,13 +79,38 @@ def _statements(session, definitions: list[Definition]) -> list[bytes]:
     return statements
 
 
-def add_unchecked(session, definition: Definition) -> bool:
-    """Add a foreign key without looking at the rows that are there; whether that could be done."""
+def make_keys(session, definitions: list[Definition], may_wait: bool) -> list[dict]:
+    """Make foreign keys. Where they ``may_wait``, those that rows do not satisfy yet are added without looking at the
+    rows that are there, or left out if even that cannot be: ``{"definition", "added"}`` of each.
+    """
+    try:
+        build(session, definitions)
+    except HandoverError as error:
+        if not may_wait or error.facts.get("sqlstate") != FOREIGN_KEY_VIOLATION:
+            raise
+        return [pending for one in definitions for pending in _make_or_put_off(session, one)]
+    return []
+
+
+def _make_or_put_off(session, definition: Definition) -> list[dict]:
+    try:
+        build(session, [definition])
+    except HandoverError as error:
+        if error.facts.get("sqlstate") == DUPLICATE_OBJECT:  # it is there, from the first attempt
+            return []
+        if error.facts.get("sqlstate") != FOREIGN_KEY_VIOLATION:
+            raise
+        return [{"definition": definition, "added": _add_unchecked(session, definition)}]
+    return []
+
+
+def _add_unchecked(session, definition: Definition) -> bool:
+    """Whether it could be added without looking at the rows that are there."""
     text = definition.statement.rstrip().rstrip(b";")
     try:
         with session.cursor() as cursor:
             cursor.execute(text + (b"" if text.endswith(b" NOT VALID") else b" NOT VALID"))
-    except psycopg2.errors.FeatureNotSupported:  # a partitioned table
+    except (psycopg2.errors.FeatureNotSupported, psycopg2.errors.WrongObjectType):  # a partitioned table
         return False
     except psycopg2.Error as error:
         raise _failure(definition, error) from None

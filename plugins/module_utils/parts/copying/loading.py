@@ -14,8 +14,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import plan
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     Definition,
-    add_unchecked,
     build,
+    make_keys,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.crew import Crew, Task, Worker
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import SMALL, Piece, Table
@@ -28,7 +28,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 
 COPY, BUILD, KEYS, ANALYZE = range(4)  # in order of urgency
 SMALL_KEYS = 64
-FOREIGN_KEY_VIOLATION = "23503"
 
 
 @dataclass
@@ -313,25 +312,7 @@ class Loading:
         )
 
     def _make_keys(self, worker: Worker, definitions: list[Definition]) -> None:
-        try:
-            build(worker.target, definitions)
-        except HandoverError as error:
-            if not self.options.keys_may_wait or error.facts.get("sqlstate") != FOREIGN_KEY_VIOLATION:
-                raise
-            for definition in definitions:
-                self._make_or_put_off(worker, definition)
-
-    def _make_or_put_off(self, worker: Worker, definition: Definition) -> None:
-        """Rows of tables that were copied at different instants need not fit yet."""
-        try:
-            build(worker.target, [definition])
-        except HandoverError as error:
-            if error.facts.get("sqlstate") == "42710":  # it is there, from the first attempt
-                return
-            if error.facts.get("sqlstate") != FOREIGN_KEY_VIOLATION:
-                raise
-            added = add_unchecked(worker.target, definition)
-            self.pending_constraints.append({"definition": definition, "added": added})
+        self.pending_constraints += make_keys(worker.target, definitions, self.options.keys_may_wait)
 
 
 @dataclass

@@ -1,0 +1,93 @@
+"""Transfers in waves: what a former one has brought stays, and what does not fit together yet is told."""
+
+from __future__ import annotations
+
+import contextlib
+
+from dumps import CLIENTS, look
+from support import Cluster, assert_same, create_database
+
+TABLES = """
+    CREATE TABLE place (id int, kind int, PRIMARY KEY (id, kind)) PARTITION BY LIST (kind);
+    CREATE TABLE place_1 PARTITION OF place FOR VALUES IN (1);
+    CREATE TABLE place_2 PARTITION OF place FOR VALUES IN (2);
+    CREATE TABLE owner (id int PRIMARY KEY, name text);
+    CREATE TABLE visit (id int PRIMARY KEY, owner int REFERENCES owner, place int, kind int,
+                        CONSTRAINT where_to FOREIGN KEY (place, kind) REFERENCES place);
+    COMMENT ON CONSTRAINT where_to ON visit IS 'to a partitioned table';
+    CREATE INDEX ON visit (owner);
+    INSERT INTO place SELECT i, 1 + i % 2 FROM generate_series(1, 10) AS i;
+    INSERT INTO owner SELECT i, 'owner ' || i FROM generate_series(1, 10) AS i;
+    INSERT INTO visit SELECT i, i, i, 1 + i % 2 FROM generate_series(1, 10) AS i;
+    CREATE MATERIALIZED VIEW visits AS SELECT count(*) FROM visit"""
+PARAMS = {
+    "client_directory": CLIENTS, "jobs": 2, "max_rate": None, "exclude_extensions": [], "no_owner": False,
+    "no_privileges": False, "skip_roles": [], "create": True, "analyze": "auto", "refresh_materialized_views": True,
+}  # fmt: skip
+
+
+def transfer(source: Cluster, target: Cluster, dump_id: str, **scope):
+    """One wave into database "waves", and what it reported of states."""
+    from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+    from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import Scope, Transfer
+    from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import export_snapshot
+
+    ends = [Endpoint.from_options(side, end.endpoint()) for side, end in (("source", source), ("target", target))]
+    states = []
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(contextlib.closing(ends[0].connect("waves", read_only=True)))
+        connection = stack.enter_context(contextlib.closing(ends[1].connect_for_maintenance()))
+        snapshot = export_snapshot(session, serializable_deferrable=False)
+        wave = Transfer(
+            *ends, connection, "waves", PARAMS, snapshot, session, dump_id, Scope(on_state=states.extend, **scope)
+        )
+        wave.fill("waves")
+    return wave, states
+
+
+def test_second_wave(servers):
+    source, target = servers(15), servers(17, "target")
+    create_database(source, "waves")
+    create_database(target, "waves")
+    source.sql("waves", TABLES)
+    first = [("public", name) for name in ("place_1", "place_2", "owner")]
+    wave, states = transfer(source, target, "one", tables=first)
+    assert {table.key for table in wave.tables} == set(first)
+    assert [state for _schema, name, state, *_amounts in states if name == "owner"] == ["copying", "copied", "indexed"]
+    assert target.sql("waves", "SELECT count(*) FROM owner") == [(10,)]
+    assert target.sql("waves", "SELECT count(*) FROM visit") == [(0,)]
+
+    # As if the first had been interrupted before keys, and with rows of a part of the next table.
+    target.sql("waves", "ALTER TABLE visit DROP CONSTRAINT where_to, DROP CONSTRAINT visit_owner_fkey")
+    target.sql("waves", "DROP INDEX visit_owner_idx; INSERT INTO visit VALUES (-1)")
+    target.sql("waves", "ALTER TABLE place DETACH PARTITION place_2")
+    source.sql("waves", "INSERT INTO owner VALUES (11); INSERT INTO place VALUES (11, 1)")
+    source.sql("waves", "INSERT INTO visit VALUES (11, 11, 11, 1)")
+    source.sql("waves", "CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1)")
+    second = [("public", name) for name in ("visit", "later")]
+    wave, states = transfer(source, target, "two", tables=second, existing=True, keys_may_wait=True)
+    pending = {one["name"]: one for one in wave.pending_constraints}
+    assert set(pending) == {"visit_owner_fkey", "where_to"}
+    assert target.sql("waves", "SELECT count(*), min(id) FROM visit") == [(11, 1)]
+
+    # What replication would bring.
+    target.sql("waves", "INSERT INTO owner VALUES (11); INSERT INTO place VALUES (11, 1)")
+    for one in wave.pending_constraints:
+        target.sql("waves", one["statement"])
+    source.sql("waves", "REFRESH MATERIALIZED VIEW visits")
+    target.sql("waves", "REFRESH MATERIALIZED VIEW visits; DROP SCHEMA handover CASCADE")
+    assert_same(look(source, "waves"), look(target, "waves"))
+
+
+def test_wave_of_other_tables_changes_nothing_else(servers):
+    source, target = servers(15), servers(18, "target")
+    create_database(source, "waves")
+    create_database(target, "waves")
+    source.sql("waves", TABLES)
+    transfer(source, target, "one")
+    before = look(target, "waves")
+    target_oid = target.sql("waves", "SELECT 'visit'::regclass::oid, pg_relation_filenode('visit')")
+    wave, states = transfer(source, target, "two", tables=[], existing=True, keys_may_wait=True)
+    assert (states, wave.pending_constraints) == ([], [])
+    assert target.sql("waves", "SELECT 'visit'::regclass::oid, pg_relation_filenode('visit')") == target_oid
+    assert_same(before, look(target, "waves"), ignore=["rows/handover.*"])
