@@ -61,6 +61,8 @@ class Bench:
     def __init__(self, arguments: argparse.Namespace, place: Path) -> None:
         self.arguments = arguments
         self.place = place
+        self.memory = 0
+        self.stages = {}
         self.source, self.target = (
             support.Cluster(builds.build(major), self._directory(name), settings=SETTINGS)
             for major, name in ((arguments.source, "source"), (arguments.target, "target"))
@@ -99,7 +101,10 @@ class Bench:
         ends = {"source": self.source.endpoint(), "target": self.target.endpoint()}
         options = {"databases": ["data"], "jobs": self.arguments.jobs, "client_directory": [str(self.clients)]}
         running = support.start_module("pg_direct_copy", {**ends, **options})
-        result = running.wait(3600)
+        while running.process.poll() is None:
+            self.memory = max(self.memory, peak_of(running.pid))
+            time.sleep(0.1)
+        result = running.wait()
         if result.failed:
             raise SystemExit(result.msg)
         self.stages = {one["stage"]: one["seconds"] for one in result.databases[0]["stages"]}
@@ -191,6 +196,15 @@ def cpu_of(pid: int) -> float:
     return total / TICKS
 
 
+def peak_of(pid: int) -> int:
+    """Peak memory of a process in MiB, as far as it is still there."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return max((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), default=0)
+
+
 def libpq(cluster: support.Cluster) -> dict[str, str]:
     """Environment variables with which libpq finds a server."""
     end = cluster.endpoint()
@@ -237,14 +251,16 @@ def main() -> None:
                     f"run {number + 1}: {name}: {wall:.1f} s, CPU {cpu:.1f} s; load {os.getloadavg()[0]:.1f}",
                     flush=True,
                 )
-        show(results, getattr(bench, "stages", {}))
+        show(results)
+        stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in bench.stages.items())
+        print(f"\nour stages, last run: {stages}; peak memory of ours: {bench.memory} MiB")
     finally:
         bench.source.destroy()
         bench.target.destroy()
         shutil.rmtree(place, ignore_errors=True)
 
 
-def show(results: dict[str, list[tuple[float, float]]], stages: dict[str, float]) -> None:
+def show(results: dict[str, list[tuple[float, float]]]) -> None:
     """Medians, and the ratio of ours to each."""
     medians = {name: [statistics.median(column) for column in zip(*runs)] for name, runs in results.items()}
     ours = medians.get("pg_direct_copy", [None, None])
@@ -252,7 +268,6 @@ def show(results: dict[str, list[tuple[float, float]]], stages: dict[str, float]
     for name, (wall, cpu) in medians.items():
         ratios = [f"{one / other:.2f}" if one else "" for one, other in zip(ours, (wall, cpu))]
         print(f"| {name} | {wall:.1f} | {cpu:.1f} | {' | '.join(ratios)} |")
-    print("\nour stages, last run:", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.items()))
 
 
 if __name__ == "__main__":
