@@ -37,13 +37,18 @@ def _may_lock_large_objects(passage: Passage) -> bool:
     return value(passage.old, "SELECT has_table_privilege('pg_catalog.pg_largeobject', 'UPDATE')")
 
 
-def set_sequences(passage: Passage, margin: int | None = None) -> None:
-    """Bring the sequences of new to where they are on old, beyond what sessions may have fetched and not used yet."""
-    margin = passage.facts["sequence_margin"] if margin is None else margin
+def set_sequences(passage: Passage) -> None:
+    """Bring the sequences of new to where they are on old, beyond what sessions may have fetched and not used yet.
+
+    Done before the window and again in it, where only those are left that moved meanwhile.
+    """
+    margin, known = passage.facts["sequence_margin"], set(passage.facts.get("known_sequences", ()))
     found = sequences.read(passage.old)
-    passage.facts["sequences"] = len(found)
-    sequences.apply(passage.helper, found, margin)
-    for one in found:
+    passage.facts.update(sequences=len(found), known_sequences=found)
+    moved = [one for one in found if one not in known]
+    if moved:
+        sequences.apply(passage.helper, moved, margin)
+    for one in moved:
         if margin and one.advanced(margin).value in (one.least, one.most):
             passage.note(f"The sequence {one.schema}.{one.name} is at its bound, nearer than the sequence_margin.")
 

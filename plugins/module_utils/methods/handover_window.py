@@ -96,7 +96,9 @@ class Window:
         )
 
     def _receive(self, passage: Passage, number: int) -> None:
-        """On new: everything that was committed on old, and what replication does not bring."""
+        """On new: everything that was committed on old, and what replication does not bring. The slot comes when no
+        transaction of ours is open there: it would wait for the WAL writer to wake up (wal_writer_delay).
+        """
         step = passage.step
         with step("apply"):
             if not beacon.await_(passage.new, passage.route.flows, number, self._deadline, POLL):
@@ -110,13 +112,15 @@ class Window:
         if passage.facts.get("large_objects"):
             with step("large_objects"):
                 cargo.copy_large_objects(passage)
+        with step("sequences"):
+            cargo.set_sequences(passage)
         if passage.way_back:
             with step("slot"):
                 query = "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')"
                 passage.facts["way_back_lsn"] = value(passage.new, query, (passage.route.returning,))
 
     def _compare(self, passage: Passage) -> None:
-        """Nothing was redefined since the gates were asked; then the sequences."""
+        """Nothing was redefined since the gates were asked."""
         with passage.step("drift"):
             if stamp(passage) != passage.stamp:
                 found = drift.since(passage.route.migration, passage.old)
@@ -125,8 +129,6 @@ class Window:
                         f"Tables were redefined just now: {drift.describe(found)}.",
                         "Make the same changes on the other side; handover.postgresql.replicate takes them over.",
                     )
-        with passage.step("sequences"):
-            cargo.set_sequences(passage)
 
     def _close(self, passage: Passage) -> None:
         """In the transaction that holds the locks: the fence, and roles that lose LOGIN."""
