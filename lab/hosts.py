@@ -218,7 +218,8 @@ class Host:
         reach = self.ansible()
         words = ["-i", reach["ansible_ssh_private_key_file"], *reach["ansible_ssh_common_args"].split()]
         forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}"]
-        report = ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo up", "-o", "ServerAliveInterval=10"]
+        report = ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo up", "-o", "ServerAliveInterval=10",
+                  "-o", "ConnectionAttempts=20"]  # fmt: skip
         command = [*self.network.here, "ssh", *words, *forward, *report, f"{ADMIN}@{self.address}"]
         tunnel = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self._tunnels.append(tunnel)
