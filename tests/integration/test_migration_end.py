@@ -43,6 +43,10 @@ def everything(cluster, dbname="shop"):
     return {**catalogs.of_server(cluster), **catalogs.of_database(cluster, dbname)}
 
 
+def options(source, target):
+    return {"source": source.endpoint(), "target": target.endpoint(), "databases": ["shop"]}
+
+
 def end(state, source, target, **more):
     """What the run says of the only database."""
     [found] = done(migrate(source, target, databases=["shop"], state=state, **more)).databases
@@ -89,8 +93,7 @@ def test_not_over_yet(begun):
     with contextlib.closing(source.connect("shop")) as session, session.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
         refused(migrate(source, target, databases=["shop"], state="stopped"), "Another run is at work", "process")
-        ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["shop"]}
-        [status] = done(run_module("pg_migration_info", ends)).databases
+        [status] = done(run_module("pg_migration_info", options(source, target))).databases
         assert f"process {session.info.backend_pid}" in status["running"][0] and "Wait" in status["next"]
     assert end("stopped", source, target)["changed"]
 
@@ -147,28 +150,44 @@ def test_one_that_cannot_be_ended_does_not_keep_the_others(begun):
     assert len(catalogs.of_server(source)["slots"]) == 1
 
 
-def test_finished_after_a_cutover(servers):
-    """The way back is removed; the fence stays, so that nobody writes to the source, until it is to be lifted."""
+@pytest.fixture
+def bank(servers):
+    """A source and a target, to which a bank was handed over."""
     source, target = servers(15), servers(17, "target")
     make_bank(source, target)
-    before = catalogs.of_database(source, "shop")
-    done(migrate(source, target, databases=["shop"], state="stopped"))
-    clean = catalogs.of_server(source), catalogs.of_server(target), catalogs.of_database(source, "shop")
-    assert before != clean[2]
-    done(migrate(source, target, databases=["shop"], state="finished", without_cutover=True))
-    target.sql("postgres", "DROP DATABASE shop")
-    in_step(source, target, databases=["shop"])
     handed_over(cut_over(source, target))
+    return source, target
+
+
+def test_finished_after_a_cutover(bank):
+    """The way back is removed; the fence stays, so that nobody writes to the source, until it is to be lifted."""
+    source, target = bank
     refused(migrate(source, target, databases=["shop"], state="stopped"), "handed over")
+    [status] = done(run_module("pg_migration_info", options(source, target))).databases
+    assert [stream["direction"] for stream in status["streams"]] == ["back"] and status["errors"] == []
+    assert status["wal"]["server"] == "target" and status["phase"] == "handed_over" and "finish" in status["next"]
 
     found = end("finished", source, target)
     assert any("fence on the source stays" in notice for notice in found["notices"])
     assert homes(source, target) == ["target"]
-    assert catalogs.changes(clean[0], catalogs.of_server(source)) == []
-    assert catalogs.changes(clean[1], catalogs.of_server(target)) == []
-    assert catalogs.traces(catalogs.of_database(target, "shop")) == []
+    assert catalogs.traces(catalogs.of_server(source)) == catalogs.traces(everything(target)) == []
     assert not end("finished", source, target)["changed"]
 
     end("finished", source, target, lift_fence=True)
-    assert catalogs.changes(clean[2], catalogs.of_database(source, "shop")) == []
+    assert catalogs.traces(everything(source)) == []
     assert homes(source, target) == ["source", "target"]
+
+
+def test_stopped_after_a_rollback(bank):
+    """The source is the primary again and is freed; now the target's fence stays."""
+    source, target = bank
+    handed_over(cut_over(source, target, direction="back"))
+    result = done(run_module("pg_migration_watch", options(source, target)))
+    assert result.tripped == [] and "cutover again" in result.databases[0]["status"]["next"]
+    found = end("stopped", source, target)
+    assert any("fence on the target stays" in notice for notice in found["notices"])
+    assert catalogs.traces(everything(source)) == []
+    assert homes(source, target) == ["source"]
+    end("finished", source, target, without_cutover=True)
+    end("finished", source, target, lift_fence=True)
+    assert catalogs.traces(everything(target)) == []

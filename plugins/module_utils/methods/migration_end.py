@@ -163,6 +163,8 @@ def _stop(ending: Ending, _params: dict) -> None:
         )
     names = _stream_names(ending)
     _free(ending, lift_fence=False)
+    if ending.target.connection:
+        _take_fence_down(ending, ending.target, lift=False)
     _say_what_is_left(ending, names)
     if migration and migration.phase != "stopped":
         ending.notices += _incomplete(migration)
@@ -240,12 +242,12 @@ def _finish(ending: Ending, params: dict) -> None:
         if not ending.check_mode:
             ownership.drop_leftovers(target)
     else:
-        ending.run(ending.target, removal.verifications(target))
+        ending.run(ending.target, removal.rest_of_target(target, stays))
     _say_what_is_left(ending, names)
 
 
 FENCE_STAYS = (
-    "The fence on the {} stays, so that nobody writes there by mistake. To take it down, use lift_fence: true."
+    "The fence on the {} stays, so that nobody writes there by mistake. To take it down, finish with lift_fence: true."
 )
 
 

@@ -99,7 +99,8 @@ def fences(connection, lift: bool) -> tuple[list[Step], bool]:
         f"DROP TRIGGER {fence.TRIGGER} ON {_quoted(schema)}.{_quoted(name)}"
         for schema, name in fence.fenced_tables(connection)
     ]
-    return [Step([*drops, "DROP FUNCTION handover.fence()"], lambda: fence.remove(connection))], False
+    logins = [f"ALTER ROLE {_quoted(role)} LOGIN" for role in found.roles]
+    return [Step([*logins, *drops, "DROP FUNCTION handover.fence()"], lambda: fence.remove(connection))], False
 
 
 def undo(connection, statements: list[str]) -> list[Step]:
@@ -128,11 +129,11 @@ def record_of_target(connection, fence_stays: bool) -> list[Step]:
     return [*undo(connection, left), *_step(connection, _drop_tables(connection, tables, fence_stays))]
 
 
-def verifications(connection) -> list[Step]:
-    """Drop what verifications recorded in a target that no continuous migration led to."""
+def rest_of_target(connection, fence_stays: bool) -> list[Step]:
+    """Drop what verifications recorded in a target without a continuous migration, and the schema if it is empty."""
     there = f"{journal.RELATIONS} AND relname IN ('verification', 'verified_table') ORDER BY 1"
     tables = [name for (name,) in rows(connection, there)] if journal.has_schema(connection) else []
-    return _step(connection, _drop_tables(connection, tables, True)) if tables else []
+    return _step(connection, _drop_tables(connection, tables, fence_stays))
 
 
 def _drop_tables(connection, tables: list[str], fence_stays: bool) -> list[str]:

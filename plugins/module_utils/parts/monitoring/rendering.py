@@ -70,7 +70,7 @@ def as_markdown(result: dict, title: str) -> str:
 
 def _parted(result: dict) -> tuple[list[tuple[dict, dict]], list[str]]:
     """([(status, what a watch judged of it)] of databases with a migration, names of those without)."""
-    both = [(one.get("status", one), one) for one in result["databases"]]
+    both = [(one["status"], one) if "status" in one else (one, {}) for one in result["databases"]]
     there = [(status, judged) for status, judged in both if status["phase"] != "none" or status["errors"]]
     return there, [status["database"] for status, judged in both if (status, judged) not in there]
 
