@@ -19,7 +19,7 @@ description:
     wait for that moment, mostly some tens of milliseconds, and get no error; how long is in the result.
   - Fails if anything differs, with everything that was found in the result. What one could not look at is V(unknown),
     never equal.
-  - Changes nothing but our own journal on the target, in which finished tables are recorded.
+  - Changes no data. In our own journal on the target, finished tables and the verdict are recorded.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.target
@@ -115,6 +115,9 @@ attributes:
 requirements:
   - psycopg2 >= 2.8
 notes:
+  - A connecting role on the target that is no superuser becomes a member of the owners of what is there, for the time
+    of the comparison, as it does for an import. It stands for the source's first superuser then, and owns what that
+    role owned.
   - Each end has a snapshot open from beginning to end. Until then, VACUUM cannot remove what was visible in it.
   - The source's role needs SELECT on everything, and, where both are live, what LOCK TABLE in SHARE mode takes, UPDATE,
     DELETE or TRUNCATE.

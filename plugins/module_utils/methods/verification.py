@@ -15,8 +15,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import instant, migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
+    instant,
+    migration_journal,
+    target_database,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import jobs_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming, subscription
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import connect_to_snapshot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.source_writes import count_writes
@@ -155,6 +160,7 @@ class Verification:
         """Compare. Raises HandoverError where it cannot be begun."""
         started, stages = time.monotonic(), Stages()
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._as_owner_on_target())
             source, target = (stack.enter_context(contextlib.closing(end.connect())) for end in self._ends)
             course = self._course(source, target)
             record = Record(target, self.pair)
@@ -181,6 +187,21 @@ class Verification:
             result["notices"] = _notices(course, result)
             self._remember(target, course, record, result)
             return result
+
+    @contextlib.contextmanager
+    def _as_owner_on_target(self):
+        """Membership in the owners of what is on the target, as an import has it, for a role that is not a superuser:
+        without it, services' administrators cannot read what they have imported."""
+        endpoint, dbname = self.target.endpoint, self.target.dbname
+        with contextlib.closing(endpoint.connect_for_maintenance()) as connection:
+            if catalog.value(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+                yield
+                return
+            with target_database.visit(endpoint, connection, dbname) as session:
+                owners = catalog.referenced_roles(session)
+            query = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = %s"
+            with temporary_memberships(connection, [*owners, catalog.value(connection, query, (dbname,))]):
+                yield
 
     def _course(self, source, target) -> Course:
         """How these two can be compared, by the journal on the target."""

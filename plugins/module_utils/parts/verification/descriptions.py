@@ -10,13 +10,16 @@ what is ours (schema handover, names that begin with handover_) is not looked at
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
     definitions,
     programs,
     rights,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.administrators import (
+    Administrators,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
@@ -32,6 +35,7 @@ class Looks:
     """How to look: without ``owners``, without ``privileges``, with the source's locales by other names on the target
     (``locale_map``); ``live``: replica identities are ours for the time; ``not_carried``: why large objects need not be
     the same now; ``pending``: constraints (schema, table, name) that the migration has yet to validate.
+    ``administrators`` and ``same_major`` are found out by ``compare``.
     """
 
     owners: bool = True
@@ -40,6 +44,8 @@ class Looks:
     not_carried: str | None = None
     pending: frozenset = frozenset()
     locale_map: tuple = ()
+    administrators: Administrators | None = None
+    same_major: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ def compare(connections: dict, outcome: Outcome, looks: Looks) -> None:
     """Add the comparison of every class to the outcome; the sessions are in transactions, which they stay in."""
     versions = {side: connection.info.server_version // 10000 for side, connection in connections.items()}
     lower, same = min(versions.values()), len(set(versions.values())) == 1
+    administrators = Administrators.read(connections)
     queries = {side: _queries(Majors(version, lower, same)) for side, version in versions.items()}
     for kind in queries["source"]:
         if kind == "owners" and not looks.owners:
@@ -63,7 +70,7 @@ def compare(connections: dict, outcome: Outcome, looks: Looks) -> None:
             outcome.leave_out(kind, "*", "no_privileges is set")
             continue
         sides = {side: _read(connection, queries[side][kind]) for side, connection in connections.items()}
-        _compare_class(kind, sides, outcome, looks, same)
+        _compare_class(kind, sides, outcome, replace(looks, administrators=administrators, same_major=same))
 
 
 def _queries(majors: Majors) -> dict[str, str]:
@@ -90,13 +97,14 @@ def _read(connection, query: str) -> Side:
     return Side(found)
 
 
-def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: Looks, same_major: bool) -> None:
+def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: Looks) -> None:
     hidden = [f"{side}: {one.reason}" for side, one in sides.items() if one.objects is None]
     if hidden:
         outcome.miss(kind, "*", "; ".join(hidden))
         return
     outcome.look_at(kind)
-    ours, theirs = sides["source"].objects, sides["target"].objects
+    theirs = sides["target"].objects
+    ours = looks.administrators.objects(kind, sides["source"].objects, theirs)
     for name in sorted({*ours, *theirs}):
         if outcome.excluded(kind, name):
             continue
@@ -106,7 +114,7 @@ def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: L
         elif name not in ours or name not in theirs:
             outcome.differ(kind, name, problem=f"only on the {'source' if name in ours else 'target'}")
         else:
-            _compare_object(kind, name, (ours[name], theirs[name]), outcome, looks, same_major)
+            _compare_object(kind, name, (ours[name], theirs[name]), outcome, looks)
 
 
 NOT_COMPARED = {
@@ -114,8 +122,9 @@ NOT_COMPARED = {
 }
 
 
-def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outcome, looks: Looks, same_major) -> None:
-    source, target = (_as_compared(one, same_major) for one in both)
+def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outcome, looks: Looks) -> None:
+    source, target = (_as_compared(one, looks.same_major) for one in both)
+    source = looks.administrators.described(kind, name, source, target)
     if kind == "database":
         source = {key: dict(looks.locale_map).get(one, one) if one else one for key, one in source.items()}
     if looks.live:
