@@ -52,19 +52,60 @@ def shell(checkout: Path, command: str) -> str:
     return subprocess.run(command, shell=True, cwd=checkout, text=True, check=True, capture_output=True).stdout
 
 
+def asked(checkout: Path, psql: str, query: str) -> str:
+    """What a database of the demo answers."""
+    return shell(checkout, f'{psql} -Atc "{query}"').strip()
+
+
 def test_demo(checkout):
+    """Both parts: by dump, and continuously."""
     done = demo(checkout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.index("Recommended method: dump") < done.stdout.index("PLAY [Look at the pairs")
-    assert "all equal:" in done.stdout and "changed nothing" in done.stdout
+    assert done.stdout.count("all equal:") == 2 and "changed nothing" in done.stdout
     assert "WARNING" not in done.stdout + done.stderr
-    commands = dict(re.findall(r"^(source|target|run again) +([A-Z_]+=.*)$", done.stdout, re.MULTILINE))
+    assert_nothing_was_noticed(done.stdout)
+    commands = re.findall(r"^(source|target|run again) +([A-Z_]+=.*)$", done.stdout, re.MULTILINE)
+    shop, store = dict(commands[:3]), dict(commands[3:])
     for end in ("source", "target"):
-        assert shell(checkout, f"{commands[end]} -Atc 'SELECT count(*) FROM shop.customer'") == "24000\n"
-    assert "changed=0" in shell(checkout, commands["run again"])
+        assert asked(checkout, shop[end], "SELECT count(*) FROM shop.customer") == "24000"
+    assert "changed=0" in shell(checkout, shop["run again"])
+    assert_handed_over(checkout, store)
     assert len(servers(checkout)) == 2
     assert demo(checkout, "--clean").returncode == 0
     assert not servers(checkout) and not (checkout / ".demo").exists()
+
+
+def test_demo_with_rollback(checkout):
+    done = demo(checkout, "--rollback")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("# Cutover of store\n") == 2 and done.stdout.count("# Rollback of store\n") == 1
+    assert_nothing_was_noticed(done.stdout)
+    assert_handed_over(checkout, dict(re.findall(r"^(source|target) +([A-Z_]+=.*)$", done.stdout, re.MULTILINE)))
+
+
+def assert_nothing_was_noticed(shown: str) -> None:
+    """The clients of the demo wrote all the time, through PgBouncer, and the demo says so."""
+    assert re.search(r"^pooler +PgBouncer", shown, re.MULTILINE)
+    told = re.findall(r"^clients +([\d,]+) transactions committed so far, (.*)$", shown, re.MULTILINE)
+    counts = [int(count.replace(",", "")) for count, _failures in told]
+    assert {failures for _count, failures in told} == {"none failed"}
+    assert len(counts) >= 8 and counts == sorted(set(counts))
+    assert re.search(r"nothing lost: [\d,]+ transactions were acknowledged", shown)
+    assert re.search(r"^window +\d+ ms", shown, re.MULTILINE)
+
+
+def assert_handed_over(checkout: Path, store: dict[str, str]) -> None:
+    """The source refuses writes, the target takes them, and neither knows of a replication."""
+    write = "UPDATE bank.account SET balance = balance WHERE id = 1"
+    refused = subprocess.run(f'{store["source"]} -c "{write}"', shell=True, cwd=checkout, text=True, check=False,
+                             capture_output=True)  # fmt: skip
+    assert "handed over" in refused.stderr
+    assert asked(checkout, store["target"], write) == "UPDATE 1"
+    left = """SELECT (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_subscription),
+        (SELECT count(*) FROM pg_publication), (SELECT count(*) FROM pg_roles WHERE rolname LIKE 'handover%')"""
+    for end in ("source", "target"):
+        assert asked(checkout, store[end], left) == "0|0|0|0"
 
 
 @pytest.mark.parametrize(
