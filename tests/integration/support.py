@@ -422,7 +422,14 @@ class Servers:
         return Cluster(builds.build(major), directory, **options)
 
     def sweep(self) -> None:
-        """Drop what was made on the servers that were asked for since the last sweep."""
+        """Drop what was made on the servers that were asked for since the last sweep.
+
+        Subscriptions first, or they would go on reading from the slots of a server that is swept before theirs.
+        """
+        for key in self._asked_for:
+            self._clusters[key].start()
+            with contextlib.closing(self._clusters[key].connect()) as session, session.cursor() as cursor:
+                _drop_subscriptions(self._clusters[key], cursor)
         while self._asked_for:
             sweep(self._clusters[self._asked_for.pop()])
 

@@ -83,7 +83,7 @@ def test_status_watch_stop_finish(servers, inventory, tmp_path):
 
     result = succeeded(run_playbook(STOP, pair))
     assert result.changed and "pair, database other: nothing to remove\n" in result.stdout
-    assert "pair, database shop: removed\n  source: SELECT pg_drop_replication_slot(" in result.stdout
+    assert "pair, database shop: removed\n" in result.stdout
     assert catalogs.changes(clean, catalogs.of_server(source)) == []
     assert "\nDatabase shop: stopped\n" in succeeded(run_playbook(STATUS, pair)).stdout
 
@@ -119,8 +119,6 @@ def test_each_database_by_the_method_that_fits(servers, inventory):
     result = run_playbook(MIGRATE, pair, extra_vars={"handover_method": "continuous"})
     assert result.failed and "replica_identity" in result.failures[0]["msg"]
     assert "ALTER TABLE public.log REPLICA IDENTITY FULL;" in result.stdout
-    result = run_playbook(MIGRATE, pair)
-    assert result.failed and "quiet" in result.failures[0]["msg"], "still can be dumped only"
     assert catalogs.traces(catalogs.of_server(source)) == []
 
     quiet = {"handover_source_is_quiet": True}
