@@ -102,7 +102,7 @@ TAMPERING = {
     "comments schema shop": "COMMENT ON SCHEMA shop IS 'changed'",
     "types shop.customer_status": "ALTER TYPE shop.customer_status ADD VALUE 'gone'",
     "settings role shop_analyst in the database": "ALTER ROLE shop_analyst IN DATABASE shop SET work_mem = '2MB'",
-    "settings role shop_app everywhere": "ALTER ROLE shop_app SET lock_timeout = '6s'",
+    "settings role shop_app everywhere": "ALTER ROLE shop_app SET \"shop.key\" = 'hunter2 or so'",
     "settings role * in the database": "ALTER DATABASE shop RESET \"shop.currency\"",
     "database database": "COMMENT ON DATABASE shop IS 'another'",
     "default_privileges shop_owner in shop on r": "ALTER DEFAULT PRIVILEGES FOR ROLE shop_owner IN SCHEMA shop"
@@ -124,6 +124,7 @@ def test_every_difference_is_found_and_nothing_else(copied):
     assert differing(result) == set(TAMPERING)
     [database] = result.databases
     assert database["verdict"] == "different"
+    assert "shop.key" in str(database) and "hunter2" not in str(result), "settings may hold secrets"
     counted = {kind: counts["different"] for kind, counts in database["classes"].items()}
     assert sum(counted.values()) == len(database["different"])
 

@@ -75,6 +75,14 @@ class Course:
         reason = AT_CUTOVER if self.publisher == "source" else AHEAD
         return {(table.schema, table.name): reason for table in self.migration.at_cutover}
 
+    @property
+    def replicated(self) -> set[tuple[str, str]] | None:
+        """Tables that a subscription applies changes to; None where it is not live."""
+        if not self.live:
+            return None
+        waves = {wave.number for wave in self.migration.subscribed}
+        return {(table.schema, table.name) for table in self.migration.replicated if table.wave in waves}
+
 
 def verify(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
     """Do what pg_verify documents; ``params`` are its parameters. Raises HandoverError where something differs."""
@@ -222,11 +230,8 @@ class Verification:
 
     def _locked(self, course: Course) -> list[tuple[str, str]]:
         """Tables of which writers are kept out for the moment."""
-        if not course.live:
-            return []
         wants = table_rows.Selection(self.params["tables"]).wants
-        tables = [(table.schema, table.name) for table in course.migration.replicated if table.wave is not None]
-        return [table for table in tables if wants(table)]
+        return sorted(table for table in course.replicated or () if wants(table))
 
     def _moment(self, course: Course):
         """The pair of snapshots."""
@@ -255,7 +260,10 @@ class Verification:
             return connection
 
         selection = table_rows.Selection(
-            self.params["tables"], course.left_out, {identity: digest for identity, (digest, _at) in earlier.items()}
+            self.params["tables"],
+            course.left_out,
+            course.replicated,
+            {identity: digest for identity, (digest, _at) in earlier.items()},
         )
         with contextlib.ExitStack() as stack:
             sides = {side: stack.enter_context(contextlib.closing(connect(side))) for side in ("source", "target")}

@@ -26,7 +26,15 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import Majors, words
 
 SHOWN = 300  # characters of a definition in the result
-SECRET = {"user_mappings": {"options"}}
+NOT_SHOWN = {"user_mappings": {"options"}, "functions": {"source", "body"}}
+NAMES_ONLY = {
+    "settings": {"settings"},
+    "functions": {"settings"},
+    "columns": {"server_options"},
+    "foreign_tables": {"server_options"},
+    "foreign_servers": {"options"},
+    "foreign_data_wrappers": {"options"},
+}
 SPELLED_DIFFERENTLY = {"definition", "body"}
 
 
@@ -122,6 +130,10 @@ NOT_COMPARED = {
 }
 
 
+# pg_trigger.tgenabled: what is to fire for replicated rows does not while a migration is under way.
+QUIETED = {"A": "O", "R": "D"}
+
+
 def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outcome, looks: Looks) -> None:
     source, target = (_as_compared(one, looks.same_major) for one in both)
     source = looks.administrators.described(kind, name, source, target)
@@ -129,6 +141,8 @@ def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outc
         source = {key: dict(looks.locale_map).get(one, one) if one else one for key, one in source.items()}
     if looks.live:
         source, target = ({**one, "replica_identity": None} for one in (source, target))
+    if looks.live and kind == "triggers":
+        source, target = ({**one, "enabled": QUIETED.get(one["enabled"], one["enabled"])} for one in (source, target))
     apart = [key for key in source if source[key] != target.get(key)]
     hidden = [key for key in apart if "(hidden)" in (source[key], target.get(key))]
     if kind == "constraints" and _is_pending(name, looks) and apart == ["validated"]:
@@ -136,8 +150,7 @@ def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outc
     elif hidden:
         outcome.miss(kind, name, f"{', '.join(hidden)}: not shown to this role")
     elif apart:
-        shown = {key: {"source": _shown(kind, key, both[0]), "target": _shown(kind, key, both[1])} for key in apart}
-        outcome.differ(kind, name, what=shown)
+        outcome.differ(kind, name, what={key: _shown(kind, key, both) for key in apart})
     else:
         outcome.equal(kind)
 
@@ -155,9 +168,15 @@ def _as_compared(described: dict, same_major: bool) -> dict:
     return {key: words(one) if key in SPELLED_DIFFERENTLY else one for key, one in described.items()}
 
 
-def _shown(kind: str, key: str, described: dict):
-    """A value as it may be shown: never a secret, and not a whole function."""
-    found = described[key]
-    if key in SECRET.get(kind, ()):
-        return "********"
-    return found[:SHOWN] if isinstance(found, str) else found
+def _shown(kind: str, key: str, both: tuple[dict, dict]) -> dict:
+    """What one end says that the other does not, by side, as far as it may be shown: settings and options may hold
+    secrets, and functions too, so there it is their names, or nothing.
+    """
+    sides = dict(zip(("source", "target"), (described.get(key) for described in both)))
+    if key in NOT_SHOWN.get(kind, ()):
+        return dict.fromkeys(sides, "********")
+    if key in NAMES_ONLY.get(kind, ()):
+        entries = {side: set(found or ()) for side, found in sides.items()}
+        common = entries["source"] & entries["target"]
+        return {side: sorted(entry.partition("=")[0] for entry in found - common) for side, found in entries.items()}
+    return {side: found[:SHOWN] if isinstance(found, str) else found for side, found in sides.items()}

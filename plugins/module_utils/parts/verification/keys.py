@@ -166,7 +166,10 @@ def _changed(connections: dict, pair: Pair, row: Row, show_values: bool) -> dict
             sql.SQL("t.{} = {}").format(sql.Identifier(name), sql.Literal(text)) for name, text in row.key.items()
         )
         query = sql.SQL("SELECT {} FROM {} WHERE {}")
-        digests[side] = rows(connection, query.format(hashes, relation(table), is_it))[0]
+        found = rows(connection, query.format(hashes, relation(table), is_it))
+        if len(found) != 1:  # a key that is not equal to itself, or another's
+            return {"key": row.key, "columns": []}
+        digests[side] = found[0]
         if show_values:
             values[side] = rows(connection, query.format(texts, relation(table), is_it))[0]
     apart = [number for number, one in enumerate(digests["source"]) if one != digests["target"][number]]

@@ -29,11 +29,13 @@ ELSEWHERE = {
 @dataclass
 class Selection:
     """Which tables: ``patterns`` of schema.table as a shell has them, all without one; ``left_out``: reasons by
-    (schema, name); ``finished``: digests by (schema, name) of those that need not be read.
+    (schema, name); ``replicated``: those that changes are carried to, None where nothing is replicated; ``finished``:
+    digests by (schema, name) of those that need not be read.
     """
 
     patterns: list[str] = field(default_factory=list)
     left_out: dict[tuple[str, str], str] = field(default_factory=dict)
+    replicated: set[tuple[str, str]] | None = None
     finished: dict[tuple[str, str], Digest] = field(default_factory=dict)
 
     def wants(self, identity: tuple[str, str]) -> bool:
@@ -87,6 +89,8 @@ def _check_presence(tables: dict, identity: tuple[str, str], selection: Selectio
         outcome.leave_out(CLASS, name, selection.left_out[identity])
     elif len(there) == 1:
         outcome.differ(CLASS, name, problem=f"the table is only on the {there[0]}")
+    elif selection.replicated is not None and identity not in selection.replicated:
+        outcome.miss(CLASS, name, "it is not replicated, so both ends never show the same instant of it")
     else:
         return
     for side in there:
