@@ -11,7 +11,7 @@ import pytest
 from dumps import done, look, one, refused
 from faults import await_that, watching
 from migrations import assert_kept_up, in_step, migrate, start_migration, traces
-from support import create_database
+from support import assert_same, create_database
 
 TABLES = """
     CREATE TABLE keyed (id int PRIMARY KEY, word text, double int GENERATED ALWAYS AS (id * 2) STORED);
@@ -133,6 +133,28 @@ def test_a_new_table_for_the_cutover_only_needs_no_wave(pair):
     assert target.sql("yard", "SELECT * FROM fresh") == [(1,)]
 
 
+def test_triggers_that_fire_always_do_nothing_twice(pair):
+    """Their work is replicated; in the application's own sessions they fire on the target, too."""
+    source, target = pair
+    source.sql("yard", """
+        CREATE TABLE log (id int PRIMARY KEY, word text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN INSERT INTO public.log VALUES (new.id, tg_name); RETURN NULL; END';
+        CREATE TRIGGER always AFTER INSERT ON big FOR EACH ROW EXECUTE FUNCTION note();
+        CREATE TRIGGER replica AFTER INSERT ON big FOR EACH ROW EXECUTE FUNCTION note();
+        ALTER TABLE big ENABLE ALWAYS TRIGGER always, ENABLE REPLICA TRIGGER replica""")
+    in_step(source, target, databases=["yard"])
+    source.sql("yard", "INSERT INTO big VALUES (-1)")
+    found = in_step(source, target, databases=["yard"])
+    assert_kept_up(source, target, "yard", found, ignore=[r"triggers/.*"])
+    assert target.sql("yard", "SELECT * FROM log") == [(-1, "always")]
+    target.sql("yard", "INSERT INTO big VALUES (-2)")
+    assert target.sql("yard", "SELECT * FROM log WHERE id = -2") == [(-2, "always")]
+    done(migrate(source, target, databases=["yard"], state="stopped"))
+    done(migrate(source, target, databases=["yard"], state="finished", without_cutover=True))
+    assert look(source, "yard")["triggers"] == look(target, "yard")["triggers"]
+
+
 def test_altered_tables_are_refused_until_both_ends_are_alike(pair):
     source, target = pair
     in_step(source, target, databases=["yard"])
@@ -198,18 +220,22 @@ def test_a_role_that_is_no_superuser_from_16_on(servers):
     source.sql("yard", """
         ALTER TABLE keyed OWNER TO yard_owner; ALTER TABLE child OWNER TO yard_owner;
         ALTER TABLE big OWNER TO other_owner;
-        ALTER TABLE big ENABLE ROW LEVEL SECURITY""")
+        ALTER TABLE big ENABLE ROW LEVEL SECURITY;
+        CREATE TABLE keyless (i int); ALTER TABLE keyless OWNER TO yard_owner; INSERT INTO keyless VALUES (1), (1);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+        CREATE TRIGGER always BEFORE UPDATE ON big FOR EACH ROW EXECUTE FUNCTION note();
+        ALTER TABLE big ENABLE ALWAYS TRIGGER always; ALTER FUNCTION note() OWNER TO yard_owner""")
     admin = target.managed_admin(grants=["pg_create_subscription"])
     target.sql("postgres", "GRANT yard_owner, other_owner TO doadmin WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
-    in_step(source, admin, databases=["yard"])
-    source.sql("yard", CHANGES)
-    found = in_step(source, admin, databases=["yard"])
+    in_step(source, admin, databases=["yard"], no_identity="full")
+    source.sql("yard", CHANGES + "; UPDATE keyless SET i = 2")
+    found = in_step(source, admin, databases=["yard"], no_identity="full")
     assert not found["changed"]
-    assert_kept_up(source, target, "yard", found)
+    assert_kept_up(source, target, "yard", found, ignore=["triggers/.*"])
     done(migrate(source, admin, databases=["yard"], state="stopped"))
     done(migrate(source, admin, databases=["yard"], state="finished", without_cutover=True))
     assert traces(source, "yard") == traces(target, "yard") == []
-    assert not look(target, "yard")["subscriptions"]
+    assert_same(look(source, "yard"), look(target, "yard"), [r"positions/.*"])
 
 
 def test_a_role_that_may_not_publish_is_told_so(servers):

@@ -20,8 +20,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     publication,
     slot,
     subscription,
+    triggers,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import patiently
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import (
+    execute_patiently,
+    patiently,
+)
 
 IN_STEP = 5.0  # seconds: a beacon that takes no longer to arrive
 FAILURES = 2  # of apply while it is waited for; one may be a lost connection
@@ -65,12 +69,32 @@ def subscribe(job: Job, number: int) -> None:
 def enable_ready(job: Job) -> None:
     """Enable the subscriptions whose tables have their indexes, without which apply would be slow, or fail."""
     migration = job.read()
+    if not migration.waves[-1].copied and triggers.firing(job.source_session, _keys(migration)):
+        return  # the next copy makes the triggers that would fire, and quiets them
     states = subscription.state(job.session, migration.names)
     for wave in migration.subscribed:
         ready = all(table.state == "indexed" for table in migration.replicated if table.wave == wave.number)
         if ready and states.get(wave.name, {}).get("enabled") is False:
             subscription.enable(job.session, wave.name)
             job.event("enabled", name=wave.name)
+
+
+def quiet_triggers(job: Job) -> None:
+    """Keep triggers of the target from doing what was done on the source, until the migration is finished."""
+    found = triggers.firing(job.session, _keys(job.read()))
+    if not found:
+        return
+    owners = rows(job.session, OWNERS, _columns([(one.schema, one.table) for one in found]))
+    with ownership.temporary_memberships(job.maintenance, [] if job.capabilities.superuser else [o for (o,) in owners]):
+        for one in found:
+            journal.add_undo(job.session, job.id, one.restoring_statement(job.session))
+            execute_patiently(job.session, one.quieting_statement())
+            job.note(f"The trigger {one} does not fire for replicated rows on the target until all is finished.")
+            job.event("quieted", trigger=str(one))
+
+
+def _keys(migration: journal.Migration) -> list[tuple[str, str]]:
+    return [(table.schema, table.name) for table in migration.replicated]
 
 
 def _options(job: Job, keys: list[tuple[str, str]]) -> subscription.Options:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal, ownership, removal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import (
     Ends,
@@ -237,13 +238,22 @@ def _finish(ending: Ending, params: dict) -> None:
     _free(ending, params["lift_fence"])
     stays = _take_fence_down(ending, ending.target, params["lift_fence"])
     if migration:
-        ending.run(ending.target, removal.undo(target, migration.undo))
+        with _memberships(ending):
+            ending.run(ending.target, removal.undo(target, migration.undo))
         ending.run(ending.target, removal.record_of_target(target, stays))
         if not ending.check_mode:
             ownership.drop_leftovers(target)
     else:
         ending.run(ending.target, removal.rest_of_target(target, stays))
     _say_what_is_left(ending, names)
+
+
+def _memberships(ending: Ending):
+    """Membership in the owners of what is there, as tables can be altered by their owners only."""
+    target = ending.target.connection
+    if ending.check_mode or not ending.migration.undo:
+        return contextlib.nullcontext()
+    return ownership.temporary_memberships(target, catalog.referenced_roles(target))
 
 
 FENCE_STAYS = (
