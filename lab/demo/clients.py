@@ -55,7 +55,7 @@ class Clients:
         try:
             build = pgbouncer()
         except BuildError as error:
-            line("clients", f"connect directly, for there is no PgBouncer: {str(error).splitlines()[0]}")
+            line("clients", f"connect directly, for PgBouncer could not be fetched: {str(error).splitlines()[-1]}")
             return None
         pooler = Pooler(source, state(DEMO.name) / "pgbouncer", build=build, users={ROLE: PASSWORD})
         pooler.lead(self.dbname, source)
@@ -94,6 +94,8 @@ class Clients:
         """What the clients were refused so far, by SQLSTATE."""
         if not self.failures:
             return good("none failed")
+        if not self.noticed:
+            return f"{good('none failed')} but for {len(self.failures)} that were told to connect to the new home"
         kinds = Counter(failure.sqlstate or "connection lost" for failure in self.failures)
         return f"{len(self.failures)} failed: " + ", ".join(f"{kind} {count} times" for kind, count in kinds.items())
 
