@@ -106,7 +106,7 @@ def lag(passage: Passage):
 @gate("drift")
 def no_drift(passage: Passage):
     """Definitions of tables are as the migration took them over. Remembers a stamp to compare in the window."""
-    passage.stamp = stamp(passage)
+    passage.stamp = stamp(passage.old)
     found = drift.since(passage.route.migration, passage.old)
     if found:
         return (
@@ -206,9 +206,9 @@ def may_fence(passage: Passage):
     return None
 
 
-def stamp(passage: Passage) -> str:
-    """Changes with every change of a table's definition on old."""
-    return value(passage.old, STAMP)
+def stamp(session) -> str:
+    """Changes with every change of a table's definition."""
+    return value(session, STAMP)
 
 
 def _some(names: list[str]) -> str:

@@ -15,17 +15,19 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import cut
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
 
-# Catalogs in which every change of a table's definition leaves another row, and how many rows there are.
+# Catalogs in which every change of a table's definition leaves another row, and how many rows there are. What is ours,
+# and pg_class, of which making the fence's triggers changes rows, are no such change.
 STAMP = """
-    SELECT sum(amount)::text || ' ' || sum(age)::text FROM (
-        SELECT count(*) AS amount, sum(hashtext(format('%s %s%s %s %s', oid, relreplident, relpersistence, relnamespace,
-                                                       relname))) AS age FROM pg_class
-        WHERE relkind IN ('r', 'p') AND oid >= 16384 AND relnamespace NOT IN (
-            SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast|temp)')
-        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_attribute WHERE attrelid >= 16384 AND attrelid IN (
-            SELECT oid FROM pg_class WHERE relkind IN ('r', 'p'))
-        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_constraint WHERE conrelid >= 16384
-        UNION ALL SELECT count(*), sum(xmin::text::bigint) FROM pg_index WHERE indrelid >= 16384) AS catalog"""
+    WITH own AS MATERIALIZED (
+        SELECT oid, hashtext(format('%s %s%s %s %s', oid, relreplident, relpersistence, relnamespace, relname)) AS sign
+        FROM pg_class WHERE relkind IN ('r', 'p') AND oid >= 16384 AND relnamespace NOT IN (
+            SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast|temp)' OR nspname = 'handover'))
+    SELECT sum(amount)::text || ' ' || sum(signs)::text FROM (
+        SELECT count(*) AS amount, sum(sign) AS signs FROM own
+        UNION ALL SELECT count(*), sum(a.xmin::text::bigint) FROM pg_attribute AS a JOIN own ON own.oid = attrelid
+        UNION ALL SELECT count(*), sum(k.xmin::text::bigint) FROM pg_constraint AS k JOIN own ON own.oid = conrelid
+        UNION ALL SELECT count(*), sum(i.xmin::text::bigint) FROM pg_index AS i JOIN own ON own.oid = indrelid
+    ) AS catalog"""
 
 
 @dataclass

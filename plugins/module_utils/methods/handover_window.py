@@ -89,11 +89,7 @@ class Window:
             passage.facts["lock_attempts"] = locked.attempts
         with step("beacon"):
             number = beacon.advance(passage.old, passage.route.flows)
-        together(
-            lambda: self._receive(passage, number),
-            lambda: self._compare(passage),
-            lambda: self._close(passage),
-        )
+        together(lambda: self._receive(passage, number), lambda: self._close(passage))
 
     def _receive(self, passage: Passage, number: int) -> None:
         """On new: everything that was committed on old, and what replication does not bring. The slot comes when no
@@ -119,19 +115,18 @@ class Window:
                 query = "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')"
                 passage.facts["way_back_lsn"] = value(passage.new, query, (passage.route.returning,))
 
-    def _compare(self, passage: Passage) -> None:
-        """Nothing was redefined since the gates were asked."""
+    def _close(self, passage: Passage) -> None:
+        """In the transaction that holds the locks: nothing was redefined since the gates were asked; the fence, and
+        roles that lose LOGIN.
+        """
         with passage.step("drift"):
-            if stamp(passage) != passage.stamp:
-                found = drift.since(passage.route.migration, passage.old)
+            if stamp(passage.lock) != passage.stamp:
+                found = drift.since(passage.route.migration, passage.lock)
                 if found:
                     raise HandoverError(
                         f"Tables were redefined just now: {drift.describe(found)}.",
                         "Make the same changes on the other side; handover.postgresql.replicate takes them over.",
                     )
-
-    def _close(self, passage: Passage) -> None:
-        """In the transaction that holds the locks: the fence, and roles that lose LOGIN."""
         with passage.step("fence"):
             route, roles = passage.route, tuple(passage.facts["fenced_roles"])
             closed = fence.Fence(True, route.new.address, route.migration.id, roles)

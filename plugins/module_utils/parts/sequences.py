@@ -14,7 +14,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 
-TOGETHER = 500  # sequences that one statement reads or sets; each takes a lock
+TOGETHER = 500  # sequences that one statement sets; each takes a lock
+READ_TOGETHER = 80  # that one statement reads: the time for planning it grows with the square, most before 16
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,19 @@ class Sequence:
         return replace(self, value=max(self.least, min(self.most, value)))
 
 
-def read(connection) -> list[Sequence]:
-    """All sequences of the database, also those that stand alone; extensions' own only where they are configuration."""
+def read(connection, only: list[tuple[str, str]] | None = None) -> list[Sequence]:
+    """All sequences of the database, also those that stand alone; extensions' own only where they are configuration.
+    Or ``only`` these, (schema, name) each.
+    """
     query = f"""
         SELECT n.nspname::text, c.relname::text, s.seqincrement, s.seqmin, s.seqmax
         FROM pg_sequence AS s JOIN pg_class AS c ON c.oid = s.seqrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE c.oid IN (SELECT c.oid FROM {OWN_RELATIONS} AND c.relkind = 'S'
                         UNION ALL SELECT unnest(extconfig) FROM pg_extension)
         ORDER BY n.nspname, c.relname"""
-    found = rows(connection, query)
-    values = [value for group in _groups(found) for value in _values(connection, group)]
+    chosen = None if only is None else set(only)
+    found = [row for row in rows(connection, query) if chosen is None or row[:2] in chosen]
+    values = [value for group in _groups(found, READ_TOGETHER) for value in _values(connection, group)]
     return [Sequence(row[0], row[1], *value, *row[2:]) for row, value in zip(found, values)]
 
 
@@ -59,7 +63,7 @@ def apply(connection, sequences: list[Sequence], margin: int = 0) -> int:
 
     Raises HandoverError for sequences that are not there.
     """
-    there = {one.key: one for one in read(connection)}
+    there = {one.key: one for one in read(connection, [one.key for one in sequences])}
     missing = [".".join(one.key) for one in sequences if one.key not in there]
     if missing:
         raise HandoverError(
@@ -94,5 +98,5 @@ def _set(connection, group: list[Sequence]) -> None:
     rows(connection, query, [[getattr(one, column) for one in group] for column in columns])
 
 
-def _groups(items: list) -> list[list]:
-    return [items[start : start + TOGETHER] for start in range(0, len(items), TOGETHER)]
+def _groups(items: list, size: int = TOGETHER) -> list[list]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
