@@ -66,6 +66,8 @@ def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> 
         passages = stack.enter_context(opened(routes, params))
         _choose_entries(passages, poolers)
         ready = [passage for passage in passages if passage.route.status == READY]
+        if len(ready) == len(passages) and not check_mode:
+            _let_go_on(passages[0], poolers)
         for passage in ready:
             _find_out(passage, poolers, check_mode)
         if check_mode:
@@ -88,6 +90,13 @@ def _choose_entries(passages: list[Passage], poolers: Poolers) -> None:
     names = {place.dbname for passage in passages for place in (passage.route.source, passage.route.target)}
     for console in poolers.consoles:
         console.choose(names)
+
+
+def _let_go_on(passage: Passage, poolers: Poolers) -> None:
+    """Resume what a run left paused that was killed together with its guardian."""
+    if any(console.paused() for console in poolers.consoles):
+        poolers.resume()
+        passage.note("Databases were paused at a pooler, and were resumed.")
 
 
 def _find_out(passage: Passage, poolers: Poolers, check_mode: bool) -> None:
