@@ -82,14 +82,18 @@ def pair(servers):
     return make
 
 
-def check_mode_writes_nothing(source, target):
+def heartbeats(source):
+    """How often the beacon was written."""
     [(beacon,)] = source.sql("shop", "SELECT tablename FROM pg_tables WHERE tablename LIKE 'beacon%'")
-    queries = f"SELECT n FROM handover.{beacon}", "SELECT count(*) FROM handover.sample"
-    before = source.sql("shop", queries[0]), target.sql("shop", queries[1])
-    assert before[0] == [(1,)], "the heartbeat"
+    return source.sql("shop", f"SELECT n FROM handover.{beacon}")[0][0]
+
+
+def check_mode_writes_nothing(source, target):
+    samples = "SELECT count(*) FROM handover.sample"
+    before = heartbeats(source), target.sql("shop", samples)
     target.sql("shop", "UPDATE handover.sample SET at = at - interval '1 min'")
     result, _levels = watch(source, target, check=True, max_duration="0s", stop_on=["age"])
-    assert (source.sql("shop", queries[0]), target.sql("shop", queries[1])) == before
+    assert (heartbeats(source), target.sql("shop", samples)) == before
     statements = result.databases[0]["stopped"]["statements"]
     assert f'DROP SUBSCRIPTION "handover_{result.databases[0]["id"]}_w1"' in statements["target"]
     assert names(source) == ["publication", "schema", "slot"] and names(target) == ["schema", "subscription"]
@@ -114,8 +118,9 @@ def test_in_step(pair):
     assert [sample["lag_bytes"] for sample in found["samples"]], "one was recorded by the first look"
     assert len(found["samples"]) == 1, "and not another within 10 s"
 
+    before = heartbeats(source)
     result, levels = watch(source, target)
-    assert result.tripped == [] and not result.changed
+    assert result.tripped == [] and not result.changed and heartbeats(source) == before + 1
     assert levels == {
         "retained_wal": "not_watched", "free_space": "not_watched", "age": "ok", "slot": "ok", "apply_errors": "ok",
         "drift": "ok", "lag": "ok",
