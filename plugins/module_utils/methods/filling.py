@@ -175,12 +175,17 @@ class Filling:
         errors = []
         with contextlib.closing(self.target.connect(dbname)) as session:
             script.prepare(session, self.fitting.contents)
-            for start in range(0, len(stage.entries), script.TOGETHER):
-                entries = self._wanted(stage.entries[start : start + script.TOGETHER])
+            place = script.Place(self.place, self.fitting.contents.codec)
+            waiting = stage.entries
+            while waiting := self._wanted(waiting):
+                entries = waiting[: script.WRITTEN_TOGETHER]
                 arguments = self._arguments(parallel=False)
-                if entries and not script.run(session, self.client, self.programs, self.place, entries, arguments):
-                    errors += self._restore_slowly(entries, dbname, self.place, False)
+                done = script.run(session, self.client, self.programs, place, entries, arguments)
+                refused = entries[done : done + script.TOGETHER]
+                if refused:
+                    errors += self._restore_slowly(refused, dbname, self.place, False)
                     self.fitting.explain(errors)  # what needs a refused one is not tried any more
+                waiting = waiting[done + len(refused) :]
         return errors
 
     def _restore_slowly(self, entries: list, dbname: str, place: str, parallel: bool) -> list[archive.RestoreError]:

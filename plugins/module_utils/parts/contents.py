@@ -18,6 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 
 KNOWN_VERSIONS = ((1, 14), (1, 15), (1, 16))
+OFTEN_REPEATED = 32  # bytes
 SECTIONS = {1: "none", 2: "pre-data", 3: "data", 4: "post-data"}
 
 
@@ -86,14 +87,14 @@ class Contents:
                 "Export again with pg_dump 13 to 18, or use a newer release of this collection.",
             )
         try:
-            latin = cls._parse(data, version, "latin-1")
-            codec = latin._find_codec()
-            return latin if codec == "latin-1" else cls._parse(data, version, codec)
+            beginning = cls._parse(data, version, "latin-1", until="ENCODING")
+            return cls._parse(data, version, beginning._find_codec())
         except (IndexError, ValueError):
             raise HandoverError(f"{path} is damaged.", "Export the database again.") from None
 
     @classmethod
-    def _parse(cls, data: bytes, version: tuple, codec: str) -> Contents:
+    def _parse(cls, data: bytes, version: tuple, codec: str, until: str | None = None) -> Contents:
+        """All entries, or those up to the first of the class ``until``."""
         reader = _Reader(data, codec)
         reader.skip(5 + 6)  # magic; version (3 bytes), size of integers, size of offsets, format
         reader.int_size = data[8]
@@ -106,7 +107,11 @@ class Contents:
         for _text in range(3):
             reader.text()  # database, server version, client version
         header = data[: reader.position]
-        entries = [reader.entry(version) for _i in range(reader.integer())]
+        entries = []
+        for _i in range(reader.integer()):
+            entries.append(reader.entry(version))
+            if entries[-1].desc == until:
+                break
         return cls(header, version, codec, entries)
 
     def _find_codec(self) -> str:
@@ -153,6 +158,7 @@ class _Reader:
         self.codec = codec
         self.position = 0
         self.int_size = 4
+        self.known = {}  # owners, schemas, classes come again and again
 
     def skip(self, count: int) -> None:
         self.position += count
@@ -171,7 +177,8 @@ class _Reader:
         self.position += length
         if self.position > len(self.data):
             raise ValueError("truncated")
-        return self.data[start : self.position].decode(self.codec, "surrogateescape")
+        text = self.data[start : self.position].decode(self.codec, "surrogateescape")
+        return self.known.setdefault(text, text) if length < OFTEN_REPEATED else text
 
     def entry(self, version: tuple) -> Entry:
         found = Entry(

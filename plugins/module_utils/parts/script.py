@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import child
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
@@ -20,11 +21,20 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents, Entry
 
 TOGETHER = 300  # entries in a transaction; each may take a handful of locks until it ends
+WRITTEN_TOGETHER = 6000  # entries in a script; pg_restore reads the whole table of contents for each
 SESSION_ENTRIES = ("ENCODING", "STDSTRINGS")
 # What pg_restore begins with, as of its _doSetFixedOutputState: for a session of ours it is said once.
 SETTINGS = b"SET check_function_bodies = false; SET xmloption = content; SET escape_string_warning = off"
 LAST_OF_HEAD = b"\nSET row_security = off;\n"
 RESTRICT = re.compile(rb"^\\restrict (\w+)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an archive is, and the Python codec of its texts."""
+
+    directory: str
+    codec: str
 
 
 def prepare(session, contents: Contents) -> None:
@@ -34,26 +44,49 @@ def prepare(session, contents: Contents) -> None:
         cursor.execute(b"; ".join([SETTINGS, *(statement.encode() for statement in statements)]))
 
 
-def run(session, client: Client, endpoint: Endpoint, directory: str, entries: list[Entry], arguments: list) -> bool:
-    """Restore these entries in one transaction; whether the server took them. If not, nothing has happened.
+def run(session, client: Client, endpoint: Endpoint, place: Place, entries: list[Entry], arguments: list) -> int:
+    """Restore these entries, many in a transaction; how many of them the server took before it refused one. Nothing
+    has happened then from that one's transaction on.
 
-    ``session`` is a prepared one. Raises HandoverError if pg_restore cannot write the script, or
-    the session is lost.
+    ``session`` is a prepared one. Raises HandoverError if pg_restore cannot write the script, or the session is lost.
     """
-    text = _write(client, endpoint, directory, entries, arguments)
-    try:
-        with session.cursor() as cursor:
-            cursor.execute(b"BEGIN;\n" + text + b"\nCOMMIT")
-    except psycopg2.Error as error:
-        if session.closed:
-            raise HandoverError(
-                f"The session with the target ended while the schema was restored: {' '.join(str(error).split())}",
-                "See in its log why, and run this again; it starts over.",
-            ) from None
-        with session.cursor() as cursor:
-            cursor.execute("ROLLBACK")
-        return False
-    return True
+    done = 0
+    script = _write(client, endpoint, place.directory, entries, arguments)
+    for count, text in transactions(script, entries, place.codec):
+        try:
+            with session.cursor() as cursor:
+                cursor.execute(b"BEGIN;\n" + text + b"\nCOMMIT")
+        except psycopg2.Error as error:
+            if session.closed:
+                raise HandoverError(
+                    f"The session with the target ended while the schema was restored: {' '.join(str(error).split())}",
+                    "See in its log why, and run this again; it starts over.",
+                ) from None
+            with session.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+            return done
+        done += count
+    return done
+
+
+def transactions(text: bytes, entries: list[Entry], codec: str) -> list[tuple[int, bytes]]:
+    """A script in parts: the number of entries in each, about TOGETHER, and its statements.
+
+    A part ends before the comment that begins an entry. Where that is, is known from the definition before it, which
+    is in the script as it is in the archive; where it is not, the part is longer.
+    """
+    cuts, position, known = [(0, 0)], 0, False
+    for number, entry in enumerate(entries):
+        beginning = f"--\n-- Name: {entry.tag}; Type: {entry.desc};".encode(codec, "surrogateescape")
+        if known and number - cuts[-1][0] >= TOGETHER:
+            start = 1 + text.find(b"\n--\n-- Name: ", position)
+            cuts += [(number, start)] if start and text.startswith(beginning, start) else []
+        definition = (entry.definition or "").encode(codec, "surrogateescape")
+        found = text.find(definition, position) if definition else -1
+        known = found >= 0
+        position = found + len(definition) if known else position
+    cuts.append((len(entries), len(text)))
+    return [(after[0] - one[0], text[one[1] : after[1]]) for one, after in zip(cuts, cuts[1:])]
 
 
 def _write(client: Client, endpoint: Endpoint, directory: str, entries: list[Entry], arguments: list) -> bytes:
