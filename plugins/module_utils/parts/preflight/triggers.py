@@ -8,7 +8,7 @@ from __future__ import annotations
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, some
 
 CONTINUOUS = ("continuous",)
 NAME = "format('%I.%I', n.nspname, c.relname)"
@@ -28,12 +28,12 @@ def triggers_in_apply(database: Database):
     found = _triggers(database, "NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')")
     if found:
         names = [name for name, _table, _trigger in found]
-        statement = "ALTER TABLE {} DISABLE TRIGGER {}; -- on the target, until the cutover"
         yield Finding(
-            "warning",
+            "info",
             f"{counted(len(found), 'trigger')} with ENABLE ALWAYS or ENABLE REPLICA: {some(names)}.",
-            "They fire for replicated rows, too: what they write is there twice, or conflicts.",
-            script([statement.format(table, trigger) for _name, table, trigger in found]),
+            "They would fire for replicated rows, too. The migration keeps them from it on the target until it is "
+            "finished; for the application's own sessions they fire as ever.",
+            "",
             names,
         )
 
