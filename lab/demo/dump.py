@@ -77,7 +77,7 @@ def compare_ends(stage: Stage) -> compare.Contents:
     stage.target.connect(DATABASE, user="shop_app", password=PASSWORD).close()
     rows = sum(count for count, _digest in before.tables.values())
     objects = sum(map(len, before.objects.values()))
-    counted = report(DATABASE)["import"]["tables_compared"]
+    counted = report(DATABASE)["database"]["import"]["tables_compared"]
     line("playbook", f"{amount(counted, 'tables')} have as many rows as on the source")
     line("demo", f"{good('all equal:')} {amount(rows, 'rows')} of tables and materialized views, by digests; "
                  f"{amount(objects, 'objects')}, each with its definition, owner, privileges; positions of sequences")
@@ -88,7 +88,8 @@ def compare_ends(stage: Stage) -> compare.Contents:
 def summarize(stage: Stage, contents: compare.Contents) -> None:
     """What was handed over, and how long it took."""
     versions = f"{stage.source.build.version} to {stage.target.build.version}"
-    exported, imported = report(DATABASE)["export"], report(DATABASE)["import"]
+    done = report(DATABASE)["database"]
+    exported, imported = done["export"], done["import"]
     heading("Summary")
     line("handed over", f"database {DATABASE} from PostgreSQL {versions}: "
                         f"{megabytes(contents.bytes)}, {megabytes(exported['bytes'])} as a dump")

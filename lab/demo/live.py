@@ -9,9 +9,10 @@ import re
 import time
 
 from lab import compare, sample
+from lab.builds import CHECKOUT
 from lab.cluster import Cluster
 from lab.demo.clients import PASSWORD, PURCHASES, TRANSFERS, Clients
-from lab.demo.stage import DEMO, DemoError, Stage, Times, play, psql, quoted, report
+from lab.demo.stage import DEMO, REPORTS, DemoError, Stage, Times, play, psql, quoted, report
 from lab.terminal import amount, command, good, heading, line, megabytes
 
 DATABASE = "store"
@@ -79,7 +80,8 @@ def write_inventory(stage: Stage, clients: Clients) -> None:
 
 def hand_over(stage: Stage, clients: Clients, with_rollback: bool) -> None:
     """Every playbook of a continuous migration but the last, while the clients go on."""
-    step(stage, clients, "preflight", "Before anything is touched")
+    look_first(stage)
+    clients.tell()
     step(stage, clients, "prepare_source", "The source is made ready for logical replication")
     step(stage, clients, "replicate", "It is copied; what clients write meanwhile follows")
     step(stage, clients, "status", "How it is doing, said from any machine")
@@ -89,6 +91,17 @@ def hand_over(stage: Stage, clients: Clients, with_rollback: bool) -> None:
         step(stage, clients, "rollback", "And back, with everything that was written since")
         step(stage, clients, "cutover", "And over again")
     step(stage, clients, "status", "The source follows now, so that there is a way back")
+
+
+def look_first(stage: Stage) -> None:
+    """The preflight. What it finds in the sample was shown in full before, so here it is only summed up."""
+    heading("Before anything is touched")
+    with stage.times.measured("preflight"):
+        play(DATABASE, "preflight", DEMO / f"{DATABASE}-preflight.log", quietly=True)
+    found = report(DATABASE, "preflight")
+    counts = [f"{found['summary'][level]} {level}" for level in ("blocker", "warning", "unknown", "info", "ok")]
+    line("preflight", f"{', '.join(counts)}: in {REPORTS.relative_to(CHECKOUT)}/{DATABASE}-preflight.md")
+    line("", f"Recommended method: {found['database']['recommended_method']}. {found['database']['reasons'][0]}")
 
 
 def step(stage: Stage, clients: Clients, name: str, title: str) -> None:
@@ -156,11 +169,13 @@ def await_arrival(publisher: Cluster, timeout: float = 30) -> None:
 def summarize(stage: Stage, clients: Clients, contents: compare.Contents) -> None:
     """What was handed over, what the clients saw of it, and how long it took."""
     versions = f"{stage.source.build.version} to {stage.target.build.version}"
-    verified, handed_over = report(DATABASE, "verify"), report(DATABASE, "cutover")
+    verified, handed_over = (report(DATABASE, name)["database"] for name in ("verify", "cutover"))
     heading("Summary")
     line("handed over", f"database {DATABASE} from PostgreSQL {versions}, {megabytes(contents.bytes)}, while "
                         f"{clients.number} clients wrote")  # fmt: skip
-    line("window", f"{handed_over['window_ms']:.0f} ms, in which clients waited")
+    copied = sum(part["ms"] for part in handed_over["timeline"] if part["step"] in ("copy", "large_objects"))
+    line("window", f"{handed_over['window_ms']:.0f} ms, in which clients waited; {copied:.0f} ms of it to copy large "
+                   "objects and an unlogged table, which are not replicated")  # fmt: skip
     line("clients", f"{amount(clients.committed, 'transactions')}, {clients.refusals()}; the slowest took "
                     f"{clients.bank.worst:.0f} ms")  # fmt: skip
     line("verified", f"in use: {amount(verified['rows'], 'rows')} in {amount(verified['tables'], 'tables')} compared, "

@@ -133,8 +133,11 @@ def by_hand(inventory: str, name: str) -> str:
     return f"ANSIBLE_CONFIG=.demo/ansible.cfg .build/venv/bin/{PLAYBOOK.format(inventory=inventory, name=name)}"
 
 
-def play(inventory: str, name: str, log: Path) -> int:
-    """Run a playbook as a user would, showing what it prints; how many tasks made a change by its own account."""
+def play(inventory: str, name: str, log: Path, quietly: bool = False) -> int:
+    """Run a playbook as a user would, showing what it prints; how many tasks made a change by its own account.
+
+    ``quietly``, what it prints is shown if it fails.
+    """
     command(by_hand(inventory, name))
     environment = {name: value for name, value in os.environ.items() if not re.match("PG|ANSIBLE", name)}
     environment.update(LC_ALL="C.UTF-8", ANSIBLE_CONFIG=".demo/ansible.cfg", ANSIBLE_FORCE_COLOR=str(COLOUR))
@@ -145,13 +148,15 @@ def play(inventory: str, name: str, log: Path) -> int:
         stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
     ) as process:  # fmt: skip
         try:
+            held_back = []
             for printed in process.stdout:
-                print(printed, end="")
+                held_back.append(printed) if quietly else print(printed, end="")
                 file.write(re.sub(r"\x1b\[[\d;]*m", "", printed))
         except BaseException:
             process.terminate()
             raise
     if process.returncode:
+        print("".join(held_back), end="")
         raise DemoError(f"ansible-playbook ended with exit status {process.returncode}; its output is in {log}")
     changes = RECAP.findall(log.read_text(encoding="utf-8"))
     if not changes:
@@ -160,10 +165,14 @@ def play(inventory: str, name: str, log: Path) -> int:
 
 
 def report(inventory: str, name: str = "") -> dict:
-    """What a playbook last reported about the database of an inventory; without a name, the playbook dump."""
+    """What a playbook last reported about an inventory with one database; without a name, the playbook dump.
+
+    ``database`` is what it said of that.
+    """
     place = REPORTS / (f"{inventory}-{name}.json" if name else f"{inventory}.json")
-    [database] = json.loads(place.read_text(encoding="utf-8"))["databases"]
-    return database
+    said = json.loads(place.read_text(encoding="utf-8"))
+    [said["database"]] = said["databases"]
+    return said
 
 
 def quoted(path: Path) -> str:
