@@ -173,7 +173,8 @@ class Verification:
             course = self._course(source, target)
             record = Record(target, self.pair)
             writes = self._writes(source, target, course)
-            earlier = record.begin(self._evidence(course, writes), self.params["resume"])
+            resume = self.params["resume"] and None not in writes  # who knows what was written in between
+            earlier = record.begin(self._evidence(course, writes), resume)
             with stages.stage("instant"):
                 moment = stack.enter_context(self._moment(course))
             outcome = Outcome([Exclusion(one["class"], one["name"], one["reason"]) for one in self.params["exclude"]])
