@@ -116,6 +116,18 @@ def test_stopped_while_the_target_is_away(begun):
     assert_as_before(source, target, before)
 
 
+def test_a_target_that_refuses_does_not_keep_the_source_from_being_freed(begun):
+    source, target, before = begun(17, 18)
+    admin = target.managed_admin(dbname="shop")
+    for grant in ("USAGE ON SCHEMA handover", "SELECT ON ALL TABLES IN SCHEMA handover"):
+        target.sql("shop", f"GRANT {grant} TO doadmin")
+    found = end("stopped", source, admin)
+    assert any("permission denied" in notice or "must be owner" in notice for notice in found["notices"])
+    assert catalogs.changes(before[0], everything(source)) == []
+    run_left(target, found["left"]["target"])
+    assert end("stopped", source, target)["changed"]
+
+
 def test_a_target_under_another_address_is_not_taken_for_it(begun):
     source, target, _before = begun(15, 17)
     other = {**target.endpoint(), "port": 1}

@@ -163,11 +163,16 @@ def _stop(ending: Ending, _params: dict) -> None:
             "Use state: finished to remove the traces, or roll back first.",
         )
     names = _stream_names(ending)
+    try:
+        _unsubscribe(ending, ending.target)
+    except psycopg2.Error as error:  # it counts as out of reach then: the source has to be freed
+        ending.target.problem, ending.target.connection = f"The target: {' '.join(str(error).split())}", None
+    _unsubscribe(ending, ending.source)
     _free(ending, lift_fence=False)
     if ending.target.connection:
         _take_fence_down(ending, ending.target, lift=False)
     _say_what_is_left(ending, names)
-    if migration and migration.phase != "stopped":
+    if migration and migration.phase != "stopped" and ending.target.connection:
         ending.notices += _incomplete(migration)
         if not ending.check_mode:
             migration_journal.set_phase(ending.target.connection, migration.id, "stopped")
@@ -175,12 +180,16 @@ def _stop(ending: Ending, _params: dict) -> None:
         ending.statements["target"].append("UPDATE handover.migration SET phase = 'stopped'")
 
 
+def _unsubscribe(ending: Ending, visited: Visit) -> None:
+    """Before anything else, so that nobody reads from the slots."""
+    if visited.connection:
+        ending.run(visited, removal.subscriptions(visited.connection, ending.identifier))
+
+
 def _free(ending: Ending, lift_fence: bool) -> None:
-    """Both directions: subscriptions first, so that nobody reads from the slots; then what holds back WAL."""
+    """Of both directions: what holds back WAL first, then the rest."""
     identifier = ending.identifier
     ends = [visited for visited in (ending.target, ending.source) if visited.connection]
-    for visited in ends:
-        ending.run(visited, removal.subscriptions(visited.connection, identifier))
     for visited in reversed(ends):
         ending.run(visited, removal.slots(visited.connection, identifier))
         ending.run(visited, removal.publications(visited.connection, identifier))
@@ -235,6 +244,8 @@ def _finish(ending: Ending, params: dict) -> None:
         return
     names = _stream_names(ending)
     migration, target = ending.migration, ending.target.connection
+    _unsubscribe(ending, ending.target)
+    _unsubscribe(ending, ending.source)
     _free(ending, params["lift_fence"])
     stays = _take_fence_down(ending, ending.target, params["lift_fence"])
     if migration:

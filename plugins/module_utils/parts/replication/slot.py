@@ -79,7 +79,8 @@ def drop(connection, name: str) -> bool:
             return False
         try:
             if found[0][0]:
-                rows(connection, "SELECT pg_terminate_backend(%s)", found[0])
+                with contextlib.suppress(psycopg2.errors.InsufficientPrivilege):  # its reader may go by itself
+                    rows(connection, "SELECT pg_terminate_backend(%s)", found[0])
             rows(connection, "SELECT pg_drop_replication_slot(%s)", (name,))
             return True
         except (psycopg2.errors.ObjectInUse, psycopg2.errors.UndefinedObject) as error:
