@@ -1,5 +1,5 @@
 # `make demo` hands sample databases over between two servers on this machine; `make test` runs every test.
-PYTHON := .build/venv/bin/python
+VENV_PYTHON := .build/venv/bin/python
 
 .PHONY: help demo demo-rollback demo-clean test clean
 
@@ -12,19 +12,19 @@ help:
 
 demo:
 	@lab/venv lab/requirements.txt
-	@$(PYTHON) -m lab.demo
+	@$(VENV_PYTHON) -m lab.demo
 
 demo-rollback:
 	@lab/venv lab/requirements.txt
-	@$(PYTHON) -m lab.demo --rollback
+	@$(VENV_PYTHON) -m lab.demo --rollback
 
 demo-clean:
-	@test ! -e .demo || test -x $(PYTHON) || lab/venv lab/requirements.txt
-	@test ! -x $(PYTHON) || $(PYTHON) -m lab.demo --clean
+	@test ! -e .demo || test -x $(VENV_PYTHON) || lab/venv lab/requirements.txt
+	@test ! -x $(VENV_PYTHON) || $(VENV_PYTHON) -m lab.demo --clean
 
 test:
 	@tests/run
 
 clean: demo-clean
-	@test ! -x $(PYTHON) || $(PYTHON) -m lab.builds --remove
+	@test ! -x $(VENV_PYTHON) || $(VENV_PYTHON) -m lab.builds --remove
 	@rm -rf .build
