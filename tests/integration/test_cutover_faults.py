@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 from cutovers import (
@@ -28,6 +31,7 @@ from lab.bank import Bank
 
 BEFORE = ["pause", "lock", "beacon", "apply", "drift", "sequences", "fence", "slot", "commit"]
 AFTER = ["open", "reload", "resume"]
+LOCKED = "SELECT 1 FROM pg_locks WHERE mode = 'ShareRowExclusiveLock'"
 
 
 @pytest.fixture
@@ -37,21 +41,59 @@ def pair(servers):
     return source, target
 
 
-@pytest.mark.parametrize("step", [*BEFORE, *AFTER])
-def test_killed_at_any_step(pair, pooler, tmp_path, step):
-    """Clients notice nothing: what is left behind lets them go on where they belong; the next run hands over."""
+def test_killed_before_the_commit(pair, pooler, tmp_path):
+    """Clients notice nothing: what is left behind lets them go on where they are; the next run hands over."""
     source, target = pair
     front = pooler(source, users=USERS)
     with Bank(front.endpoint(**CLERK), rate=100) as load:
-        running = start_cutover(source, target, front, env=hold_at(tmp_path / "hold", step))
-        await_step(tmp_path / "hold", running)
-        running.kill()
-        await_commits(load)
-        assert homes(source, target) == (["source"] if step in BEFORE else ["target"])
+        for step in BEFORE:
+            kill_at(step, tmp_path, source, target, front)
+            await_commits(load)
+            assert "source" in homes(source, target), step
         handed_over(cut_over(source, target, front))
         await_commits(load)
     assert homes(source, target) == ["target"]
     assert load.failures == [] and load.problems(target.connect("shop")) == []
+
+
+def test_killed_after_the_commit(pair, pooler, tmp_path):
+    """Clients notice nothing: what is left behind lets them go on at the new home; the next run does the rest."""
+    source, target = pair
+    front = pooler(source, users=USERS)
+    with Bank(front.endpoint(**CLERK), rate=100) as load:
+        for step, direction, home in zip(AFTER, ("forward", "back", "forward"), ("target", "source", "target")):
+            kill_at(step, tmp_path, source, target, front, direction=direction)
+            await_commits(load)
+            assert homes(source, target) == [home], step
+            assert handed_over(cut_over(source, target, front, direction=direction))["way_back"]
+        await_commits(load)
+    assert load.failures == [] and load.problems(target.connect("shop")) == []
+
+
+def test_killed_together_with_what_would_finish(pair, pooler, tmp_path):
+    """As a migrator that loses power: a pooler stays paused until the next run, even one that is refused."""
+    source, target = pair
+    front = pooler(source, users=USERS)
+    with Bank(front.endpoint(**CLERK), rate=100) as load:
+        running = start_cutover(source, target, front, env=hold_at(tmp_path / "hold", "apply"))
+        await_step(tmp_path / "hold", running)
+        for pid in running.family():
+            os.kill(pid, signal.SIGSTOP)
+        running.kill_family()
+        await_that(lambda: not source.sql("shop", LOCKED), "the end of the locks")
+        assert any(pool["paused"] for pool in front.console("SHOW DATABASES"))
+        assert cut_over(source, target, front, require_verification=True).failed
+        await_commits(load)
+        handed_over(cut_over(source, target, front))
+        await_commits(load)
+    assert load.failures == [] and load.problems(target.connect("shop")) == []
+
+
+def kill_at(step, tmp_path, *ends, **more):
+    """Run up to a step, and kill -9 the module there."""
+    running = start_cutover(*ends, env=hold_at(tmp_path / step, step), **more)
+    await_step(tmp_path / step, running)
+    running.kill()
 
 
 def test_a_long_transaction_is_named_and_left_alone(pair, pooler):
@@ -61,7 +103,7 @@ def test_a_long_transaction_is_named_and_left_alone(pair, pooler):
         session.cursor().execute("UPDATE bank.account SET balance = balance WHERE id = 7")
         result = cut_over(source, target, front, deadline="2s")
         assert result.failed and f"process {session.info.backend_pid} " in result.msg, result.msg
-        assert homes(source, target) == ["source"]
+        assert "source" in homes(source, target)
         session.commit()
     assert not front.console("SHOW DATABASES")[0]["paused"]
     handed_over(cut_over(source, target, front))
@@ -78,7 +120,7 @@ def test_a_transaction_through_the_pooler_makes_pausing_late(pair, pooler):
     with Bank(front.endpoint(**CLERK), rate=50) as load:
         await_commits(load, 5)
     assert load.failures == []
-    assert not source.sql("shop", "SELECT 1 FROM pg_locks WHERE mode = 'ShareRowExclusiveLock'")
+    assert not source.sql("shop", LOCKED)
     assert not target.sql("shop", "SELECT 1 FROM pg_replication_slots")
 
 
@@ -96,7 +138,7 @@ def test_the_deadline_ends_the_window_whatever_it_waits_for(pair, pooler, tmp_pa
             result = running.wait()
             assert result.failed and "in time" in result.msg, result.msg
         await_commits(load)
-    assert homes(source, target) == ["source"]
+    assert "source" in homes(source, target)
     assert load.failures == [] and load.problems(source.connect("shop")) == []
 
 
@@ -139,3 +181,42 @@ def test_the_pooler_is_killed(pair, pooler, tmp_path):
     with Bank(front.endpoint(**CLERK), rate=50) as load:
         await_commits(load, 5)
     assert load.failures == [] and not load.problems(target.connect("shop"))
+
+
+@pytest.mark.parametrize(("side", "step", "home"), [
+    ("source", "fence", "source"), ("source", "commit", ""), ("target", "slot", "source"), ("target", "open", "target"),
+])  # fmt: skip
+def test_an_end_does_not_answer(new_cluster, tmp_path, side, step, home):
+    """As with a network that is cut. The module ends, and says what it knows; there is one home when it is mended."""
+    source, target = new_cluster(15), new_cluster(18)
+    make_bank(source, target)
+    running = start_cutover(source, target, deadline="2s", env=hold_at(tmp_path / "hold", step))
+    await_step(tmp_path / "hold", running)
+    with frozen(source if side == "source" else target):
+        let_go(tmp_path / "hold")
+        result = running.wait(timeout=90)
+    assert result.failed, result
+    if (side, step) == ("source", "commit"):
+        assert result["unknown"] and "not known" in result.msg, result.msg
+    await_that(lambda: len(homes(source, target)) == 1, "one home", timeout=40)
+    assert home in homes(source, target)[0]
+    handed_over(cut_over(source, target))
+    assert homes(source, target) == ["target"]
+
+
+def children(pid):
+    """The processes of a server."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextlib.contextmanager
+def frozen(cluster):
+    """A server none of whose processes does anything."""
+    processes = [cluster.pid, *children(cluster.pid)]
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)

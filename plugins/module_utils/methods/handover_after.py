@@ -14,7 +14,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage, limited
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
@@ -27,6 +27,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
+OPEN_PATIENCE = 10.0  # seconds; then the guardian goes on trying
 WAY_BACK_PATIENCE = 10.0  # seconds until the first beacon comes back; a worker may take 5 s to start
 
 SESSIONS = """
@@ -48,10 +49,11 @@ def attempt(passage: Passage, what: str, work, remedy: str = "Run this again."):
 
 def let_in(passages: list[Passage]) -> None:
     """Open the fence on new: from here on the application may write there."""
-    for passage in passages:
-        with passage.step("open"):
-            opened = attempt(passage, "open", lambda one=passage: fence.open_(one.new))
-            passage.changed = passage.changed or bool(opened)
+    with limited(passages, OPEN_PATIENCE):
+        for passage in passages:
+            with passage.step("open"):
+                opened = attempt(passage, "open", lambda one=passage: fence.open_(one.new))
+                passage.changed = passage.changed or bool(opened)
 
 
 def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Timeline) -> None:

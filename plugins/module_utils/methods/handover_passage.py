@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
@@ -91,6 +92,23 @@ class Passage:
 
 
 @contextlib.contextmanager
+def limited(passages: list[Passage], seconds: float):
+    """What happens inside ends with the sessions when its time is over, also where an end does not answer."""
+
+    def cut_all():
+        for passage in passages:
+            passage.cut()
+
+    timer = threading.Timer(seconds, cut_all)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
 def opened(routes: list[Route], params: dict):
     """Yields a Passage for each route, with its sessions, and with the migration's turn; all end with the block.
     Raises HandoverError, also when another run is at work.
@@ -100,7 +118,7 @@ def opened(routes: list[Route], params: dict):
         for route in routes:
             keeper = stack.enter_context(contextlib.closing(route.source.connect()))
             stack.enter_context(turn.taken(keeper, route.migration.id))
-            passage = Passage(route, params, timeline=timeline, alone=len(routes) == 1)
+            passage = Passage(route, params, timeline=timeline, alone=len(routes) == 1, others=[keeper])
             for name, place in (("lock", route.old), ("old", route.old), ("new", route.new), ("helper", route.new)):
                 setattr(passage, name, stack.enter_context(contextlib.closing(place.connect())))
             passages.append(passage)

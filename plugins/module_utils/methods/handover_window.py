@@ -10,7 +10,6 @@ no way but forward: every step is tried, and what fails is kept in the passage's
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
@@ -19,7 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_cargo as cargo
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_gates import stamp
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage, limited
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, slot
@@ -28,6 +27,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.table_lo
 LOCK_TIMEOUT = 200  # milliseconds that writers may wait behind us before we give way and try again
 POLL = 0.002  # seconds between two looks at the beacon
 SLOWNESS = 1.0  # seconds after the deadline at which the servers end our sessions by themselves
+COMMIT_PATIENCE = 10.0  # seconds; who waits for a standby that is gone has committed all the same
 DOUBT = 15.0  # seconds during which it is asked again whether a commit arrived
 
 
@@ -50,16 +50,13 @@ class Window:
         self.poolers.prepare()
         self.timeline.start()
         self._deadline = time.monotonic() + self.seconds
-        guard = threading.Timer(self.seconds, self._cut)
-        guard.daemon = True
-        guard.start()
         try:
-            self._pause()
-            together(*(lambda one=one: self._make_ready(one) for one in self.passages))
-            guard.cancel()
-            self._commit()
+            with limited(self.passages, self.seconds):
+                self._pause()
+                together(*(lambda one=one: self._make_ready(one) for one in self.passages))
+            with limited(self.passages, COMMIT_PATIENCE):
+                self._commit()
         except BaseException as error:
-            guard.cancel()
             self._abort()
             if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) and self._is_over():
                 raise self._too_late() from None
@@ -180,10 +177,6 @@ class Window:
             yield
         except (HandoverError, psycopg2.Error) as error:
             self.is_clean = self.is_clean and isinstance(error, psycopg2.InterfaceError)
-
-    def _cut(self) -> None:
-        for passage in self.passages:
-            passage.cut()
 
     def _is_over(self) -> bool:
         return time.monotonic() >= self._deadline
