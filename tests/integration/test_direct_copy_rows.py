@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import resource
 import time
+from contextlib import closing
 
 import psycopg2
 import pytest
 from copies import copy, start_copy
 from dumps import assert_nothing_of_ours, databases, done, finish, look, one, refused, rows_of, small
-from faults import watching
+from faults import await_that, watching
 from support import assert_same, create_database
 
 FORMATS = """
@@ -156,6 +157,34 @@ def test_truncation_waits_and_writes_do_not(servers):
         other.close()
         copied = one(running.wait())
     assert (copied["rows"], rows_of(target, "small")) == (30001, 30000)
+
+
+def test_source_is_free_once_all_rows_are_read(servers):
+    """Indexes may take hours; nobody on the source waits for them."""
+    source, target = servers(15), servers(17, "target")
+    small(source)
+    source.sql("small", "CREATE TABLE big AS SELECT i, repeat('x', 100) AS f FROM generate_series(1, 20000) AS i")
+    source.sql("small", "CREATE INDEX ON t (i); CREATE TABLE u AS SELECT 1 AS i")
+    running = start_copy(source, target, max_rate="1MB", jobs=1)
+
+    def locked():
+        """The small table, which comes last, on the target: an index has to wait for this, rows have not."""
+        try:
+            session.cursor().execute("LOCK TABLE t IN ROW EXCLUSIVE MODE")
+        except psycopg2.errors.UndefinedTable:
+            session.rollback()
+            return False
+        return True
+
+    def working():
+        return [name for name in databases(target) if name.startswith("handover_restore_")]
+
+    [name] = await_that(working, "the database that is being filled")
+    with closing(target.connect(name, autocommit=False)) as session, watching(target) as watch:
+        await_that(locked, "the table")
+        assert "CREATE INDEX" in watch.await_blocked(session)
+        source.sql("small", "SET lock_timeout = 500; TRUNCATE big")
+    assert one(running.wait())["rows"] == 20011
 
 
 def test_many_tables_take_linear_time_and_little_memory(new_cluster):

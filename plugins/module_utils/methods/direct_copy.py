@@ -139,6 +139,7 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
     place = _prepare_place(run, goal, transfer)
     with contextlib.closing(target.connect(place)) as own:
         transfer.scope.on_state = lambda changes: _remember(own, changes)
+        transfer.scope.on_copied = lambda: _let_go(session)
         try:
             result = transfer.fill(place)
         except BaseException:
@@ -195,6 +196,12 @@ def _remember(session, changes: list[tuple]) -> None:
     copied = [(schema, name, rows, size) for schema, name, state, rows, size in changes if state == "copied"]
     if copied:
         journal.record_rows(session, copied)
+
+
+def _let_go(session) -> None:
+    """All rows are read: the source's tables need no lock and no snapshot any more."""
+    with contextlib.suppress(psycopg2.Error), session.cursor() as cursor:
+        cursor.execute("ROLLBACK")
 
 
 def _abandon(run: Copy, place: str, own) -> None:
