@@ -92,25 +92,29 @@ class Window:
         """On new: everything that was committed on old, and what replication does not bring. The slot comes when no
         transaction of ours is open there: it would wait for the WAL writer to wake up (wal_writer_delay).
         """
-        step = passage.step
-        with step("apply"):
+        together(lambda: self._bring(passage, number), lambda: self._set_sequences(passage))
+        if passage.way_back:
+            with passage.step("slot"):
+                query = "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')"
+                passage.facts["way_back_lsn"] = value(passage.new, query, (passage.route.returning,))
+
+    def _bring(self, passage: Passage, number: int) -> None:
+        with passage.step("apply"):
             if not beacon.await_(passage.new, passage.route.flows, number, self._deadline, POLL):
                 raise HandoverError(
                     "The new home did not show the last changes in time.",
                     "Wait until it has caught up (handover.postgresql.status), or allow more with deadline.",
                 )
         if passage.copied:
-            with step("copy"):
+            with passage.step("copy"):
                 cargo.copy_tables(passage)
         if passage.facts.get("large_objects"):
-            with step("large_objects"):
+            with passage.step("large_objects"):
                 cargo.copy_large_objects(passage)
-        with step("sequences"):
+
+    def _set_sequences(self, passage: Passage) -> None:
+        with passage.step("sequences"):
             cargo.set_sequences(passage)
-        if passage.way_back:
-            with step("slot"):
-                query = "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')"
-                passage.facts["way_back_lsn"] = value(passage.new, query, (passage.route.returning,))
 
     def _close(self, passage: Passage) -> None:
         """In the transaction that holds the locks: nothing was redefined since the gates were asked; the fence, and
