@@ -48,7 +48,7 @@ def names(cluster, dbname="shop"):
     return sorted(name for (name,) in cluster.sql(dbname, query))
 
 
-def eventually(condition, seconds=10):
+def eventually(condition, seconds=60):
     """Wait for what the servers do by themselves."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -142,7 +142,7 @@ def test_each_guard(pair):
         source.sql("shop", "INSERT INTO kept VALUES (2000, 'waits')")
         result, levels = watch(source, target, max_lag="2s")
     assert levels["lag"] == "warning" and levels["apply_errors"] == "ok"
-    assert 2 < result.databases[0]["status"]["lag"]["seconds"] < 30
+    assert 2 < result.databases[0]["status"]["lag"]["seconds"] < 100
     applied(target, 2000)
     assert watch(source, target, max_lag="2s")[1]["lag"] == "ok"
 
