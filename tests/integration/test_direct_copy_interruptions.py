@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -147,5 +148,7 @@ def test_killed_again_and_again(source, servers):
 def test_second_run_is_told_of_the_first(source, servers):
     target = servers(18)
     running = interrupted(source, target)
+    os.kill(running.pid, signal.SIGSTOP)  # however slow the second is to begin
     refused(copy(source, target), "Another run is importing", "yard")
+    os.kill(running.pid, signal.SIGCONT)
     done(running.wait())
