@@ -79,7 +79,7 @@ def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> 
         _pass(passages, ready, poolers, params)
         for passage in passages:
             after.complete(passage)
-        after.look_at_poolers(passages[0], poolers)
+        after.look_at_poolers(passages, poolers)
         results = [report.outcome(passage, poolers) for passage in passages]
         _complain(passages, results)
         return results

@@ -90,11 +90,12 @@ def run_command(params: dict) -> None:
         )
 
 
-def look_at_poolers(passage: Passage, poolers: Poolers) -> None:
+def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
     """Whether the poolers lead to new now; where they have sessions with a server by now, these are asked."""
+    passage, names = passages[0], [one.route.new.dbname for one in passages]
     before = passage.facts.get("places", {})
     for console in poolers.consoles:
-        answer = attempt(passage, "poolers", lambda one=console: (one.places(), one.leads_to(passage.new)))
+        answer = attempt(passage, "poolers", lambda one=console: (one.places(), one.leads_to(passage.new, names)))
         if answer is None:
             continue
         places, leads = answer

@@ -90,14 +90,16 @@ class Console:
         """Those of our entries that are paused."""
         return [one["name"] for one in self.show("DATABASES") if one["name"] in self.databases and one["paused"]]
 
-    def leads_to(self, connection) -> bool | None:
-        """Whether the sessions that the pooler has with a server are sessions of this one; None without any."""
+    def leads_to(self, connection, dbnames: list[str]) -> bool | None:
+        """Whether the sessions that the pooler has with a server are sessions of this one with these databases; None
+        without any.
+        """
         pids = [one["remote_pid"] for one in self.show("SERVERS") if one["database"] in self.databases]
         pids = [pid for pid in pids if pid]
         if not pids:
             return None
-        query = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s) AND datname = current_database()"
-        return rows(connection, query, (pids,))[0][0] == len(pids)
+        query = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s) AND datname = ANY (%s)"
+        return rows(connection, query, (pids, dbnames))[0][0] == len(pids)
 
     def prepare(self) -> None:
         """Connect for the pause beforehand: logging in takes longer than pausing. Raises HandoverError."""
