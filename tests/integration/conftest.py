@@ -82,7 +82,7 @@ def small_servers(all_servers: Servers, run_directory: Path) -> Iterator[Callabl
             cluster.configure()
             sweep(cluster)
             time.sleep(0.1)  # for the reload
-            if cluster.sql("postgres", "SELECT FROM pg_settings WHERE pending_restart"):
+            if cluster.sql("postgres", "SELECT 1 FROM pg_settings WHERE pending_restart"):
                 cluster.restart()
         return made[key]
 
