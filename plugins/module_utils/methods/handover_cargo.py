@@ -55,7 +55,8 @@ def set_sequences(passage: Passage) -> None:
 
 def copy_tables(passage: Passage) -> None:
     """Replace what new has in the tables that are copied whole, all of them or none."""
-    with _sessions(passage) as (source, target), target.cursor() as cursor:
+    with _sessions(passage) as (source, target):
+        cursor = target.cursor()
         cursor.execute("BEGIN")
         replica = _as_replica(cursor)
         fenced = [] if replica else [one for one in fence.fenced_tables(target) if one in _keys(passage)]
