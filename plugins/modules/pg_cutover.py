@@ -412,7 +412,7 @@ databases:
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import hand_over
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.hand_over import hand_over
 
 
 def replication_argument() -> dict:

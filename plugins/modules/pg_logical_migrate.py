@@ -324,7 +324,8 @@ databases:
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration, migration_end
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import end as migration_end
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import migrate as migration
 
 STATES = {
     "replicating": migration.replicate,

@@ -180,7 +180,7 @@ target:
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_info import info
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.info import info
 
 
 def main():

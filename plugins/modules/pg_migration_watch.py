@@ -148,7 +148,7 @@ target:
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_watch import watch
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.watch import watch
 
 
 def main():

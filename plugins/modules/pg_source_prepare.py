@@ -251,8 +251,8 @@ server:
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_prepare import prepare
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_release import release
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.source.prepare import prepare
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.source.release import release
 
 
 def main():

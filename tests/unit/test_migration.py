@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import conninfo_parameters
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_waves import shares
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import conninfo_parameters
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.waves import shares
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration_apply
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import Scope, Transfer, in_snapshot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
@@ -56,7 +56,7 @@ def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_co
         _leave_out(job, transfer)
         result = transfer.fill(job.goal)
     _keep(job, transfer, result)
-    migration_apply.quiet_triggers(job)
+    apply.quiet_triggers(job)
 
 
 def _has_contents(job: Job) -> bool:

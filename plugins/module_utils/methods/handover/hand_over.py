@@ -12,19 +12,21 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_after as after
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_cargo as cargo
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_gates as gates
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_report as report
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_return as way_back
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_guardian import Guardian
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage, opened
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import (
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import (
+    after,
+    cargo,
+    gates,
+    report,
+    way_back,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.guardian import Guardian
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, opened
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import (
     READY,
     Route,
     find_routes,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_window import Window
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.window import Window
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import subscription
@@ -196,7 +198,7 @@ def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, param
         for passage in ready:
             passage.facts["window_ms"] = timeline.milliseconds
     except HandoverError as error:
-        if window.is_clean:
+        if window and window.is_clean:
             guardian.dismiss()
         names = ", ".join(passage.route.source.dbname for passage in passages)
         raise HandoverError(error.problem, error.remedy, **error.facts, timeline=timeline.as_result()).of_database(

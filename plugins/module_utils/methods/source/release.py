@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import configuration, hba_rules
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_state import (
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.source.state import (
     as_lines,
     refuse_broken_files,
     refuse_standby,

@@ -14,8 +14,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage, limited
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import FORWARD
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers

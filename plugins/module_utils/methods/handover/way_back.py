@@ -10,10 +10,10 @@ from __future__ import annotations
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import FORWARD
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_apply import NOT_BY_OWNER
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import conninfo_parameters
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.apply import NOT_BY_OWNER
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import conninfo_parameters
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (

@@ -9,7 +9,7 @@ import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_state import Preparation
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.source.state import Preparation
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_role as roles
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import source_settings as settings
 

@@ -13,8 +13,8 @@ import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration_apply, migration_copy
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, copy
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, publication, slot
@@ -43,8 +43,8 @@ def copy_waiting(job: Job) -> None:
     waiting = [table for table in migration.replicated if table.wave is None]
     if not waiting and migration.waves:
         last = migration.waves[-1]
-        if not last.copied or any(table.state not in migration_copy.FINISHED for table in migration.at_cutover):
-            migration_copy.complete(job, last.number)
+        if not last.copied or any(table.state not in copy.FINISHED for table in migration.at_cutover):
+            copy.complete(job, last.number)
             journal.set_wave(job.session, job.id, last.number, "copied")
         return
     count = max(1, job.params["waves"] - len(migration.waves))
@@ -70,7 +70,7 @@ def run_wave(job: Job, tables: list) -> None:
     try:
         made = _publish(job, name, number, keys)
         try:
-            migration_copy.copy(job, number, made)
+            copy.copy(job, number, made)
         finally:
             made.close()
     except Exception as error:
@@ -80,7 +80,7 @@ def run_wave(job: Job, tables: list) -> None:
         remedy = f"{error.remedy} Until then the slot {name} holds back WAL on the source; state: stopped frees it."
         raise HandoverError(error.problem, remedy.strip(), **error.facts) from None
     journal.set_wave(job.session, job.id, number, "copied")
-    migration_apply.subscribe(job, number)
+    apply.subscribe(job, number)
 
 
 def _publish(job: Job, name: str, number: int, keys: list[tuple[str, str]]) -> slot.Slot:
@@ -113,11 +113,11 @@ def _take_fingerprint(job: Job, made: slot.Slot, keys: list[tuple[str, str]]) ->
 def _settle(job: Job, wave: journal.Wave) -> None:
     """Subscribe to what is finished, or forget the wave."""
     tables = [table for table in job.read().tables if table.wave == wave.number]
-    finished = [(table.schema, table.name) for table in tables if table.state in migration_copy.FINISHED]
+    finished = [(table.schema, table.name) for table in tables if table.state in copy.FINISHED]
     there = slot.read(job.source_session, [wave.name]).get(wave.name)
     if finished and wave.lsn and there and there["wal_status"] != "lost":
         journal.release_tables(job.session, job.id, wave.number, finished)
-        migration_apply.subscribe(job, wave.number)
+        apply.subscribe(job, wave.number)
         job.event("interrupted", wave=wave.name, kept=len(finished), copied_again=len(tables) - len(finished))
         return
     _sweep(job, wave.name)
@@ -141,7 +141,7 @@ def _end_leftovers(job: Job) -> None:
 def _free_slot(job: Job, name: str, number: int) -> bool:
     """After an error: drop the slot unless a finished table depends on it; whether it is still there."""
     with contextlib.suppress(Exception):  # the error that brought us here says more
-        if not any(table.wave == number and table.state in migration_copy.FINISHED for table in job.read().tables):
+        if not any(table.wave == number and table.state in copy.FINISHED for table in job.read().tables):
             _sweep(job, name)
             return False
     return True

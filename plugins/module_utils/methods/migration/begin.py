@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import destination, migration_apply
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import destination
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
@@ -108,9 +109,9 @@ def refuse_unwritable(job: Job) -> None:
     if job.capabilities.superuser or job.capabilities.major < 16 or job.params["no_owner"]:
         return
     keys = [one.table.key for one in read_plan(job).replicated]
-    refusing = migration_apply.refusing_owners(job.source_session, keys)
+    refusing = apply.refusing_owners(job.source_session, keys)
     if refusing:
-        raise migration_apply.unwritable(refusing)
+        raise apply.unwritable(refusing)
 
 
 def record_tables(job: Job, planned: plan.Plan) -> None:

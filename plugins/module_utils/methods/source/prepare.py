@@ -11,8 +11,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, configuration, hba_rules
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.management import manager_of
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import source_role
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.source_state import (
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.source import role as source_role
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.source.state import (
     Preparation,
     as_lines,
     refuse_broken_files,

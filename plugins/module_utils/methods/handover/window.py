@@ -16,9 +16,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_cargo as cargo
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_gates import stamp
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage, limited
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.gates import stamp
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, slot

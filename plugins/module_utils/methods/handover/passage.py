@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import Route
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import Route
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import cut

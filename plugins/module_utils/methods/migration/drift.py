@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration_begin
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import begin
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 
@@ -70,12 +70,12 @@ def _refresh(job: Job, found: list[dict]) -> None:
     migration = job.read()
     recorded = {name: value for name, value in migration.fingerprint.items() if name not in gone}
     journal.update(job.session, job.id, fingerprint=recorded)
-    planned = migration_begin.read_plan(job)
+    planned = begin.read_plan(job)
     there = {one.table.key for one in planned.tables}
     left = [(t.schema, t.name) for t in migration.tables if (t.schema, t.name) not in there]
     journal.remove_tables(job.session, job.id, left)
     for schema, name in left:
         job.note(f"{schema}.{name} was dropped on the source, and left the migration; the target still has it.")
-    migration_begin.prepare_source(job, planned)
-    migration_begin.record_tables(job, planned)
+    begin.prepare_source(job, planned)
+    begin.record_tables(job, planned)
     job.event("refreshed", joined=sorted(one["table"] for one in found if one["change"] == "new"), left=len(left))

@@ -16,13 +16,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     select_databases,
     value,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import (
-    migration_apply,
-    migration_begin,
-    migration_drift,
-    migration_waves,
-)
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, drift, waves
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import choose_client
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
@@ -137,11 +132,11 @@ def _begins_anew(job: Job, migration: journal.Migration) -> bool:
 
 def _begin(job: Job, stack: contextlib.ExitStack) -> None:
     choose_client(job.source_session, job.maintenance, job.params)
-    migration_begin.read_plan(job)  # refuses what cannot be replicated, before anything is made
-    migration_begin.refuse_unwritable(job)
+    begin.read_plan(job)  # refuses what cannot be replicated, before anything is made
+    begin.refuse_unwritable(job)
     if job.session:
         job.session.close()
-    migration_begin.make_target(job)
+    begin.make_target(job)
     _visit(job, stack)
     job.event("begun")
 
@@ -151,15 +146,15 @@ def _go_on(job: Job) -> dict:
     started = time.monotonic()
     migration = job.read()
     if not any(wave.state == "subscribed" for wave in migration.waves):
-        migration_begin.check_connection(job)
+        begin.check_connection(job)
     if not migration.tables or not migration.waves:
-        planned = migration_begin.read_plan(job)
-        migration_begin.prepare_source(job, planned)
-        migration_begin.record_tables(job, planned)
-    migration_waves.settle(job)
-    migration_drift.forget_dropped(job)
-    found = migration_drift.look(job)
-    migration_waves.copy_waiting(job)
+        planned = begin.read_plan(job)
+        begin.prepare_source(job, planned)
+        begin.record_tables(job, planned)
+    waves.settle(job)
+    drift.forget_dropped(job)
+    found = drift.look(job)
+    waves.copy_waiting(job)
     lag = _catch_up(job)
     return _result(job, found, lag, time.monotonic() - started)
 
@@ -167,16 +162,16 @@ def _go_on(job: Job) -> dict:
 def _catch_up(job: Job) -> float | None:
     """Enable what is to apply, and wait as asked; returns the seconds that the last beacon took, None if not asked."""
     names = job.read().names
-    migration_apply.enable_ready(job)
-    migration_apply.Health(job, names).check()
+    apply.enable_ready(job)
+    apply.Health(job, names).check()
     if job.read().phase == "copying":
         journal.set_phase(job.session, job.id, "catching_up")
         job.event("catching_up")
     if job.params["wait_for"] == "copied":
         return None
     with job.stages.stage("catching up"):
-        lag = migration_apply.await_step(job, job.params["timeout"])
-    migration_apply.validate_pending(job)
+        lag = apply.await_step(job, job.params["timeout"])
+    apply.validate_pending(job)
     if job.read().phase == "catching_up":
         journal.set_phase(job.session, job.id, "in_step")
         job.event("in_step", lag_seconds=round(lag, 3))
@@ -217,12 +212,12 @@ def _preview(job: Job, migration: journal.Migration | None) -> dict:
     if migration and migration.waves:
         waiting = [table for table in migration.replicated if table.wave is None]
         unsettled = [wave.name for wave in migration.waves if wave.state == "copying"]
-        found = migration_drift.look(job)
+        found = drift.look(job)
         changed = bool(waiting or unsettled or (job.params["refresh"] and found))
         return {**base, "changed": changed, "phase": migration.phase, "drift": found, "statements": []}
-    planned = migration_begin.read_plan(job)
+    planned = begin.read_plan(job)
     if migration is None:
-        migration_begin.refuse_occupied(job)
+        begin.refuse_occupied(job)
     name = job.wave_name(1)
     keys = [beacon.table(name), *(one.table.key for one in planned.replicated)]
     statements = [identity.full_statement(*one.table.key) for one in planned.tables if one.full]

@@ -10,8 +10,8 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import STAMP, Passage
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import FORWARD
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import STAMP, Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, subscription

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import handover_cargo as cargo
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_route import READY, Place
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import READY, Place
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
 
 FACTS = (

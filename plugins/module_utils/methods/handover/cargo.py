@@ -9,7 +9,7 @@ import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover_passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, large_objects, sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import copy_table
 

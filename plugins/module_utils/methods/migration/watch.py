@@ -11,8 +11,8 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of, seconds_of
-from ansible_collections.handover.postgresql.plugins.module_utils.methods import migration_end
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration_info import (
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import end
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.info import (
     read_status,
     record_sample,
 )
@@ -64,7 +64,7 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
         record_sample(ends, status)
     if result["level"] == "stop":
         try:
-            result["stopped"] = migration_end.end_one(ends, dbname, goal, params, check_mode)
+            result["stopped"] = end.end_one(ends, dbname, goal, params, check_mode)
         except HandoverError as error:
             result["error"] = error.as_result()["msg"]
     return result
