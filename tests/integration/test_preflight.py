@@ -137,9 +137,10 @@ def test_estimate_is_near_the_truth(servers, target, tmp_path):
     export = run_module("pg_dump_export", args).databases[0]
     assert estimate["sampled_table"] == "public.big"
     assert estimate["dump_bytes"] == pytest.approx(export["bytes"], rel=0.1)
-    assert estimate["target_bytes"] == source.sql(dbname, "SELECT pg_database_size(current_database())")[0][0]
-    assert 0 < estimate["export_seconds"] < 60
-    assert 0 < estimate["copy_seconds"] < 60
+    size = source.sql(dbname, "SELECT pg_database_size(current_database())")[0][0]
+    assert estimate["target_bytes"] == pytest.approx(size, rel=0.02)  # autovacuum may have come by
+    assert 0 < estimate["export_seconds"] < 300
+    assert 0 < estimate["copy_seconds"] < 300
 
 
 def test_too_little_to_measure_is_not_measured(servers, target):

@@ -127,7 +127,7 @@ class Loading:
         of no table with rows of its own: of partitioned tables, of materialized views. They take no time.
         """
         for oid, counts in self._counts.items():
-            for one in {oid, counts.table.root_oid or oid}:
+            for one in dict.fromkeys((oid, counts.table.root_oid or oid)):
                 self._families.setdefault(one, set()).add(oid)
         others = []
         for definition in definitions:
