@@ -86,6 +86,21 @@ def test_stopped_and_finished(begun):
     assert not end("finished", source, target)["changed"]
 
 
+def test_begun_anew_after_it_was_stopped(begun):
+    """What the target holds by then is the operator's: it is replaced when they name it, and not before."""
+    source, target, before = begun(15, 17)
+    end("stopped", source, target)
+    source.sql("shop", "INSERT INTO kept (v) VALUES ('later')")
+    assert "replace" in refused(migrate(source, target, databases=["shop"], no_identity="full")).msg
+    found = in_step(source, target, databases=["shop"], no_identity="full", replace=True, replace_databases=["shop"])
+    assert found["changed"]
+    for cluster in (source, target):
+        assert cluster.sql("shop", "SELECT count(*) FROM kept WHERE v = 'later'") == [(1,)]
+    end("stopped", source, target)
+    end("finished", source, target, without_cutover=True)
+    assert_as_before(source, target, before)
+
+
 def test_not_over_yet(begun):
     source, target, _before = begun(16, 18)
     refused(migrate(source, target, databases=["shop"], state="finished", without_cutover=True), "in_step")
