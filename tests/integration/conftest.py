@@ -28,8 +28,20 @@ from lab.tls import Authority  # noqa: E402
 
 SMALL = {"wal_level": "replica", "max_wal_senders": 1, "max_replication_slots": 1, "max_logical_replication_workers": 1}
 
+# Files that take minutes begin first, or one process would work on them when the others are done.
+LONG = (
+    "test_demo", "test_restart_source_hosts", "test_prepare_source_hosts", "test_cutover_faults",
+    "test_cutover_playbook", "test_migration_interruptions", "test_interruptions", "test_migration_playbooks",
+    "test_migration_cases", "test_playbooks", "test_direct_copy_interruptions", "test_migration", "test_verify_live",
+)  # fmt: skip
+
 link_collection()
 sys.path.insert(0, str(COLLECTIONS))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files in LONG first, in its order."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def test_estimate_refuses(source, tmp_path):
     source.sql("postgres", "CREATE DATABASE huge")
     source.sql("huge", "CREATE TABLE t (i int)")
     [(path,)] = source.sql("huge", "SELECT pg_relation_filepath('t')")
-    needed = int(shutil.disk_usage(tmp_path).free / 0.6 / GIGABYTE) + 2
+    needed = int(1.2 * shutil.disk_usage(tmp_path).free / 0.6 / GIGABYTE) + 2  # other tests may free some meanwhile
     if needed > 20000:
         pytest.skip("the disk is too large to pretend a larger database")
     for number in range(1, needed):
