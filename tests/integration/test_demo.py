@@ -108,16 +108,9 @@ def assert_handed_over(checkout: Path, store: dict[str, str]) -> None:
         assert asked(checkout, store[end], left) == "0|0|0|0"
 
 
-@pytest.mark.parametrize(
-    ("playbook", "complaint"),
-    [
-        (PLAY.format("fail", "{msg: no}"), "ansible-playbook ended with exit status 2"),
-        (PLAY.format("command", "'true'"), "the second run changed 1 thing"),
-        (PLAY.format("debug", "{msg: no}"), "the playbook says that it changed nothing"),
-    ],
-)
-def test_demo_fails_with_the_playbook(checkout, playbook, complaint):
-    (checkout / "playbooks" / "dump.yml").write_text(playbook)
+def test_demo_fails_with_the_playbook(checkout):
+    (checkout / "playbooks" / "dump.yml").write_text(PLAY.format("command", "'true'"))
+    complaint = "the second run changed 1 thing"
     done = demo(checkout)
     assert done.returncode == 1
     assert complaint in done.stderr and ".log" in done.stderr

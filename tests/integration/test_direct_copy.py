@@ -59,7 +59,7 @@ def test_sample_arrives_whole(servers, tmp_path, old, new):
     assert target.sql("shop", "SELECT count(*) FROM pg_statistic_ext_data") == [(2,)]
 
 
-@pytest.mark.parametrize(("old", "new"), [(13, 18), (16, 18), (18, 18)])
+@pytest.mark.parametrize(("old", "new"), [(13, 18), (18, 18)])
 def test_every_class_arrives(servers, tmp_path, old, new):
     source, target = servers(old), servers(new, "target")
     every_class.create(source.connect, "every")

@@ -44,7 +44,7 @@ def copied(servers, tmp_path):
     return make
 
 
-@pytest.mark.parametrize(("old", "new"), [(13, 18), (15, 17), (16, 18)])
+@pytest.mark.parametrize(("old", "new"), [(13, 18), (15, 17)])
 def test_a_copy_is_equal(copied, old, new):
     source, target = copied(old, new, scale=0.01)
     result = done(verify(source, target))
@@ -61,7 +61,7 @@ def test_a_copy_is_equal(copied, old, new):
     assert found["quiet"] is True and found["waited_ms"] == 0 and found["instant"]["live"] is False
 
 
-@pytest.mark.parametrize(("old", "new"), [(13, 18), (16, 18)])
+@pytest.mark.parametrize(("old", "new"), [(16, 18)])
 def test_a_copy_of_every_class_is_equal(copied, old, new):
     found = one(done(verify(*copied(old, new, every_class))))
     assert found["verdict"] == "equal"
