@@ -51,5 +51,6 @@ def test_replicate(servers, tmp_path):
     assert not result.failed, result
     assert "public.keyless is not replicated" in result.stdout
     assert target.sql("postgres", "SELECT count(*) FROM pg_subscription WHERE subconninfo ~ 'user=mover'") == [(2,)]
-    changed = {one["item"]: one["changed"] for one in result.results("handover.postgresql.pg_logical_migrate")}
+    loops = result.results("handover.postgresql.pg_logical_migrate")
+    changed = {one["item"]: one["changed"] for loop in loops for one in loop["results"]}
     assert changed == {"a b": False, "second": True}
