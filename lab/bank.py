@@ -20,7 +20,6 @@ database says that it was handed over (SQLSTATE 25006) and the clients know anot
 
 from __future__ import annotations
 
-import random
 import secrets
 import sys
 import time
@@ -153,10 +152,8 @@ class Customer(Client):
 
     def __init__(self, process: Process, number: int) -> None:
         super().__init__(process, number)
-        settings = process.configuration
-        self.random = random.Random(f"{settings['seed']} {number}")
-        self.accounts = settings["accounts"]
-        self.doing = "transfer" if number < settings["transferring"] else "ledger"
+        self.accounts = process.configuration["accounts"]
+        self.doing = "transfer" if number < process.configuration["transferring"] else "ledger"
         self.numbers = 0
         self.unknown: list[int] = []
         self.waits: list[tuple[float, float]] = []

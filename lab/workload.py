@@ -15,7 +15,6 @@ it counts on is a refusal, too, of SQLSTATE P0002.
 from __future__ import annotations
 
 import itertools
-import random
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -63,9 +62,7 @@ class Shopper(Client):
 
     def __init__(self, process: Process, number: int) -> None:
         super().__init__(process, number)
-        settings = process.configuration
-        self.random = random.Random(f"{settings['seed']} {number}")
-        self.by_app = settings["by_app"]
+        self.by_app = process.configuration["by_app"]
         self.keys: dict[str, list] = {}  # of rows that only this client changes
         self._made: list[tuple[str, Any]] = []
         self._numbers = itertools.count((int(time.time() * 1000) % 10**9 * 100 + number) * 10**5)

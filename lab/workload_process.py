@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -155,6 +156,7 @@ class Client:
     def __init__(self, process: Process, number: int) -> None:
         self.process = process
         self.number = number
+        self.random = random.Random(f"{process.configuration['seed']} {number}")
         self.connection: Any = None
         self.endpoint: dict[str, Any] = {}  # of the connection
         self.counts: Counter[str] = Counter()
