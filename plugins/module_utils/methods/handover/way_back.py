@@ -23,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     slot,
     source_record,
     subscription,
+    triggers,
 )
 
 BUSY = """
@@ -104,12 +105,23 @@ def _identify(passage: Passage) -> None:
         raise HandoverError(f"The new home cannot publish {', '.join(refused)}: they have no replica identity.", "")
     for one in lacking:
         schema, name = wanted[one.name]
-        restoring = identity.restoring_statement(passage.new, schema, name)
-        if passage.route.direction == FORWARD:
-            migration_journal.add_undo(passage.new, passage.route.migration.id, restoring)
-        else:
-            source_record.record_undo(passage.new, passage.route.migration.id, restoring)
+        _record_undo(passage, passage.new, identity.restoring_statement(passage.new, schema, name))
         identity.set_full(passage.new, schema, name)
+
+
+def quiet_triggers(passage: Passage) -> None:
+    """In the transaction that fences old: what its triggers would do for rows that come back was done on new."""
+    for one in triggers.firing(passage.lock, passage.route.tables):
+        _record_undo(passage, passage.lock, one.restoring_statement(passage.lock))
+        with passage.lock.cursor() as cursor:
+            cursor.execute(one.quieting_statement())
+
+
+def _record_undo(passage: Passage, session, statement: str) -> None:
+    """In the record of the end that the session is with: the target's is the journal."""
+    at_target = (session is passage.new) == (passage.route.new is passage.route.target)
+    record = migration_journal.add_undo if at_target else source_record.record_undo
+    record(session, passage.route.migration.id, statement)
 
 
 def _options(passage: Passage) -> subscription.Options:

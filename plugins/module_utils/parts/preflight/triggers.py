@@ -31,8 +31,8 @@ def triggers_in_apply(database: Database):
         yield Finding(
             "info",
             f"{counted(len(found), 'trigger')} with ENABLE ALWAYS or ENABLE REPLICA: {some(names)}.",
-            "They would fire for replicated rows, too. The migration keeps them from it on the target until it is "
-            "finished; for the application's own sessions they fire as ever.",
+            "They would fire for replicated rows, too. The migration keeps them from it on the target, and on the way "
+            "back on the source, until it is finished; for the application's own sessions they fire as ever.",
             "",
             names,
         )

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Triggers that fire for replicated rows, too: ENABLE ALWAYS and ENABLE REPLICA.
 
-What they wrote on the source is replicated, so on the target they would write it twice. Until the migration is
-finished, the former fire for sessions of the application only, and the latter, which such sessions never fire, not.
+What they wrote where the application was is replicated, so at the other end they would write it twice. Until the
+migration is finished, the former fire for sessions of the application only, and the latter, which such sessions never
+fire, not: on the target from the copy on, on the source from the handover on if there is a way back.
 """
 
 from __future__ import annotations
