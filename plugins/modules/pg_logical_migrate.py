@@ -105,7 +105,8 @@ options:
   refresh:
     description:
       - Let tables that were made on the source since the beginning join, as a wave of their own, and let tables that
-        were dropped leave. What the target has of these stays there.
+        were dropped leave. What the target has of these stays there. Tables in whose place there is another of the same
+        name are copied anew.
     type: bool
     default: false
   wait_for:
@@ -276,8 +277,8 @@ databases:
       type: float
     drift:
       description:
-        - Tables that were made or dropped on the source since the beginning, with C(table), C(change), C(columns) and
-          C(detail).
+        - Tables that were made, dropped or replaced on the source since the beginning, with C(table), C(change),
+          C(columns) and C(detail).
       returned: when O(state=replicating)
       type: list
       elements: dict

@@ -59,9 +59,11 @@ def test_names_are_the_same_from_any_machine_and_different_for_any_other_pair():
     assert naming.beacon_table(naming.back_name(there)) == f"beacon_{there}_back"
 
 
-def table(**columns):
+def table(oid=1, **columns):
     """The fingerprint of a table."""
-    return {"columns": columns, "identity": "d: id", "unlogged": False, "constraints": None, "unique": "x"}
+    return {
+        "oid": oid, "columns": columns, "identity": "d: id", "unlogged": False, "constraints": None, "unique": "x"
+    }  # fmt: skip
 
 
 def test_drift_names_tables_and_columns():
@@ -73,3 +75,9 @@ def test_drift_names_tables_and_columns():
     ]  # fmt: skip
     assert "column id was integer and is bigint" in drift.describe(found)
     assert drift.differences(current, current) == []
+
+
+def test_another_table_of_the_same_name_is_drift():
+    """No publication has it, so that its rows would never arrive."""
+    [found] = drift.differences({"a": table(1, id="integer")}, {"a": table(2, id="integer")})
+    assert (found["table"], found["change"]) == ("a", "replaced")

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 
-# Of each table with rows of its own: columns, the replica identity, and what apply would run against on the target.
+# Of each table with rows of its own: which it is, as a publication goes by that and not by the name; columns, the
+# replica identity, and what apply would run against on the target.
 FINGERPRINT = f"""
     WITH own AS (SELECT c.oid, n.nspname, c.relname, c.relreplident, c.relpersistence
                  FROM {OWN_RELATIONS} AND c.relkind = 'r')
     SELECT format('%I.%I', own.nspname, own.relname), jsonb_build_object(
+        'oid', own.oid::bigint,
         'columns', coalesce((
             SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod)
                 || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
@@ -48,8 +50,8 @@ def fingerprint(connection) -> dict[str, dict]:
 
 
 def differences(recorded: dict[str, dict], current: dict[str, dict]) -> list[dict]:
-    """What is different now, ordered by table: ``table`` (quoted), ``change`` (new, gone, columns, or a key of
-    CHANGES), ``columns`` (names that were added, dropped or altered), ``detail`` for people.
+    """What is different now, ordered by table: ``table`` (quoted), ``change`` (new, gone, replaced, columns, or a key
+    of CHANGES), ``columns`` (names that were added, dropped or altered), ``detail`` for people.
     """
     found = []
     for name in sorted({*recorded, *current}):
@@ -57,6 +59,8 @@ def differences(recorded: dict[str, dict], current: dict[str, dict]) -> list[dic
             found.append(_difference(name, "new", "it was made after the migration began"))
         elif name not in current:
             found.append(_difference(name, "gone", "it was dropped or renamed"))
+        elif recorded[name]["oid"] != current[name]["oid"]:
+            found.append(_difference(name, "replaced", "it was dropped or renamed, and another has its name"))
         else:
             found += _changes(name, recorded[name], current[name])
     return found

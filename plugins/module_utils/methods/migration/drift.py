@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import begin
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 
-MEMBERSHIP = ("new", "gone")
+MEMBERSHIP = ("new", "gone", "replaced")
 
 
 def look(job: Job) -> list[dict]:
@@ -66,16 +66,24 @@ def _follow(job: Job, altered: list[dict]) -> bool:
 
 def _refresh(job: Job, found: list[dict]) -> None:
     """New tables wait for a wave, dropped ones are forgotten; what the target has of these stays."""
-    gone = {one["table"] for one in found if one["change"] == "gone"}
+    gone = {one["table"] for one in found if one["change"] != "new"}
+    replaced = {one["table"] for one in found if one["change"] == "replaced"}
+    if replaced:  # changes of the former tables would be taken for theirs
+        apply.await_step(job, job.params["timeout"])
     migration = job.read()
     recorded = {name: value for name, value in migration.fingerprint.items() if name not in gone}
     journal.update(job.session, job.id, fingerprint=recorded)
     planned = begin.read_plan(job)
     there = {one.table.key for one in planned.tables}
-    left = [(t.schema, t.name) for t in migration.tables if (t.schema, t.name) not in there]
+    keys = [(table.schema, table.name) for table in migration.tables]
+    left = [key for key, name in zip(keys, job.quoted(keys)) if key not in there or name in replaced]
     journal.remove_tables(job.session, job.id, left)
     for schema, name in left:
-        job.note(f"{schema}.{name} was dropped on the source, and left the migration; the target still has it.")
+        fate = "replaced on the source, and is copied anew"
+        if (schema, name) not in there:
+            fate = "dropped on the source, and left the migration; the target still has it"
+        job.note(f"{schema}.{name} was {fate}.")
     begin.prepare_source(job, planned)
     begin.record_tables(job, planned)
-    job.event("refreshed", joined=sorted(one["table"] for one in found if one["change"] == "new"), left=len(left))
+    joined = sorted(one["table"] for one in found if one["change"] != "gone")
+    job.event("refreshed", joined=joined, left=len(left))

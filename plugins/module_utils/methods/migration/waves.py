@@ -20,6 +20,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import m
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, publication, slot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import connect_to_snapshot
 
+SHOWN = 20  # tables named in a message
+
 # What a run that was killed still does on the target: a server notices late that nobody listens any more.
 LEFTOVERS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -73,14 +75,15 @@ def run_wave(job: Job, tables: list) -> None:
             copy.copy(job, number, made)
         finally:
             made.close()
+        _refuse_altered(job, number, keys)
+        journal.set_wave(job.session, job.id, number, "copied")
+        apply.subscribe(job, number)
     except Exception as error:
         kept = _free_slot(job, name, number)
         if not kept or not isinstance(error, HandoverError):
             raise
         remedy = f"{error.remedy} Until then the slot {name} holds back WAL on the source; state: stopped frees it."
         raise HandoverError(error.problem, remedy.strip(), **error.facts) from None
-    journal.set_wave(job.session, job.id, number, "copied")
-    apply.subscribe(job, number)
 
 
 def _publish(job: Job, name: str, number: int, keys: list[tuple[str, str]]) -> slot.Slot:
@@ -93,27 +96,59 @@ def _publish(job: Job, name: str, number: int, keys: list[tuple[str, str]]) -> s
         made = slot.create(job.source, job.dbname, name, job.source_session, patience)
         try:
             journal.set_wave(job.session, job.id, number, lsn=made.lsn)
-            _take_fingerprint(job, made, keys)
+            _take_fingerprint(job, made, name, keys)
         except BaseException:
             made.close()
             raise
         return made
 
 
-def _take_fingerprint(job: Job, made: slot.Slot, keys: list[tuple[str, str]]) -> None:
-    """Definitions of the wave's tables as of its snapshot: later ones are drift."""
+def _take_fingerprint(job: Job, made: slot.Slot, name: str, keys: list[tuple[str, str]]) -> None:
+    """Definitions of the wave's tables as of its snapshot: later ones are drift. Raises HandoverError for tables that
+    are not published any more: the snapshot may show others of the same names, and nobody would see them change.
+    """
     names = set(job.quoted(keys))
     with contextlib.closing(connect_to_snapshot(job.source, job.dbname, made.snapshot)) as session:
         current = drift.fingerprint(session)
+        lost = sorted(set(keys) - publication.tables_of(session, name))
+    if lost:
+        shown = ", ".join(f"{schema}.{table}" for schema, table in lost[:SHOWN])
+        raise HandoverError(f"{len(lost)} tables were dropped while the slot was made: {shown}.", "Run this again.")
     recorded = job.read().fingerprint or {}
     recorded.update({name: found for name, found in current.items() if name in names})
     journal.update(job.session, job.id, fingerprint=recorded)
 
 
+def _altered(job: Job, keys: list[tuple[str, str]]) -> tuple[list[dict], list[tuple[str, str]]]:
+    """(Drift of these tables since the snapshot of their wave, those of them that have none); tables that are gone
+    count as such. To that snapshot, a table that was rewritten before it was copied looked empty (PostgreSQL
+    documentation, 13.6).
+    """
+    quoted = dict(zip(job.quoted(keys), keys))
+    found = drift.since(job.read(), job.source_session)
+    found = [one for one in found if one["table"] in quoted and one["change"] not in ("new", "gone")]
+    names = {one["table"] for one in found}
+    return found, [key for name, key in quoted.items() if name not in names]
+
+
+def _refuse_altered(job: Job, number: int, keys: list[tuple[str, str]]) -> None:
+    """Raise HandoverError for tables that were altered while the wave was copied: they wait for another one."""
+    found, others = _altered(job, keys)
+    if found:
+        journal.release_tables(job.session, job.id, number, others)
+        raise HandoverError(
+            f"Tables were altered on the source while they were copied: {drift.describe(found)}.",
+            "Run this again: it says what to do, and copies these tables again.",
+            drift=found,
+        )
+
+
 def _settle(job: Job, wave: journal.Wave) -> None:
     """Subscribe to what is finished, or forget the wave."""
     tables = [table for table in job.read().tables if table.wave == wave.number]
-    finished = [(table.schema, table.name) for table in tables if table.state in copy.FINISHED]
+    _found, finished = _altered(
+        job, [(table.schema, table.name) for table in tables if table.state in copy.FINISHED]
+    )
     there = slot.read(job.source_session, [wave.name]).get(wave.name)
     if finished and wave.lsn and there and there["wal_status"] != "lost":
         journal.release_tables(job.session, job.id, wave.number, finished)
@@ -139,9 +174,11 @@ def _end_leftovers(job: Job) -> None:
 
 
 def _free_slot(job: Job, name: str, number: int) -> bool:
-    """After an error: drop the slot unless a finished table depends on it; whether it is still there."""
+    """After an error: drop the slot, unless a finished table or a subscription depends on it. Whether it is there."""
     with contextlib.suppress(Exception):  # the error that brought us here says more
-        if not any(table.wave == number and table.state in copy.FINISHED for table in job.read().tables):
+        migration = job.read()
+        finished = any(table.wave == number and table.state in copy.FINISHED for table in migration.tables)
+        if not finished and name not in migration.names:
             _sweep(job, name)
             return False
     return True
