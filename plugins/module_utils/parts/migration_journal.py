@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 TABLES = {
     "migration": """
@@ -158,8 +159,8 @@ def read_migration(connection, identifier: str | None = None) -> Migration | Non
 
 def begin(connection, identifier: str, source: dict, options: dict) -> None:
     """Record a migration, in a journal made for it; nothing happens if that is done."""
-    journal.make_schema(connection)
-    with connection.cursor() as cursor:
+    with transaction(connection) as cursor:
+        journal.make_schema(connection)
         for name, columns in TABLES.items():
             cursor.execute(f"CREATE TABLE IF NOT EXISTS handover.{name} ({columns})")
         cursor.execute(
@@ -270,14 +271,6 @@ def add_event(connection, identifier: str, kind: str, **details) -> None:
     _execute(connection, query, (identifier, kind, json.dumps(details)))
 
 
-def read_events(connection, identifier: str, limit: int = 100) -> list[dict]:
-    """The last events, oldest first: ``at``, ``kind``, ``details``."""
-    query = """
-        SELECT json_build_object('at', at, 'kind', kind, 'details', details) FROM (
-            SELECT * FROM handover.event WHERE migration_id = %s ORDER BY at DESC LIMIT %s) AS last ORDER BY at"""
-    return [event for (event,) in rows(connection, query, (identifier, limit))]
-
-
 def add_sample(connection, identifier: str, **amounts) -> None:
     """Record amounts: retained_bytes, lag_bytes, lag_seconds, copied_bytes; those not given are unknown."""
     columns = sql.SQL(", ").join(sql.Identifier(name) for name in amounts)
@@ -292,15 +285,6 @@ def read_samples(connection, identifier: str, limit: int = 1000) -> list[dict]:
         SELECT to_jsonb(last) - 'migration_id' FROM (
             SELECT * FROM handover.sample WHERE migration_id = %s ORDER BY at DESC LIMIT %s) AS last ORDER BY at"""
     return [sample for (sample,) in rows(connection, query, (identifier, limit))]
-
-
-def remove(connection) -> bool:
-    """Drop the journal and the beacons, and the schema if nothing else is in it; whether there was a journal."""
-    if not is_present(connection):
-        return False
-    beacons = [name for (name,) in rows(connection, f"{journal.RELATIONS} AND relname ~ '^beacon_'")]
-    journal.drop_tables(connection, [*TABLES, *beacons])
-    return True
 
 
 def _all(kind, found: list | None) -> list:

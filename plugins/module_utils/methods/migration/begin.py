@@ -60,16 +60,20 @@ def refuse_occupied(job: Job) -> None:
 
 
 def _begin_journal(job: Job, session) -> None:
-    server = read_server(job.source_session)
-    info = job.source_session.info
-    source = {
+    options = {name: job.params[name] for name in KEPT_OPTIONS}
+    journal.begin(session, job.id, _describe(job.source_session, job.dbname), options)
+
+
+def _describe(session, dbname: str) -> dict:
+    """One end as the other one records it."""
+    server = read_server(session)
+    return {
         "system_identifier": server.system_identifier,
         "version": server.version,
-        "database": job.dbname,
-        "host": info.host,
-        "port": info.port,
+        "database": dbname,
+        "host": session.info.host,
+        "port": session.info.port,
     }
-    journal.begin(session, job.id, source, {name: job.params[name] for name in KEPT_OPTIONS})
 
 
 def check_connection(job: Job) -> None:
@@ -83,16 +87,7 @@ def check_connection(job: Job) -> None:
 
 def prepare_source(job: Job, planned: plan.Plan) -> None:
     """The record, and the replica identities that the operator left to us: each recorded before it is changed."""
-    server = read_server(job.session)
-    info = job.session.info
-    target = {
-        "system_identifier": server.system_identifier,
-        "version": server.version,
-        "database": job.goal,
-        "host": info.host,
-        "port": info.port,
-    }
-    source_record.begin(job.source_session, job.id, target)
+    source_record.begin(job.source_session, job.id, _describe(job.session, job.goal))
     for one in planned.tables:
         if one.full:
             former = identity.restoring_statement(job.source_session, *one.table.key)
@@ -102,14 +97,13 @@ def prepare_source(job: Job, planned: plan.Plan) -> None:
             job.event("identity", table=str(one.table), identity="full")
 
 
-def refuse_unwritable(job: Job) -> None:
+def refuse_unwritable(job: Job, planned: plan.Plan) -> None:
     """From 16 on apply becomes the owner of each table, unless a superuser decides otherwise: owners must be able to
     write. Raises HandoverError.
     """
     if job.capabilities.superuser or job.capabilities.major < 16 or job.params["no_owner"]:
         return
-    keys = [one.table.key for one in read_plan(job).replicated]
-    refusing = apply.refusing_owners(job.source_session, keys)
+    refusing = apply.refusing_owners(job.source_session, [one.table.key for one in planned.replicated])
     if refusing:
         raise apply.unwritable(refusing)
 

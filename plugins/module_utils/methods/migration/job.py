@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
@@ -41,7 +40,6 @@ class Job:
     notices: list = field(default_factory=list)
     changed: bool = False
     copied: dict = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self) -> journal.Migration | None:
         """What the journal says of this migration now."""

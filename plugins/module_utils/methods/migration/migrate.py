@@ -132,8 +132,7 @@ def _begins_anew(job: Job, migration: journal.Migration) -> bool:
 
 def _begin(job: Job, stack: contextlib.ExitStack) -> None:
     choose_client(job.source_session, job.maintenance, job.params)
-    begin.read_plan(job)  # refuses what cannot be replicated, before anything is made
-    begin.refuse_unwritable(job)
+    begin.refuse_unwritable(job, begin.read_plan(job))  # both refuse what cannot be, before anything is made
     if job.session:
         job.session.close()
     begin.make_target(job)

@@ -16,7 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 TABLE = """
     CREATE TABLE IF NOT EXISTS {table} (
         id integer PRIMARY KEY CHECK (id = 1), n bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
-    INSERT INTO {table} (id, n) VALUES (1, 0) ON CONFLICT DO NOTHING"""
+    INSERT INTO {table} (id, n) VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET n = 0"""
 
 
 def table(name: str) -> tuple[str, str]:
@@ -27,7 +27,8 @@ def table(name: str) -> tuple[str, str]:
 def prepare(source, target, name: str) -> None:
     """Make the beacon on both ends, with its row: connections to both databases, which have schema handover.
 
-    Before the slot is made, so that the slot sends changes of that row only.
+    Before the slot is made, so that the slot sends changes of that row only. Both begin with the same: a target that
+    showed a higher one, of an earlier stream, would look as if it were in step.
     """
     for connection in (source, target):
         with connection.cursor() as cursor:

@@ -15,9 +15,10 @@ LOCK_TIMEOUT = 500  # milliseconds
 PATIENCE = 120.0  # seconds
 PAUSE = 0.5  # seconds
 
+# Not what they run, which may hold a secret.
 HOLDERS = """
-    SELECT format('process %s (%s, %s)', pid, coalesce(nullif(application_name, ''), backend_type),
-                  coalesce(left(regexp_replace(query, '\\s+', ' ', 'g'), 60), '')) FROM pg_stat_activity
+    SELECT format('process %s (role %s, application "%s", transaction since %s)', pid, usename, application_name,
+                  date_trunc('second', xact_start)) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - interval '1 s'
     AND application_name <> 'handover' ORDER BY xact_start LIMIT 5"""
 

@@ -87,7 +87,7 @@ def drop(connection, name: str) -> bool:
             if time.monotonic() > deadline:
                 raise HandoverError(
                     f"Replication slot {name} is not let go by its reader: {' '.join(str(error).split())}.",
-                    f"On the source, end process {found[0][0]}, and run this again.",
+                    f"There, end process {found[0][0]}, and run this again.",
                 ) from None
             time.sleep(PAUSE)
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.naming import SCHEMA
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 TABLE = """
     CREATE TABLE IF NOT EXISTS handover.migration (
@@ -23,8 +21,8 @@ TABLE = """
 
 def begin(connection, identifier: str, target: dict) -> None:
     """Record a migration, unless that is done. ``target`` says where to, without secrets."""
-    journal.make_schema(connection)
-    with connection.cursor() as cursor:
+    with transaction(connection) as cursor:
+        journal.make_schema(connection)
         cursor.execute(TABLE)
         statement = "INSERT INTO handover.migration (id, target) VALUES (%s, %s) ON CONFLICT DO NOTHING"
         cursor.execute(statement, (identifier, json.dumps(target)))
@@ -51,34 +49,3 @@ def is_present(connection) -> bool:
     query = """
         SELECT FROM pg_attribute WHERE attrelid = to_regclass('handover.migration') AND attname = 'target'"""
     return journal.has_schema(connection) and bool(rows(connection, query))
-
-
-def undo(connection, identifier: str) -> list[str]:
-    """Put back what was changed, and return the statements that did."""
-    done = []
-    for record in read(connection):
-        for statement in record["undo"] if record["id"] == identifier else ():
-            execute_patiently(connection, sql.SQL(statement.replace("{", "{{").replace("}", "}}")).format())
-            done.append(statement)
-    return done
-
-
-def remove(connection, identifier: str) -> bool:
-    """Forget a migration and drop its beacons; with the last one goes the schema. Whether there was one."""
-    records = read(connection)
-    if identifier not in {record["id"] for record in records}:
-        return False
-    if len(records) == 1:
-        journal.drop_tables(connection, ["migration", *_beacons(connection, identifier)])
-        return True
-    with connection.cursor() as cursor:
-        for name in _beacons(connection, identifier):
-            cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(SCHEMA, name)))
-        cursor.execute("DELETE FROM handover.migration WHERE id = %s", (identifier,))
-    return True
-
-
-def _beacons(connection, identifier: str) -> list[str]:
-    """Names of the tables of this migration's beacons."""
-    query = f"{journal.RELATIONS} AND starts_with(relname::text, %s) ORDER BY 1"
-    return [name for (name,) in rows(connection, query, (f"beacon_{identifier}_",))]
