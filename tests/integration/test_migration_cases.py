@@ -9,9 +9,9 @@ import contextlib
 
 import pytest
 from dumps import done, look, one, refused
-from faults import await_that, watching
+from faults import await_that, brake, watching
 from migrations import assert_kept_up, in_step, migrate, start_migration, traces
-from support import assert_same, create_database
+from support import assert_same, create_database, run_module
 
 TABLES = """
     CREATE TABLE keyed (id int PRIMARY KEY, word text, double int GENERATED ALWAYS AS (id * 2) STORED);
@@ -66,8 +66,13 @@ def test_a_long_transaction_is_named_and_waited_for(pair):
         with watching(source) as watch:
             waits = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
             await_that(lambda: watch.ask(waits, session.info.backend_pid), "the slot to wait")
+        source.sql("yard", "DROP TABLE big; CREATE TABLE big (id int PRIMARY KEY, word text)")
         session.rollback()
-    assert one(running.wait())["phase"] == "in_step"
+    refused(running.wait(), "dropped while the slot was made", "public.big")
+    found = in_step(source, target, databases=["yard"])
+    source.sql("yard", "INSERT INTO big VALUES (1, 'arrives')")
+    assert not in_step(source, target, databases=["yard"])["changed"]
+    assert_kept_up(source, target, "yard", found)
 
 
 def test_two_runs_at_once(pair):
@@ -106,17 +111,21 @@ def test_new_tables_join_and_dropped_ones_leave(pair):
     in_step(source, target, databases=["yard"])
     source.sql("yard", """
         DROP TABLE child; CREATE TABLE fresh (id int PRIMARY KEY, keyed int REFERENCES keyed);
+        DROP TABLE big; CREATE TABLE big (id int PRIMARY KEY, word text); CREATE INDEX ON big (word);
+        INSERT INTO big VALUES (0, 'another');
         CREATE TYPE mood AS ENUM ('good'); CREATE SCHEMA more; CREATE TABLE more.fresh (id int PRIMARY KEY, mood mood);
         INSERT INTO fresh SELECT id, id FROM keyed; INSERT INTO more.fresh VALUES (1, 'good')""")  # fmt: skip
     found = in_step(source, target, databases=["yard"])
     assert {(one["table"], one["change"]) for one in found["drift"]} == {
-        ("public.child", "gone"), ("public.fresh", "new"), ("more.fresh", "new")
+        ("public.big", "replaced"), ("public.child", "gone"), ("public.fresh", "new"), ("more.fresh", "new")
     }  # fmt: skip
     assert not found["changed"]
     found = in_step(source, target, databases=["yard"], refresh=True)
     assert found["changed"]
     assert len(found["waves"]) == 2
-    source.sql("yard", "INSERT INTO fresh VALUES (0, 1); UPDATE more.fresh SET id = 2; UPDATE keyed SET word = 'y'")
+    source.sql("yard", """
+        INSERT INTO fresh VALUES (0, 1); UPDATE more.fresh SET id = 2; UPDATE keyed SET word = 'y';
+        INSERT INTO big VALUES (1, 'arrives')""")
     found = in_step(source, target, databases=["yard"], refresh=True)
     assert not found["changed"]
     target.sql("yard", "DROP TABLE child")
@@ -156,7 +165,18 @@ def test_triggers_that_fire_always_do_nothing_twice(pair):
 
 
 def test_altered_tables_are_refused_until_both_ends_are_alike(pair):
+    """One that was rewritten before it was copied looks empty to the snapshot, so it is copied again."""
     source, target = pair
+    for cluster in pair:
+        cluster.sql("postgres", "CREATE ROLE yard_owner")
+    source.sql("yard", "ALTER TABLE big OWNER TO yard_owner")
+    running = start_migration(source, target, databases=["yard"])
+    with brake(target) as stop:
+        stop.until("OWNER TO")
+        source.sql("yard", "ALTER TABLE big ALTER id TYPE bigint")
+    refused(running.wait(), "altered on the source while they were copied", "public.big")
+    refused(migrate(source, target, databases=["yard"]), "public.big", "column id was integer")
+    target.sql("yard", "ALTER TABLE big ALTER id TYPE bigint")
     in_step(source, target, databases=["yard"])
     source.sql("yard", "ALTER TABLE keyed ADD note text; INSERT INTO keyed (id, note) VALUES (0, 'x')")
     found = refused(migrate(source, target, databases=["yard"]), "public.keyed", "column note was added")
@@ -189,6 +209,19 @@ def test_a_restart_of_the_source_needs_nobody(new_cluster):
     source.sql("yard", CHANGES)
     found = in_step(source, target, databases=["yard"])
     assert not found["changed"]
+    assert_kept_up(source, target, "yard", found)
+
+
+def test_a_target_that_reaches_another_server_is_told_so(pair, servers):
+    """What was copied by then is not copied again."""
+    source, target = pair
+    other = servers(17)
+    create_database(other, "yard")
+    away = {"port": other.port, "password": other.password}
+    refused(migrate(source, target, databases=["yard"], replication=away), "no publication")
+    source.sql("yard", CHANGES)
+    found = in_step(source, target, databases=["yard"])
+    assert len(found["waves"]) == 1
     assert_kept_up(source, target, "yard", found)
 
 
@@ -232,8 +265,9 @@ def test_a_role_that_is_no_superuser_from_16_on(servers):
     found = in_step(source, admin, databases=["yard"], no_identity="full")
     assert not found["changed"]
     assert_kept_up(source, target, "yard", found, ignore=["triggers/.*"])
-    done(migrate(source, admin, databases=["yard"], state="stopped"))
-    done(migrate(source, admin, databases=["yard"], state="finished", without_cutover=True))
+    pair = {"source": source.endpoint(), "target": admin, "databases": ["yard"]}
+    done(run_module("pg_cutover", {**pair, "require_verification": False, "reverse": False}))
+    done(migrate(source, admin, databases=["yard"], state="finished", lift_fence=True))
     assert traces(source, "yard") == traces(target, "yard") == []
     assert_same(look(source, "yard"), look(target, "yard"), [r"positions/.*"])
 

@@ -53,7 +53,8 @@ def create(connection, name: str, conninfo: str, options: Options, record=None) 
             cursor.execute(statement(connection, name, conninfo, options))
             if uses_aiven_extras(connection):
                 disable(connection, name)  # it knows no other way
-            cursor.execute("SELECT 1")  # else pg_stat_activity goes on showing the statement
+            if not state(connection, [name])[name]["tables"]:
+                raise _publishes_nothing(name)
             if record:
                 record(connection)
     except psycopg2.Error as error:
@@ -175,10 +176,19 @@ def _refusal(connection, error) -> Exception:
     return HandoverError(problem, _remedy(error), sqlstate=error.pgcode)
 
 
+def _publishes_nothing(name: str) -> HandoverError:
+    """Servers do not mind a publication that is not there."""
+    problem = f"The target does not subscribe to the source: where it connects to, there is no publication {name}."
+    return HandoverError(problem, OPTION)
+
+
 def _remedy(error) -> str:
     if error.pgcode == "42501":
         return "Connect as a role that may subscribe: a superuser, or from 16 on a member of pg_create_subscription."
-    return (
-        "The target's server connects to the source by the option replication, which takes its values from source "
-        "where it has none: correct it, and see that the source lets the target in."
-    )
+    return OPTION
+
+
+OPTION = (
+    "The target's server connects to the source by the option replication, which takes its values from source where it "
+    "has none: correct it, and see that the source lets the target in."
+)
