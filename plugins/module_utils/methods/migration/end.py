@@ -14,7 +14,12 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal, ownership, removal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
+    fence,
+    migration_journal,
+    ownership,
+    removal,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import (
     Ends,
     Visit,
@@ -170,7 +175,8 @@ def _stop(ending: Ending, _params: dict) -> None:
     _unsubscribe(ending, ending.source)
     _free(ending, lift_fence=False)
     if ending.target.connection:
-        _take_fence_down(ending, ending.target, lift=False)
+        with _memberships(ending):
+            _take_fence_down(ending, ending.target, lift=False)
     _say_what_is_left(ending, names)
     if migration and migration.phase != "stopped" and ending.target.connection:
         ending.notices += _incomplete(migration)
@@ -187,18 +193,16 @@ def _unsubscribe(ending: Ending, visited: Visit) -> None:
 
 
 def _free(ending: Ending, lift_fence: bool) -> None:
-    """Of both directions: what holds back WAL first, then the rest."""
+    """Of both directions: what holds back WAL first, then the rest; the source first, whatever the target says."""
     identifier = ending.identifier
-    ends = [visited for visited in (ending.target, ending.source) if visited.connection]
-    for visited in reversed(ends):
-        ending.run(visited, removal.slots(visited.connection, identifier))
-        ending.run(visited, removal.publications(visited.connection, identifier))
-    for visited in ends:
-        ending.run(visited, removal.roles(visited.connection, identifier))
-    if ending.source.connection:
-        ending.run(ending.source, removal.undo(ending.source.connection, ending.undo))
-        stays = _take_fence_down(ending, ending.source, lift_fence)
-        ending.run(ending.source, removal.record(ending.source.connection, identifier, stays))
+    for visited in (ending.source, ending.target):
+        if visited.connection:
+            for removed in (removal.slots, removal.publications, removal.roles):
+                ending.run(visited, removed(visited.connection, identifier))
+        if visited is ending.source and visited.connection:
+            ending.run(visited, removal.undo(visited.connection, ending.undo))
+            stays = _take_fence_down(ending, visited, lift_fence)
+            ending.run(visited, removal.record(visited.connection, identifier, stays))
 
 
 def _take_fence_down(ending: Ending, visited: Visit, lift: bool) -> bool:
@@ -247,10 +251,10 @@ def _finish(ending: Ending, params: dict) -> None:
     _unsubscribe(ending, ending.target)
     _unsubscribe(ending, ending.source)
     _free(ending, params["lift_fence"])
-    stays = _take_fence_down(ending, ending.target, params["lift_fence"])
+    with _memberships(ending):
+        stays = _take_fence_down(ending, ending.target, params["lift_fence"])
+        ending.run(ending.target, removal.undo(target, migration.undo if migration else []))
     if migration:
-        with _memberships(ending):
-            ending.run(ending.target, removal.undo(target, migration.undo))
         ending.run(ending.target, removal.record_of_target(target, stays))
         if not ending.check_mode:
             ownership.drop_leftovers(target)
@@ -260,9 +264,9 @@ def _finish(ending: Ending, params: dict) -> None:
 
 
 def _memberships(ending: Ending):
-    """Membership in the owners of what is there, as tables can be altered by their owners only."""
+    """Membership in the owners of what is there, as tables and their triggers are their owners' to alter."""
     target = ending.target.connection
-    if ending.check_mode or not ending.migration.undo:
+    if ending.check_mode or not (ending.migration or fence.read(target)):
         return contextlib.nullcontext()
     return ownership.temporary_memberships(target, catalog.referenced_roles(target))
 
