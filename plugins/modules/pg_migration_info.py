@@ -144,8 +144,8 @@ databases:
       type: float
     drift:
       description:
-        - What changed in the definitions of the source's tables since they were taken over, with C(table), C(change),
-          C(columns) and C(detail). Null where they could not be compared.
+        - What changed in the definitions of the publisher's tables since they were taken over, with C(table),
+          C(change), C(columns) and C(detail). Null where they could not be compared.
       type: list
       elements: dict
     running:

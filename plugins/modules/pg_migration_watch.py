@@ -115,7 +115,9 @@ databases:
       description: The phase, as RV(handover.postgresql.pg_migration_info#module:databases[].phase) says.
       type: str
     level:
-      description: The worst level of its guards, V(not_watched) where no migration is under way.
+      description:
+        - The worst level of its guards, V(not_watched) where no migration is under way and none has left a slot behind,
+          V(unknown) where that cannot be seen.
       type: str
     guards:
       description:

@@ -161,6 +161,9 @@ def test_stopped_while_the_source_is_away(begun, by_hand):
     source.start()
     if by_hand:
         run_left(source, found["left"]["source"])
+    else:
+        watched = done(run_module("pg_migration_watch", {**options(source, target), "max_retained_wal": "0"}))
+        assert watched.tripped == ["shop"], "what is left there holds back WAL"
     assert end("stopped", source, target)["changed"] != by_hand
     assert catalogs.changes(before[0], everything(source)) == []
     end("finished", source, target, without_cutover=True)

@@ -97,7 +97,7 @@ def test_lag(found, published, applied, seconds):
 )
 def test_errors(found, subscribed, failing, kinds):
     stream = {"name": "s", "direction": "forward", "slot": found[0], "subscription": found[1]}
-    assert [error["kind"] for error in stream_errors(stream, subscribed, frozenset(failing))] == kinds
+    assert [error["kind"] for error in stream_errors(stream, subscribed, set(failing))] == kinds
 
 
 def test_a_rate_is_that_of_late():
@@ -134,6 +134,10 @@ def test_what_cannot_be_seen_is_never_ok():
     every = {"max_retained_wal": 1, "max_duration": 1.0, "max_lag": 1.0, "min_free_space": 1}
     found = levels(blind, **every, stop_on=frozenset(levels(blind)))
     assert set(found.values()) == {"unknown"}, "and nothing is stopped for it"
+    source_alone = levels({**blind, "errors": []})
+    assert source_alone["slot"] == source_alone["apply_errors"] == "unknown", "nobody knows how many there should be"
+    not_begun = levels(status(phase="copying", streams=[]))
+    assert not_begun["slot"] == not_begun["apply_errors"] == "not_watched", "there is nothing to look at yet"
     one_end = status(streams=[{**status()["streams"][0], "slot": None}])
     assert levels(one_end)["slot"] == "unknown" and levels(one_end)["apply_errors"] == "ok"
 
@@ -153,6 +157,8 @@ def test_the_servers_own_limit_counts_before_the_slot_is_lost():
         ("handed_over", "forward", "warning"),
         ("handed_over", "back", "stop"),
         (None, None, "stop"),
+        ("none", None, "stop"),
+        ("stopped", "forward", "stop"),
     ],
 )
 def test_only_what_can_be_given_up_is_stopped(phase, direction, level):

@@ -84,16 +84,16 @@ def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goa
         "id": identifier,
         "phase": migration.phase if migration else None if at_target.unknown else "none",
         "direction": migration.direction if migration else None,
-        "problems": [visited.problem for visited in (at_source, at_target) if visited.problem],
     }
     status.update(_streams(at_source, at_target, identifier, migration))
     status.update(_progress(at_target, migration, record, status))
-    status["drift"] = _drift(at_source, migration)
+    status["drift"] = _drift(at_target if leads_back(migration) else at_source, migration)
     status["running"] = _tolerantly(
         at_source, lambda connection: turn.holders(connection, identifier) if identifier else []
     )
     if status["phase"] == "none" and status["streams"]:
-        status["errors"].append(LEFT_BEHIND)
+        status["errors"] = [*(status["errors"] or []), LEFT_BEHIND]
+    status["problems"] = [visited.problem for visited in (at_source, at_target) if visited.problem]
     status["next"] = NEXT[_situation(status)]
     return status
 
@@ -147,21 +147,24 @@ def _streams(at_source: Visit, at_target: Visit, identifier: str | None, migrati
         live, wal, subscriber = back, _wal("target", back, target_wal), at_source
     subscribed = [stream for stream in live if expected.get(stream["name"], True)]
     failing = _failing(subscriber, identifier, subscribed)
+    errors = [one for stream in live for one in stream_errors(stream, stream in subscribed, failing or set())]
     return {
         "streams": forward + back,
-        "errors": [one for stream in live for one in stream_errors(stream, stream in subscribed, failing)],
+        "errors": None if failing is None else errors,
         "lag": {name: _worst([stream[f"lag_{name}"] for stream in subscribed]) for name in ("bytes", "seconds")},
         "wal": wal,
     }
 
 
-def _failing(subscriber: Visit, identifier: str, subscribed: list[dict]) -> frozenset:
-    """Subscriptions whose worker does not stay; only where there is a sign of it that is worth a second look."""
+def _failing(subscriber: Visit, identifier: str, subscribed: list[dict]) -> set | None:
+    """Subscriptions whose worker does not stay; only where there is a sign of it that is worth a second look. None if
+    that could not be had.
+    """
     found = [stream["subscription"] or {} for stream in subscribed]
     if not any(one.get("enabled") and (one["worker_pid"] is None or one["apply_errors"]) for one in found):
-        return frozenset()
+        return set()
     prefix = f"{naming.PREFIX}{identifier}_"
-    return frozenset(_tolerantly(subscriber, lambda connection: unsteady(connection, prefix)) or ())
+    return _tolerantly(subscriber, lambda connection: unsteady(connection, prefix))
 
 
 def leads_back(migration) -> bool:
@@ -240,13 +243,13 @@ def _samples(at_target: Visit, identifier: str | None, limit: int) -> list[dict]
     return _tolerantly(at_target, look) or []
 
 
-def _drift(at_source: Visit, migration) -> list[dict] | None:
-    """What changed in the definitions of the source's tables since they were taken over, or None where that cannot be
-    told.
+def _drift(publisher: Visit, migration) -> list[dict] | None:
+    """What changed in the definitions of the publisher's tables since they were taken over, or None where that cannot
+    be told.
     """
     if migration is None or not migration.fingerprint:
         return None
-    return _tolerantly(at_source, lambda connection: drift.since(migration, connection))
+    return _tolerantly(publisher, lambda connection: drift.since(migration, connection))
 
 
 def record_sample(ends: Ends, status: dict) -> bool:

@@ -17,7 +17,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
     record_sample,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, visit
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import Limits, judge
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import (
+    Limits,
+    holds_back,
+    judge,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon
 
 HEARTBEAT_PATIENCE = 3.0  # seconds for the subscriber to show a beacon
@@ -56,10 +60,11 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
         status = read_status(ends, at_source, at_target, dbname, goal)
         if status["phase"] in WATCHED and not status["errors"] and not check_mode and beat(ends, status):
             status = read_status(ends, at_source, at_target, dbname, goal)
-    guards = judge(status, limits) if status["phase"] in WATCHED else []
+    guards = judge(status, limits) if status["phase"] in WATCHED or holds_back(status) else []
     result = {"status": status, "guards": guards, "stopped": None, "error": None}
     result.update({name: status[name] for name in ("database", "target_database", "id", "phase")})
-    result["level"] = max((guard["level"] for guard in guards), key=LEVELS.index, default="not_watched")
+    unseen = "unknown" if status["problems"] else "not_watched"
+    result["level"] = max((guard["level"] for guard in guards), key=LEVELS.index, default=unseen)
     if not check_mode:
         record_sample(ends, status)
     if result["level"] == "stop":

@@ -48,15 +48,18 @@ def judge(status: dict, limits: Limits) -> list[dict]:
     return judgements
 
 
+def holds_back(status: dict) -> bool:
+    """Whether a slot is seen on the source that holds back its WAL."""
+    return any(one["direction"] == "forward" and one["slot"] and one["slot"]["present"] for one in status["streams"])
+
+
 def _may_be_stopped(status: dict) -> bool:
     """Once the target is the primary, there is nothing to give up any more. A slot on the source says that it is not,
-    also where the target cannot be asked.
+    also where the target cannot be asked, or has no journal any more.
     """
-    if status["phase"] is None:
-        return any(
-            one["direction"] == "forward" and one["slot"] and one["slot"]["present"] for one in status["streams"]
-        )
-    return status["phase"] in UNDER_WAY or (status["phase"] == "handed_over" and status["direction"] == "back")
+    if status["phase"] == "handed_over":
+        return status["direction"] == "back"
+    return status["phase"] in UNDER_WAY or holds_back(status)
 
 
 def _retained_wal(status: dict, limits: Limits) -> tuple[str, str]:
@@ -105,7 +108,9 @@ def _errors(kind: str, fine: str):
         if problems:
             return "tripped", " ".join(problems)
         ends = [stream["slot" if kind == "slot" else "subscription"] for stream in status["streams"]]
-        return ("unknown", "An end cannot be looked at.") if None in ends else ("ok", fine)
+        if None in ends or (not ends and status["phase"] is None):
+            return "unknown", "An end cannot be looked at."
+        return ("ok", fine) if ends else ("not_watched", "No changes are sent yet, or any more.")
 
     return guard
 

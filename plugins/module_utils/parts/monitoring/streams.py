@@ -74,7 +74,7 @@ def lag_seconds(slot: dict, now, published: tuple | None, applied: tuple | None)
     return max((now - applied[1]).total_seconds(), 0.0) if applied and applied[1] else None
 
 
-def stream_errors(stream: dict, subscribed: bool, failing: frozenset) -> list[dict]:
+def stream_errors(stream: dict, subscribed: bool, failing: set) -> list[dict]:
     """What keeps a stream from going on: ``{"kind", "stream", "problem", "remedy"}``; kind is ``slot`` or ``apply``.
 
     ``subscribed``: there has to be a subscription already. ``failing``: subscriptions whose worker does not stay.
