@@ -64,5 +64,8 @@ def test_head_and_restriction_are_taken_off():
     body = b"\nCREATE TABLE t (text text DEFAULT '\\restrict x');\n\n"
     assert script.statements_of(HEAD % b"" + body) == body
     assert script.statements_of(HEAD % b"\\restrict Key1\n\n" + body + b"\\unrestrict Key1\n\n").strip() == body.strip()
+    for script_without_head in (b"", body):
+        with pytest.raises(HandoverError):
+            script.statements_of(script_without_head)
     with pytest.raises(HandoverError):
         script.statements_of(HEAD % b"\\restrict Key1\n\n" + body + b"\\unrestrict Key2\n\n")

@@ -109,12 +109,9 @@ def statements_of(script: bytes) -> bytes:
     r"""A script of pg_restore without its head, which sets up a session of its own, and without the pair of
     ``\restrict`` and ``\unrestrict`` with which its newer minors protect psql's users (CVE-2025-8714).
     """
-    head, _last, body = script.partition(LAST_OF_HEAD)
+    head, last, body = script.partition(LAST_OF_HEAD)
     restrict = RESTRICT.search(head)
-    if restrict:
-        end = rb"\unrestrict " + restrict.group(1)
-        body = body.rstrip()
-        if not body.endswith(b"\n" + end):
-            raise HandoverError("pg_restore wrote a script without an end.", "Run this again; it starts over.")
-        body = body[: -len(end)]
-    return body
+    end = rb"\unrestrict " + restrict.group(1) if restrict else b""
+    if not last or not body.rstrip().endswith(end):
+        raise HandoverError("pg_restore wrote a script without a head or an end.", "Run this again; it starts over.")
+    return body.rstrip()[: -len(end)] if end else body

@@ -38,11 +38,14 @@ class Majors:
         return self.lower >= major
 
 
+WORTHLESS = re.compile(r"""(?P<value>'(?:[^']|'')*')|\bAS\b|[\s()]|(?:"(?:[^"]|"")+"|\w+)\.(?=["\w*])""")
+
+
 def words(text: str | None) -> str | None:
-    """A definition without white space, parentheses, qualifiers, and the word AS."""
+    """A definition without white space, parentheses, qualifiers, and the word AS; what is quoted as a value stays."""
     if text is None:
         return None
-    return re.sub(r'\bAS\b|[\s()]|(?:"(?:[^"]|"")+"|\w+)\.(?=["\w*])', "", text)
+    return WORTHLESS.sub(lambda found: found["value"] or "", text)
 
 
 def arguments(column: str) -> str:
