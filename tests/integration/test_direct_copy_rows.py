@@ -65,17 +65,22 @@ def test_configuration_of_extensions(servers):
     create_database(source, "extended")
     source.sql("extended", "CREATE EXTENSION hstore; CREATE TABLE config (i int, h hstore)")
     source.sql("extended", "INSERT INTO config SELECT i, hstore('k', i::text) FROM generate_series(1, 9) AS i")
-    source.sql("extended", "ALTER EXTENSION hstore ADD TABLE config")
-    mark = "UPDATE pg_extension SET extconfig = ARRAY['config'::regclass::oid], extcondition = ARRAY['WHERE i > 5']"
-    source.sql("extended", f"{mark} WHERE extname = 'hstore'")
+    source.sql("extended", "CREATE SEQUENCE numbers; SELECT setval('numbers', 42)")
+    source.sql("extended", "ALTER EXTENSION hstore ADD TABLE config; ALTER EXTENSION hstore ADD SEQUENCE numbers")
+    mark = "UPDATE pg_extension SET extconfig = {}, extcondition = ARRAY['WHERE i > 5', ''] WHERE extname = 'hstore'"
+    mark = mark.format("ARRAY['config'::regclass::oid, 'numbers'::regclass::oid]")
+    source.sql("extended", mark)
     result = copy(source, target)
     refused(result, "public.config")  # a table that the target's extension does not have
     create_database(target, "there")
     target.sql("there", "CREATE EXTENSION hstore; CREATE TABLE config (i int, h hstore); INSERT INTO config VALUES (1)")
+    target.sql("there", "CREATE SEQUENCE numbers; ALTER EXTENSION hstore ADD SEQUENCE numbers")
     target.sql("there", "ALTER EXTENSION hstore ADD TABLE config")
+    target.sql("there", mark)
     options = {"rename": {"extended": "there"}, "create": False, "exclude_extensions": []}
-    copied = one(copy(source, target, **options))
+    copied = one(copy(source, target, count_rows=True, **options))
     assert copied["rows"] == 4
+    assert target.sql("there", "SELECT nextval('numbers')") == [(43,)]
     assert target.sql("there", "SELECT i, h -> 'k' FROM config ORDER BY 1") == [
         (1, None), (6, "6"), (7, "7"), (8, "8"), (9, "9"),
     ]  # fmt: skip

@@ -26,7 +26,15 @@ PARAMS = {
 }  # fmt: skip
 
 
-def transfer(source: Cluster, target: Cluster, dump_id: str, **scope):
+SHARED = """
+    CREATE TYPE mood AS ENUM ('sad', 'ok', 'glad', 'none');
+    CREATE TABLE moods (mood mood, filler text) PARTITION BY HASH (mood);
+    CREATE TABLE moods_0 PARTITION OF moods FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE moods_1 PARTITION OF moods FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    INSERT INTO moods SELECT m, repeat('m', 1000) FROM unnest(enum_range(NULL::mood)) AS m, generate_series(1, 3000)"""
+
+
+def transfer(source: Cluster, target: Cluster, dump_id: str, jobs: int = 2, **scope):
     """One wave into database "waves", and what it reported of states."""
     from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
     from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import Scope, Transfer
@@ -39,8 +47,9 @@ def transfer(source: Cluster, target: Cluster, dump_id: str, **scope):
         connection = stack.enter_context(contextlib.closing(ends[1].connect_for_maintenance()))
         snapshot = export_snapshot(session, serializable_deferrable=False)
         wave = Transfer(
-            *ends, connection, "waves", PARAMS, snapshot, session, dump_id, Scope(on_state=states.extend, **scope)
-        )
+            *ends, connection, "waves", {**PARAMS, "jobs": jobs}, snapshot, session, dump_id,
+            Scope(on_state=states.extend, **scope),
+        )  # fmt: skip
         wave.fill("waves")
     return wave, states
 
@@ -84,10 +93,27 @@ def test_wave_of_other_tables_changes_nothing_else(servers):
     create_database(source, "waves")
     create_database(target, "waves")
     source.sql("waves", TABLES)
-    transfer(source, target, "one")
+    first = {"existing": True, "keys_may_wait": True}  # what a table refers to may come later
+    wave, _states = transfer(source, target, "visits", tables=[("public", "visit")], **first)
+    assert {one["name"] for one in wave.pending_constraints} == {"visit_owner_fkey", "where_to"}
+    rest = [("public", name) for name in ("place_1", "place_2", "owner")]
+    wave, _states = transfer(source, target, "one", tables=rest, **first)
+    assert wave.pending_constraints == []
+    assert target.sql("waves", "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND NOT convalidated") == [(0,)]
     before = look(target, "waves")
     target_oid = target.sql("waves", "SELECT 'visit'::regclass::oid, pg_relation_filenode('visit')")
     wave, states = transfer(source, target, "two", tables=[], existing=True, keys_may_wait=True)
     assert (states, wave.pending_constraints) == ([], [])
     assert target.sql("waves", "SELECT 'visit'::regclass::oid, pg_relation_filenode('visit')") == target_oid
     assert_same(before, look(target, "waves"), ignore=["rows/handover.*"])
+
+
+def test_partitions_whose_rows_may_change_places_are_complete_together(servers):
+    """Else a run that goes on would empty one of them, and what another one's rows have brought there."""
+    source, target = servers(15), servers(18, "target")
+    create_database(source, "waves")
+    create_database(target, "waves")
+    source.sql("waves", SHARED)
+    _wave, states = transfer(source, target, "one", jobs=1)
+    assert [state for _schema, _name, state, *_amounts in states][:4] == ["copying", "copying", "copied", "copied"]
+    assert sum(rows for _schema, _name, state, rows, _bytes in states if state == "indexed") == 12000

@@ -153,6 +153,7 @@ class Filling:
         """Stage by stage, so that an object that is refused is known before any row is loaded."""
         self.place = archive.edited(self.fitting.contents, stack)
         self.programs = self.target.for_programs(session)
+        journal.undo(session)  # of a run that was killed: what it did for a while does not look so any more
         stack.callback(_try_to_undo, session)
         for stage in self._stages():
             if stage.name == "definitions" and not self.capabilities.superuser:

@@ -20,6 +20,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
     large_objects,
     origin,
     schema,
+    script,
     sequences,
     staging,
 )
@@ -219,6 +220,8 @@ class Transfer(Filling):
         entries = stage.entries
         if self.scope.existing:
             there = self._existing(dbname)
+            if stage.parallel:
+                there -= self._take_off_keys(there, dbname)
             entries = [entry for entry in entries if entry.dump_id not in there or entry.section == "data"]
         if stage.name == "foreign keys":
             self._make_keys([entry for entry in entries if entry.desc == FOREIGN_KEY], dbname)
@@ -234,6 +237,20 @@ class Transfer(Filling):
         with contextlib.closing(self._connect_target(dbname)) as session:
             pending = make_keys(session, definitions, may_wait=True)
         self.pending_constraints += [_pending(one, self.session) for one in pending]
+
+    def _take_off_keys(self, there: set[int], dbname: str) -> set[int]:
+        """Drop foreign keys that point to tables that are to be filled, as such tables cannot be emptied. Returned are
+        their dump ids: they are made again when the rows are there.
+        """
+        entries = [one for one in self.fitting.remaining() if one.desc == FOREIGN_KEY and one.dump_id in there]
+        filled = {oid for table in self.tables for oid in (table.oid, table.root_oid)}
+        found = read_definitions(self.session, self.fitting.contents, entries, True)
+        found = [one for one in found if one.referenced in filled and one.referenced != one.table]
+        with contextlib.closing(self.target.connect(dbname)) as session, session.cursor() as cursor:
+            script.prepare(session, self.fitting.contents)
+            for one in found:
+                cursor.execute(one.entry.drop.encode(self.fitting.contents.codec, "surrogateescape"))
+        return {one.entry.dump_id for one in found}
 
     def _existing(self, dbname: str) -> set[int]:
         with contextlib.closing(self.target.connect(dbname)) as session:
@@ -268,9 +285,10 @@ class Transfer(Filling):
 
     def _compare_rows(self, dbname: str) -> None:
         """What went into each table is what is in it."""
+        expected = _by_table([one for one in self.counts if one.table.extension is None])  # others have more rows
         with self.stages.stage("row counts"):
-            actual = count_rows(lambda: self.target.connect(dbname, read_only=True), self.compared, self.jobs)
-        different = differences(self.compared, actual)
+            actual = count_rows(lambda: self.target.connect(dbname, read_only=True), expected, self.jobs)
+        different = differences(expected, actual)
         if different:
             raise HandoverError(
                 f"{len(different)} tables do not have the rows that were copied; the first: {different[0]}.",
@@ -282,13 +300,18 @@ class Transfer(Filling):
         """Sequences' values and large objects."""
         with contextlib.closing(self.target.connect(dbname)) as session:
             if self.scope.sequences:
-                there = {(one.namespace, one.tag) for one in self.fitting.remaining() if one.desc == "SEQUENCE"}
-                found = sequences.read(self.session)
-                sequences.apply(session, [one for one in found if one.key in there])
+                chosen = self._sequences(session)
+                sequences.apply(session, [one for one in sequences.read(self.session) if one.key in chosen])
             if self.scope.large_objects and large_objects.count(self.session):
                 owners = set() if self.params["no_owner"] else self.obtainable
                 grantees = set() if self.params["no_privileges"] else set(self.capabilities.roles)
                 large_objects.copy(self.session, session, owners, grantees, flow)
+
+    def _sequences(self, session) -> set[tuple[str, str]]:
+        """Those that were made here, and those that extensions made, which are in no archive, if we may set them."""
+        described = {(one.namespace, one.tag) for one in self.fitting.contents.entries if one.desc == "SEQUENCE"}
+        made = {(one.namespace, one.tag) for one in self.fitting.remaining() if one.desc == "SEQUENCE"}
+        return made | (sequences.settable(session) - described)
 
     def _owners_elsewhere(self) -> set[str]:
         return large_objects.owners(self.session) if self.scope.large_objects else set()
@@ -337,6 +360,15 @@ def in_snapshot(source: Endpoint, dbname: str, snapshot: Snapshot):
     """A session for Transfer, where another one has exported the snapshot."""
     with contextlib.closing(connect_to_snapshot(source, dbname, snapshot)) as session:
         yield session
+
+
+def connect_for_record(target: Endpoint, dbname: str):
+    """A session for ``on_state``. It waits for no disk: what it says of a table is lost in a crash of the target if the
+    table's rows are, which were committed in the same way before (PostgreSQL documentation, 30.4).
+    """
+    session = target.connect(dbname)
+    _set(session, {"synchronous_commit": "off"})
+    return session
 
 
 def _building_settings(session, jobs: int) -> dict:

@@ -10,16 +10,21 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents
 
 # Every object of a user's that depends on something, or that something depends on; parts of objects aside.
 OBJECTS = """
-    WITH object AS (
+    WITH object (classid, objid) AS (
         SELECT classid, objid FROM pg_depend WHERE objid >= 16384 AND objsubid = 0
         UNION SELECT refclassid, refobjid FROM pg_depend WHERE refobjid >= 16384 AND refobjsubid = 0
         UNION SELECT 'pg_extension'::regclass, oid FROM pg_extension
         UNION SELECT 'pg_namespace'::regclass, oid FROM pg_namespace
         UNION SELECT 'pg_event_trigger'::regclass, oid FROM pg_event_trigger
         UNION SELECT 'pg_publication'::regclass, oid FROM pg_publication)
-    SELECT o.classid::text, o.objid::text, i.type, i.object_names, i.object_args
+    SELECT i.type, i.object_names, i.object_args
     FROM object AS o, pg_identify_object_as_address(o.classid, o.objid, 0) AS i
     WHERE o.classid NOT IN ('pg_largeobject'::regclass, 'pg_amop'::regclass, 'pg_amproc'::regclass)"""
+# Only those of the archive: what else a snapshot shows may be gone, and a server before 14 then has an error for us.
+DESCRIBED = """
+    SELECT o.classid::text, o.objid::text, i.type, i.object_names, i.object_args
+    FROM ROWS FROM (unnest(%s::oid[]), unnest(%s::oid[])) AS o (classid, objid),
+    pg_identify_object_as_address(o.classid, o.objid, 0) AS i"""
 ATTACHED = """
     SELECT n.nspname::text, c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relispartition"""
@@ -34,8 +39,10 @@ def existing_entries(source, target, contents: Contents) -> set[int]:
     """Dump ids of the entries whose objects the target has. An entry without an object of its own is there if all
     that it depends on is.
     """
-    there = {_identity(row) for row in rows(target, OBJECTS)}
-    here = {row[:2]: _identity(row) for row in rows(source, OBJECTS)}
+    there = {_identity(*row) for row in rows(target, OBJECTS)}
+    described = [(entry.catalog_oid, entry.oid) for entry in contents.entries if entry.catalog_oid != "0"]
+    columns = [list(column) for column in zip(*described)] or [[], []]
+    here = {row[:2]: _identity(*row[2:]) for row in rows(source, DESCRIBED, columns)}
     attached = set(rows(target, ATTACHED))
     found = set()
     for entry in contents.entries:
@@ -51,5 +58,5 @@ def existing_entries(source, target, contents: Contents) -> set[int]:
     return found
 
 
-def _identity(row: tuple) -> tuple:
-    return (row[2], tuple(row[3] or ()), tuple(row[4] or ()))
+def _identity(kind: str, names: list | None, arguments: list | None) -> tuple:
+    return (kind, tuple(names or ()), tuple(arguments or ()))

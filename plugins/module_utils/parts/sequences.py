@@ -17,6 +17,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 TOGETHER = 500  # sequences that one statement sets; each takes a lock
 READ_TOGETHER = 80  # that one statement reads: the time for planning it grows with the square, most before 16
 
+# The user's, also those that stand alone; extensions' own only where they are configuration.
+SEQUENCES = f"""
+    pg_sequence AS s JOIN pg_class AS c ON c.oid = s.seqrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid IN (SELECT c.oid FROM {OWN_RELATIONS} AND c.relkind = 'S'
+                    UNION ALL SELECT unnest(extconfig) FROM pg_extension)"""
+
 
 @dataclass(frozen=True)
 class Sequence:
@@ -43,15 +49,10 @@ class Sequence:
 
 
 def read(connection, only: list[tuple[str, str]] | None = None) -> list[Sequence]:
-    """All sequences of the database, also those that stand alone; extensions' own only where they are configuration.
-    Or ``only`` these, (schema, name) each.
-    """
+    """All sequences of the database, or ``only`` these, (schema, name) each."""
     query = f"""
         SELECT n.nspname::text, c.relname::text, s.seqincrement, s.seqmin, s.seqmax
-        FROM pg_sequence AS s JOIN pg_class AS c ON c.oid = s.seqrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE c.oid IN (SELECT c.oid FROM {OWN_RELATIONS} AND c.relkind = 'S'
-                        UNION ALL SELECT unnest(extconfig) FROM pg_extension)
-        ORDER BY n.nspname, c.relname"""
+        FROM {SEQUENCES} ORDER BY n.nspname, c.relname"""
     chosen = None if only is None else set(only)
     found = [row for row in rows(connection, query) if chosen is None or row[:2] in chosen]
     values = [value for group in _groups(found, READ_TOGETHER) for value in _values(connection, group)]
@@ -78,6 +79,12 @@ def apply(connection, sequences: list[Sequence], margin: int = 0) -> int:
     for group in _groups(wanted):
         _set(connection, group)
     return len(wanted)
+
+
+def settable(connection) -> set[tuple[str, str]]:
+    """(schema, name) of those that this role may set."""
+    query = f"SELECT n.nspname::text, c.relname::text FROM {SEQUENCES} AND has_sequence_privilege(c.oid, 'UPDATE')"
+    return set(rows(connection, query))
 
 
 def _values(connection, group: list[tuple]) -> list[tuple]:

@@ -41,6 +41,17 @@ def export_snapshot(connection, serializable_deferrable: bool) -> Snapshot:
     return Snapshot(name, isolation.lower(), lsn, time)
 
 
+def rewritten_tables(connection) -> set[tuple[str, str]]:
+    """(schema, name) of tables that are in another file than when the transaction's snapshot was taken. It sees none of
+    their rows after TRUNCATE or ALTER TABLE (PostgreSQL documentation, 13.6), and all of them, but in other places,
+    after VACUUM FULL or CLUSTER.
+    """
+    query = """
+        SELECT nspname::text, relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE relkind = 'r' AND relfilenode <> 0 AND pg_relation_filenode(c.oid) <> relfilenode"""
+    return set(rows(connection, query))
+
+
 def connect_to_snapshot(endpoint: Endpoint, dbname: str, snapshot: Snapshot | None, lock_timeout: int = 0):
     """A session that reads in the snapshot, or in one of its own where there is none."""
     connection = endpoint.connect(dbname, read_only=True, lock_timeout=lock_timeout)

@@ -18,7 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     make_keys,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.crew import Crew, Task, Worker
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import SMALL, Piece, Table
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import SMALL, Piece, Table, hold
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import (
     Flow,
     Manner,
@@ -32,10 +32,10 @@ SMALL_KEYS = 64
 
 @dataclass
 class Counts:
-    """What became of one table."""
+    """What became of one table; ``pieces`` are those that are not copied yet."""
 
     table: Table
-    pieces: int = 1
+    pieces: int = 0
     rows: int = 0
     bytes: int = 0
 
@@ -111,14 +111,12 @@ class Loading:
             if table.size
         ]
         for piece in pieces:
-            self._counts[piece.table.oid].pieces = 0
-        for piece in pieces:
             self._counts[piece.table.oid].pieces += 1
         groups = plan.batches(pieces)
         self._uncopied = len(groups)
         for group in groups:
             self._crew.add(self._copy_task(group))
-        self._pass_empty([table for table in tables if not table.size])
+        self._pass_empty([table for table in tables if not table.size and self._completed_with(table)])
         if not groups:
             self.options.on_copied()
 
@@ -196,6 +194,11 @@ class Loading:
         if freeze:
             _in_copy("target", worker.target, sql.SQL("TRUNCATE ONLY {}").format(_name(table)), table)
         copied = list(relay(worker.source, worker.target, group, how, self.options.flow))
+        if not group[0].is_whole and hold(worker.source, [table]):
+            raise HandoverError(
+                f"Table {table} was rewritten on the source while it was copied in ranges, so rows may be missing.",
+                "Run this again, without VACUUM FULL, CLUSTER, TRUNCATE or ALTER TABLE on it meanwhile.",
+            )
         _in_copy("target", worker.target, "COMMIT", table)
         _in_copy("source", worker.source, "COMMIT", table)
         return copied
@@ -209,12 +212,21 @@ class Loading:
             counts.bytes += size
             counts.pieces -= 1
             if not counts.pieces:
-                complete.append(piece.table)
+                complete += self._completed_with(piece.table)
         self._tell(complete, "copied")
         self._continue(complete)
         self._uncopied -= 1
         if not self._uncopied:
             self.options.on_copied()
+
+    def _completed_with(self, table: Table) -> list[Table]:
+        """What is complete now that all rows of this table are there. Where they may be in other partitions, it is all
+        of these together, or none yet: they are counted and, after an interruption, emptied as one.
+        """
+        if not table.through_root:
+            return [table]
+        family = [self._counts[oid] for oid in self._families[table.root_oid]]
+        return [] if any(one.pieces for one in family) else [one.table for one in family]
 
     def _pass_empty(self, tables: list[Table]) -> None:
         """Tables without a page have no rows for any snapshot."""

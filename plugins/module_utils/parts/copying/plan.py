@@ -9,7 +9,12 @@ import math
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
+    OWN_RELATIONS,
+    partition_roots,
+    rows,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import rewritten_tables
 
 FIRST_USER_OID = 16384
 TID_SCAN_SINCE = 140000  # before, each piece of a table would read all of it
@@ -131,7 +136,7 @@ def read_tables(connection, only: list[tuple[str, str]] | None = None) -> list[T
     chosen = "" if only is None else "AND (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
     names = None if only is None else ([schema for schema, _name in only], [name for _schema, name in only])
     found = rows(connection, query.format(columns=columns, only=chosen), names)
-    formats, roots, movable = _formats(connection), _roots(connection), _movable_roots(connection)
+    formats, roots, movable = _formats(connection), partition_roots(connection), _movable_roots(connection)
     return [_table(row, formats, roots, movable) for row in found]
 
 
@@ -143,10 +148,8 @@ def hold(connection, tables: list[Table]) -> list[str]:
         names = (sql.Identifier(*table.key) for table in tables[start : start + HELD_TOGETHER])
         with connection.cursor() as cursor:
             cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
-    query = """
-        SELECT format('%%I.%%I', nspname, relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE c.oid = ANY (%s::oid[]) AND pg_relation_filenode(c.oid) <> c.relfilenode"""
-    return [name for (name,) in rows(connection, query, ([table.oid for table in tables],))]
+    changed = rewritten_tables(connection)
+    return [str(table) for table in tables if table.key in changed]
 
 
 def _table(row: tuple, formats: dict, roots: dict, movable: set) -> Table:
@@ -165,18 +168,10 @@ def _table(row: tuple, formats: dict, roots: dict, movable: set) -> Table:
         extension=extension,
         condition=(condition or "") if extension else None,
         unlogged=unlogged,
-        root=roots.get(root),
+        root=roots.get(oid),
         root_oid=root,
         through_root=root in movable,
     )
-
-
-def _roots(connection) -> dict[int, tuple[str, str]]:
-    query = """
-        SELECT c.oid::bigint, n.nspname::text, c.relname::text
-        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE c.relkind = 'p' AND NOT c.relispartition"""
-    return {oid: (schema, name) for oid, schema, name in rows(connection, query)}
 
 
 def _movable_roots(connection) -> set[int]:
