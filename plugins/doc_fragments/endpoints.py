@@ -1,137 +1,172 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options that modules share."""
+"""Options that say how servers and poolers are reached, and what all modules that do so have in common."""
 
 from __future__ import annotations
+
+CONNECTION = """
+      uri:
+        description:
+          - A connection URI as consoles of services hand it out, V(postgresql://user:password@host:port/dbname?sslmode=require).
+          - It may be combined with other options, as long as nothing is said twice.
+        type: str
+      host:
+        description: Name or address of the {what}, or the directory of its socket.
+        type: str
+      port:
+        description: Port of the {what}. libpq's default is V(5432).
+        type: int
+      user:
+        description: {user}
+        type: str
+      password:
+        description:
+          - {password}
+        type: str
+      dbname:
+        description:
+          - {dbname}
+        type: str
+      sslmode:
+        description:
+          - How TLS is used, as libpq defines it.
+          - Without it, V(require) for a host that is reached over the network, libpq's default on loopback.
+            With O(ignore:{option}.service), the service file decides.
+        type: str
+        choices: [disable, allow, prefer, require, verify-ca, verify-full]
+      sslrootcert:
+        description: File with the certificates of the authorities that are trusted.
+        type: str
+      sslcert:
+        description: File with the client's certificate.
+        type: str
+      sslkey:
+        description: File with the client's key.
+        type: str
+      sslpassword:
+        description: Password of the client's key.
+        type: str
+      service:
+        description: Name of a service in libpq's connection service file.
+        type: str
+      passfile:
+        description: Pass file to use instead of C(~/.pgpass).
+        type: str
+      connect_timeout:
+        description: Seconds to wait for a connection, V({timeout}) without it.
+        type: int
+"""
+
+
+def _endpoint(option: str, role: str) -> str:
+    """Documentation of an option that is an endpoint; ``role`` ends "The server that the data"."""
+    connection = CONNECTION.format(
+        option=option,
+        what="server",
+        user="Role to connect as.",
+        password="Password of the role. Child programs get it in a pass file in memory, never as an argument.",
+        dbname="""Database to connect to for what concerns the whole server.
+          - Without it, the first of V(postgres), V(defaultdb), V(template1) that exists.""",
+        timeout=15,
+    )
+    return f"""
+options:
+  {option}:
+    description:
+      - The server that the data {role}.
+      - The connection may be narrowed to any database of it; which ones are worked on is said elsewhere.
+    type: dict
+    required: true
+    suboptions:{connection}"""
+
+
+def _replication(option: str, publisher: str, subscriber: str, user: str, purpose: str = "") -> str:
+    """Documentation of an option that says how the subscriber's server reaches the publisher's."""
+    return f"""
+options:
+  {option}:
+    description:
+      - How the {subscriber}'s server reaches the {publisher}{purpose}. What is not said is as in O({publisher}).
+      - Paths are those of the {subscriber}'s host.
+      - A role that is not a superuser on the {subscriber} needs a password here, or in O({publisher}).
+    type: dict
+    suboptions:
+      host:
+        description: Name or address of the {publisher} as the {subscriber}'s host knows it.
+        type: str
+      port:
+        description: Port of the {publisher}.
+        type: int
+      user:
+        description: {user}
+        type: str
+      password:
+        description:
+          - Password of that role. With O({option}.user), that of O({publisher}) is not used.
+          - The {subscriber} keeps it in a catalog that only superusers read.
+        type: str
+      sslmode:
+        description:
+          - How TLS is used. V(verify-ca) and V(verify-full) of O({publisher}) become V(require) unless
+            O({option}.sslrootcert) is given.
+        type: str
+        choices: [disable, allow, prefer, require, verify-ca, verify-full]
+      sslrootcert:
+        description: File with the certificates of the authorities that are trusted, on the {subscriber}'s host.
+        type: str
+      sslcert:
+        description: File with the client's certificate, on the {subscriber}'s host.
+        type: str
+      sslkey:
+        description: File with the client's key, on the {subscriber}'s host.
+        type: str
+"""
 
 
 class ModuleDocFragment:
     """One attribute a fragment: ``handover.postgresql.endpoints.source`` and so on."""
 
-    SOURCE = r"""
-options:
-  source:
-    description:
-      - The server that the data comes from.
-      - The connection may be narrowed to any database of it; which ones are worked on is said elsewhere.
-    type: dict
-    required: true
-    suboptions:
-      uri:
-        description:
-          - A connection URI as consoles of services hand it out, V(postgresql://user:password@host:port/dbname?sslmode=require).
-          - It may be combined with other options, as long as nothing is said twice.
-        type: str
-      host:
-        description: Name or address of the server, or the directory of its socket.
-        type: str
-      port:
-        description: Port of the server. libpq's default is V(5432).
-        type: int
-      user:
-        description: Role to connect as.
-        type: str
-      password:
-        description:
-          - Password of the role. Child programs get it in a pass file in memory, never as an argument.
-        type: str
-      dbname:
-        description:
-          - Database to connect to for what concerns the whole server.
-          - Without it, the first of V(postgres), V(defaultdb), V(template1) that exists.
-        type: str
-      sslmode:
-        description:
-          - How TLS is used, as libpq defines it.
-          - Without it, V(require) for a host that is reached over the network, libpq's default on loopback.
-            With O(ignore:source.service), the service file decides.
-        type: str
-        choices: [disable, allow, prefer, require, verify-ca, verify-full]
-      sslrootcert:
-        description: File with the certificates of the authorities that are trusted.
-        type: str
-      sslcert:
-        description: File with the client's certificate.
-        type: str
-      sslkey:
-        description: File with the client's key.
-        type: str
-      sslpassword:
-        description: Password of the client's key.
-        type: str
-      service:
-        description: Name of a service in libpq's connection service file.
-        type: str
-      passfile:
-        description: Pass file to use instead of C(~/.pgpass).
-        type: str
-      connect_timeout:
-        description: Seconds to wait for a connection, V(15) without it.
-        type: int
-"""
+    SOURCE = _endpoint("source", "comes from")
 
-    TARGET = r"""
+    TARGET = _endpoint("target", "goes to")
+
+    REPLICATION = _replication(
+        "replication",
+        "source",
+        "target",
+        "Role on the source with REPLICATION, such as M(handover.postgresql.pg_source_prepare) makes.",
+    )
+
+    REVERSE_REPLICATION = _replication(
+        "reverse_replication", "target", "source", "Role on the target with REPLICATION.", ", for the way back"
+    )
+
+    POOLERS = """
 options:
-  target:
+  poolers:
     description:
-      - The server that the data goes to.
-      - The connection may be narrowed to any database of it; which ones are worked on is said elsewhere.
-    type: dict
-    required: true
+      - Admin consoles of the PgBouncers that the application uses. Each is paused, told to load its configuration,
+        which has to lead to the new home by then, and resumed, whatever happens.
+      - Pools have to be in transaction or statement mode, or have no client while the window is open.
+    type: list
+    elements: dict
+    default: []
     suboptions:
-      uri:
+      databases:
         description:
-          - A connection URI as consoles of services hand it out, V(postgresql://user:password@host:port/dbname?sslmode=require).
-          - It may be combined with other options, as long as nothing is said twice.
-        type: str
-      host:
-        description: Name or address of the server, or the directory of its socket.
-        type: str
-      port:
-        description: Port of the server. libpq's default is V(5432).
-        type: int
-      user:
-        description: Role to connect as.
-        type: str
-      password:
-        description:
-          - Password of the role. Child programs get it in a pass file in memory, never as an argument.
-        type: str
-      dbname:
-        description:
-          - Database to connect to for what concerns the whole server.
-          - Without it, the first of V(postgres), V(defaultdb), V(template1) that exists.
-        type: str
-      sslmode:
-        description:
-          - How TLS is used, as libpq defines it.
-          - Without it, V(require) for a host that is reached over the network, libpq's default on loopback.
-            With O(ignore:target.service), the service file decides.
-        type: str
-        choices: [disable, allow, prefer, require, verify-ca, verify-full]
-      sslrootcert:
-        description: File with the certificates of the authorities that are trusted.
-        type: str
-      sslcert:
-        description: File with the client's certificate.
-        type: str
-      sslkey:
-        description: File with the client's key.
-        type: str
-      sslpassword:
-        description: Password of the client's key.
-        type: str
-      service:
-        description: Name of a service in libpq's connection service file.
-        type: str
-      passfile:
-        description: Pass file to use instead of C(~/.pgpass).
-        type: str
-      connect_timeout:
-        description: Seconds to wait for a connection, V(15) without it.
-        type: int
-"""
+          - Entries of the pooler that are switched, as clients name them.
+          - Without it, those that lead to a database of the name that it has on the source or on the target.
+        type: list
+        elements: str
+        default: []""" + CONNECTION.format(
+        option="poolers",
+        what="pooler",
+        user="User among C(admin_users).",
+        password="Password of that user.",
+        dbname="Name of the admin console. Without it, V(pgbouncer).",
+        timeout=5,
+    )
 
     CLIENTS = r"""
 options:
@@ -148,7 +183,6 @@ options:
       - Without it, as many as the host has cores and the database has tables, but not more than 8.
     type: int
 requirements:
-  - psycopg2 >= 2.8
   - C(pg_dump) and C(pg_restore)
 """
 
@@ -168,4 +202,6 @@ attributes:
     support: full
     membership:
       - handover.postgresql.pg
+requirements:
+  - psycopg2 >= 2.8
 """

@@ -34,7 +34,7 @@ EXAMPLES = r"""
       {{ (config.content | b64decode)
          | handover.postgresql.lead_pooler({'shop': {'host': 'db.example.com', 'port': 5432, 'dbname': 'shop'}}) }}
     dest: /etc/pgbouncer/pgbouncer.ini
-    mode: preserve
+    mode: "0640"
 """
 
 RETURN = r"""
@@ -43,18 +43,14 @@ _value:
   type: str
 """
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_file import lead
+from ansible_collections.handover.postgresql.plugins.plugin_utils.filters import as_filter
 
 
+@as_filter
 def lead_pooler(text, entries):
     """See DOCUMENTATION."""
-    try:
-        return lead(text, entries)
-    except HandoverError as error:
-        raise AnsibleFilterError(str(error)) from error
+    return lead(text, entries)
 
 
 class FilterModule:

@@ -41,18 +41,14 @@ _value:
   type: raw
 """
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.query import search
+from ansible_collections.handover.postgresql.plugins.plugin_utils.filters import as_filter
 
 
+@as_filter
 def query_report(report, expression):
     """The result of an expression over a report. Raises AnsibleFilterError with the remedy."""
-    try:
-        return search(expression, report)
-    except HandoverError as error:
-        raise AnsibleFilterError(error.as_result()["msg"]) from error
+    return search(expression, report)
 
 
 class FilterModule:

@@ -15,24 +15,13 @@ description:
     first. What is V(ok) is only counted.
   - Of many objects, the first are named and the rest is counted.
 positional: title, form, width
+extends_documentation_fragment:
+  - handover.postgresql.rendering
 options:
   _input:
     description: RV(handover.postgresql.pg_preflight#module:report), as the module returns it.
     type: dict
     required: true
-  title:
-    description: What the report is about, for example the name of the pair.
-    type: str
-    default: the migration
-  form:
-    description: V(text) for a terminal, V(markdown) for a ticket.
-    type: str
-    choices: [text, markdown]
-    default: text
-  width:
-    description: Columns of the text. Words that are longer are not broken.
-    type: int
-    default: 100
 seealso:
   - module: handover.postgresql.pg_preflight
   - module: handover.postgresql.show
@@ -56,21 +45,13 @@ _value:
   type: str
 """
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rendering import (
-    as_markdown,
-    as_text,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import rendering
+from ansible_collections.handover.postgresql.plugins.plugin_utils.filters import rendered
 
 
 def render_report(report, title="the migration", form="text", width=100):
     """See DOCUMENTATION."""
-    if form == "markdown":
-        return as_markdown(report, title)
-    if form != "text":
-        raise AnsibleFilterError(f"render_report has the forms text and markdown, not {form}")
-    return as_text(report, title, int(width))
+    return rendered(rendering, report, title, form, width)
 
 
 class FilterModule:

@@ -14,24 +14,13 @@ description:
   - The servers, and for each database with a migration the phase, amounts, what is wrong, and what is next to do.
     What could not be looked at is C(unknown).
 positional: title, form, width
+extends_documentation_fragment:
+  - handover.postgresql.rendering
 options:
   _input:
     description: What M(handover.postgresql.pg_migration_info) or M(handover.postgresql.pg_migration_watch) returned.
     type: dict
     required: true
-  title:
-    description: What it is about, for example the name of the pair.
-    type: str
-    default: the migration
-  form:
-    description: V(text) for a terminal, V(markdown) for a ticket.
-    type: str
-    choices: [text, markdown]
-    default: text
-  width:
-    description: Columns of the text. Words that are longer are not broken.
-    type: int
-    default: 100
 seealso:
   - module: handover.postgresql.pg_migration_info
   - module: handover.postgresql.pg_migration_watch
@@ -50,21 +39,13 @@ _value:
   type: str
 """
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.rendering import (
-    as_markdown,
-    as_text,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import rendering
+from ansible_collections.handover.postgresql.plugins.plugin_utils.filters import rendered
 
 
 def render_status(result, title="the migration", form="text", width=100):
     """See DOCUMENTATION."""
-    if form == "markdown":
-        return as_markdown(result, title)
-    if form != "text":
-        raise AnsibleFilterError(f"render_status has the forms text and markdown, not {form}")
-    return as_text(result, title, int(width))
+    return rendered(rendering, result, title, form, width)
 
 
 class FilterModule:

@@ -29,8 +29,6 @@ options:
     description: Values that the files have to give these settings. A line that overrides one of them is an error.
     type: dict
     default: {}
-requirements:
-  - psycopg2 >= 2.8
 seealso:
   - module: handover.postgresql.pg_source_prepare
 """
@@ -52,7 +50,8 @@ configuration_errors:
   elements: str
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import SOURCE
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.configuration_reload import (
     reload_configuration,
 )
@@ -60,7 +59,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.config
 
 def main():
     run(
-        {"source": endpoint_argument(), "settings": {"type": "dict", "default": {}}},
+        {**SOURCE, "settings": {"type": "dict", "default": {}}},
         lambda module: reload_configuration(endpoint(module, "source"), module.params["settings"], module.check_mode),
     )
 

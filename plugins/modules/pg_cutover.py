@@ -23,6 +23,11 @@ description:
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.target
+  - handover.postgresql.databases.selection
+  - handover.postgresql.databases.rename
+  - handover.postgresql.endpoints.poolers
+  - handover.postgresql.endpoints.replication
+  - handover.postgresql.endpoints.reverse_replication
   - handover.postgresql.endpoints.attributes
 attributes:
   check_mode:
@@ -36,20 +41,6 @@ options:
     type: str
     choices: [forward, back]
     default: forward
-  databases:
-    description: Databases, by their names on the source. Without it, all but templates and V(postgres).
-    type: list
-    elements: str
-    default: []
-  ignore_databases:
-    description: Databases to leave out when O(databases) is not given.
-    type: list
-    elements: str
-    default: []
-  rename:
-    description: Names on the target for databases that are called otherwise there.
-    type: dict
-    default: {}
   together:
     description:
       - Hand all databases over in one window. If one of them cannot be, none is.
@@ -63,148 +54,17 @@ options:
       - A number of seconds, or with a unit, as V(500ms) and V(1min).
     type: str
     default: 10s
-  poolers:
-    description:
-      - Admin consoles of the PgBouncers that the application uses. Each is paused, told to load its configuration,
-        which has to lead to the new home by then, and resumed, whatever happens.
-      - Pools have to be in transaction or statement mode, or have no client while the window is open.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      uri:
-        description:
-          - A connection URI as consoles of services hand it out, V(postgresql://user:password@host:port/dbname?sslmode=require).
-          - It may be combined with other options, as long as nothing is said twice.
-        type: str
-      host:
-        description: Name or address of the pooler, or the directory of its socket.
-        type: str
-      port:
-        description: Port of the pooler.
-        type: int
-      user:
-        description: User among C(admin_users).
-        type: str
-      password:
-        description:
-          - Password of that user.
-        type: str
-      dbname:
-        description:
-          - Name of the admin console. Without it, V(pgbouncer).
-        type: str
-      sslmode:
-        description:
-          - How TLS is used, as libpq defines it.
-          - Without it, V(require) for a host that is reached over the network, libpq's default on loopback.
-            With O(ignore:poolers.service), the service file decides.
-        type: str
-        choices: [disable, allow, prefer, require, verify-ca, verify-full]
-      sslrootcert:
-        description: File with the certificates of the authorities that are trusted.
-        type: str
-      sslcert:
-        description: File with the client's certificate.
-        type: str
-      sslkey:
-        description: File with the client's key.
-        type: str
-      sslpassword:
-        description: Password of the client's key.
-        type: str
-      service:
-        description: Name of a service in libpq's connection service file.
-        type: str
-      passfile:
-        description: Pass file to use instead of C(~/.pgpass).
-        type: str
-      connect_timeout:
-        description: Seconds to wait for a connection, V(5) without it.
-        type: int
-      databases:
-        description:
-          - Entries of the pooler that are switched, as clients name them.
-          - Without it, those that lead to a database of the name that it has on the source or on the target.
-        type: list
-        elements: str
-        default: []
   reverse:
     description:
       - Whether there is to be a way back. V(true) refuses to hand over without one.
       - Without it, there is one where the old server may subscribe; otherwise the result says why not.
     type: bool
-  reverse_replication:
-    description:
-      - How the source's server reaches the target, for the way back. What is not said is as in O(target).
-      - Paths are those of the source's host.
-    type: dict
-    suboptions:
-      host:
-        description: Name or address of the target as the source's host knows it.
-        type: str
-      port:
-        description: Port of the target.
-        type: int
-      user:
-        description: Role on the target with REPLICATION.
-        type: str
-      password:
-        description:
-          - Password of that role. With O(reverse_replication.user), that of O(target) is not used.
-          - The source keeps it in a catalog that only superusers read.
-        type: str
-      sslmode:
-        description:
-          - How TLS is used. V(verify-ca) and V(verify-full) of O(target) become V(require) unless
-            O(reverse_replication.sslrootcert) is given.
-        type: str
-        choices: [disable, allow, prefer, require, verify-ca, verify-full]
-      sslrootcert:
-        description: File with the certificates of the authorities that are trusted, on the source's host.
-        type: str
-      sslcert:
-        description: File with the client's certificate, on the source's host.
-        type: str
-      sslkey:
-        description: File with the client's key, on the source's host.
-        type: str
   replication:
     description:
       - How the target's server reaches the source, for the direction in which the target follows again after a
         rollback. What is not said is as in O(source).
       - Paths are those of the target's host.
-    type: dict
-    suboptions:
-      host:
-        description: Name or address of the source as the target's host knows it.
-        type: str
-      port:
-        description: Port of the source.
-        type: int
-      user:
-        description: Role on the source with REPLICATION, such as M(handover.postgresql.pg_source_prepare) makes.
-        type: str
-      password:
-        description:
-          - Password of that role. With O(replication.user), that of O(source) is not used.
-          - The target keeps it in a catalog that only superusers read.
-        type: str
-      sslmode:
-        description:
-          - How TLS is used. V(verify-ca) and V(verify-full) of O(source) become V(require) unless
-            O(replication.sslrootcert) is given.
-        type: str
-        choices: [disable, allow, prefer, require, verify-ca, verify-full]
-      sslrootcert:
-        description: File with the certificates of the authorities that are trusted, on the target's host.
-        type: str
-      sslcert:
-        description: File with the client's certificate, on the target's host.
-        type: str
-      sslkey:
-        description: File with the client's key, on the target's host.
-        type: str
+      - A role that is not a superuser on the target needs a password here, or in O(source).
   sequence_margin:
     description:
       - How many calls of C(nextval) sequences are advanced further than they are, for values that sessions have
@@ -247,8 +107,6 @@ options:
     description: How long O(switch_command) may take, in seconds, or with a unit.
     type: str
     default: 30s
-requirements:
-  - psycopg2 >= 2.8
 seealso:
   - module: handover.postgresql.pg_logical_migrate
   - module: handover.postgresql.pg_verify
@@ -297,11 +155,15 @@ EXAMPLES = r"""
 RETURN = r"""
 direction:
   description: The direction.
-  returned: always
+  returned: success
   type: str
+handed_over:
+  description: Whether the databases are handed over. It is not there where that is not known.
+  returned: when the module fails
+  type: bool
 databases:
   description: One element for each database.
-  returned: always
+  returned: success, or when something is left to do after the commit
   type: list
   elements: dict
   contains:
@@ -410,50 +272,50 @@ databases:
       elements: str
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
+    NAMES,
+    NO,
+    POOLERS,
+    RENAME,
+    REPLICATION,
+    REVERSE_REPLICATION,
+    SELECTION,
+    SOURCE,
+    TARGET,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.hand_over import hand_over
 
 
-def replication_argument() -> dict:
-    options = dict(endpoint_argument()["options"])
-    for name in ("uri", "dbname", "sslpassword", "service", "passfile", "connect_timeout"):
-        del options[name]
-    return {"type": "dict", "options": options}
-
-
 def job(module) -> dict:
-    for one in module.params["poolers"]:
-        given = {name: value for name, value in one.items() if name != "databases"}
-        module.no_log_values.update(Endpoint.from_options("pooler", given).secrets)
-    return hand_over(endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode)
+    """The job of the module; secrets of the poolers are made known to Ansible, too."""
+    source, target = endpoint(module, "source"), endpoint(module, "target")
+    for pooler in module.params["poolers"]:
+        endpoint(module, "pooler", {name: value for name, value in pooler.items() if name != "databases"})
+    return hand_over(source, target, module.params, module.check_mode)
 
 
 def main():
-    names = {"type": "list", "elements": "str", "default": []}
-    no = {"type": "bool", "default": False}
-    pooler = {**endpoint_argument()["options"], "databases": names}
     run(
         {
-            "source": endpoint_argument(),
-            "target": endpoint_argument(),
+            **SOURCE,
+            **TARGET,
+            **SELECTION,
+            **RENAME,
+            **POOLERS,
+            **REPLICATION,
+            **REVERSE_REPLICATION,
             "direction": {"type": "str", "choices": ["forward", "back"], "default": "forward"},
-            "databases": names,
-            "ignore_databases": names,
-            "rename": {"type": "dict", "default": {}},
-            "together": no,
+            "together": NO,
             "deadline": {"type": "str", "default": "10s"},
-            "poolers": {"type": "list", "elements": "dict", "default": [], "options": pooler},
             "reverse": {"type": "bool"},
-            "reverse_replication": replication_argument(),
-            "replication": replication_argument(),
             "sequence_margin": {"type": "int"},
-            "fence_roles": names,
-            "terminate_sessions": no,
+            "fence_roles": NAMES,
+            "terminate_sessions": NO,
             "require_verification": {"type": "bool"},
             "verified_within": {"type": "str", "default": "1d"},
             "max_lag": {"type": "str", "default": "5s"},
-            "switch_command": names,
+            "switch_command": NAMES,
             "switch_timeout": {"type": "str", "default": "30s"},
         },
         job,

@@ -27,110 +27,18 @@ extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.target
   - handover.postgresql.endpoints.clients
+  - handover.postgresql.databases.selection
+  - handover.postgresql.databases.rename
+  - handover.postgresql.databases.reading
+  - handover.postgresql.databases.filling
   - handover.postgresql.endpoints.attributes
 options:
-  databases:
-    description:
-      - Databases to copy, by their names on the source.
-      - Without it, all but templates, V(postgres), and those in O(ignore_databases).
-    type: list
-    elements: str
-    default: []
-  ignore_databases:
-    description: Databases to leave out when O(databases) is not given.
-    type: list
-    elements: str
-    default: []
-  rename:
-    description: Names on the target for databases that are to be called otherwise there.
-    type: dict
-    default: {}
-  create:
-    description:
-      - Create each database, with the encoding, locale and other properties of the source's.
-      - With V(false), it exists already and must be empty. It is then filled under its own name, and its owner, comment
-        and connection limit stay as they are. The owner that it had on the source gets an owner's privileges.
-    type: bool
-    default: true
-  replace:
-    description: Replace databases that exist and are named in O(replace_databases). What they hold is lost.
-    type: bool
-    default: false
-  replace_databases:
-    description: Names, on the target, of the databases that may be replaced.
-    type: list
-    elements: str
-    default: []
   force:
     description:
       - Copy again where the target has a complete copy of the same database. It has to be replaced, so O(replace) and
         O(replace_databases) are needed too.
     type: bool
     default: false
-  source_is_quiet:
-    description:
-      - The operator's word that nothing writes to the source, from before the copy until applications use the target.
-      - With V(true), a copy that is there is kept only if it was made with V(true), and if the server has counted no
-        rows written since; else that is an error. The statistics of a standby cannot tell.
-    type: bool
-  locale_map:
-    description:
-      - Locales of the source, and the locales of the target to use instead, for those that do not exist there.
-      - 'For example V({en_US.utf8: en_US.UTF-8}).'
-    type: dict
-    default: {}
-  skip_roles:
-    description: Roles that the target does not get. What belongs to them there belongs to the connecting role.
-    type: list
-    elements: str
-    default: []
-  no_owner:
-    description: Let everything belong to the connecting role.
-    type: bool
-    default: false
-  no_privileges:
-    description: Leave out privileges, of the database and of everything in it.
-    type: bool
-    default: false
-  no_tablespaces:
-    description: Put everything into the default tablespace.
-    type: bool
-    default: true
-  exclude_extensions:
-    description:
-      - Extensions to leave out, together with everything that needs them, rows included.
-      - An extension that the target does not offer is left out by itself as long as no rows need it.
-        Otherwise that is an error.
-    type: list
-    elements: str
-    default: []
-  exclude_schemas:
-    description: Patterns of schemas to leave out, as C(pg_dump --exclude-schema) takes them.
-    type: list
-    elements: str
-    default: []
-  exclude_tables:
-    description: Patterns of tables to leave out, as C(pg_dump --exclude-table) takes them.
-    type: list
-    elements: str
-    default: []
-  unlogged_table_data:
-    description: Whether the rows of unlogged tables are copied.
-    type: bool
-    default: false
-  analyze:
-    description:
-      - V(auto) takes over the source's statistics where C(pg_dump) and the target are 18 or later, and analyzes what
-        has none, each table as soon as it is loaded.
-      - V(full) analyzes everything, V(in_stages) with a statistics target of 1, then 10, then the default.
-        V(none) analyzes nothing.
-    type: str
-    choices: [auto, full, in_stages, none]
-    default: auto
-  refresh_materialized_views:
-    description: Refresh the materialized views that hold data on the source.
-    type: bool
-    default: true
   count_rows:
     description: Count the rows of each table on the target, besides comparing what was sent with what was taken.
     type: bool
@@ -144,10 +52,6 @@ options:
       - Without it, a table is split when it is more than a fair share of the work of three or more sessions.
       - Sources before 14 cannot read ranges, and rows of a table that was split are not frozen.
     type: str
-  lock_wait_timeout:
-    description: Milliseconds to wait for the lock on a table of the source before giving up.
-    type: int
-    default: 480000
 seealso:
   - module: handover.postgresql.pg_dump_export
   - module: handover.postgresql.pg_restore_import
@@ -279,43 +183,32 @@ databases:
       elements: str
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
+    CLIENTS,
+    FILLING,
+    NO,
+    READING,
+    RENAME,
+    SELECTION,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.direct_copy import copy
 
 
 def main():
-    names = {"type": "list", "elements": "str", "default": []}
-    run(
+    run_between(
         {
-            "source": endpoint_argument(),
-            "target": endpoint_argument(),
-            "databases": names,
-            "ignore_databases": names,
-            "rename": {"type": "dict", "default": {}},
-            "create": {"type": "bool", "default": True},
-            "replace": {"type": "bool", "default": False},
-            "replace_databases": names,
-            "force": {"type": "bool", "default": False},
-            "source_is_quiet": {"type": "bool"},
-            "locale_map": {"type": "dict", "default": {}},
-            "skip_roles": names,
-            "no_owner": {"type": "bool", "default": False},
-            "no_privileges": {"type": "bool", "default": False},
-            "no_tablespaces": {"type": "bool", "default": True},
-            "exclude_extensions": names,
-            "exclude_schemas": names,
-            "exclude_tables": names,
-            "unlogged_table_data": {"type": "bool", "default": False},
-            "analyze": {"type": "str", "choices": ["auto", "full", "in_stages", "none"], "default": "auto"},
-            "refresh_materialized_views": {"type": "bool", "default": True},
-            "count_rows": {"type": "bool", "default": False},
+            **SELECTION,
+            **RENAME,
+            **READING,
+            **FILLING,
+            **CLIENTS,
+            "force": NO,
+            "count_rows": NO,
             "max_rate": {"type": "str"},
             "split_tables_larger_than": {"type": "str"},
-            "lock_wait_timeout": {"type": "int", "default": 480000},
-            "client_directory": {"type": "list", "elements": "path"},
-            "jobs": {"type": "int"},
         },
-        lambda module: copy(endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode),
+        copy,
     )
 
 

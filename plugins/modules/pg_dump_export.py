@@ -19,6 +19,8 @@ description:
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.clients
+  - handover.postgresql.databases.selection
+  - handover.postgresql.databases.reading
   - handover.postgresql.endpoints.attributes
 options:
   directory:
@@ -33,30 +35,12 @@ options:
     elements: str
     choices: [roles, databases]
     default: [roles, databases]
-  databases:
-    description:
-      - Databases to export.
-      - Without it, all but templates, V(postgres), and those in O(ignore_databases).
-    type: list
-    elements: str
-    default: []
-  ignore_databases:
-    description: Databases to leave out when O(databases) is not given.
-    type: list
-    elements: str
-    default: []
   force:
     description:
       - Replace a dump that is there. Without it, an intact dump of the same database with the same options is kept,
         and one of another source or with other options is an error.
     type: bool
     default: false
-  source_is_quiet:
-    description:
-      - The operator's word that nothing writes to the source, from before the dump until applications use the target.
-      - With V(true), a dump that is there is kept only if it was made with V(true), and if the server has counted no
-        rows written since; else that is an error. The statistics of a standby cannot tell.
-    type: bool
   target_version:
     description:
       - Major version of the target, by which C(pg_dump) is chosen, for example V(18).
@@ -67,18 +51,8 @@ options:
     type: list
     elements: str
     default: []
-  exclude_schemas:
-    description: Patterns of schemas to leave out.
-    type: list
-    elements: str
-    default: []
   tables:
     description: Patterns of tables to dump, as C(pg_dump --table) takes them.
-    type: list
-    elements: str
-    default: []
-  exclude_tables:
-    description: Patterns of tables to leave out.
     type: list
     elements: str
     default: []
@@ -96,14 +70,6 @@ options:
     description: Quote all identifiers, so that names which are reserved words in a newer major do no harm.
     type: bool
     default: true
-  lock_wait_timeout:
-    description: Milliseconds to wait for the lock on a table before giving up.
-    type: int
-    default: 480000
-  unlogged_table_data:
-    description: Whether the rows of unlogged tables are dumped.
-    type: bool
-    default: false
   serializable_deferrable:
     description:
       - Wait for a snapshot that shows no anomaly of concurrent serializable transactions.
@@ -259,44 +225,42 @@ databases:
       elements: str
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
+    CLIENTS,
+    NAMES,
+    NO,
+    READING,
+    SELECTION,
+    SOURCE,
+    YES,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.dump_export import export
 
 
 def main():
-    patterns = {"type": "list", "elements": "str", "default": []}
+    roles_and_databases = ["roles", "databases"]
     run(
         {
-            "source": endpoint_argument(),
+            **SOURCE,
+            **SELECTION,
+            **READING,
+            **CLIENTS,
             "directory": {"type": "path", "required": True},
-            "include": {
-                "type": "list",
-                "elements": "str",
-                "choices": ["roles", "databases"],
-                "default": ["roles", "databases"],
-            },
-            "databases": patterns,
-            "ignore_databases": patterns,
-            "force": {"type": "bool", "default": False},
-            "source_is_quiet": {"type": "bool"},
+            "include": {**NAMES, "choices": roles_and_databases, "default": roles_and_databases},
+            "force": NO,
             "target_version": {"type": "int"},
-            "client_directory": {"type": "list", "elements": "path"},
-            "jobs": {"type": "int"},
-            "schemas": patterns,
-            "exclude_schemas": patterns,
-            "tables": patterns,
-            "exclude_tables": patterns,
-            "exclude_table_data": patterns,
+            "schemas": NAMES,
+            "tables": NAMES,
+            "exclude_table_data": NAMES,
             "large_objects": {"type": "bool"},
-            "quote_all_identifiers": {"type": "bool", "default": True},
-            "lock_wait_timeout": {"type": "int", "default": 480000},
-            "unlogged_table_data": {"type": "bool", "default": False},
-            "serializable_deferrable": {"type": "bool", "default": True},
+            "quote_all_identifiers": YES,
+            "serializable_deferrable": YES,
             "compress": {"type": "str"},
             "count_rows": {"type": "bool"},
             "count_rows_limit": {"type": "int", "default": 107374182400},
-            "check_disk": {"type": "bool", "default": True},
-            "extra_args": patterns,
+            "check_disk": YES,
+            "extra_args": NAMES,
         },
         lambda module: export(endpoint(module, "source"), module.params, module.check_mode),
     )

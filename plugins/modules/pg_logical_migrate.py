@@ -23,6 +23,10 @@ extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.target
   - handover.postgresql.endpoints.clients
+  - handover.postgresql.databases.selection
+  - handover.postgresql.databases.rename
+  - handover.postgresql.databases.filling
+  - handover.postgresql.endpoints.replication
   - handover.postgresql.endpoints.attributes
 options:
   state:
@@ -35,56 +39,6 @@ options:
     type: str
     choices: [replicating, stopped, finished]
     default: replicating
-  databases:
-    description: Databases, by their names on the source. Without it, all but templates and V(postgres).
-    type: list
-    elements: str
-    default: []
-  ignore_databases:
-    description: Databases to leave out when O(databases) is not given.
-    type: list
-    elements: str
-    default: []
-  rename:
-    description: Names on the target for databases that are to be called otherwise there.
-    type: dict
-    default: {}
-  replication:
-    description:
-      - How the target's server reaches the source. What is not said is as in O(source).
-      - Paths are those of the target's host.
-      - A role that is not a superuser on the target needs a password here, or in O(source).
-    type: dict
-    suboptions:
-      host:
-        description: Name or address of the source as the target's host knows it.
-        type: str
-      port:
-        description: Port of the source.
-        type: int
-      user:
-        description: Role on the source with REPLICATION, such as M(handover.postgresql.pg_source_prepare) makes.
-        type: str
-      password:
-        description:
-          - Password of that role. With O(replication.user), that of O(source) is not used.
-          - The target keeps it in a catalog that only superusers read.
-        type: str
-      sslmode:
-        description:
-          - How TLS is used. V(verify-ca) and V(verify-full) of O(source) become V(require) unless
-            O(replication.sslrootcert) is given.
-        type: str
-        choices: [disable, allow, prefer, require, verify-ca, verify-full]
-      sslrootcert:
-        description: File with the certificates of the authorities that are trusted, on the target's host.
-        type: str
-      sslcert:
-        description: File with the client's certificate, on the target's host.
-        type: str
-      sslkey:
-        description: File with the client's key, on the target's host.
-        type: str
   no_identity:
     description:
       - What becomes of tables without a replica identity. Once published, the source would refuse the application's
@@ -130,54 +84,9 @@ options:
     description:
       - Create each database, with the encoding, locale and other properties of the source's.
       - With V(false), it exists already and must be empty.
-    type: bool
-    default: true
-  replace:
-    description: Replace databases that exist and are named in O(replace_databases). What they hold is lost.
-    type: bool
-    default: false
   replace_databases:
     description:
       - Names, on the target, of the databases that may be replaced. A migration that is under way is never replaced.
-    type: list
-    elements: str
-    default: []
-  locale_map:
-    description:
-      - Locales of the source, and the locales of the target to use instead, for those that do not exist there.
-    type: dict
-    default: {}
-  skip_roles:
-    description: Roles that were not brought over, besides those that services reserve.
-    type: list
-    elements: str
-    default: []
-  no_owner:
-    description: Let everything belong to the connecting role.
-    type: bool
-    default: false
-  no_privileges:
-    description: Leave out privileges.
-    type: bool
-    default: false
-  no_tablespaces:
-    description: Put everything into the default tablespace.
-    type: bool
-    default: true
-  exclude_extensions:
-    description: Extensions to leave out, together with everything that needs them, rows included.
-    type: list
-    elements: str
-    default: []
-  analyze:
-    description: Whether tables are analyzed on the target, and how.
-    type: str
-    choices: [auto, full, in_stages, none]
-    default: auto
-  refresh_materialized_views:
-    description: Refresh the materialized views that held data on the source.
-    type: bool
-    default: true
   max_rate:
     description: The most that is copied in a second, in bytes or with a unit, such as V(50MB).
     type: str
@@ -324,7 +233,15 @@ databases:
       elements: str
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
+    CLIENTS,
+    FILLING,
+    NO,
+    RENAME,
+    REPLICATION,
+    SELECTION,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import end as migration_end
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import migrate as migration
 
@@ -335,63 +252,26 @@ STATES = {
 }
 
 
-def replication_argument() -> dict:
-    return {
-        "type": "dict",
-        "options": {
-            "host": {"type": "str"},
-            "port": {"type": "int"},
-            "user": {"type": "str"},
-            "password": {"type": "str", "no_log": True},
-            "sslmode": {
-                "type": "str",
-                "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
-            },
-            "sslrootcert": {"type": "str"},
-            "sslcert": {"type": "str"},
-            "sslkey": {"type": "str", "no_log": False},
-        },
-    }
-
-
 def main():
-    names = {"type": "list", "elements": "str", "default": []}
-    no, yes = ({"type": "bool", "default": default} for default in (False, True))
-    run(
+    run_between(
         {
-            "source": endpoint_argument(),
-            "target": endpoint_argument(),
-            "state": {"type": "str", "choices": ["replicating", "stopped", "finished"], "default": "replicating"},
-            "databases": names,
-            "ignore_databases": names,
-            "rename": {"type": "dict", "default": {}},
-            "replication": replication_argument(),
+            **SELECTION,
+            **RENAME,
+            **REPLICATION,
+            **FILLING,
+            **CLIENTS,
+            "state": {"type": "str", "choices": list(STATES), "default": "replicating"},
             "no_identity": {"type": "str", "choices": ["fail", "full", "copy_at_cutover"], "default": "fail"},
             "waves": {"type": "int", "default": 1},
-            "refresh": no,
+            "refresh": NO,
             "wait_for": {"type": "str", "choices": ["copied", "in_step"], "default": "in_step"},
             "timeout": {"type": "int", "default": 3600},
             "slot_patience": {"type": "int", "default": 300},
-            "create": yes,
-            "replace": no,
-            "replace_databases": names,
-            "locale_map": {"type": "dict", "default": {}},
-            "skip_roles": names,
-            "no_owner": no,
-            "no_privileges": no,
-            "no_tablespaces": yes,
-            "exclude_extensions": names,
-            "analyze": {"type": "str", "choices": ["auto", "full", "in_stages", "none"], "default": "auto"},
-            "refresh_materialized_views": yes,
             "max_rate": {"type": "str"},
-            "client_directory": {"type": "list", "elements": "path"},
-            "jobs": {"type": "int"},
-            "lift_fence": no,
-            "without_cutover": no,
+            "lift_fence": NO,
+            "without_cutover": NO,
         },
-        lambda module: STATES[module.params["state"]](
-            endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode
-        ),
+        lambda source, target, params, check_mode: STATES[params["state"]](source, target, params, check_mode),
     )
 
 

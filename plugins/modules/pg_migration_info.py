@@ -13,12 +13,14 @@ author: The handover.postgresql authors (@handover)
 description:
   - Reads the journal in the target database and the catalogs of both ends, from any machine, and changes neither the
     source nor the data. It needs nothing from the run that began the migration.
-  - What cannot be looked at is V(none), never taken for fine. With one end out of reach, the other is reported.
+  - What cannot be looked at is null, never taken for fine. With one end out of reach, the other is reported.
   - It adds a sample of amounts to the journal, at most one in 10 seconds, unless it runs in check mode or the journal
     cannot be written.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.target
+  - handover.postgresql.databases.selection
+  - handover.postgresql.databases.rename
   - handover.postgresql.endpoints.attributes
 attributes:
   check_mode:
@@ -30,24 +32,10 @@ options:
       - Databases, by their names on the source.
       - Without it, all but templates, V(postgres), and those in O(ignore_databases). If the source cannot be reached,
         those that the journals on the target name.
-    type: list
-    elements: str
-    default: []
-  ignore_databases:
-    description: Databases to leave out when O(databases) is not given.
-    type: list
-    elements: str
-    default: []
-  rename:
-    description: Names on the target of databases that are called otherwise there.
-    type: dict
-    default: {}
   samples:
     description: How many of the last samples are returned, for plots.
     type: int
     default: 0
-requirements:
-  - psycopg2 >= 2.8
 seealso:
   - module: handover.postgresql.pg_logical_migrate
   - module: handover.postgresql.pg_migration_watch
@@ -125,7 +113,7 @@ databases:
           lost, C(safe_bytes), and its C(data_directory) where the role may see it. Null for no limit.
       type: dict
     started:
-      description: When the migration began. C(copied), C(in_step), C(cut_over), C(stopped) are alike.
+      description: When the migration began. C(copied), C(in_step), C(cut_over), C(rolled_back), C(stopped) are alike.
       type: str
     age_seconds:
       description: Seconds since then.
@@ -179,23 +167,13 @@ target:
   type: dict
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import RENAME, SELECTION
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.info import info
 
 
 def main():
-    names = {"type": "list", "elements": "str", "default": []}
-    run(
-        {
-            "source": endpoint_argument(),
-            "target": endpoint_argument(),
-            "databases": names,
-            "ignore_databases": names,
-            "rename": {"type": "dict", "default": {}},
-            "samples": {"type": "int", "default": 0},
-        },
-        lambda module: info(endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode),
-    )
+    run_between({**SELECTION, **RENAME, "samples": {"type": "int", "default": 0}}, info)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ description:
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.target
+  - handover.postgresql.databases.selection
+  - handover.postgresql.databases.rename
   - handover.postgresql.endpoints.attributes
 attributes:
   check_mode:
@@ -31,18 +33,6 @@ options:
       - Databases, by their names on the source.
       - Without it, all but templates, V(postgres), and those in O(ignore_databases). If the source cannot be reached,
         those that the journals on the target name.
-    type: list
-    elements: str
-    default: []
-  ignore_databases:
-    description: Databases to leave out when O(databases) is not given.
-    type: list
-    elements: str
-    default: []
-  rename:
-    description: Names on the target of databases that are called otherwise there.
-    type: dict
-    default: {}
   max_retained_wal:
     description:
       - How much WAL the slots may hold back, for example V(50GB).
@@ -70,8 +60,6 @@ options:
     elements: str
     choices: [retained_wal, free_space, age, slot, apply_errors, drift, lag]
     default: []
-requirements:
-  - psycopg2 >= 2.8
 seealso:
   - module: handover.postgresql.pg_logical_migrate
   - module: handover.postgresql.pg_migration_info
@@ -97,8 +85,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 databases:
-  description: One element for each database.
-  returned: success
+  description: One element for each database, also when the module fails because one could not be stopped.
+  returned: always
   type: list
   elements: dict
   contains:
@@ -136,33 +124,30 @@ databases:
       type: str
 tripped:
   description: Databases with a guard whose level is V(warning), V(stop) or V(unknown).
-  returned: success
+  returned: always
   type: list
   elements: str
 source:
   description: The C(server), or the C(problem) why it cannot be reached.
-  returned: success
+  returned: always
   type: dict
 target:
   description: The same of the target.
-  returned: success
+  returned: always
   type: dict
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import RENAME, SELECTION
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.watch import watch
 
 
 def main():
-    names = {"type": "list", "elements": "str", "default": []}
     guards = ["retained_wal", "free_space", "age", "slot", "apply_errors", "drift", "lag"]
-    run(
+    run_between(
         {
-            "source": endpoint_argument(),
-            "target": endpoint_argument(),
-            "databases": names,
-            "ignore_databases": names,
-            "rename": {"type": "dict", "default": {}},
+            **SELECTION,
+            **RENAME,
             "max_retained_wal": {"type": "str"},
             "max_duration": {"type": "str", "default": "14d"},
             "max_lag": {"type": "str", "default": "1h"},
@@ -170,7 +155,7 @@ def main():
             "free_space": {"type": "str"},
             "stop_on": {"type": "list", "elements": "str", "choices": guards, "default": []},
         },
-        lambda module: watch(endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode),
+        watch,
     )
 
 

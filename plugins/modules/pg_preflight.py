@@ -19,6 +19,7 @@ description:
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.target
+  - handover.postgresql.databases.selection
   - handover.postgresql.endpoints.attributes
 options:
   target:
@@ -27,18 +28,6 @@ options:
       - Without it, what concerns only the source is said; the rest is V(unknown).
       - One that cannot be reached is a finding, C(target_connection).
     required: false
-  databases:
-    description:
-      - Databases to look at.
-      - Without it, all but templates, V(postgres), and those in O(ignore_databases).
-    type: list
-    elements: str
-    default: []
-  ignore_databases:
-    description: Databases to leave out when O(databases) is not given.
-    type: list
-    elements: str
-    default: []
   method:
     description: Method that is intended. V(auto) recommends the best that is feasible, for each database.
     type: str
@@ -123,7 +112,6 @@ options:
         type: str
         required: true
 requirements:
-  - psycopg2 >= 2.8
   - jmespath, for O(fail_on)
 seealso:
   - module: handover.postgresql.pg_dump_export
@@ -314,8 +302,9 @@ failed_on:
 
 import json
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import NAMES, SELECTION, SOURCE, TARGET
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
 from ansible_collections.handover.postgresql.plugins.module_utils.base.query import compiled, search
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.preflight import preflight, without_method
 
@@ -347,24 +336,22 @@ def shortened(found):
 
 
 def main():
-    names = {"type": "list", "elements": "str", "default": []}
     waiver = {
         "id": {"type": "str", "required": True},
         "database": {"type": "str"},
-        "objects": {"type": "list", "elements": "str", "default": []},
+        "objects": NAMES,
         "reason": {"type": "str", "required": True},
     }
     run(
         {
-            "source": endpoint_argument(),
-            "target": {**endpoint_argument(), "required": False},
-            "databases": names,
-            "ignore_databases": names,
+            **SOURCE,
+            "target": {**TARGET["target"], "required": False},
+            **SELECTION,
             "method": {"type": "str", "choices": ["auto", "dump", "continuous"], "default": "auto"},
             "client_directory": {"type": "list", "elements": "path"},
             "locale_map": {"type": "dict", "default": {}},
             "jobs": {"type": "int"},
-            "target_addresses": {"type": "list", "elements": "str", "default": []},
+            "target_addresses": NAMES,
             "no_identity": {"type": "str", "choices": ["fail", "full", "copy_at_cutover"], "default": "fail"},
             "test_network": {"type": "str", "choices": ["no", "dblink", "subscription"], "default": "no"},
             "measure": {"type": "str", "choices": ["none", "read", "write"], "default": "none"},

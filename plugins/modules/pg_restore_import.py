@@ -21,6 +21,8 @@ description:
 extends_documentation_fragment:
   - handover.postgresql.endpoints.target
   - handover.postgresql.endpoints.clients
+  - handover.postgresql.databases.rename
+  - handover.postgresql.databases.filling
   - handover.postgresql.endpoints.attributes
 attributes:
   diff_mode:
@@ -49,32 +51,6 @@ options:
     type: list
     elements: str
     default: []
-  rename:
-    description: Names on the target for databases that are to be called otherwise there.
-    type: dict
-    default: {}
-  create:
-    description:
-      - Create each database, with the encoding, locale and other properties of the source's.
-      - With V(false), it exists already and must be empty. It is then filled under its own name, and its owner, comment
-        and connection limit stay as they are. The owner that it had on the source gets an owner's privileges.
-    type: bool
-    default: true
-  replace:
-    description: Replace databases that exist and are named in O(replace_databases). What they hold is lost.
-    type: bool
-    default: false
-  replace_databases:
-    description: Names, on the target, of the databases that may be replaced.
-    type: list
-    elements: str
-    default: []
-  locale_map:
-    description:
-      - Locales of the source, and the locales of the target to use instead, for those that do not exist there.
-      - 'For example V({en_US.utf8: en_US.UTF-8}).'
-    type: dict
-    default: {}
   role_passwords:
     description:
       - Passwords of roles, for those whose hashes could not be read or are refused.
@@ -90,45 +66,11 @@ options:
     default: auto
   skip_roles:
     description: Roles to leave alone, besides those that services reserve.
-    type: list
-    elements: str
-    default: []
   no_owner:
     description:
       - Let everything belong to the connecting role.
       - Without it, ownership is kept where possible. The connecting role becomes a member of the owners for the time
         of the import.
-    type: bool
-    default: false
-  no_privileges:
-    description: Leave out privileges, of the database and of everything in it.
-    type: bool
-    default: false
-  no_tablespaces:
-    description: Put everything into the default tablespace.
-    type: bool
-    default: true
-  exclude_extensions:
-    description:
-      - Extensions to leave out, together with everything that needs them, rows included.
-      - An extension that the target does not offer is left out by itself as long as no rows need it.
-        Otherwise that is an error.
-    type: list
-    elements: str
-    default: []
-  analyze:
-    description:
-      - V(auto) takes over the statistics in the dump where C(pg_dump) and the target are 18 or later, and analyzes
-        what has none.
-      - V(full) analyzes everything, V(in_stages) with a statistics target of 1, then 10, then the default.
-        V(none) analyzes nothing.
-    type: str
-    choices: [auto, full, in_stages, none]
-    default: auto
-  refresh_materialized_views:
-    description: Refresh the materialized views that held data on the source.
-    type: bool
-    default: true
   extra_args:
     description: More arguments for C(pg_restore), when nothing else helps. They must not hold secrets.
     type: list
@@ -282,46 +224,33 @@ finished_databases:
   elements: str
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
+    CLIENTS,
+    FILLING,
+    NAMES,
+    RENAME,
+    TARGET,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.restore_import import import_dump
 
 
 def main():
-    names = {"type": "list", "elements": "str", "default": []}
+    roles_and_databases = ["roles", "databases"]
+    when = ["auto", "always", "on_create"]
     run(
         {
-            "target": endpoint_argument(),
+            **TARGET,
+            **RENAME,
+            **FILLING,
+            **CLIENTS,
             "state": {"type": "str", "choices": ["imported", "finished"], "default": "imported"},
             "directory": {"type": "path"},
-            "include": {
-                "type": "list",
-                "elements": "str",
-                "choices": ["roles", "databases"],
-                "default": ["roles", "databases"],
-            },
-            "databases": names,
-            "rename": {"type": "dict", "default": {}},
-            "create": {"type": "bool", "default": True},
-            "replace": {"type": "bool", "default": False},
-            "replace_databases": names,
-            "locale_map": {"type": "dict", "default": {}},
+            "include": {**NAMES, "choices": roles_and_databases, "default": roles_and_databases},
+            "databases": NAMES,
             "role_passwords": {"type": "dict", "default": {}, "no_log": True},
-            "update_passwords": {
-                "type": "str",
-                "choices": ["auto", "always", "on_create"],
-                "default": "auto",
-                "no_log": False,
-            },
-            "skip_roles": names,
-            "no_owner": {"type": "bool", "default": False},
-            "no_privileges": {"type": "bool", "default": False},
-            "no_tablespaces": {"type": "bool", "default": True},
-            "exclude_extensions": names,
-            "analyze": {"type": "str", "choices": ["auto", "full", "in_stages", "none"], "default": "auto"},
-            "refresh_materialized_views": {"type": "bool", "default": True},
-            "client_directory": {"type": "list", "elements": "path"},
-            "jobs": {"type": "int"},
-            "extra_args": names,
+            "update_passwords": {"type": "str", "choices": when, "default": "auto", "no_log": False},
+            "extra_args": NAMES,
         },
         lambda module: import_dump(endpoint(module, "target"), module.params, module.check_mode),
         required_if=[("state", "imported", ["directory"]), ("state", "finished", ["databases"])],

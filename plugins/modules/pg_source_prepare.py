@@ -19,6 +19,7 @@ description:
   - Nothing is changed on a standby, or on a server whose configuration files have errors.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
+  - handover.postgresql.databases.selection
   - handover.postgresql.endpoints.attributes
 attributes:
   diff_mode:
@@ -37,14 +38,6 @@ options:
     description:
       - Databases to migrate. Those of earlier runs whose replication goes on are kept besides.
       - Without it, all but templates, V(postgres), and those in O(ignore_databases).
-    type: list
-    elements: str
-    default: []
-  ignore_databases:
-    description: Databases to leave out when O(databases) is not given.
-    type: list
-    elements: str
-    default: []
   role:
     description: Name of the login role for the target's connection. Migrations that share a server need one each.
     type: str
@@ -110,8 +103,6 @@ options:
     type: str
     choices: [auto, alter_system, conf_file, instructions]
     default: auto
-requirements:
-  - psycopg2 >= 2.8
 seealso:
   - module: handover.postgresql.pg_configuration_reload
   - module: handover.postgresql.pg_preflight
@@ -250,32 +241,31 @@ server:
   type: dict
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import NO, SELECTION, SOURCE, YES
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.source.prepare import prepare
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.source.release import release
 
 
 def main():
-    names = {"type": "list", "elements": "str", "default": []}
     methods = ["auto", "alter_system", "conf_file", "instructions"]
     jobs = {"present": prepare, "absent": release}
     run(
         {
-            "source": endpoint_argument(),
+            **SOURCE,
+            **SELECTION,
             "state": {"type": "str", "choices": list(jobs), "default": "present"},
-            "databases": names,
-            "ignore_databases": names,
             "role": {"type": "str", "default": "handover_migrator"},
             "role_password": {"type": "str", "no_log": True},
-            "create_role": {"type": "bool", "default": True},
-            "select": {"type": "bool", "default": False},
+            "create_role": YES,
+            "select": NO,
             "target_addresses": {"type": "list", "elements": "str"},
             "listen_addresses": {"type": "str", "default": "*"},
-            "tls": {"type": "bool", "default": True},
+            "tls": YES,
             "hba_method": {"type": "str", "choices": ["scram-sha-256", "cert", "trust"], "default": "scram-sha-256"},
-            "both_ways": {"type": "bool", "default": True},
+            "both_ways": YES,
             "max_slot_wal_keep_size": {"type": "str"},
-            "standbys_ready": {"type": "bool", "default": False},
+            "standbys_ready": NO,
             "settings_method": {"type": "str", "choices": methods, "default": "auto"},
         },
         lambda module: jobs[module.params["state"]](endpoint(module, "source"), module.params, module.check_mode),

@@ -23,22 +23,10 @@ description:
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.target
+  - handover.postgresql.databases.selection
+  - handover.postgresql.databases.rename
   - handover.postgresql.endpoints.attributes
 options:
-  databases:
-    description: Databases to compare, by their names on the source. Without it, all but templates and V(postgres).
-    type: list
-    elements: str
-    default: []
-  ignore_databases:
-    description: Databases to leave out when O(databases) is not given.
-    type: list
-    elements: str
-    default: []
-  rename:
-    description: Names on the target of databases that are called otherwise there.
-    type: dict
-    default: {}
   tables:
     description:
       - Patterns of C(schema.table), as a shell has them, of the tables whose rows are compared.
@@ -112,8 +100,6 @@ attributes:
   check_mode:
     description: Says how the databases would be compared. No lock is taken.
     support: full
-requirements:
-  - psycopg2 >= 2.8
 notes:
   - A connecting role on the target that is no superuser becomes a member of the owners of what is there, for the time
     of the comparison, as it does for an import. It stands for the source's first superuser then, and owns what that
@@ -199,7 +185,7 @@ databases:
     quiet:
       description:
         - Whether nothing was written to either while a pair that is not live was compared, by the servers' statistics,
-          which lag by up to 10 seconds. None if they do not say, or the pair is live.
+          which lag by up to 10 seconds. Null if they do not say, or the pair is live.
       type: bool
     tables:
       description: How many tables were read on both ends.
@@ -234,41 +220,40 @@ target:
   type: dict
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import endpoint, endpoint_argument, run
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
+    NAMES,
+    NO,
+    RENAME,
+    SELECTION,
+    YES,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.verification import verify
 
 
 def main():
-    names = {"type": "list", "elements": "str", "default": []}
-    run(
+    exclusion = {
+        "class": {"type": "str", "required": True},
+        "name": {"type": "str", "default": "*"},
+        "reason": {"type": "str", "required": True},
+    }
+    run_between(
         {
-            "source": endpoint_argument(),
-            "target": endpoint_argument(),
-            "databases": names,
-            "ignore_databases": names,
-            "rename": {"type": "dict", "default": {}},
-            "tables": names,
-            "exclude": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "class": {"type": "str", "required": True},
-                    "name": {"type": "str", "default": "*"},
-                    "reason": {"type": "str", "required": True},
-                },
-            },
-            "no_owner": {"type": "bool", "default": False},
-            "no_privileges": {"type": "bool", "default": False},
+            **SELECTION,
+            **RENAME,
+            "tables": NAMES,
+            "exclude": {"type": "list", "elements": "dict", "default": [], "options": exclusion},
+            "no_owner": NO,
+            "no_privileges": NO,
             "locale_map": {"type": "dict", "default": {}},
             "jobs": {"type": "int"},
             "max_rate": {"type": "str"},
             "lock_timeout": {"type": "int", "default": 500},
             "lock_patience": {"type": "int", "default": 120},
-            "show_values": {"type": "bool", "default": False},
-            "resume": {"type": "bool", "default": True},
+            "show_values": NO,
+            "resume": YES,
         },
-        lambda module: verify(endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode),
+        verify,
     )
 
 

@@ -1,99 +1,64 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Arguments that several modules share, and the frame in which every module runs its job."""
+"""Arguments that several modules share. Those in capitals are documented by the fragment of the same name."""
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
+NAMES = {"type": "list", "elements": "str", "default": []}
+YES = {"type": "bool", "default": True}
+NO = {"type": "bool", "default": False}
+SSLMODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
-from ansible_collections.handover.postgresql.plugins.module_utils.base import signals
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
-    PSYCOPG2_IMPORT_ERROR,
-    Endpoint,
-    psycopg2,
-)
-from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-
-
-def endpoint_argument() -> dict:
-    """The ``source`` or ``target`` option: libpq's names. Documented in doc_fragments/endpoints.py."""
-    return {
-        "type": "dict",
-        "required": True,
-        "options": {
-            "uri": {"type": "str", "no_log": True},
-            "host": {"type": "str"},
-            "port": {"type": "int"},
-            "user": {"type": "str"},
-            "password": {"type": "str", "no_log": True},
-            "dbname": {"type": "str"},
-            "sslmode": {
-                "type": "str",
-                "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
-            },
-            "sslrootcert": {"type": "str"},
-            "sslcert": {"type": "str"},
-            "sslkey": {"type": "str", "no_log": False},
-            "sslpassword": {"type": "str", "no_log": True},
-            "service": {"type": "str"},
-            "passfile": {"type": "str", "no_log": False},
-            "connect_timeout": {"type": "int"},
-        },
-    }
-
-
-def endpoint(module: AnsibleModule, side: str) -> Endpoint:
-    """The endpoint that the user described, its secrets made known to Ansible."""
-    if PSYCOPG2_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_IMPORT_ERROR)
-    described = Endpoint.from_options(side, module.params[side])
-    module.no_log_values.update(described.secrets)
-    return described
-
-
-def run(argument_spec: dict, job, **constraints) -> None:
-    """Run ``job(module) -> result`` and leave through exit_json or fail_json, cleaning up on SIGTERM and SIGINT too."""
-    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
-    os.umask(0o077)
-    tempfile.tempdir = module.tmpdir  # Ansible removes it after the task, also when the module was killed
-    signals.end_in_order()
-    try:
-        result = job(module)
-    except HandoverError as error:
-        module.fail_json(**error.as_result())
-    except OSError as error:
-        module.fail_json(**_file_error(error).as_result())
-    except Exception as error:  # pylint: disable=broad-except
-        if psycopg2 is None or not isinstance(error, psycopg2.Error):
-            raise
-        module.fail_json(**_server_error(error).as_result())
-    module.exit_json(**result)
-
-
-FILE_REMEDIES = {
-    errno.ENOSPC: "Free disk space there, and run this again.",
-    errno.EACCES: "Let the user as whom the module runs have it, or choose another place.",
+# libpq's names (PostgreSQL documentation, 34.1.2)
+CONNECTION = {
+    "uri": {"type": "str", "no_log": True},
+    "host": {"type": "str"},
+    "port": {"type": "int"},
+    "user": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+    "dbname": {"type": "str"},
+    "sslmode": {"type": "str", "choices": SSLMODES},
+    "sslrootcert": {"type": "str"},
+    "sslcert": {"type": "str"},
+    "sslkey": {"type": "str", "no_log": False},
+    "sslpassword": {"type": "str", "no_log": True},
+    "service": {"type": "str"},
+    "passfile": {"type": "str", "no_log": False},
+    "connect_timeout": {"type": "int"},
 }
+FROM_SERVER_TO_SERVER = ("host", "port", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey")
 
+# doc_fragments/endpoints.py
+SOURCE = {"source": {"type": "dict", "required": True, "options": CONNECTION}}
+TARGET = {"target": {"type": "dict", "required": True, "options": CONNECTION}}
+REPLICATION = {"replication": {"type": "dict", "options": {name: CONNECTION[name] for name in FROM_SERVER_TO_SERVER}}}
+REVERSE_REPLICATION = {"reverse_replication": REPLICATION["replication"]}
+POOLERS = {
+    "poolers": {"type": "list", "elements": "dict", "default": [], "options": {**CONNECTION, "databases": NAMES}},
+}
+CLIENTS = {"client_directory": {"type": "list", "elements": "path"}, "jobs": {"type": "int"}}
 
-def _file_error(error: OSError) -> HandoverError:
-    """What no floor below expected of the file system."""
-    remedy = FILE_REMEDIES.get(error.errno, "Mend the cause, and run this again.")
-    return HandoverError(f"{error.filename or 'A file'}: {error.strerror or error}.", remedy)
-
-
-def _server_error(error) -> HandoverError:
-    """What no floor below expected of a server."""
-    text = " ".join(str(error).split())
-    if error.pgcode is None or error.pgcode.startswith("57P"):  # the connection was lost, or the server is going down
-        return HandoverError(
-            f"A server ended a session: {text}.", "See in its log why, and run this again.", sqlstate=error.pgcode
-        )
-    return HandoverError(
-        f"A server refused a statement: {text}.", "Mend the cause, and run this again.", sqlstate=error.pgcode
-    )
+# doc_fragments/databases.py
+SELECTION = {"databases": NAMES, "ignore_databases": NAMES}
+RENAME = {"rename": {"type": "dict", "default": {}}}
+READING = {
+    "source_is_quiet": {"type": "bool"},
+    "exclude_schemas": NAMES,
+    "exclude_tables": NAMES,
+    "unlogged_table_data": NO,
+    "lock_wait_timeout": {"type": "int", "default": 480000},
+}
+FILLING = {
+    "create": YES,
+    "replace": NO,
+    "replace_databases": NAMES,
+    "locale_map": {"type": "dict", "default": {}},
+    "skip_roles": NAMES,
+    "no_owner": NO,
+    "no_privileges": NO,
+    "no_tablespaces": YES,
+    "exclude_extensions": NAMES,
+    "analyze": {"type": "str", "choices": ["auto", "full", "in_stages", "none"], "default": "auto"},
+    "refresh_materialized_views": YES,
+}

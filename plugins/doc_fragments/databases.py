@@ -1,0 +1,127 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options that say which databases are worked on, how they are read, and how the target's are filled."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """One attribute a fragment: ``handover.postgresql.databases.selection`` and so on."""
+
+    SELECTION = r"""
+options:
+  databases:
+    description:
+      - Databases, by their names on the source.
+      - Without it, all but templates, V(postgres), and those in O(ignore_databases).
+    type: list
+    elements: str
+    default: []
+  ignore_databases:
+    description: Databases to leave out when O(databases) is not given.
+    type: list
+    elements: str
+    default: []
+"""
+
+    RENAME = r"""
+options:
+  rename:
+    description: Names on the target for databases that are called otherwise there, or are to be.
+    type: dict
+    default: {}
+"""
+
+    READING = r"""
+options:
+  source_is_quiet:
+    description:
+      - The operator's word that nothing writes to the source, from before this reads it until applications use the
+        target.
+      - With V(true), what an earlier run made is kept only if that run was given V(true), and if the server has counted
+        no rows written since; else that is an error. The statistics of a standby cannot tell.
+    type: bool
+  exclude_schemas:
+    description: Patterns of schemas to leave out, as C(pg_dump --exclude-schema) takes them.
+    type: list
+    elements: str
+    default: []
+  exclude_tables:
+    description: Patterns of tables to leave out, as C(pg_dump --exclude-table) takes them.
+    type: list
+    elements: str
+    default: []
+  unlogged_table_data:
+    description: Whether the rows of unlogged tables are read.
+    type: bool
+    default: false
+  lock_wait_timeout:
+    description: Milliseconds to wait for the lock on a table of the source before giving up.
+    type: int
+    default: 480000
+"""
+
+    FILLING = r"""
+options:
+  create:
+    description:
+      - Create each database, with the encoding, locale and other properties of the source's.
+      - With V(false), it exists already and must be empty. It is then filled under its own name, and its owner, comment
+        and connection limit stay as they are. The owner that it had on the source gets an owner's privileges.
+    type: bool
+    default: true
+  replace:
+    description: Replace databases that exist and are named in O(replace_databases). What they hold is lost.
+    type: bool
+    default: false
+  replace_databases:
+    description: Names, on the target, of the databases that may be replaced.
+    type: list
+    elements: str
+    default: []
+  locale_map:
+    description:
+      - Locales of the source, and the locales of the target to use instead, for those that do not exist there.
+      - 'For example V({en_US.utf8: en_US.UTF-8}).'
+    type: dict
+    default: {}
+  skip_roles:
+    description: Roles that the target does not get. What belongs to them there belongs to the connecting role.
+    type: list
+    elements: str
+    default: []
+  no_owner:
+    description: Let everything belong to the connecting role.
+    type: bool
+    default: false
+  no_privileges:
+    description: Leave out privileges, of the database and of everything in it.
+    type: bool
+    default: false
+  no_tablespaces:
+    description: Put everything into the default tablespace.
+    type: bool
+    default: true
+  exclude_extensions:
+    description:
+      - Extensions to leave out, together with everything that needs them, rows included.
+      - An extension that the target does not offer is left out by itself as long as no rows need it.
+        Otherwise that is an error.
+    type: list
+    elements: str
+    default: []
+  analyze:
+    description:
+      - V(auto) takes over the source's statistics where C(pg_dump) and the target are 18 or later, and analyzes what
+        has none.
+      - V(full) analyzes everything, V(in_stages) with a statistics target of 1, then 10, then the default.
+        V(none) analyzes nothing.
+    type: str
+    choices: [auto, full, in_stages, none]
+    default: auto
+  refresh_materialized_views:
+    description: Refresh the materialized views that hold data on the source.
+    type: bool
+    default: true
+"""

@@ -1,0 +1,92 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The frame in which every module runs its job."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base import signals
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import SOURCE, TARGET
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
+    PSYCOPG2_IMPORT_ERROR,
+    Endpoint,
+    psycopg2,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+
+LEAST = {"jobs": 1, "sequence_margin": 0}  # of options that are numbers; less would do nothing, or harm
+
+
+def endpoint(module: AnsibleModule, side: str, options: dict | None = None) -> Endpoint:
+    """The endpoint that the user described as ``side``, or by ``options``, its secrets made known to Ansible."""
+    if PSYCOPG2_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_IMPORT_ERROR)
+    described = Endpoint.from_options(side, module.params[side] if options is None else options)
+    module.no_log_values.update(described.secrets)
+    return described
+
+
+def run(argument_spec: dict, job, **constraints) -> None:
+    """Run ``job(module) -> result`` and leave through exit_json or fail_json, cleaning up on SIGTERM and SIGINT too."""
+    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
+    os.umask(0o077)
+    tempfile.tempdir = module.tmpdir  # Ansible removes it after the task, also when the module was killed
+    signals.end_in_order()
+    try:
+        refuse_numbers(module.params)
+        result = job(module)
+    except HandoverError as error:
+        module.fail_json(**error.as_result())
+    except OSError as error:
+        module.fail_json(**_file_error(error).as_result())
+    except Exception as error:  # pylint: disable=broad-except
+        if psycopg2 is None or not isinstance(error, psycopg2.Error):
+            raise
+        module.fail_json(**_server_error(error).as_result())
+    module.exit_json(**result)
+
+
+def run_between(argument_spec: dict, job) -> None:
+    """Run ``job(source, target, params, check_mode) -> result``; ``argument_spec`` is what it takes besides the two."""
+    run(
+        {**SOURCE, **TARGET, **argument_spec},
+        lambda module: job(endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode),
+    )
+
+
+def refuse_numbers(params: dict) -> None:
+    """Raise HandoverError for a number that cannot be meant."""
+    for name, least in LEAST.items():
+        given = params.get(name)
+        if given is not None and given < least:
+            raise HandoverError(f"{name} is {given}.", f"Give a number of at least {least}.")
+
+
+FILE_REMEDIES = {
+    errno.ENOSPC: "Free disk space there, and run this again.",
+    errno.EACCES: "Let the user as whom the module runs have it, or choose another place.",
+}
+
+
+def _file_error(error: OSError) -> HandoverError:
+    """What no floor below expected of the file system."""
+    remedy = FILE_REMEDIES.get(error.errno, "Mend the cause, and run this again.")
+    return HandoverError(f"{error.filename or 'A file'}: {error.strerror or error}.", remedy)
+
+
+def _server_error(error) -> HandoverError:
+    """What no floor below expected of a server."""
+    text = " ".join(str(error).split())
+    if error.pgcode is None or error.pgcode.startswith("57P"):  # the connection was lost, or the server is going down
+        return HandoverError(
+            f"A server ended a session: {text}.", "See in its log why, and run this again.", sqlstate=error.pgcode
+        )
+    return HandoverError(
+        f"A server refused a statement: {text}.", "Mend the cause, and run this again.", sqlstate=error.pgcode
+    )

@@ -1,0 +1,61 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Work of several threads at once: results in order, and errors that are not lost."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each, together
+
+
+class Session:
+    """What ``connect()`` yields."""
+
+    def __init__(self):
+        self.closed = False
+
+    def close(self):
+        self.closed = True
+
+
+def test_results_are_in_the_order_of_the_works():
+    barrier = threading.Barrier(2)  # which only works that run at once come over
+    assert together(lambda: (barrier.wait(5), 1)[1], lambda: (barrier.wait(5), 2)[1]) == [1, 2]
+
+
+def test_each_work_comes_to_its_end_before_an_error_is_raised():
+    ended = threading.Event()
+
+    def fail():
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        together(fail, lambda: threading.Event().wait(0.05) or ended.set())
+    assert ended.is_set()
+
+
+def test_items_share_sessions():
+    sessions = []
+
+    def connect():
+        sessions.append(Session())
+        return sessions[-1]
+
+    assert for_each(connect, list(range(9)), lambda session, item: item * item, 3) == [n * n for n in range(9)]
+    assert len(sessions) == 3 and all(session.closed for session in sessions)
+
+
+def test_an_error_stops_the_others():
+    seen = []
+
+    def work(_session, item):
+        seen.append(item)
+        raise ValueError(item)
+
+    with pytest.raises(ValueError, match="0"):
+        for_each(Session, list(range(100)), work, 1)
+    assert seen == [0]
