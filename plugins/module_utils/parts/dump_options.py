@@ -45,9 +45,7 @@ class DumpOptions:
 
     @classmethod
     def from_params(cls, params: dict) -> DumpOptions:
-        """From the module's parameters. Raises HandoverError for values that cannot be meant."""
-        if params["jobs"] is not None and params["jobs"] < 1:
-            raise HandoverError(f"jobs is {params['jobs']}.", "Give a number of at least 1.")
+        """From the module's parameters."""
         return cls(**{name: params[name] for name in cls.__dataclass_fields__})
 
     @property
