@@ -154,7 +154,7 @@ def remove() -> None:
 def cache() -> Path:
     """The directory of the finished builds."""
     chosen = os.environ.get("HANDOVER_LAB_CACHE")
-    place = Path(chosen).resolve() if chosen else state() / "postgresql"
+    place = Path(chosen or state() / "postgresql").resolve()  # a build works only where it was made
     place.mkdir(parents=True, exist_ok=True)
     return place
 
