@@ -5,6 +5,12 @@
 
 from __future__ import annotations
 
+_RENAME = r"""  rename:
+    description: Names on the target for databases that are called otherwise there, or are to be.
+    type: dict
+    default: {}
+"""
+
 
 class ModuleDocFragment:
     """One attribute a fragment: ``handover.postgresql.databases.selection`` and so on."""
@@ -25,13 +31,9 @@ options:
     default: []
 """
 
-    RENAME = r"""
-options:
-  rename:
-    description: Names on the target for databases that are called otherwise there, or are to be.
-    type: dict
-    default: {}
-"""
+    PAIRS = SELECTION + _RENAME
+
+    RENAME = "options:\n" + _RENAME
 
     READING = r"""
 options:

@@ -71,7 +71,6 @@ def _endpoint(option: str, role: str) -> str:
         timeout=15,
     )
     return f"""
-options:
   {option}:
     description:
       - The server that the data {role}.
@@ -127,9 +126,11 @@ options:
 class ModuleDocFragment:
     """One attribute a fragment: ``handover.postgresql.endpoints.source`` and so on."""
 
-    SOURCE = _endpoint("source", "comes from")
+    SOURCE = "options:" + _endpoint("source", "comes from")
 
-    TARGET = _endpoint("target", "goes to")
+    TARGET = "options:" + _endpoint("target", "goes to")
+
+    BOTH = SOURCE + _endpoint("target", "goes to")
 
     REPLICATION = _replication(
         "replication",

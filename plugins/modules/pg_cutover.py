@@ -21,10 +21,8 @@ description:
   - A run that was killed is completed or taken back by a program that it has left behind, or by the next run.
   - The guide, C(docs/cutover.md), says what happens in the window step by step.
 extends_documentation_fragment:
-  - handover.postgresql.endpoints.source
-  - handover.postgresql.endpoints.target
-  - handover.postgresql.databases.selection
-  - handover.postgresql.databases.rename
+  - handover.postgresql.endpoints.both
+  - handover.postgresql.databases.pairs
   - handover.postgresql.endpoints.poolers
   - handover.postgresql.endpoints.replication
   - handover.postgresql.endpoints.reverse_replication
@@ -273,15 +271,13 @@ databases:
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
+    BOTH,
     NAMES,
     NO,
+    PAIRS,
     POOLERS,
-    RENAME,
     REPLICATION,
     REVERSE_REPLICATION,
-    SELECTION,
-    SOURCE,
-    TARGET,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.hand_over import hand_over
@@ -298,10 +294,8 @@ def job(module) -> dict:
 def main():
     run(
         {
-            **SOURCE,
-            **TARGET,
-            **SELECTION,
-            **RENAME,
+            **BOTH,
+            **PAIRS,
             **POOLERS,
             **REPLICATION,
             **REVERSE_REPLICATION,

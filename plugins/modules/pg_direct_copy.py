@@ -24,11 +24,9 @@ description:
   - When a run is interrupted, its snapshot is gone. The next one keeps the tables that were complete only where
     O(source_is_quiet=true) and the source has counted no rows written since; otherwise it starts over, and says why.
 extends_documentation_fragment:
-  - handover.postgresql.endpoints.source
-  - handover.postgresql.endpoints.target
+  - handover.postgresql.endpoints.both
   - handover.postgresql.endpoints.clients
-  - handover.postgresql.databases.selection
-  - handover.postgresql.databases.rename
+  - handover.postgresql.databases.pairs
   - handover.postgresql.databases.reading
   - handover.postgresql.databases.filling
   - handover.postgresql.endpoints.attributes
@@ -187,9 +185,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     CLIENTS,
     FILLING,
     NO,
+    PAIRS,
     READING,
-    RENAME,
-    SELECTION,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.direct_copy import copy
@@ -198,8 +195,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.direct
 def main():
     run_between(
         {
-            **SELECTION,
-            **RENAME,
+            **PAIRS,
             **READING,
             **FILLING,
             **CLIENTS,

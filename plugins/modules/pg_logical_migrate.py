@@ -20,11 +20,9 @@ description:
     M(handover.postgresql.pg_restore_import) bring them over, and the source has to be ready, as
     M(handover.postgresql.pg_source_prepare) sees to it.
 extends_documentation_fragment:
-  - handover.postgresql.endpoints.source
-  - handover.postgresql.endpoints.target
+  - handover.postgresql.endpoints.both
   - handover.postgresql.endpoints.clients
-  - handover.postgresql.databases.selection
-  - handover.postgresql.databases.rename
+  - handover.postgresql.databases.pairs
   - handover.postgresql.databases.filling
   - handover.postgresql.endpoints.replication
   - handover.postgresql.endpoints.attributes
@@ -237,9 +235,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     CLIENTS,
     FILLING,
     NO,
-    RENAME,
+    PAIRS,
     REPLICATION,
-    SELECTION,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import end as migration_end
@@ -255,8 +252,7 @@ STATES = {
 def main():
     run_between(
         {
-            **SELECTION,
-            **RENAME,
+            **PAIRS,
             **REPLICATION,
             **FILLING,
             **CLIENTS,

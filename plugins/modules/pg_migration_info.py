@@ -17,10 +17,8 @@ description:
   - It adds a sample of amounts to the journal, at most one in 10 seconds, unless it runs in check mode or the journal
     cannot be written.
 extends_documentation_fragment:
-  - handover.postgresql.endpoints.source
-  - handover.postgresql.endpoints.target
-  - handover.postgresql.databases.selection
-  - handover.postgresql.databases.rename
+  - handover.postgresql.endpoints.both
+  - handover.postgresql.databases.pairs
   - handover.postgresql.endpoints.attributes
 attributes:
   check_mode:
@@ -167,13 +165,13 @@ target:
   type: dict
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import RENAME, SELECTION
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import PAIRS
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.info import info
 
 
 def main():
-    run_between({**SELECTION, **RENAME, "samples": {"type": "int", "default": 0}}, info)
+    run_between({**PAIRS, "samples": {"type": "int", "default": 0}}, info)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,8 @@ description:
   - It writes a heartbeat into the source, by which the lag is measured, and which lets the slots of a source advance
     that nobody else writes to.
 extends_documentation_fragment:
-  - handover.postgresql.endpoints.source
-  - handover.postgresql.endpoints.target
-  - handover.postgresql.databases.selection
-  - handover.postgresql.databases.rename
+  - handover.postgresql.endpoints.both
+  - handover.postgresql.databases.pairs
   - handover.postgresql.endpoints.attributes
 attributes:
   check_mode:
@@ -137,7 +135,7 @@ target:
   type: dict
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import RENAME, SELECTION
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import PAIRS
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.watch import watch
 
@@ -146,8 +144,7 @@ def main():
     guards = ["retained_wal", "free_space", "age", "slot", "apply_errors", "drift", "lag"]
     run_between(
         {
-            **SELECTION,
-            **RENAME,
+            **PAIRS,
             "max_retained_wal": {"type": "str"},
             "max_duration": {"type": "str", "default": "14d"},
             "max_lag": {"type": "str", "default": "1h"},

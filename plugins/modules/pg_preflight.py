@@ -17,8 +17,7 @@ description:
     A question that could not be answered is V(unknown), never V(ok).
   - The checks are listed in the collection's guide to findings.
 extends_documentation_fragment:
-  - handover.postgresql.endpoints.source
-  - handover.postgresql.endpoints.target
+  - handover.postgresql.endpoints.both
   - handover.postgresql.databases.selection
   - handover.postgresql.endpoints.attributes
 options:
@@ -302,7 +301,7 @@ failed_on:
 
 import json
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import NAMES, SELECTION, SOURCE, TARGET
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import BOTH, NAMES, SELECTION, TARGET
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
 from ansible_collections.handover.postgresql.plugins.module_utils.base.query import compiled, search
@@ -344,7 +343,7 @@ def main():
     }
     run(
         {
-            **SOURCE,
+            **BOTH,
             "target": {**TARGET["target"], "required": False},
             **SELECTION,
             "method": {"type": "str", "choices": ["auto", "dump", "continuous"], "default": "auto"},

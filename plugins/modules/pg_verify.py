@@ -21,10 +21,8 @@ description:
     never equal.
   - Changes no data. In our own journal on the target, finished tables and the verdict are recorded.
 extends_documentation_fragment:
-  - handover.postgresql.endpoints.source
-  - handover.postgresql.endpoints.target
-  - handover.postgresql.databases.selection
-  - handover.postgresql.databases.rename
+  - handover.postgresql.endpoints.both
+  - handover.postgresql.databases.pairs
   - handover.postgresql.endpoints.attributes
 options:
   tables:
@@ -220,13 +218,7 @@ target:
   type: dict
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
-    NAMES,
-    NO,
-    RENAME,
-    SELECTION,
-    YES,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import NAMES, NO, PAIRS, YES
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.verification import verify
 
@@ -239,8 +231,7 @@ def main():
     }
     run_between(
         {
-            **SELECTION,
-            **RENAME,
+            **PAIRS,
             "tables": NAMES,
             "exclude": {"type": "list", "elements": "dict", "default": [], "options": exclusion},
             "no_owner": NO,

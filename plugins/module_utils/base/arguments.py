@@ -32,6 +32,7 @@ FROM_SERVER_TO_SERVER = ("host", "port", "user", "password", "sslmode", "sslroot
 # doc_fragments/endpoints.py
 SOURCE = {"source": {"type": "dict", "required": True, "options": CONNECTION}}
 TARGET = {"target": {"type": "dict", "required": True, "options": CONNECTION}}
+BOTH = {**SOURCE, **TARGET}
 REPLICATION = {"replication": {"type": "dict", "options": {name: CONNECTION[name] for name in FROM_SERVER_TO_SERVER}}}
 REVERSE_REPLICATION = {"reverse_replication": REPLICATION["replication"]}
 POOLERS = {
@@ -42,6 +43,7 @@ CLIENTS = {"client_directory": {"type": "list", "elements": "path"}, "jobs": {"t
 # doc_fragments/databases.py
 SELECTION = {"databases": NAMES, "ignore_databases": NAMES}
 RENAME = {"rename": {"type": "dict", "default": {}}}
+PAIRS = {**SELECTION, **RENAME}
 READING = {
     "source_is_quiet": {"type": "bool"},
     "exclude_schemas": NAMES,

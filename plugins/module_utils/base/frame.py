@@ -12,7 +12,7 @@ import tempfile
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import signals
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import SOURCE, TARGET
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import BOTH
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
     PSYCOPG2_IMPORT_ERROR,
     Endpoint,
@@ -55,7 +55,7 @@ def run(argument_spec: dict, job, **constraints) -> None:
 def run_between(argument_spec: dict, job) -> None:
     """Run ``job(source, target, params, check_mode) -> result``; ``argument_spec`` is what it takes besides the two."""
     run(
-        {**SOURCE, **TARGET, **argument_spec},
+        {**BOTH, **argument_spec},
         lambda module: job(endpoint(module, "source"), endpoint(module, "target"), module.params, module.check_mode),
     )
 
