@@ -13,7 +13,10 @@ _RENAME = r"""  rename:
 
 
 class ModuleDocFragment:
-    """One attribute a fragment: ``handover.postgresql.databases.selection`` and so on."""
+    """One attribute a fragment: ``handover.postgresql.databases.selection`` and so on.
+
+    Those with a type are put together: ansible-test takes what is assigned without one for a literal.
+    """
 
     SELECTION = r"""
 options:
@@ -31,9 +34,9 @@ options:
     default: []
 """
 
-    PAIRS = SELECTION + _RENAME
+    PAIRS: str = SELECTION + _RENAME
 
-    RENAME = "options:\n" + _RENAME
+    RENAME: str = "options:\n" + _RENAME
 
     READING = r"""
 options:

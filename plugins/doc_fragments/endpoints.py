@@ -124,26 +124,29 @@ options:
 
 
 class ModuleDocFragment:
-    """One attribute a fragment: ``handover.postgresql.endpoints.source`` and so on."""
+    """One attribute a fragment: ``handover.postgresql.endpoints.source`` and so on.
 
-    SOURCE = "options:" + _endpoint("source", "comes from")
+    Those with a type are put together: ansible-test takes what is assigned without one for a literal.
+    """
 
-    TARGET = "options:" + _endpoint("target", "goes to")
+    SOURCE: str = "options:" + _endpoint("source", "comes from")
 
-    BOTH = SOURCE + _endpoint("target", "goes to")
+    TARGET: str = "options:" + _endpoint("target", "goes to")
 
-    REPLICATION = _replication(
+    BOTH: str = SOURCE + _endpoint("target", "goes to")
+
+    REPLICATION: str = _replication(
         "replication",
         "source",
         "target",
         "Role on the source with REPLICATION, such as M(handover.postgresql.pg_source_prepare) makes.",
     )
 
-    REVERSE_REPLICATION = _replication(
+    REVERSE_REPLICATION: str = _replication(
         "reverse_replication", "target", "source", "Role on the target with REPLICATION.", ", for the way back"
     )
 
-    POOLERS = """
+    POOLERS: str = """
 options:
   poolers:
     description:
