@@ -41,6 +41,8 @@ _value:
   type: raw
 """
 
+from collections.abc import Mapping
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.query import search
 from ansible_collections.handover.postgresql.plugins.plugin_utils.filters import as_filter
 
@@ -48,7 +50,16 @@ from ansible_collections.handover.postgresql.plugins.plugin_utils.filters import
 @as_filter
 def query_report(report, expression):
     """The result of an expression over a report. Raises AnsibleFilterError with the remedy."""
-    return search(expression, report)
+    return search(str(expression), plain(report))
+
+
+def plain(value):
+    """The same in Python's own types: JMESPath's functions refuse others, such as those of variables in Ansible."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return str(value) if isinstance(value, str) else value
 
 
 class FilterModule:

@@ -135,8 +135,10 @@ PLAYBOOK = """
       register: looked
     - ansible.builtin.assert:
         that:
-          - looked.report | handover.postgresql.query_report("findings[?level=='blocker'].id") == ['replica_identity']
+          - looked.report | handover.postgresql.query_report(query) == ['replica_identity']
           - looked.report | handover.postgresql.render_report(form='markdown') is match('# Preflight of the migration')
+      vars:
+        query: findings[?level=='blocker' && contains(methods, 'continuous')].id
     - ansible.builtin.debug:
         msg: "{{ looked.report | handover.postgresql.query_report('findings[?') }}"
 """
