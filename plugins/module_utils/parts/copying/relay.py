@@ -28,7 +28,7 @@ AHEAD = 2  # pieces of a batch that the source may have sent before the target t
 
 
 class Flow:
-    """What goes through all relays of a run: ``total`` bytes so far, and no more than ``rate`` bytes a second."""
+    """What goes through all relays of a run: ``total`` bytes so far, and no more than ``rate`` bytes a second; None and 0 are none."""
 
     def __init__(self, rate: int | None = None):
         self.rate = rate
@@ -41,7 +41,7 @@ class Flow:
         """Account for bytes, after waiting for their turn."""
         with self._lock:
             self.total += count
-            if self.rate is None:
+            if not self.rate:
                 return
             now = time.monotonic()
             self._free_at = max(self._free_at, now) + count / self.rate
