@@ -28,7 +28,9 @@ AHEAD = 2  # pieces of a batch that the source may have sent before the target t
 
 
 class Flow:
-    """What goes through all relays of a run: ``total`` bytes so far, and no more than ``rate`` bytes a second; None and 0 are none."""
+    """What goes through all relays of a run: ``total`` bytes so far, and no more than ``rate`` bytes a second, if that
+    is neither None nor 0.
+    """
 
     def __init__(self, rate: int | None = None):
         self.rate = rate
