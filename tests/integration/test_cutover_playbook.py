@@ -42,6 +42,7 @@ def pair(servers):
 def test_there_and_back(pair, pooler, tmp_path):
     source, target = pair
     front = pooler(source, users=USERS)
+    (front.directory / "pgbouncer.ini").chmod(0o640)
     before = (front.directory / "pgbouncer.ini").read_text()
     tasks = tmp_path / "switch.yml"
     copy = {"content": "{{ window }} {{ places }}", "dest": f"{tmp_path}/switched", "mode": "0600"}
@@ -60,6 +61,7 @@ def test_there_and_back(pair, pooler, tmp_path):
         assert not there.failed, (there.failures, there.stdout[-3000:])
         assert homes(source, target) == ["target"]
         assert f"shop = host=127.0.0.1 port={target.port}" in (front.directory / "pgbouncer.ini").read_text()
+        assert (front.directory / "pgbouncer.ini").stat().st_mode & 0o777 == 0o640
         assert str(target.port) in (tmp_path / "switched").read_text()
         (report,) = json.loads((tmp_path / "reports" / "lab-cutover.json").read_text())["databases"]
         assert report["handed_over"] and report["poolers"][0]["leads_to_new"]
