@@ -26,10 +26,23 @@ from cutovers import (
     start_cutover,
 )
 from faults import await_that
+from migrations import stopped
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import opened
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import (
+    COMMITTED,
+    READY,
+    find_routes,
+)
 from lab.bank import Bank
 
 LEDGER = "SELECT count(*), sum(id), (SELECT sum(balance) FROM bank.account) FROM bank.ledger"
+# It would stop what comes back, if it fired for that.
+TRIGGER = """
+    CREATE FUNCTION public.loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'It fired.'; END $$;
+    CREATE TRIGGER loud BEFORE UPDATE ON bank.account FOR EACH ROW EXECUTE FUNCTION public.loud();
+    ALTER TABLE bank.account ENABLE ALWAYS TRIGGER loud"""
 TRACES = """
     SELECT (SELECT array_agg(subname::text ORDER BY 1) FROM pg_subscription),
         (SELECT array_agg(slot_name::text ORDER BY 1) FROM pg_replication_slots),
@@ -63,7 +76,16 @@ def test_what_is_where_after_each_handover(servers):
     source, target = servers(15), servers(18)
     make_bank(source, target)
     wave = source.sql("shop", TRACES)[0][1]
+    source.sql("shop", TRIGGER)
+    ends = [Endpoint.from_options("source", source.endpoint()), Endpoint.from_options("target", target.endpoint())]
+    params = {"databases": ["shop"], "ignore_databases": [], "rename": {}, "direction": "forward"}
+    (seen_before,) = find_routes(*ends, params)
     found = handed_over(cut_over(source, target))
+    with opened([seen_before], params) as (passage,):  # by a run that waited for its turn
+        assert (seen_before.status, passage.route.status) == (READY, COMMITTED)
+    target.sql("shop", "UPDATE bank.account SET balance = balance + 1 WHERE id = 1")
+    account = "SELECT balance FROM bank.account WHERE id = 1"
+    eventually_same(lambda: source.sql("shop", account), target.sql("shop", account))
     back = [f"handover_{found['id']}_back"]
     assert source.sql("shop", TRACES) == [(back, None, None)]
     assert target.sql("shop", TRACES) == [(None, back, back)]
@@ -77,6 +99,8 @@ def test_what_is_where_after_each_handover(servers):
     assert target.sql("shop", TRACES) == [(following, None, None)]
     assert target.sql("shop", "SELECT phase, direction FROM handover.migration") == [("handed_over", "back")]
     assert not cut_over(source, target, direction="back").changed
+    stopped(source, target, databases=["shop"])
+    assert source.sql("shop", "SELECT tgenabled FROM pg_trigger WHERE tgname = 'loud'") == [("A",)]
 
 
 def test_the_fence_holds(servers):

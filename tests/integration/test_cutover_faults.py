@@ -26,6 +26,7 @@ from cutovers import (
     start_cutover,
 )
 from faults import await_that
+from support import COLLECTIONS
 
 from lab.bank import Bank
 
@@ -65,6 +66,9 @@ def test_killed_after_the_commit(pair, pooler, tmp_path):
             kill_at(step, tmp_path, source, target, front, direction=direction)
             await_commits(load)
             assert homes(source, target) == [home], step
+            other = "back" if direction == "forward" else "forward"
+            assert "begun and not completed" in cut_over(source, target, direction=other).msg
+            assert homes(source, target) == [home], step
             assert handed_over(cut_over(source, target, front, direction=direction))["way_back"]
         await_commits(load)
     assert load.failures == [] and load.problems(target.connect("shop")) == []
@@ -87,6 +91,36 @@ def test_killed_together_with_what_would_finish(pair, pooler, tmp_path):
         handed_over(cut_over(source, target, front))
         await_commits(load)
     assert load.failures == [] and load.problems(target.connect("shop")) == []
+
+
+def test_a_signal_ends_what_other_threads_do(pair, pooler, tmp_path):
+    """The thread that closes the fence goes on for a moment when the main thread has left."""
+    source, target = pair
+    front = pooler(source, users=USERS)
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_FENCE)
+    with Bank(front.endpoint(**CLERK), rate=100) as load:
+        running = start_cutover(source, target, front, env={"PYTHONPATH": f"{tmp_path}:{COLLECTIONS}"})
+        running.process.wait()
+        await_commits(load)
+        assert "source" in homes(source, target)
+        await_that(lambda: not target.sql("shop", "SELECT 1 FROM pg_replication_slots"), "the end of the slot")
+        handed_over(cut_over(source, target, front))
+        await_commits(load)
+    assert load.failures == [] and load.problems(target.connect("shop")) == []
+
+
+SIGNAL_AT_FENCE = """
+import os, signal, sys, time
+
+def look(event, arguments):
+    if event == "handover.step" and arguments[0] == "fence":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+    if event == "handover.step" and arguments[0] == "resume":
+        time.sleep(1)
+
+sys.addaudithook(look)
+"""
 
 
 def kill_at(step, tmp_path, *ends, **more):

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
+import time
+from dataclasses import replace
 
 import psycopg2
 import pytest
@@ -24,9 +27,11 @@ from cutovers import (
     start_cutover,
 )
 from dumps import JOURNAL, look
+from faults import await_that
 from migrations import copy_roles, in_step
 from support import assert_same, run_module
 
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
 from lab import sample
 from lab.bank import Bank
 
@@ -77,7 +82,8 @@ def test_all_together_or_none(servers, pooler):
 
 
 def test_all_together_killed_between_the_commits(servers, pooler, tmp_path):
-    """The first database is taken back, as nobody can have written at its new home."""
+    """The first database is taken back, as nobody can have written at its new home; not while another run goes on
+    with it, which would let it in there."""
     source, target = servers(15), servers(18)
     make_bank(source, target, "shop", "depot")
     front = pooler(source, users=USERS)
@@ -87,11 +93,28 @@ def test_all_together_killed_between_the_commits(servers, pooler, tmp_path):
         running = start_cutover(source, target, front, env=env, **both)
         await_step(tmp_path / "hold", running)
         assert homes(source, target, "shop") == []
-        running.kill()
+        with turn_of_another_run(source, target, running.kill):
+            time.sleep(0.5)
+            assert homes(source, target, "shop") == []
         await_commits(load)
         for name in both["databases"]:
             assert "source" in homes(source, target, name)
     assert load.failures == [] and load.problems(source.connect("shop")) == []
+
+
+@contextlib.contextmanager
+def turn_of_another_run(source, target, end):
+    """It waits for its turn with the database shop, and gets it with the ``end`` of the first."""
+    ((identifier,),) = target.sql("shop", "SELECT id FROM handover.migration")
+    with contextlib.closing(source.connect("shop")) as session:
+        wait = "SELECT pg_advisory_lock(hashtextextended('handover.postgresql migration ' || %s, 0))"
+        waiting = threading.Thread(target=session.cursor().execute, args=[wait, [identifier]])
+        waiting.start()
+        waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        await_that(lambda: source.sql("shop", waits), "the other run to wait")
+        end()
+        waiting.join()
+        yield
 
 
 def test_without_a_pooler(servers):
@@ -111,6 +134,13 @@ def test_without_a_pooler(servers):
     handed_over(cut_over(source, target, direction="back", switch_command=[sys.executable, "-c", ""]))
     source.connect("shop", **CLERK).close()
     assert homes(source, target) == ["source"]
+
+    with contextlib.closing(source.connect("shop")) as session:  # a run that ended while it opened the fence
+        half_open = replace(fence.read(session), roles=("clerk", "dropped meanwhile"))
+        session.cursor().execute("ALTER ROLE clerk NOLOGIN")
+        session.cursor().execute(fence.define(half_open, ""))
+        assert fence.open_(session) and not fence.open_(session)
+    source.connect("shop", **CLERK).close()
 
 
 def test_what_stands_in_the_way_is_said(servers):

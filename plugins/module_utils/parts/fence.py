@@ -126,13 +126,16 @@ def close(connection, fence: Fence, dbname: str, tables: list[tuple[str, str]]) 
 
 
 def open_(connection) -> bool:
-    """Let writers pass again, at once and for all tables; the triggers stay until ``remove``. Whether it was closed."""
+    """Let writers pass again, at once and for all tables; the triggers stay until ``remove``. Whether that
+    was left to do.
+    """
     found = read(connection)
-    if found is None or not found.closed:
+    if found is None or not (found.closed or found.roles):
         return False
+    there = rows(connection, "SELECT rolname::text FROM pg_roles WHERE rolname = ANY (%s)", (list(found.roles),))
     with connection.cursor() as cursor:
         cursor.execute(define(replace(found, closed=False), ""))
-        for role in found.roles:
+        for (role,) in there:  # a run that ends here leaves them to the next one
             cursor.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(role)))
         cursor.execute(define(replace(found, closed=False, roles=()), ""))
     return True

@@ -22,6 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 
 CONNECTION_DEFAULTS = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2"}
 RESUME_PATIENCE = 30.0  # seconds during which a pooler that does not answer is asked again to resume
+ANSWER_PATIENCE = 5.0  # seconds for an answer to anything but PAUSE
 
 
 class Console:
@@ -54,19 +55,16 @@ class Console:
 
     def show(self, what: str) -> list[dict]:
         """What ``SHOW DATABASES``, ``SHOW SERVERS`` and so on list."""
-        return _ask(self._session, f"SHOW {what}")
+        return _ask_soon(self._session, f"SHOW {what}")
 
-    def choose(self, dbnames: set[str]) -> list[dict]:
-        """The entries that lead to one of these databases of a server, or those that the user named; kept in
-        ``databases``. Raises HandoverError for a named one that is not there, or when none is.
+    def choose(self, dbnames: set[str]) -> None:
+        """Keep in ``databases`` the entries that the user named, or those that lead to one of these databases of a
+        server; where there are none yet, the fallback will make them by these names. Raises HandoverError for a named
+        one that is not there, and where it is not clear which are meant.
         """
         there = {one["name"]: one for one in self.show("DATABASES") if one["name"] != "pgbouncer"}
         missing = [name for name in self.wanted if name not in there]
-        chosen = {
-            name: one
-            for name, one in there.items()
-            if (name in self.wanted or not self.wanted) and one["database"] in dbnames
-        }
+        chosen = {name: one for name, one in there.items() if one["database"] in dbnames}
         if missing and not self._has_fallback():
             raise HandoverError(
                 f"The pooler {self.name} has no database {', '.join(missing)}; it has {', '.join(sorted(there))}.",
@@ -78,8 +76,7 @@ class Console:
                 f"The entries {', '.join(sorted(chosen))} of the pooler {self.name} lead to different servers.",
                 "Name those that are to be switched in databases of that pooler.",
             )
-        self.databases = sorted(chosen) or missing or self.wanted or sorted(dbnames)[:1]
-        return list(chosen.values())
+        self.databases = sorted(self.wanted or chosen or dbnames)
 
     def places(self) -> dict[str, tuple]:
         """(host, port, database) of each entry that is switched, as the pooler has it loaded."""
@@ -136,7 +133,7 @@ class Console:
     def reload(self) -> None:
         """Load the configuration from disk. Raises HandoverError where PgBouncer says that it has errors."""
         try:
-            _ask(self._session, "RELOAD")
+            _ask_soon(self._session, "RELOAD")
         except psycopg2.Error as error:
             raise self._error("does not load its configuration", error) from None
 
@@ -145,17 +142,21 @@ class Console:
         deadline = time.monotonic() + RESUME_PATIENCE
         while True:
             try:
-                if self._session is None or self._session.closed:
-                    self._session = self._connect()
-                for name in self.databases:
-                    with contextlib.suppress(psycopg2.DatabaseError):  # it is not paused
-                        _ask(self._session, f"RESUME {quoted(name)}")
-                if not self._session.closed:
-                    return
+                return self._resume()
             except HandoverError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+
+    def _resume(self) -> None:
+        if self._session is None or self._session.closed:
+            self._session = self._connect()
+        for name in self.databases:
+            try:
+                _ask_soon(self._session, f"RESUME {quoted(name)}")
+            except psycopg2.Error as error:
+                if self._session.closed:
+                    raise self._error("does not resume", error) from None  # else it is not paused
 
     def _connect(self):
         try:
@@ -180,7 +181,7 @@ class Console:
 
     def _clients(self) -> list[dict]:
         with contextlib.suppress(HandoverError, psycopg2.Error), contextlib.closing(self._connect()) as session:
-            return _ask(session, "SHOW CLIENTS")
+            return _ask_soon(session, "SHOW CLIENTS")
         return []
 
     def _error(self, what: str, error) -> HandoverError:
@@ -220,6 +221,14 @@ class Poolers:
         """Pause at every pooler. Raises HandoverError; the caller resumes."""
         self._each(lambda console: console.pause(deadline))
 
+    def paused(self) -> bool:
+        """Whether any entry of ours is paused."""
+        return any(console.paused() for console in self.consoles)
+
+    def places(self) -> dict[str, dict[str, tuple]]:
+        """Where each pooler leads, by its name."""
+        return {console.name: console.places() for console in self.consoles}
+
     def reload(self) -> None:
         """Load the configuration at every pooler. Raises the first HandoverError, after all were asked."""
         self._each(Console.reload)
@@ -247,6 +256,17 @@ def _ask(session, statement: str) -> list[dict]:
         cursor.execute(statement)
         names = [column.name for column in cursor.description or ()]
         return [dict(zip(names, row)) for row in cursor.fetchall()] if names else []
+
+
+def _ask_soon(session, statement: str) -> list[dict]:
+    """The same of a pooler that answers at once, or not at all: then the session ends."""
+    timer = threading.Timer(ANSWER_PATIENCE, cut, [session])
+    timer.daemon = True
+    timer.start()
+    try:
+        return _ask(session, statement)
+    finally:
+        timer.cancel()
 
 
 def cut(session) -> None:

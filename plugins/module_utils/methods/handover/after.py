@@ -7,6 +7,7 @@ already, by an earlier run or by the guardian; what fails is kept as a problem, 
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 
@@ -59,13 +60,13 @@ def let_in(passages: list[Passage]) -> None:
 def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Timeline) -> None:
     """Send clients to new: the operator's command, then the poolers."""
     first = passages[0]
-    if all(one.route.is_recorded for one in passages) and not any(one.paused() for one in poolers.consoles):
+    if all(one.route.is_recorded for one in passages) and not attempt(first, "poolers", poolers.paused):
         return
     if params["switch_command"]:
         with timeline.step("switch"):
             attempt(first, "switch_command", lambda: run_command(params), "Run that command by hand.")
     if poolers:
-        first.facts["places"] = {console.name: console.places() for console in poolers.consoles}
+        first.facts["places"] = attempt(first, "poolers", poolers.places) or {}
         with timeline.step("reload"):
             attempt(first, "reload", poolers.reload)
         with timeline.step("resume"):
@@ -117,8 +118,8 @@ def _shown(places: dict) -> str:
 
 def complete(passage: Passage) -> None:
     """Take away the stream that led here, let the one that leads back flow, and write it into the journal."""
-    for session in (passage.old, passage.new, passage.helper):
-        if not session.closed:
+    for session in (passage.old, passage.new):
+        with contextlib.suppress(psycopg2.Error):  # what needs a session that is lost says so
             rows(session, "SELECT set_config('statement_timeout', '0', false)")
     if passage.params["terminate_sessions"] and passage.changed:
         passage.facts["terminated"] = attempt(passage, "terminate_sessions", lambda: value(passage.old, SESSIONS))

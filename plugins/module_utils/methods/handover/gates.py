@@ -40,11 +40,13 @@ def ask_all(passage: Passage) -> list[dict]:
     return answers
 
 
-def ask_poolers(passage: Passage, poolers: Poolers) -> list[dict]:
-    """The same for each pooler: its sessions with a server are sessions of old. Without any, a note says so."""
+def ask_poolers(passage: Passage, poolers: Poolers, dbnames: list[str]) -> list[dict]:
+    """The same for each pooler: its sessions with a server are sessions of old, with the databases of the window.
+    Without any, a note says so.
+    """
     answers = []
     for console in poolers.consoles:
-        leads = console.leads_to(passage.old, [passage.route.old.dbname]) if passage.alone else None
+        leads = console.leads_to(passage.old, dbnames)
         problem = ""
         if leads is False:
             problem = f"The pooler {console.name} leads to another server than {passage.route.old.endpoint.describe()}."

@@ -23,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Console
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import slot, turn
 
 PATIENCE = 300.0  # seconds during which what cannot be reached is tried again
 PAUSE = 0.1  # seconds between two attempts
@@ -33,7 +34,8 @@ DONE = "done"
 class Guardian:
     """The child program.
 
-    ``databases``: ``{"old", "new"}`` are ``{"parameters": libpq's, "dbname"}``, ``migration`` is its id;
+    ``databases``: ``{"old", "new"}`` are ``{"parameters": libpq's, "dbname"}``, ``source`` says which of them is the
+    source, ``migration`` is its id, ``slot`` the name of that which the window makes on new;
     ``poolers``: ``{"options": the console's, "databases": names on it}``.
     """
 
@@ -44,11 +46,11 @@ class Guardian:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd="/",
+            cwd="/",  # nothing is imported from wherever we are
             start_new_session=True,  # signals for our process group are not for it
             text=True,
         )
-        self._tell(json.dumps({"databases": databases, "poolers": poolers}))
+        self._tell(json.dumps({"databases": databases, "poolers": poolers, "directory": os.getcwd()}))
         if self._process.stdout.readline().strip() != "ready":
             raise HandoverError(
                 "The program that would finish the window, were this one killed, does not start.",
@@ -72,6 +74,7 @@ class Guardian:
 def main() -> None:
     """Wait for the end of our parent, and do what it could not do any more."""
     told = json.loads(sys.stdin.readline())
+    os.chdir(told["directory"])  # files of certificates may be given relative to it
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     if DONE not in [line.strip() for line in sys.stdin]:
@@ -92,12 +95,14 @@ def _finish(databases: list[dict], poolers: list[dict]) -> None:
 
 def _decide(databases: list[dict]) -> bool | None:
     """Open all at their new homes if all were handed over, else those that were at their old ones: nobody has written
-    at the new ones yet. Returns which, and None as long as it is not known.
+    at the new ones yet. Returns which, and None as long as it is not known, or another run is at work.
     """
     try:
         with contextlib.ExitStack() as stack:
-            old = [stack.enter_context(contextlib.closing(_connect("source", one["old"]))) for one in databases]
-            new = [stack.enter_context(contextlib.closing(_connect("target", one["new"]))) for one in databases]
+            old = [stack.enter_context(contextlib.closing(_connect("old", one))) for one in databases]
+            new = [stack.enter_context(contextlib.closing(_connect("new", one))) for one in databases]
+            for one, *sessions in zip(databases, old, new):
+                stack.enter_context(turn.taken(sessions[one["source"] == "new"], one["migration"]))
             if any(_is_under_way(session) for session in old):
                 return None
             handed_over = [_is_handed_over(session, one["migration"]) for session, one in zip(old, databases)]
@@ -105,10 +110,11 @@ def _decide(databases: list[dict]) -> bool | None:
                 for session in new:
                     fence.open_(session)
                 return True
-            for before, after in zip(old, new):
+            for before, after, one in zip(old, new, databases):
                 standby = fence.read(after)
                 if standby and standby.closed:
                     fence.open_(before)
+                    slot.drop(after, one["slot"])
             return False
     except (HandoverError, psycopg2.Error):
         return None
@@ -129,8 +135,8 @@ def _is_under_way(connection) -> bool:
         return cursor.rowcount > 0
 
 
-def _connect(side: str, place: dict):
-    return Endpoint(side, place["parameters"]).connect(place["dbname"])
+def _connect(side: str, database: dict):
+    return Endpoint(side, database[side]["parameters"]).connect(database[side]["dbname"])
 
 
 def _resumed(pooler: dict, reload: bool) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
@@ -46,9 +46,24 @@ def hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool
         raise
 
 
+@contextlib.contextmanager
+def _told(**facts):
+    """What nobody expected of a server is an error of ours, too: its ``facts`` say what was handed over."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise HandoverError(
+            f"A server refused a statement, or was lost: {' '.join(str(error).split())}.",
+            "See in its log why, and run this again.",
+            sqlstate=error.pgcode,
+            **facts,
+        ) from None
+
+
 def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
     """In one window, or in one for each database."""
-    routes = find_routes(source, target, params)
+    with _told():
+        routes = find_routes(source, target, params)
     if params["poolers"] and len(routes) > 1 and not params["together"]:
         raise HandoverError(
             "A pooler loads the entries of all databases at once, so that they would be switched with the first one.",
@@ -57,10 +72,16 @@ def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: boo
     groups = [routes] if params["together"] else [[route] for route in routes]
     results = []
     for group in groups:
-        results += _hand_over_together(group, params, check_mode)
+        try:
+            results += _hand_over_together(group, params, check_mode)
+        except HandoverError as error:
+            found = error.facts["databases"] = [*results, *error.facts.get("databases", [])]
+            error.facts["changed"] = any(one["changed"] for one in found)
+            raise
     return {"changed": any(one["changed"] for one in results), "direction": params["direction"], "databases": results}
 
 
+@_told()
 def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> list[dict]:
     """Databases in one window."""
     with contextlib.ExitStack() as stack:
@@ -72,6 +93,9 @@ def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> 
             _let_go_on(passages[0], poolers)
         for passage in ready:
             _find_out(passage, poolers, check_mode)
+            if len(ready) == len(passages):  # else some may lead to new already
+                names = [one.route.old.dbname for one in ready]
+                passage.facts["gates"] += gates.ask_poolers(passage, poolers, names)
         if check_mode:
             return [report.forecast(passage, poolers) for passage in passages]
         for passage in ready:
@@ -79,10 +103,11 @@ def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> 
         for passage in ready:
             _prepare(passage)
         _pass(passages, ready, poolers, params)
-        for passage in passages:
-            after.complete(passage)
-        after.look_at_poolers(passages, poolers)
-        results = [report.outcome(passage, poolers) for passage in passages]
+        with _told(handed_over=True):
+            for passage in passages:
+                after.complete(passage)
+            after.look_at_poolers(passages, poolers)
+            results = [report.outcome(passage, poolers) for passage in passages]
         _complain(passages, results)
         return results
 
@@ -96,7 +121,7 @@ def _choose_entries(passages: list[Passage], poolers: Poolers) -> None:
 
 def _let_go_on(passage: Passage, poolers: Poolers) -> None:
     """Resume what a run left paused that was killed together with its guardian."""
-    if any(console.paused() for console in poolers.consoles):
+    if poolers.paused():
         poolers.resume()
         passage.note("Databases were paused at a pooler, and were resumed.")
 
@@ -111,7 +136,6 @@ def _find_out(passage: Passage, poolers: Poolers, check_mode: bool) -> None:
     passage.facts["sequence_margin"] = given if given is not None else 0 if poolers else MARGIN_WITHOUT_POOLER
     passage.facts["fenced_roles"] = _roles_to_fence(passage)
     passage.facts["gates"] = gates.ask_all(passage)
-    passage.facts["gates"] += gates.ask_poolers(passage, poolers)
     wanted = passage.params["reverse"] is not False
     passage.facts["obstacles_to_way_back"] = way_back.obstacles(passage) if wanted else []
 
@@ -192,13 +216,15 @@ def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, param
     window = Window(ready, poolers, params["deadline"]) if ready else None
     try:
         if window:
-            window.run()
-        after.let_in(passages)
-        after.switch(passages, poolers, params, timeline)
+            with _told():
+                window.run()
+        with _told(handed_over=True):
+            after.let_in(passages)
+            after.switch(passages, poolers, params, timeline)
         for passage in ready:
             passage.facts["window_ms"] = timeline.milliseconds
     except HandoverError as error:
-        if window and window.is_clean:
+        if window and window.is_clean and not error.facts.get("handed_over"):
             guardian.dismiss()
         names = ", ".join(passage.route.source.dbname for passage in passages)
         raise HandoverError(error.problem, error.remedy, **error.facts, timeline=timeline.as_result()).of_database(
@@ -212,7 +238,8 @@ def _for_guardian(passage: Passage) -> dict:
     route = passage.route
     ends = {"old": route.old, "new": route.new}
     found = {name: {"parameters": end.endpoint.parameters, "dbname": end.dbname} for name, end in ends.items()}
-    return {**found, "migration": route.migration.id}
+    source = "old" if route.old is route.source else "new"
+    return {**found, "source": source, "migration": route.migration.id, "slot": route.returning}
 
 
 def _complain(passages: list[Passage], results: list[dict]) -> None:

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import Route
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import Route, find_route
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import cut
@@ -118,6 +118,7 @@ def opened(routes: list[Route], params: dict):
         for route in routes:
             keeper = stack.enter_context(contextlib.closing(route.source.connect()))
             stack.enter_context(turn.taken(keeper, route.migration.id))
+            route = find_route(route.source, route.target, route.direction)  # another run may have gone on until now
             passage = Passage(route, params, timeline=timeline, alone=len(routes) == 1, others=[keeper])
             for name, place in (("lock", route.old), ("old", route.old), ("new", route.new), ("helper", route.new)):
                 setattr(passage, name, stack.enter_context(contextlib.closing(place.connect())))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import after, cargo
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import READY, Place
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
@@ -39,17 +39,17 @@ STEPS = (
 
 def outcome(passage: Passage, poolers: Poolers) -> dict:
     """What became of one database."""
-    result = {
+    held_back = after.attempt(passage, "to_enable", lambda: to_enable(passage))
+    return {
         **_basics(passage),
         "changed": passage.changed,
         "handed_over": True,
         "way_back": passage.way_back,
         "timeline": passage.timeline.as_result() if passage.decided else [],
-        "to_enable": to_enable(passage),
+        "to_enable": held_back or {},
         "problems": passage.problems,
         "notices": [*passage.notices, *_warnings(passage, poolers)],
     }
-    return result
 
 
 def forecast(passage: Passage, poolers: Poolers) -> dict:
@@ -110,17 +110,16 @@ def _basics(passage: Passage) -> dict:
         "id": route.migration.id,
         "direction": route.direction,
         "home": route.new.address,
-        "place": _place(route.new),
+        "place": _place(route.new, passage.new),
         "tables": len(passage.tables) or None,
         **facts,
     }
 
 
-def _place(place: Place) -> dict:
-    """Where the new home is, for files of poolers."""
-    parameters = place.endpoint.parameters
-    host = parameters.get("hostaddr") or parameters.get("host") or place.endpoint.side
-    return {"host": host, "port": int(parameters.get("port", 5432)), "dbname": place.dbname}
+def _place(place: Place, session) -> dict:
+    """Where the new home is, for files of poolers; a service or a list of hosts has led the session there."""
+    host = place.endpoint.parameters.get("hostaddr") or session.info.host
+    return {"host": host, "port": session.info.port, "dbname": place.dbname}
 
 
 def _warnings(passage: Passage, poolers: Poolers) -> list[str]:

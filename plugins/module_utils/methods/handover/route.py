@@ -74,8 +74,7 @@ class Route:
     def next_wave(self) -> int:
         """Number of the wave by which the target follows again after a rollback."""
         numbers = [wave.number for wave in self.migration.waves]
-        going_back = self.migration.direction == BACK and self.migration.phase == "handed_over"
-        return max(numbers) if going_back and self.direction == BACK else max(numbers) + 1
+        return max(numbers) if self.direction == BACK and self.is_recorded else max(numbers) + 1
 
     @property
     def returning(self) -> str:
@@ -91,7 +90,7 @@ class Route:
     @property
     def is_recorded(self) -> bool:
         """Whether the journal says that this handover was completed."""
-        return self.migration.phase == "handed_over" and self.migration.direction == self.direction
+        return _is_recorded(self.migration, self.direction)
 
 
 def find_routes(source: Endpoint, target: Endpoint, params: dict) -> list[Route]:
@@ -109,11 +108,16 @@ def find_routes(source: Endpoint, target: Endpoint, params: dict) -> list[Route]
     routes = []
     for name in names:
         places = Place(source, name, here), Place(target, params["rename"].get(name, name), there)
-        try:
-            routes.append(_find_route(*places, params["direction"]))
-        except HandoverError as error:
-            raise error.of_database(name) from None
+        routes.append(find_route(*places, params["direction"]))
     return routes
+
+
+def find_route(source: Place, target: Place, direction: str) -> Route:
+    """Where one database stands. Raises HandoverError where it cannot go this way."""
+    try:
+        return _find_route(source, target, direction)
+    except HandoverError as error:
+        raise error.of_database(source.dbname) from None
 
 
 def _find_route(source: Place, target: Place, direction: str) -> Route:
@@ -128,13 +132,15 @@ def _find_route(source: Place, target: Place, direction: str) -> Route:
         fences = {FORWARD: fence.read(here), BACK: fence.read(there)}
     _refuse_wrong_phase(migration, direction)
     closed = {way: _says_so(found, migration) for way, found in fences.items()}
-    if direction == BACK and migration.phase != "handed_over":
+    other = BACK if direction == FORWARD else FORWARD
+    if closed[other] and not _is_recorded(migration, other):
+        word, playbook = ("handover", "cutover") if other == FORWARD else ("rollback", "rollback")
         raise HandoverError(
-            "Its handover was begun and not completed." if closed[FORWARD] else "It was not handed over.",
-            "Complete it: handover.postgresql.cutover." if closed[FORWARD] else "There is nothing to roll back.",
+            f"Its {word} was begun and not completed.", f"Complete it: handover.postgresql.{playbook}."
         )
-    recorded = migration.phase == "handed_over" and migration.direction == direction
-    status = COMMITTED if closed[direction] or recorded else READY
+    if direction == BACK and migration.phase != "handed_over":
+        raise HandoverError("It was not handed over.", "There is nothing to roll back.")
+    status = COMMITTED if closed[direction] or _is_recorded(migration, direction) else READY
     return Route(direction, source, target, migration, status)
 
 
@@ -147,6 +153,11 @@ def _refuse_wrong_phase(migration: Migration, direction: str) -> None:
             f"It cannot be {word}: it is still {migration.phase.replace('_', ' ')}.",
             "Wait until it is in step: handover.postgresql.status says how far it is.",
         )
+
+
+def _is_recorded(migration: Migration, direction: str) -> bool:
+    """Whether the journal says that the last handover went this way, and was completed."""
+    return migration.phase == "handed_over" and migration.direction == direction
 
 
 def _says_so(found, migration: Migration) -> bool:

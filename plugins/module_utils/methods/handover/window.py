@@ -16,7 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo, way_back
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.gates import stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
@@ -29,6 +29,9 @@ POLL = 0.002  # seconds between two looks at the beacon
 SLOWNESS = 1.0  # seconds after the deadline at which the servers end our sessions by themselves
 COMMIT_PATIENCE = 10.0  # seconds; who waits for a standby that is gone has committed all the same
 DOUBT = 15.0  # seconds during which it is asked again whether a commit arrived
+
+DURABLE = """
+    SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'"""
 
 
 class Window:
@@ -56,11 +59,15 @@ class Window:
                 together(*(lambda one=one: self._make_ready(one) for one in self.passages))
             with limited(self.passages, COMMIT_PATIENCE):
                 self._commit()
-        except BaseException as error:
+        except Exception as error:
             self._abort()
             if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) and self._is_over():
                 raise self._too_late() from None
             raise
+        except BaseException:  # a signal, while other threads go on: a ROLLBACK would let them work outside of it
+            for passage in self.passages:
+                passage.cut()
+            raise  # the guardian does the rest
 
     def _limit_sessions(self) -> None:
         """What is left undone after the deadline, the servers end by themselves: also when they cannot hear us."""
@@ -69,7 +76,9 @@ class Window:
             for session in (passage.lock, passage.old, passage.new, passage.helper):
                 for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
                     rows(session, "SELECT set_config(%s, %s, false)", (name, limit))
-            # What is done here becomes durable with the next commit on new, which is before new is open.
+            for session in (passage.lock, passage.new):  # a crash must not take back what they commit
+                rows(session, DURABLE)
+            # What is done here becomes durable together with what apply has brought, in _receive.
             rows(passage.helper, "SELECT set_config('synchronous_commit', 'off', false)")
 
     def _pause(self) -> None:
@@ -89,14 +98,17 @@ class Window:
         together(lambda: self._receive(passage, number), lambda: self._close(passage))
 
     def _receive(self, passage: Passage, number: int) -> None:
-        """On new: everything that was committed on old, and what replication does not bring. The slot comes when no
-        transaction of ours is open there: it would wait for the WAL writer to wake up (wal_writer_delay).
+        """On new: everything that was committed on old, and what replication does not bring, on disk: apply does not
+        wait for that. The slot, for which the server flushes its WAL, comes when no transaction of ours is open there:
+        it would wait for the WAL writer to wake up (wal_writer_delay).
         """
         together(lambda: self._bring(passage, number), lambda: self._set_sequences(passage))
         if passage.way_back:
             with passage.step("slot"):
                 query = "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')"
                 passage.facts["way_back_lsn"] = value(passage.new, query, (passage.route.returning,))
+        else:
+            rows(passage.new, "SELECT pg_logical_emit_message(true, 'handover', '')")
 
     def _bring(self, passage: Passage, number: int) -> None:
         with passage.step("apply"):
@@ -132,6 +144,8 @@ class Window:
             route, roles = passage.route, tuple(passage.facts["fenced_roles"])
             closed = fence.Fence(True, route.new.address, route.migration.id, roles)
             fence.close(passage.lock, closed, route.old.dbname, passage.tables)
+            if passage.way_back:
+                way_back.quiet_triggers(passage)
             with passage.lock.cursor() as cursor:
                 for role in roles:
                     cursor.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
