@@ -8,7 +8,8 @@
 
 Clients of a bank write through PgBouncer in transaction mode, and remember what was acknowledged to them. Meanwhile the
 database is handed over and back, again and again, always with a way back. In the end every acknowledged transaction
-has to be there once. A client's wait counts as its worst when it began or ended within a second of a window.
+has to be there once. The clients' worst wait is the longest that ended while a handover was under way, or within a
+second after it.
 """
 
 from __future__ import annotations
