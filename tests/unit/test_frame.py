@@ -16,7 +16,7 @@ def test_numbers_that_are_taken(params):
     refuse_numbers(params)
 
 
-@pytest.mark.parametrize("params", [{"jobs": 0}, {"jobs": -1}, {"sequence_margin": -1}])
+@pytest.mark.parametrize("params", [{"jobs": 0}, {"jobs": -1}, {"samples": -1}, {"sequence_margin": -1}])
 def test_numbers_that_are_refused(params):
     [(name, number)] = params.items()
     with pytest.raises(HandoverError, match=f"{name} is {number}"):

@@ -20,7 +20,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 
-LEAST = {"jobs": 1, "sequence_margin": 0}  # of options that are numbers; less would do nothing, or harm
+LEAST = {"jobs": 1, "samples": 0, "sequence_margin": 0}  # of options that are numbers; less would harm, or do nothing
 
 
 def endpoint(module: AnsibleModule, side: str, options: dict | None = None) -> Endpoint:
