@@ -41,7 +41,7 @@ class Console:
     def name(self) -> str:
         """For messages and results: ``10.0.0.5:6432``."""
         host = self.parameters.get("host") or self.parameters.get("hostaddr") or "local socket"
-        return f"{host}:{self.parameters.get('port', '6432')}"
+        return f"{host}:{self.parameters.get('port', '5432')}"
 
     def open(self) -> None:
         """Connect. Raises HandoverError."""
