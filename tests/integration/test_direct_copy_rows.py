@@ -213,3 +213,13 @@ def test_many_tables_take_linear_time_and_little_memory(new_cluster):
     assert target.sql("many600", "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated") == [(600,)]
     assert seconds[600] < 60 * seconds[20]
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 150 * 1024, "of any process that tests started"
+
+
+def test_names_and_values_of_another_encoding(servers):
+    source, target = servers(15), servers(18, "target")
+    create_database(source, "latin", options="TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    source.sql("latin", "CREATE TABLE \"Größe\" (\"für\" text PRIMARY KEY); INSERT INTO \"Größe\" VALUES ('groß')")
+    done(copy(source, target))
+    assert target.sql("latin", 'SELECT * FROM "Größe"') == [("groß",)]
+    finish(target, "latin")
+    assert_same(look(source, "latin"), look(target, "latin"))

@@ -331,17 +331,18 @@ class Transfer(Filling):
 
     def _connect_source(self):
         session = self.source.connect(self.dbname, read_only=True, lock_timeout=self.patience)
-        _set(session, self._settings_of_rows())
+        self._configure(session, {})
         return session
 
     def _connect_target(self, dbname: str):
         session = self.target.connect(dbname)
-        _set(session, {**self._settings_of_rows(), **_building_settings(session, self.jobs)})
+        self._configure(session, _building_settings(session, self.jobs))
         return session
 
-    def _settings_of_rows(self) -> dict:
+    def _configure(self, session, settings: dict) -> None:
         """Rows travel in the encoding of the database that they come from, so that nothing is lost on the way."""
-        return {"client_encoding": self.origin["properties"]["encoding"], "xmloption": "content"}
+        encoding = self.origin["properties"]["encoding"]
+        _set(session, {**settings, "client_encoding": encoding, "xmloption": "content"})
 
 
 def choose_client(session, connection, params: dict) -> clients.Client:

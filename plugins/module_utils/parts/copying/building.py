@@ -11,6 +11,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents, Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 
 FOREIGN_KEY = "FK CONSTRAINT"
 FOREIGN_KEY_VIOLATION, DUPLICATE_OBJECT = "23503", "42710"
@@ -75,7 +76,7 @@ def _statements(session, definitions: list[Definition]) -> list[bytes]:
     statements = []
     for definition in definitions:
         place = sql.SQL("SET default_tablespace = {};\n").format(sql.Literal(definition.tablespace or ""))
-        statements += [place.as_string(session).encode(), definition.statement]
+        statements += [encoded(session, place), definition.statement]
     return statements
 
 

@@ -18,6 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     make_keys,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.crew import Crew, Task, Worker
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import execute, in_unicode
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import SMALL, Piece, Table, hold
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import (
     Flow,
@@ -89,7 +90,8 @@ class Loading:
         self._unready = set(self._counts)
         others = self._sort(definitions)
         with contextlib.closing(self._connect_target()) as session:
-            self._look_at_target(session, tables)
+            with in_unicode(session):
+                self._look_at_target(session, tables)
             if self.options.start_over:
                 _empty(session, tables)
             for group in _groups(others, SMALL_KEYS):
@@ -194,11 +196,8 @@ class Loading:
         if freeze:
             _in_copy("target", worker.target, sql.SQL("TRUNCATE ONLY {}").format(_name(table)), table)
         copied = list(relay(worker.source, worker.target, group, how, self.options.flow))
-        if not group[0].is_whole and hold(worker.source, [table]):
-            raise HandoverError(
-                f"Table {table} was rewritten on the source while it was copied in ranges, so rows may be missing.",
-                "Run this again, without VACUUM FULL, CLUSTER, TRUNCATE or ALTER TABLE on it meanwhile.",
-            )
+        if not group[0].is_whole:
+            _refuse_rewritten(worker.source, table)
         _in_copy("target", worker.target, "COMMIT", table)
         _in_copy("source", worker.source, "COMMIT", table)
         return copied
@@ -277,7 +276,7 @@ class Loading:
         )
 
     def _build(self, worker: Worker, definitions: list[Definition]) -> None:
-        _execute(worker.target, f"SET max_parallel_maintenance_workers = {1 + self._crew.idle}")
+        execute(worker.target, f"SET max_parallel_maintenance_workers = {1 + self._crew.idle}")
         build(worker.target, definitions)
 
     def _ready(self, tables: list[Table]) -> None:
@@ -297,7 +296,7 @@ class Loading:
         names = sql.SQL(", ").join(map(_name, tables))
         return Task(
             (ANALYZE, -sum(table.size for table in tables)),
-            lambda worker: _execute(worker.target, sql.SQL("ANALYZE {}").format(names)),
+            lambda worker: execute(worker.target, sql.SQL("ANALYZE {}").format(names)),
             alone=frozenset(table.oid for table in tables),
         )
 
@@ -338,13 +337,18 @@ class _Key:
     added: bool = False
 
 
+def _refuse_rewritten(source, table: Table) -> None:
+    """Ranges of a table are those of one file; the transaction that has read one keeps the table in its file."""
+    with in_unicode(source):
+        if hold(source, [table]):
+            raise HandoverError(
+                f"Table {table} was rewritten on the source while it was copied in ranges, so rows may be missing.",
+                "Run this again, without VACUUM FULL, CLUSTER, TRUNCATE or ALTER TABLE on it meanwhile.",
+            )
+
+
 def _name(table: Table):
     return sql.Identifier(table.schema, table.name)
-
-
-def _execute(session, statement) -> None:
-    with session.cursor() as cursor:
-        cursor.execute(statement)
 
 
 def _groups(items: list, size: int) -> list[list]:
@@ -354,12 +358,12 @@ def _groups(items: list, size: int) -> list[list]:
 def _empty(session, tables: list[Table]) -> None:
     """What an interrupted run left in them goes. Tables of extensions hold rows that are not ours."""
     for group in _groups([table for table in tables if table.extension is None], plan.BATCH_TABLES):
-        _execute(session, sql.SQL("TRUNCATE ONLY {}").format(sql.SQL(", ONLY ").join(map(_name, group))))
+        execute(session, sql.SQL("TRUNCATE ONLY {}").format(sql.SQL(", ONLY ").join(map(_name, group))))
 
 
 def _in_copy(side: str, session, statement, table: Table) -> None:
     """A statement around the COPY of this table."""
     try:
-        _execute(session, statement)
+        execute(session, statement)
     except psycopg2.Error as error:
         raise failure(table, side, error) from None

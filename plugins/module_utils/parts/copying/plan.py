@@ -14,6 +14,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     partition_roots,
     rows,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import execute
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import rewritten_tables
 
 FIRST_USER_OID = 16384
@@ -146,8 +147,7 @@ def hold(connection, tables: list[Table]) -> list[str]:
     """
     for start in range(0, len(tables), HELD_TOGETHER):
         names = (sql.Identifier(*table.key) for table in tables[start : start + HELD_TOGETHER])
-        with connection.cursor() as cursor:
-            cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
+        execute(connection, sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
     changed = rewritten_tables(connection)
     return [str(table) for table in tables if table.key in changed]
 

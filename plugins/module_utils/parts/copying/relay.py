@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Piece, Table
 
 PIPE_BYTES = 1 << 20
@@ -124,8 +125,9 @@ class _Feed:
             self._ready.put(inlet)
             outlet = os.fdopen(inlet.outlet, "wb", CHUNK)
             try:
+                statement = piece.reads(self._how(piece.table).binary)
                 with self._source.cursor() as cursor:
-                    cursor.copy_expert(piece.reads(self._how(piece.table).binary), outlet)
+                    cursor.copy_expert(encoded(self._source, statement), outlet)
                     outlet.flush()
                     inlet.rows = cursor.rowcount
             except Exception as error:  # pylint: disable=broad-except
@@ -156,7 +158,8 @@ def relay(source, target, pieces: list[Piece], how, flow: Flow):
             manner = how(table)
             try:
                 with target.cursor() as cursor:
-                    cursor.copy_expert(inlet.piece.writes(manner.binary, manner.freeze), inlet, CHUNK)
+                    statement = inlet.piece.writes(manner.binary, manner.freeze)
+                    cursor.copy_expert(encoded(target, statement), inlet, CHUNK)
                     rows = cursor.rowcount
             except psycopg2.Error as error:
                 if inlet.error:  # the target's error is but the consequence
