@@ -131,7 +131,7 @@ databases:
     drift:
       description:
         - What changed in the definitions of the publisher's tables since they were taken over, with C(table),
-          C(change), C(columns) and C(detail). Null where they could not be compared.
+          C(change), C(columns) and C(detail). Null where they could not be compared, empty after a stop.
       type: list
       elements: dict
     running:

@@ -142,6 +142,13 @@ def test_what_cannot_be_seen_is_never_ok():
     assert levels(one_end)["slot"] == "unknown" and levels(one_end)["apply_errors"] == "ok"
 
 
+def test_the_disk_of_the_source_is_watched_as_long_as_it_keeps_wal():
+    assert levels(status(), min_free_space=1)["free_space"] == "unknown"
+    back = status(phase="handed_over", wal={**status()["wal"], "server": "target"})
+    assert levels(back, min_free_space=1)["free_space"] == "not_watched"
+    assert levels(back, min_free_space=2, free_space=1)["free_space"] == "warning"
+
+
 def test_the_servers_own_limit_counts_before_the_slot_is_lost():
     wal = {**status()["wal"], "max_slot_wal_keep_bytes": 1000, "retained_bytes": 790}
     assert levels(status(wal=wal))["retained_wal"] == "ok"

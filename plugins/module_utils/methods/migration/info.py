@@ -245,10 +245,12 @@ def _samples(at_target: Visit, identifier: str | None, limit: int) -> list[dict]
 
 def _drift(publisher: Visit, migration) -> list[dict] | None:
     """What changed in the definitions of the publisher's tables since they were taken over, or None where that cannot
-    be told.
+    be told. After a stop it matters to nobody.
     """
     if migration is None or not migration.fingerprint:
         return None
+    if migration.phase == "stopped":
+        return []
     return _tolerantly(publisher, lambda connection: drift.since(migration, connection))
 
 

@@ -78,9 +78,11 @@ def _retained_wal(status: dict, limits: Limits) -> tuple[str, str]:
     return _tripped(retained > ceiling), f"{seen}; the limit is {size(ceiling)} ({name})."
 
 
-def _free_space(_status: dict, limits: Limits) -> tuple[str, str]:
+def _free_space(status: dict, limits: Limits) -> tuple[str, str]:
     if limits.min_free_space is None:
         return "not_watched", NO_LIMIT
+    if limits.free_space is None and status["wal"]["server"] == "target":
+        return "not_watched", "It is the target that keeps WAL now, for the way back."
     if limits.free_space is None:
         return "unknown", "SQL does not show the free space on the source's disk, and it was not told."
     seen = (
