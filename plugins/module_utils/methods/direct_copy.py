@@ -27,6 +27,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.transf
     LOCK_WAIT_TIMEOUT,
     Scope,
     Transfer,
+    connect_for_record,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
@@ -137,7 +138,7 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
     if run.destination.check_mode:
         return transfer.preview(goal)
     place = _prepare_place(run, goal, transfer)
-    with contextlib.closing(target.connect(place)) as own:
+    with contextlib.closing(connect_for_record(target, place)) as own:
         transfer.scope.on_state = lambda changes: _remember(own, changes)
         transfer.scope.on_copied = lambda: _let_go(session)
         try:
@@ -162,6 +163,7 @@ def _prepare_place(run: Copy, goal: str, transfer: Transfer) -> str:
             finished = journal.restored_rows(session)
         reason = _reason_to_start_over(run, former, transfer)
         if finished and not reason:
+            target_db.end_leftovers(run.connection, place, [])
             transfer.keep(finished)
             transfer.origin["dump_id"] = former["dump_id"]
             transfer.notices.append(f"An interrupted run had copied {len(transfer.kept)} tables; they were kept.")

@@ -68,6 +68,17 @@ def drop(connection, dbname: str) -> None:
             execute(connection, statement)
 
 
+def end_leftovers(connection, dbname: str, spared: list[int]) -> None:
+    """End what a run that was killed still does in a database, but for sessions of these process ids: a server notices
+    late that nobody listens any more.
+    """
+    query = """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = %s AND usename = current_user AND application_name = 'handover'
+        AND pid <> ALL (%s) AND state <> 'idle' AND query !~* '^\\s*(SELECT|WITH)'"""
+    rows(connection, query, (dbname, [connection.info.backend_pid, *spared]))
+
+
 def rename(connection, former: str, new: str) -> None:
     """Rename a database of ours; our own sessions in it, which a pooler may keep, are ended, others waited for."""
     statement = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(former), sql.Identifier(new))

@@ -80,14 +80,13 @@ def _differing_buckets(connections: dict, pair: Pair, buckets: int) -> tuple[lis
         )
         digests[side] = {bucket: (count, total) for bucket, count, total in rows(connection, statement)}
     source, target = digests["source"], digests["target"]
-    chosen, looked_at, differing = [], 0, 0
+    chosen, looked_at = [], 0
     for bucket in sorted({*source, *target}):
         if source.get(bucket) != target.get(bucket):
-            differing += 1
             looked_at += max(source.get(bucket, (0,))[0], target.get(bucket, (0,))[0])
             if looked_at <= ROWS_LOOKED_AT or not chosen:
                 chosen.append(bucket)
-    return chosen, len(chosen) == differing
+    return chosen, looked_at <= ROWS_LOOKED_AT
 
 
 def _mask(buckets: int) -> int:

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 
@@ -15,14 +16,14 @@ TOGETHER = 200  # sequences of one statement
 SEQUENCES = f"""
     SELECT n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname),
            has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-    FROM {OWN_RELATIONS} AND c.relkind = 'S' ORDER BY 1, 2"""
+    FROM {sequences.SEQUENCES} ORDER BY 1, 2"""
 
 
 def read(connection) -> dict[str, dict | None]:
     """``{"last_value", "is_called"}`` by quoted name; None where this role may not ask."""
-    sequences = rows(connection, SEQUENCES)
-    found = {quoted: None for _schema, _name, quoted, _readable in sequences}
-    readable = [(schema, name, quoted) for schema, name, quoted, readable in sequences if readable]
+    there = rows(connection, SEQUENCES)
+    found = {quoted: None for _schema, _name, quoted, _readable in there}
+    readable = [(schema, name, quoted) for schema, name, quoted, readable in there if readable]
     for start in range(0, len(readable), TOGETHER):
         each = [
             sql.SQL("SELECT {}, last_value, is_called FROM {}").format(

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
-from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each, together
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
     Digest,
     Form,
@@ -78,22 +78,14 @@ class Reading:
         self._read(again)
 
     def _read(self, pairs: list[Pair]) -> None:
-        errors = []
-
         def read_side(side: str) -> None:
             try:
                 self._read_side(side, pairs)
-            except BaseException as error:  # pylint: disable=broad-except
-                errors.append(error)  # raised below, in the thread of the caller
+            except BaseException:
                 self._stop.set()
+                raise
 
-        threads = [threading.Thread(target=read_side, args=[side], daemon=True) for side in ("source", "target")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if errors:
-            raise errors[0]
+        together(lambda: read_side("source"), lambda: read_side("target"))
 
     def _read_side(self, side: str, pairs: list[Pair]) -> None:
         remaining, rate = {}, Rate(self._max_rate)

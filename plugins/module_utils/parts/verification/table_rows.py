@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import rewritten_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import keys
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import Digest, form_for
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
@@ -20,6 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 CLASS = "rows"
 NARROWED = 20  # tables of which keys are looked for; the others are only named
 UNLOGGED = "unlogged, and empty on the target: dumps leave such rows out unless asked for, and a cutover copies them"
+REWRITTEN = "it was truncated or rewritten after the instant, so that its rows of then cannot be read; compare again"
 ELSEWHERE = {
     "m": "a materialized view is made of other rows, and may be of another moment; its definition is compared",
     "f": "the rows of a foreign table are on another server; its definition is compared",
@@ -122,6 +124,7 @@ def _columns_apart(source: Table, target: Table) -> str:
 def _judge(connections: dict, pairs: list[Pair], outcome: Outcome, show_values: bool) -> None:
     """Equal, different, or unknown."""
     scattered = _equal_as_a_whole(pairs)
+    rewritten = set().union(*map(rewritten_tables, connections.values()))
     narrowed = 0
     for pair in pairs:
         name = ".".join(pair.identity)
@@ -129,6 +132,8 @@ def _judge(connections: dict, pairs: list[Pair], outcome: Outcome, show_values: 
             outcome.miss(CLASS, name, pair.problem)
         elif pair.equal or pair.tables["source"].whole in scattered:
             outcome.equal(CLASS)
+        elif pair.identity in rewritten:
+            outcome.miss(CLASS, name, REWRITTEN)
         elif pair.tables["source"].persistence == "u" and not pair.digests["target"].rows:
             outcome.leave_out(CLASS, name, UNLOGGED)
         else:

@@ -20,7 +20,6 @@ class Column:
 
     name: str
     is_bytea: bool
-    generated: bool
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ KEY = """
      JOIN pg_attribute AS a ON a.attnum = k.attnum WHERE a.attrelid = c.oid)"""
 
 COLUMNS = """
-    (SELECT jsonb_agg(jsonb_build_array(a.attname, 17 IN (a.atttypid, t.typbasetype), a.attgenerated <> '')
+    (SELECT jsonb_agg(jsonb_build_array(a.attname, 17 IN (a.atttypid, t.typbasetype))
                      ORDER BY a.attname COLLATE "C")
      FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)"""
