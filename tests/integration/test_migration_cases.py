@@ -120,6 +120,12 @@ def test_new_tables_join_and_dropped_ones_leave(pair):
         ("public.big", "replaced"), ("public.child", "gone"), ("public.fresh", "new"), ("more.fresh", "new")
     }  # fmt: skip
     assert not found["changed"]
+    with contextlib.closing(source.connect("yard", autocommit=False)) as session:
+        session.cursor().execute("DELETE FROM fresh WHERE id = 1")
+        refused(migrate(source, target, databases=["yard"], refresh=True, slot_patience=1), "process")
+    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["yard"]}
+    unverified = {**ends, "require_verification": False}
+    refused(run_module("pg_cutover", unverified), "still copying")
     found = in_step(source, target, databases=["yard"], refresh=True)
     assert found["changed"]
     assert len(found["waves"]) == 2

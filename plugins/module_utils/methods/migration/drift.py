@@ -59,20 +59,23 @@ def _follow(job: Job, altered: list[dict]) -> bool:
         if any(mine[key] != theirs.get(key) for key in ("columns", "identity", "unlogged")):
             return False
     recorded = {**job.read().fingerprint, **{name: current[name] for name in names}}
-    journal.update(job.session, job.id, fingerprint=recorded)
+    journal.update(job.session, job.id, fingerprint=recorded, verified=None)
     job.event("followed", tables=sorted(names))
     return True
 
 
 def _refresh(job: Job, found: list[dict]) -> None:
-    """New tables wait for a wave, dropped ones are forgotten; what the target has of these stays."""
+    """New tables wait for a wave, dropped ones are forgotten; what the target has of these stays. Until the new ones
+    are there, too, nothing can be handed over, and what was verified is not all.
+    """
     gone = {one["table"] for one in found if one["change"] != "new"}
     replaced = {one["table"] for one in found if one["change"] == "replaced"}
     if replaced:  # changes of the former tables would be taken for theirs
         apply.await_step(job, job.params["timeout"])
     migration = job.read()
     recorded = {name: value for name, value in migration.fingerprint.items() if name not in gone}
-    journal.update(job.session, job.id, fingerprint=recorded)
+    journal.set_phase(job.session, job.id, "copying")
+    journal.update(job.session, job.id, fingerprint=recorded, verified=None)
     planned = begin.read_plan(job)
     there = {one.table.key for one in planned.tables}
     keys = [(table.schema, table.name) for table in migration.tables]
