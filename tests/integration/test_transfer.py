@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from dumps import CLIENTS, look
 from support import Cluster, assert_same, create_database
 
@@ -23,6 +24,7 @@ TABLES = """
 PARAMS = {
     "client_directory": CLIENTS, "jobs": 2, "max_rate": None, "exclude_extensions": [], "no_owner": False,
     "no_privileges": False, "skip_roles": [], "create": True, "analyze": "auto", "refresh_materialized_views": True,
+    "split_tables_larger_than": "1MB",
 }  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def transfer(source: Cluster, target: Cluster, dump_id: str, jobs: int = 2, **sc
         snapshot = export_snapshot(session, serializable_deferrable=False)
         wave = Transfer(
             *ends, connection, "waves", {**PARAMS, "jobs": jobs}, snapshot, session, dump_id,
-            Scope(on_state=states.extend, **scope),
+            Scope(**{"on_state": states.extend, **scope}),
         )  # fmt: skip
         wave.fill("waves")
     return wave, states
@@ -117,3 +119,19 @@ def test_partitions_whose_rows_may_change_places_are_complete_together(servers):
     _wave, states = transfer(source, target, "one", jobs=1)
     assert [state for _schema, _name, state, *_amounts in states][:4] == ["copying", "copying", "copied", "copied"]
     assert sum(rows for _schema, _name, state, rows, _bytes in states if state == "indexed") == 12000
+
+
+def test_table_that_is_rewritten_amid_its_ranges_is_refused(servers):
+    """Rows of the ranges that are still to be read are in others then."""
+    from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+
+    source, target = servers(15), servers(18, "target")
+    create_database(source, "waves")
+    create_database(target, "waves")
+    source.sql("waves", "CREATE TABLE long AS SELECT i, repeat('l', 1000) FROM generate_series(1, 3000) AS i")
+
+    def rewrite(_changes) -> None:
+        source.sql("waves", "VACUUM FULL long")
+
+    with pytest.raises(HandoverError, match="long was rewritten"):
+        transfer(source, target, "one", on_state=rewrite)
