@@ -177,7 +177,7 @@ def test_the_deadline_ends_the_window_whatever_it_waits_for(pair, pooler, tmp_pa
 
 
 @pytest.mark.parametrize(("side", "step"), [
-    ("source", "slot"), ("source", "commit"), ("target", "lock"), ("target", "commit"), ("target", "open"),
+    ("source", "commit"), ("target", "lock"), ("target", "commit"), ("target", "open"),
 ])  # fmt: skip
 def test_a_server_is_killed(new_cluster, pooler, tmp_path, side, step):
     source, target = new_cluster(15), new_cluster(18)
@@ -197,6 +197,29 @@ def test_a_server_is_killed(new_cluster, pooler, tmp_path, side, step):
     for pool in front.console("SHOW DATABASES"):
         assert not pool["paused"]
     handed_over(cut_over(source, target, front))
+    assert homes(source, target) == ["target"]
+
+
+def test_both_servers_crash_after_the_commit(new_cluster, tmp_path):
+    """What the window did is on disk on both ends, also where the application does without that."""
+    source, target = new_cluster(15), new_cluster(18)
+    make_bank(source, target)
+    for cluster in (source, target):
+        cluster.sql("postgres", "ALTER DATABASE shop SET synchronous_commit = off")
+        cluster.sql("postgres", "ALTER SYSTEM SET wal_writer_delay = '10s'")
+        cluster.sql("postgres", "SELECT pg_reload_conf()")
+    ((beacon,),) = target.sql("shop", "SELECT relname FROM pg_class WHERE relname ~ '^beacon_.*[0-9]$'")
+    running = start_cutover(source, target, reverse=False, env=hold_at(tmp_path / "hold", "open"))
+    await_step(tmp_path / "hold", running)
+    seen = target.sql("shop", f"SELECT n FROM handover.{beacon}")
+    source.kill()
+    target.kill()
+    running.kill_family()
+    source.start()
+    target.start()
+    assert target.sql("shop", f"SELECT n FROM handover.{beacon}") == seen
+    assert homes(source, target) == []
+    handed_over(cut_over(source, target, reverse=False))
     assert homes(source, target) == ["target"]
 
 
