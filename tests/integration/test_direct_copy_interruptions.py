@@ -53,8 +53,8 @@ def working(target: Cluster) -> str | None:
     return next((name for name in databases(target) if name.startswith("handover_restore_")), None)
 
 
-def interrupted(source: Cluster, target: Cluster, **options: object):
-    """A copy whose first table is complete, and others are not."""
+def interrupted(source: Cluster, target: Cluster, login: dict | None = None, **options: object):
+    """A copy whose first table is complete, and others are not; as a superuser unless there is another ``login``."""
 
     def first_is_there() -> bool:
         try:
@@ -62,7 +62,7 @@ def interrupted(source: Cluster, target: Cluster, **options: object):
         except Exception:  # it is just being made
             return False
 
-    running = start_copy(source, target, **SLOWLY, **options)
+    running = start_copy(source, login or target, **SLOWLY, **options)
     await_that(first_is_there, "the first table")
     return running
 
@@ -102,6 +102,18 @@ def test_killed_and_source_redefined(source, servers):
     assert "started over: the source's schema was changed since then" in " ".join(copied["notices"])
     assert target.sql("yard", "SELECT count(more) FROM third") == [(0,)]
     source.sql("yard", "ALTER TABLE third DROP COLUMN more")
+
+
+def test_what_a_killed_run_opened_is_closed_by_the_next(source, servers):
+    """Owners to be need CREATE on a schema while one who is no superuser gives them objects; PUBLIC has it so long."""
+    target = servers(18)
+    admin = target.managed_admin()
+    opened = "SELECT has_schema_privilege('public', 'public', 'CREATE')"
+    interrupted(source, target, login=admin, source_is_quiet=True).kill_family()
+    assert target.sql(working(target), opened) == [(True,)]
+    copied = one(copy(source, admin, source_is_quiet=True))
+    assert "had copied 1 tables; they were kept" in " ".join(copied["notices"])
+    assert target.sql("yard", opened) == [(False,)]
 
 
 def test_terminated(source, servers):
