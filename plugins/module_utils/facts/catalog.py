@@ -102,6 +102,14 @@ def data_size(connection) -> int:
     return value(connection, query) + value(connection, "SELECT pg_table_size('pg_largeobject')::bigint")
 
 
+def quoted_names(connection, keys: list[tuple[str, str]]) -> list[str]:
+    """Names of relations, (schema, name) each, as the server quotes them, in the same order."""
+    query = """
+        SELECT format('%%I.%%I', schema, name)
+        FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS t (schema, name, number) ORDER BY number"""
+    return [name for (name,) in rows(connection, query, [[key[part] for key in keys] for part in (0, 1)])]
+
+
 def table_count(connection) -> int:
     """Tables that hold rows of their own."""
     return value(connection, f"SELECT count(*)::int FROM {OWN_RELATIONS} AND c.relkind = 'r'")

@@ -8,7 +8,11 @@ Logical replication carries rows, not definitions (PostgreSQL documentation, 29.
 
 from __future__ import annotations
 
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
+    OWN_RELATIONS,
+    quoted_names,
+    rows,
+)
 
 # Of each table with rows of its own: which it is, as a publication goes by that and not by the name; columns, the
 # replica identity, and what apply would run against on the target.
@@ -71,10 +75,7 @@ def since(migration, connection) -> list[dict]:
 
     Tables that wait for their wave, or for the cutover, are known, though not compared.
     """
-    tables = [(table.schema, table.name) for table in migration.tables]
-    quote = "SELECT format('%%I.%%I', schema, name) FROM ROWS FROM (unnest(%s), unnest(%s)) AS t (schema, name)"
-    names = rows(connection, quote, [list(each) for each in zip(*tables)]) if tables else []
-    known = {name for (name,) in names}
+    known = set(quoted_names(connection, [(table.schema, table.name) for table in migration.tables]))
     found = differences(migration.fingerprint or {}, fingerprint(connection))
     return [one for one in found if one["change"] != "new" or one["table"] not in known]
 

@@ -9,7 +9,7 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import STAMP, Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
@@ -126,8 +126,8 @@ def analyzed(passage: Passage):
         WHERE s.schemaname <> 'handover' AND s.last_analyze IS NULL AND s.last_autoanalyze IS NULL
         AND pg_relation_size(s.relid) > 0 AND NOT EXISTS (
             SELECT FROM pg_stats AS p WHERE p.schemaname = s.schemaname AND p.tablename = s.relname) ORDER BY 1"""
-    at_cutover = {f'"{one.schema}"."{one.name}"' for one in passage.route.migration.at_cutover}
-    at_cutover |= {f"{one.schema}.{one.name}" for one in passage.route.migration.at_cutover}
+    keys = [(one.schema, one.name) for one in passage.route.migration.at_cutover]
+    at_cutover = quoted_names(passage.new, keys)
     names = [name for (name,) in rows(passage.new, query) if name not in at_cutover]
     if names and passage.route.direction != FORWARD:  # who goes back may be in a hurry
         passage.note(f"The source has no statistics of {len(names)} tables: run ANALYZE there.")

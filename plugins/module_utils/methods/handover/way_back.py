@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.apply import NOT_BY_OWNER
@@ -97,8 +97,7 @@ def _for_this_direction(passage: Passage, error: HandoverError) -> HandoverError
 
 def _identify(passage: Passage) -> None:
     """Tables that new could not publish as they are: whole old rows identify rows there. Raises HandoverError."""
-    wanted = {f'"{schema}"."{name}"': (schema, name) for schema, name in passage.route.tables}
-    wanted |= {f"{schema}.{name}": (schema, name) for schema, name in passage.route.tables}
+    wanted = dict(zip(quoted_names(passage.new, passage.route.tables), passage.route.tables))
     lacking = [one for one in identity.lacking(Side(passage.route.new.endpoint, passage.new)) if one.name in wanted]
     refused = [one.name for one in lacking if not one.may_be_full]
     if refused:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import Capabilities
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming
 
@@ -59,10 +59,8 @@ class Job:
         return naming.wave_name(self.id, number)
 
     def quoted(self, keys: list[tuple[str, str]]) -> list[str]:
-        """Names of tables, (schema, name) each, as the source's server quotes them."""
-        query = "SELECT format('%%I.%%I', schema, name) FROM unnest(%s::text[], %s::text[]) AS t (schema, name)"
-        columns = [schema for schema, _name in keys], [name for _schema, name in keys]
-        return [name for (name,) in rows(self.source_session, query, columns)]
+        """Names of tables, (schema, name) each, as the source's server quotes them, in the same order."""
+        return quoted_names(self.source_session, keys)
 
     def conninfo(self, shown: bool = False) -> str:
         """How the target's server reaches the source; to be ``shown``, the password is masked."""

@@ -146,9 +146,7 @@ def _refuse_altered(job: Job, number: int, keys: list[tuple[str, str]]) -> None:
 def _settle(job: Job, wave: journal.Wave) -> None:
     """Subscribe to what is finished, or forget the wave."""
     tables = [table for table in job.read().tables if table.wave == wave.number]
-    _found, finished = _altered(
-        job, [(table.schema, table.name) for table in tables if table.state in copy.FINISHED]
-    )
+    _found, finished = _altered(job, [(table.schema, table.name) for table in tables if table.state in copy.FINISHED])
     there = slot.read(job.source_session, [wave.name]).get(wave.name)
     if finished and wave.lsn and there and there["wal_status"] != "lost":
         journal.release_tables(job.session, job.id, wave.number, finished)
