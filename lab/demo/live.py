@@ -20,7 +20,8 @@ SCALE = 0.3
 VIEWS = "materialized views"  # as lab.compare calls them
 
 INVENTORY = """\
-# As shop.yml, for a database that is in use. README.md says what else may be set.
+# One host of the inventory is one pair of source and target; the database of this one is in use. README.md says what
+# else may be set.
 all:
   hosts:
     {database}:
