@@ -83,6 +83,8 @@ def test_killed_together_with_what_would_finish(pair, pooler, tmp_path):
         await_step(tmp_path / "hold", running)
         for pid in running.family():
             os.kill(pid, signal.SIGSTOP)
+            shown = [Path(f"/proc/{pid}/{what}").read_text() for what in ("cmdline", "environ")]
+            assert not any(each.password in text for each in (source, target, front) for text in shown), shown
         running.kill_family()
         await_that(lambda: not source.sql("shop", LOCKED), "the end of the locks")
         assert any(pool["paused"] for pool in front.console("SHOW DATABASES"))
