@@ -102,12 +102,17 @@ def data_size(connection) -> int:
     return value(connection, query) + value(connection, "SELECT pg_table_size('pg_largeobject')::bigint")
 
 
+def columns_of(keys: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """(schemas, names) of relations, (schema, name) each, as ``unnest`` takes them."""
+    return [schema for schema, _name in keys], [name for _schema, name in keys]
+
+
 def quoted_names(connection, keys: list[tuple[str, str]]) -> list[str]:
     """Names of relations, (schema, name) each, as the server quotes them, in the same order."""
     query = """
         SELECT format('%%I.%%I', schema, name)
         FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS t (schema, name, number) ORDER BY number"""
-    return [name for (name,) in rows(connection, query, [[key[part] for key in keys] for part in (0, 1)])]
+    return [name for (name,) in rows(connection, query, columns_of(keys))]
 
 
 def table_count(connection) -> int:

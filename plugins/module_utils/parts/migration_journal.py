@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
@@ -216,8 +216,7 @@ def begin_wave(connection, identifier: str, number: int, name: str, tables: list
         UPDATE handover.wave_table AS t SET wave = %s, state = 'waiting', started = NULL
         FROM ROWS FROM (unnest(%s::text[]), unnest(%s::text[])) AS chosen (schema, name)
         WHERE t.migration_id = %s AND t.schema = chosen.schema AND t.name = chosen.name"""
-    schemas, names = [schema for schema, _table in tables], [table for _schema, table in tables]
-    _execute(connection, query, (identifier, number, name, number, schemas, names, identifier))
+    _execute(connection, query, (identifier, number, name, number, *columns_of(tables), identifier))
 
 
 def set_wave(connection, identifier: str, number: int, state: str | None = None, lsn: str | None = None) -> None:
@@ -245,8 +244,7 @@ def release_tables(connection, identifier: str, number: int, kept: list[tuple[st
         UPDATE handover.wave_table SET wave = NULL, state = 'waiting', started = NULL, copied = NULL, indexed = NULL
         WHERE migration_id = %s AND wave = %s AND (schema, name) NOT IN (
             SELECT * FROM ROWS FROM (unnest(%s::text[]), unnest(%s::text[])) AS kept (schema, name))"""
-    schemas, names = [schema for schema, _table in kept], [table for _schema, table in kept]
-    _execute(connection, query, (identifier, number, schemas, names))
+    _execute(connection, query, (identifier, number, *columns_of(kept)))
 
 
 def record_tables(connection, identifier: str, states: list[tuple]) -> None:

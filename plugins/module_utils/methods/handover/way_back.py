@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
+    columns_of,
+    quoted_names,
+    rows,
+    value,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.apply import NOT_BY_OWNER
@@ -125,10 +130,9 @@ def _record_undo(passage: Passage, session, statement: str) -> None:
 
 def _options(passage: Passage) -> subscription.Options:
     """Apply as the tables' owners where they may write; else as ourselves."""
-    names = ([schema for schema, _name in passage.route.tables], [name for _schema, name in passage.route.tables])
     since_16 = passage.old.info.server_version >= 160000
     superuser = value(passage.old, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
-    refusing = since_16 and rows(passage.old, NOT_BY_OWNER, names)
+    refusing = since_16 and rows(passage.old, NOT_BY_OWNER, columns_of(passage.route.tables))
     return subscription.Options(run_as_owner=since_16 and (not superuser or bool(refusing)))
 
 

@@ -9,7 +9,7 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import ownership
@@ -84,7 +84,7 @@ def quiet_triggers(job: Job) -> None:
     found = triggers.firing(job.session, _keys(job.read()))
     if not found:
         return
-    owners = rows(job.session, OWNERS, _columns([(one.schema, one.table) for one in found]))
+    owners = rows(job.session, OWNERS, columns_of([(one.schema, one.table) for one in found]))
     with ownership.temporary_memberships(job.maintenance, [] if job.capabilities.superuser else [o for (o,) in owners]):
         for one in found:
             journal.add_undo(job.session, job.id, one.restoring_statement(job.session))
@@ -121,13 +121,13 @@ def _run_as_owner(job: Job, keys: list[tuple[str, str]]) -> bool:
         raise unwritable(refusing)
     if subscription.uses_aiven_extras(job.session):
         return False  # a superuser owns it
-    _join_owners(job, [owner for (owner,) in rows(job.session, OWNERS, _columns(keys))])
+    _join_owners(job, [owner for (owner,) in rows(job.session, OWNERS, columns_of(keys))])
     return False
 
 
 def refusing_owners(connection, keys: list[tuple[str, str]]) -> list[str]:
     """Tables, quoted, that their owner may not write: who revoked that from himself, or forces policies on himself."""
-    return [name for (name,) in rows(connection, NOT_BY_OWNER, _columns(keys))]
+    return [name for (name,) in rows(connection, NOT_BY_OWNER, columns_of(keys))]
 
 
 def unwritable(tables: list[str]) -> HandoverError:
@@ -138,10 +138,6 @@ def unwritable(tables: list[str]) -> HandoverError:
         "On the source, take FORCE ROW LEVEL SECURITY off, or give their owners all privileges on them; "
         "or connect to the target as a superuser.",
     )
-
-
-def _columns(keys: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    return [schema for schema, _name in keys], [name for _schema, name in keys]
 
 
 def _join_owners(job: Job, owners: list[str]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
 
 QUIET = {"A": "ENABLE TRIGGER", "R": "DISABLE TRIGGER"}
 FIRING = {"A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
@@ -59,5 +59,4 @@ class Trigger:
 
 def firing(connection, keys: list[tuple[str, str]]) -> list[Trigger]:
     """Those of these tables, (schema, name) each."""
-    columns = [schema for schema, _name in keys], [name for _schema, name in keys]
-    return [Trigger(*row) for row in rows(connection, QUERY, columns)]
+    return [Trigger(*row) for row in rows(connection, QUERY, columns_of(keys))]
