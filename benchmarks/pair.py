@@ -190,10 +190,14 @@ class Pair:
     # Measuring
 
     def take_turns(self, tools: Tools, after: Callable[[], None] = lambda: None) -> Results:
-        """(seconds, CPU seconds) of every run of every tool; each begins a round in turn. ``after`` is not measured."""
+        """(seconds, CPU seconds) of every run of every tool; each begins a round in turn. What comes first to warm up
+        is not measured, nor is ``after``.
+        """
         wanted = self.arguments.only
         names = [name for name in tools if not wanted or any(word in name for word in wanted)]
         results: Results = {name: [] for name in names}
+        self._measure(tools[names[0]])  # files of the servers' own, WAL above all, are made once
+        after()
         for number in range(self.arguments.runs):
             shift = number % len(names)
             for name in names[shift:] + names[:shift]:
