@@ -1,0 +1,46 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What README.md and the guides name is there, and what is there is named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+VARIABLE = re.compile(r"`(handover_[a-z0-9_]*[a-z0-9])\b[^`]*`")
+NO_VARIABLES = {"handover_schema", "handover_shop"}  # a check, a role
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8"))
+    assert not [link for link, _anchor in links if not (page.parent / link).exists()]
+    goals = {(page.parent / link if link else page, anchor) for link, anchor in links if anchor}
+    assert not [(goal.name, anchor) for goal, anchor in goals if anchor not in anchors(goal)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_variables_exist(page):
+    files = [path for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.yml")]
+    known = {name for path in files for name in re.findall(r"handover_[a-z0-9_]+", path.read_text(encoding="utf-8"))}
+    assert set(VARIABLE.findall(page.read_text(encoding="utf-8"))) <= known | NO_VARIABLES
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_every_playbook_is_in_the_readme_and_in_the_project_for_awx(name):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in readme.partition("\n| playbook |")[2].partition("\n\n")[0]
+    awx = ROOT / "docs" / "examples" / "awx" / f"{name}.yml"
+    assert f"import_playbook: handover.postgresql.{name}\n" in awx.read_text(encoding="utf-8")
