@@ -19,7 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial im
 
 TABLES = {
     "migration": """
-        id text PRIMARY KEY, source jsonb NOT NULL, options jsonb NOT NULL, phase text NOT NULL DEFAULT 'copying',
+        id text PRIMARY KEY, source jsonb NOT NULL, phase text NOT NULL DEFAULT 'copying',
         started timestamptz NOT NULL DEFAULT clock_timestamp(), copied timestamptz, in_step timestamptz,
         verified jsonb, cut_over timestamptz, rolled_back timestamptz, stopped timestamptz, fingerprint jsonb,
         notices jsonb NOT NULL DEFAULT '[]', pending jsonb NOT NULL DEFAULT '[]', undo text[] NOT NULL DEFAULT '{}',
@@ -94,7 +94,6 @@ class Migration:
 
     id: str
     source: dict
-    options: dict
     phase: str
     started: str
     copied: str | None
@@ -157,15 +156,15 @@ def read_migration(connection, identifier: str | None = None) -> Migration | Non
     return Migration(**migration, waves=_all(Wave, waves), tables=_all(WaveTable, tables))
 
 
-def begin(connection, identifier: str, source: dict, options: dict) -> None:
+def begin(connection, identifier: str, source: dict) -> None:
     """Record a migration, in a journal made for it; nothing happens if that is done."""
     with transaction(connection) as cursor:
         journal.make_schema(connection)
         for name, columns in TABLES.items():
             cursor.execute(f"CREATE TABLE IF NOT EXISTS handover.{name} ({columns})")
         cursor.execute(
-            "INSERT INTO handover.migration (id, source, options) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-            (identifier, json.dumps(source), json.dumps(options)),
+            "INSERT INTO handover.migration (id, source) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            (identifier, json.dumps(source)),
         )
 
 

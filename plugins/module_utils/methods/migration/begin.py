@@ -25,8 +25,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     subscription,
 )
 
-KEPT_OPTIONS = ("no_identity", "waves", "no_owner", "no_privileges", "exclude_extensions", "skip_roles")
-
 
 def read_plan(job: Job) -> plan.Plan:
     """What becomes of each table. Raises HandoverError for those that cannot be replicated."""
@@ -41,27 +39,24 @@ def make_target(job: Job) -> None:
         with target_db.visit(job.target, job.maintenance, job.goal) as session:
             _begin_journal(job, session)
         return
-    working = target_db.working_name(job.goal)
-    target_db.drop(job.maintenance, working)
     properties = databases.read_properties(job.source_session, job.dbname)
-    databases.create(job.maintenance, working, properties, job.params["locale_map"])
+    working = destination.make_working(_destination(job), job.goal, properties)
     with contextlib.closing(job.target.connect(working)) as session:
         _begin_journal(job, session)
-    if target_db.exists(job.maintenance, job.goal):
-        target_db.drop(job.maintenance, job.goal)
-    target_db.rename(job.maintenance, working, job.goal)
+    destination.take_place(_destination(job), job.goal)
 
 
 def refuse_occupied(job: Job) -> None:
     """Nothing of the operator's is replaced unless they name it. Raises HandoverError."""
-    destination.refuse_occupied(
-        destination.Destination(job.target, job.maintenance, job.params, job.check_mode), job.goal, None
-    )
+    destination.refuse_occupied(_destination(job), job.goal, None)
+
+
+def _destination(job: Job) -> destination.Destination:
+    return destination.Destination(job.target, job.maintenance, job.params, job.check_mode)
 
 
 def _begin_journal(job: Job, session) -> None:
-    options = {name: job.params[name] for name in KEPT_OPTIONS}
-    journal.begin(session, job.id, _describe(job.source_session, job.dbname), options)
+    journal.begin(session, job.id, _describe(job.source_session, job.dbname))
 
 
 def _describe(session, dbname: str) -> dict:
