@@ -17,8 +17,8 @@ from support import COLLECTIONS, Cluster, Running
 Found = Any
 
 
-def await_that(ask: Callable[[], Found], what: str, timeout: float = 20, pause: float = 0.003) -> Found:
-    """The first answer that is true."""
+def await_that(ask: Callable[[], Found], what: str, timeout: float = 60, pause: float = 0.02) -> Found:
+    """The first answer that is true; a busy machine takes its time."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if found := ask():
@@ -104,7 +104,7 @@ class Brake:
         successor = threading.Thread(target=self._lock, args=[self.next], daemon=True)
         successor.start()
         waits = "SELECT pid FROM pg_locks WHERE NOT granted AND pid = %s"
-        await_that(lambda: self.watch.ask(waits, self.next.info.backend_pid), "the successor in the queue", pause=0)
+        await_that(lambda: self.watch.ask(waits, self.next.info.backend_pid), "the successor in the queue", pause=0.003)
         self.holder.rollback()
         successor.join()
         self.holder, self.next = self.next, self.holder

@@ -58,14 +58,6 @@ def test_killed_during_the_restart(new_source, target_host):
     assert one.setting("wal_level") == "logical" and connects(target_host, one) == "hello"
     assert one.host.run("sh", "-c", "ls -A /root | grep handover || true") == ""
     succeeded(finish([one], inventory, handover_restart_command="pg_ctlcluster 15 main restart"))
-
-    begin_and_kill(one, inventory)
-    one.host.power_off()
-    one.host.boot()
-    one.host.tunnel(5432)
-    assert succeeded(prepare([one], inventory)).failed is False
-    assert one.setting("wal_level") == "logical" and connects(target_host, one) == "hello"
-    succeeded(finish([one], inventory, handover_restart_command="pg_ctlcluster 15 main restart"))
     assert one.files() == before
 
 
