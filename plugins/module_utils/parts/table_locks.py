@@ -116,12 +116,13 @@ def _refusal(error, mode: str) -> Exception:
 
 def _blockers(connection, tables: list[tuple[str, str]], mode: str) -> list[dict]:
     """Who holds, or waits for, what keeps us out: ``{"pid", "table", "lock", "granted", "user", "application",
-    "query"}``. What this role may not see of other sessions is None.
+    "since"}``, the last being when its transaction began. What this role may not see of other sessions is None; what
+    they run is not shown, as it may hold secrets.
     """
     query = """
         SELECT json_build_object(
             'pid', l.pid, 'table', format('%%I.%%I', n.nspname, c.relname), 'lock', l.mode, 'granted', l.granted,
-            'user', a.usename, 'application', a.application_name, 'query', left(a.query, 200))
+            'user', a.usename, 'application', a.application_name, 'since', date_trunc('second', a.xact_start)::text)
         FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation JOIN pg_namespace AS n ON n.oid = c.relnamespace
         JOIN ROWS FROM (unnest(%s), unnest(%s)) AS t (schema, name) ON (t.schema, t.name) = (n.nspname, c.relname)
         LEFT JOIN pg_stat_activity AS a USING (pid)
@@ -151,7 +152,7 @@ def _shoo_autovacuum(connection, blockers: list[dict], lock_timeout: int, deadli
 
 def _too_late(mode: str, attempts: int, seconds: float, blockers: list[dict]) -> HandoverError:
     named = [
-        f'process {one["pid"]} ({one["user"]}, "{one["application"]}") on {one["table"]}: {one["query"]}'
+        f'process {one["pid"]} ({one["user"]}, "{one["application"]}") on {one["table"]}, since {one["since"]}'
         for one in blockers[:5]
     ]
     return HandoverError(
