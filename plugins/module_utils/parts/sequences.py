@@ -83,7 +83,7 @@ def apply(connection, sequences: list[Sequence], margin: int = 0) -> int:
 
 def settable(connection) -> set[tuple[str, str]]:
     """(schema, name) of those that this role may set."""
-    query = f"SELECT n.nspname::text, c.relname::text FROM {SEQUENCES} AND has_sequence_privilege(c.oid, 'UPDATE')"
+    query = f"SELECT n.nspname::text, c.relname::text FROM {SEQUENCES} AND has_table_privilege(c.oid, 'UPDATE')"
     return set(rows(connection, query))
 
 
