@@ -23,7 +23,9 @@ from cutovers import (
     handed_over,
     hold_at,
     homes,
+    let_go,
     make_bank,
+    options,
     start_cutover,
 )
 from dumps import JOURNAL, look
@@ -143,7 +145,7 @@ def test_without_a_pooler(servers):
     source.connect("shop", **CLERK).close()
 
 
-def test_what_stands_in_the_way_is_said(servers):
+def test_what_stands_in_the_way_is_said(servers, tmp_path):
     source, target = servers(15), servers(18)
     make_bank(source, target)
     unverified = cut_over(source, target, require_verification=True)
@@ -157,7 +159,42 @@ def test_what_stands_in_the_way_is_said(servers):
         assert set(closed) == {"drift", "writers"} and not refused.databases[0]["ready"]
         assert "column note was added" in closed["drift"] and str(session.info.backend_pid) in closed["writers"]
     source.sql("shop", "ALTER TABLE bank.ledger DROP note")
+    running = start_cutover(source, target, env=hold_at(tmp_path / "hold", "lock"))
+    await_step(tmp_path / "hold", running)
+    source.sql("shop", "ALTER TABLE bank.ledger ADD late text")
+    let_go(tmp_path / "hold")
+    result = running.wait()
+    assert result.failed and "just now" in result.msg and "late was added" in result.msg, result
+    assert "source" in homes(source, target)
+    source.sql("shop", "ALTER TABLE bank.ledger DROP late")
     handed_over(cut_over(source, target))
+
+
+def test_a_pooler_that_leads_elsewhere(servers, pooler):
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    front = pooler(source, users=USERS)
+
+    def lead(home):
+        front.lead("shop", home)
+        front.console("RELOAD")
+        home.sql("shop", "SELECT 1", port=front.port, **CLERK)
+
+    lead(target)
+    refused = run_module("pg_cutover", options(source, target, front))
+    assert refused.failed and "leads to another server than the source" in refused.msg, refused.msg
+    assert "source" in homes(source, target)
+
+    lead(source)
+    forgotten = run_module("pg_cutover", options(source, target, front))
+    assert forgotten.failed and forgotten["handed_over"] and "does not lead to the new home" in forgotten.msg, forgotten
+    source.sql("shop", "SELECT 1", port=front.port, **CLERK)
+    front.lead("shop", target)
+    again = run_module("pg_cutover", options(source, target, front))
+    assert again.changed and handed_over(again)["poolers"][0]["leads_to_new"] is not False, again
+    target.sql("shop", "SELECT 1", port=front.port, **CLERK)
+    once_more = run_module("pg_cutover", options(source, target, front))
+    assert not once_more.changed and handed_over(once_more)["poolers"][0]["leads_to_new"], once_more
 
 
 def test_the_verification_of_the_collection_opens_the_gate(servers):
@@ -182,14 +219,19 @@ def test_no_way_back(servers):
     assert back.failed and "do not flow" in back.msg, back.msg
 
 
-def test_a_transaction_that_holds_apply_up_makes_the_handover_wait(servers):
+def test_a_transaction_that_holds_apply_up_makes_the_handover_wait(servers, tmp_path):
     """Nothing is missing where the target was behind when the window was opened."""
     source, target = servers(15), servers(18)
     make_bank(source, target)
-    with source.connect("shop", autocommit=False) as session, session.cursor() as cursor:
-        cursor.execute("INSERT INTO bank.ledger (run, client, number, words)"
-                       " SELECT 1, 1, n, repeat('x', 500) FROM generate_series(1, 20000) AS n")  # fmt: skip
-    session.close()
-    handed_over(cut_over(source, target, max_lag="30s"))
+    running = start_cutover(source, target, env=hold_at(tmp_path / "hold", "lock"))
+    await_step(tmp_path / "hold", running)
+    with contextlib.closing(target.connect("shop", autocommit=False)) as session:
+        session.cursor().execute("LOCK TABLE bank.ledger IN SHARE MODE")
+        source.sql("shop", "INSERT INTO bank.ledger (run, client, number, words)"
+                   " SELECT 1, 1, n, repeat('x', 500) FROM generate_series(1, 20000) AS n")  # fmt: skip
+        let_go(tmp_path / "hold")
+        time.sleep(0.5)
+        assert running.process.poll() is None
+    handed_over(running.wait())
     assert target.sql("shop", "SELECT count(*) FROM bank.ledger") == [(20000,)]
     eventually_same(lambda: source.sql("shop", "SELECT count(*) FROM bank.ledger"), [(20000,)])

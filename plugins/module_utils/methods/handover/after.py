@@ -19,7 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Console, Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
     publication,
@@ -29,6 +29,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 OPEN_PATIENCE = 10.0  # seconds; then the guardian goes on trying
+SETTLING = 3.0  # seconds that a pooler may take to end the sessions that it had with old
 WAY_BACK_PATIENCE = 10.0  # seconds until the first beacon comes back; a worker may take 5 s to start
 
 SESSIONS = """
@@ -58,11 +59,14 @@ def let_in(passages: list[Passage]) -> None:
 
 
 def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Timeline) -> None:
-    """Send clients to new: the operator's command, then the poolers."""
-    first = passages[0]
-    if all(one.route.is_recorded for one in passages) and not attempt(first, "poolers", poolers.paused):
+    """Send clients to new: the operator's command, then the poolers. Where an earlier run has done that, only poolers
+    that it did not reach, or whose file was wrong.
+    """
+    first, recorded = passages[0], all(one.route.is_recorded for one in passages)
+    if recorded and not attempt(first, "poolers", lambda: _are_left_behind(passages, poolers)):
         return
-    if params["switch_command"]:
+    first.changed = True
+    if params["switch_command"] and not recorded:
         with timeline.step("switch"):
             attempt(first, "switch_command", lambda: run_command(params), "Run that command by hand.")
     if poolers:
@@ -71,6 +75,11 @@ def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Ti
             attempt(first, "reload", poolers.reload)
         with timeline.step("resume"):
             attempt(first, "resume", poolers.resume)
+
+
+def _are_left_behind(passages: list[Passage], poolers: Poolers) -> bool:
+    names = [one.route.new.dbname for one in passages]
+    return poolers.paused() or any(one.leads_to(passages[0].new, names) is False for one in poolers.consoles)
 
 
 def run_command(params: dict) -> None:
@@ -96,7 +105,7 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
     passage, names = passages[0], [one.route.new.dbname for one in passages]
     before = passage.facts.get("places", {})
     for console in poolers.consoles:
-        answer = attempt(passage, "poolers", lambda one=console: (one.places(), one.leads_to(passage.new, names)))
+        answer = attempt(passage, "poolers", lambda one=console: _destination(one, passage, names))
         if answer is None:
             continue
         places, leads = answer
@@ -110,6 +119,14 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
                 "problem": f"The pooler {console.name} does not lead to the new home, but: {_shown(places)}.",
                 "remedy": "Write the new home into its [databases], and run this again.",
             })  # fmt: skip
+
+
+def _destination(console: Console, passage: Passage, names: list[str]) -> tuple[dict, bool | None]:
+    """Its places, and whether it leads to new; sessions with old end soon after a RELOAD, as they are let go."""
+    deadline = time.monotonic() + SETTLING
+    while (leads := console.leads_to(passage.new, names)) is False and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return console.places(), leads
 
 
 def _shown(places: dict) -> str:
@@ -157,7 +174,7 @@ def _start_way_back(passage: Passage) -> None:
     number = beacon.advance(passage.new, [name])
     if not beacon.await_(passage.old, [name], number, started + WAY_BACK_PATIENCE, pause=0.02):
         raise HandoverError(
-            f"The way back does not flow: nothing came to {passage.route.old.endpoint.describe()} "
+            f"The way back does not flow: nothing came to {passage.route.old.description} "
             f"within {WAY_BACK_PATIENCE:g} s.",
             WAY_BACK_REMEDY,
         )

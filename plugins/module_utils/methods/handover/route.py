@@ -40,9 +40,14 @@ class Place:
         return self.endpoint.connect(self.dbname, **options)
 
     @property
+    def description(self) -> str:
+        """For messages: ``the source, db.example.com:5432, database "shop"``."""
+        return self.endpoint.describe(self.dbname)
+
+    @property
     def address(self) -> str:
         """For people who are sent there: ``db.example.com:5432, database "shop"``."""
-        return self.endpoint.describe(self.dbname).split(", ", 1)[1]
+        return self.description.split(", ", 1)[1]
 
 
 @dataclass(frozen=True)

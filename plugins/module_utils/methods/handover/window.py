@@ -227,8 +227,8 @@ def is_committed(passage: Passage, error) -> bool:
             pass
         if time.monotonic() > deadline:
             raise HandoverError(
-                f"{passage.route.old.endpoint.describe()} was lost while it committed: it is not known whether the "
-                "database was handed over.",
+                f"{passage.route.old.description} was lost while it committed: it is not known whether the database "
+                "was handed over.",
                 "Run the same again as soon as it can be reached: it finds out, and completes the handover or begins "
                 "anew. Nothing else may be switched before.",
                 unknown=True,
