@@ -20,7 +20,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
     large_objects,
     origin,
     schema,
-    script,
     sequences,
     staging,
 )
@@ -46,6 +45,8 @@ class Scope:
     """What of the database is transferred, and who hears of it.
 
     ``tables``: (schema, name) of those whose rows are copied; None: all but unlogged ones, which ``unlogged`` adds.
+    ``later``: those whose rows another transfer copies; keys, triggers and whatever else their rows, or rows that refer
+    to them, have to be there for is made then.
     ``hold`` keeps the tables from being truncated or redefined until all is copied; otherwise each is locked only
     while it is read.
     ``existing``: the target has some of it already, from a run before. Objects that are there are left alone, and the
@@ -54,6 +55,7 @@ class Scope:
     """
 
     tables: list | None = None
+    later: frozenset = frozenset()
     unlogged: bool = False
     hold: bool = False
     existing: bool = False
@@ -98,7 +100,8 @@ class Transfer(Filling):
         self.patience = params.get("lock_wait_timeout") or LOCK_WAIT_TIMEOUT
         server = catalog.read_server(session)
         client = self.client_of_dump = choose_client(session, connection, params)
-        tables, unlogged = self._choose_tables(read_tables(session))
+        found = read_tables(session)
+        tables, unlogged = self._choose_tables(found)
         if self.scope.hold:
             _hold(session, tables)
         self.selection = schema.Selection(
@@ -120,6 +123,7 @@ class Transfer(Filling):
         lost = {(one.namespace, one.tag) for one in self.fitting.skipped_rows()}
         self.tables = [table for table in tables if table.key not in lost]
         self.left_out = sorted(lost)
+        self.awaiting = self._await({table.root for table in found if table.key in self.scope.later})
         if unlogged:
             names = ", ".join(map(str, unlogged[:10]))
             self.notices.append(f"The rows of {len(unlogged)} unlogged tables were left out: {names}.")
@@ -175,6 +179,13 @@ class Transfer(Filling):
             return found, []
         return [table for table in found if not table.unlogged], [table for table in found if table.unlogged]
 
+    def _await(self, roots: set) -> set[int]:
+        """Dump ids of what waits for rows that come later; ``roots`` are partitioned tables that wait for them too."""
+        contents, names = self.fitting.contents, self.scope.later | roots
+        tables = {one.dump_id for one in contents.entries if one.desc == "TABLE" and (one.namespace, one.tag) in names}
+        waiting = {one.dump_id for one in contents.dependents(tables) if one.section == "post-data"}
+        return waiting | {one.dump_id for one in contents.dependents(waiting)}
+
     def _describe(self, client: clients.Client, tables: list[Table]) -> Contents:
         """The schema, with the data of the tables in it; those that are left out of the schema are not copied."""
         arguments = self.selection.arguments(client, self.session, self.snapshot.name, self.patience)
@@ -217,11 +228,9 @@ class Transfer(Filling):
         return [staging.Stage("rest", chosen[False]), staging.Stage("foreign keys", chosen[True])]
 
     def _run(self, stage: staging.Stage, dbname: str) -> None:
-        entries = stage.entries
+        entries = [entry for entry in stage.entries if entry.dump_id not in self.awaiting]
         if self.scope.existing:
             there = self._existing(dbname)
-            if stage.parallel:
-                there -= self._take_off_keys(there, dbname)
             entries = [entry for entry in entries if entry.dump_id not in there or entry.section == "data"]
         if stage.name == "foreign keys":
             self._make_keys([entry for entry in entries if entry.desc == FOREIGN_KEY], dbname)
@@ -237,20 +246,6 @@ class Transfer(Filling):
         with contextlib.closing(self._connect_target(dbname)) as session:
             pending = make_keys(session, definitions, may_wait=True)
         self.pending_constraints += [_pending(one, self.session) for one in pending]
-
-    def _take_off_keys(self, there: set[int], dbname: str) -> set[int]:
-        """Drop foreign keys that point to tables that are to be filled, as such tables cannot be emptied. Returned are
-        their dump ids: they are made again when the rows are there.
-        """
-        entries = [one for one in self.fitting.remaining() if one.desc == FOREIGN_KEY and one.dump_id in there]
-        filled = {oid for table in self.tables for oid in (table.oid, table.root_oid)}
-        found = read_definitions(self.session, self.fitting.contents, entries, True)
-        found = [one for one in found if one.referenced in filled and one.referenced != one.table]
-        with contextlib.closing(self.target.connect(dbname)) as session, session.cursor() as cursor:
-            script.prepare(session, self.fitting.contents)
-            for one in found:
-                cursor.execute(one.entry.drop.encode(self.fitting.contents.codec, "surrogateescape"))
-        return {one.entry.dump_id for one in found}
 
     def _existing(self, dbname: str) -> set[int]:
         with contextlib.closing(self.target.connect(dbname)) as session:

@@ -9,7 +9,12 @@ import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import Scope, Transfer, in_snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import (
+    Scope,
+    Transfer,
+    connect_for_record,
+    in_snapshot,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.slot import Slot
@@ -34,16 +39,18 @@ def complete(job: Job, number: int) -> None:
 
 
 def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied) -> None:
+    migration = job.read()
     tables = [
         (table.schema, table.name)
-        for table in job.read().tables
+        for table in migration.tables
         if (number and table.wave == number) or (table.kind == "at_cutover" and table.state not in FINISHED)
     ]
     with contextlib.ExitStack() as stack:
-        record = stack.enter_context(contextlib.closing(job.target.connect(job.goal)))
+        record = stack.enter_context(contextlib.closing(connect_for_record(job.target, job.goal)))
         session = stack.enter_context(in_snapshot(job.source, job.dbname, snapshot))
         scope = Scope(
             tables=tables,
+            later=frozenset((table.schema, table.name) for table in migration.replicated if table.wave is None),
             existing=_has_contents(job),
             keys_may_wait=True,
             large_objects=False,  # changes of them do not arrive, so they are the cutover's
