@@ -197,6 +197,11 @@ def test_finished_after_a_cutover(bank):
     assert [stream["direction"] for stream in status["streams"]] == ["back"] and status["errors"] == []
     assert status["wal"]["server"] == "target" and status["phase"] == "handed_over" and "finish" in status["next"]
 
+    source.stop()
+    found = end("finished", source, target)
+    source.start()
+    run_left(source, found["left"]["source"])
+    assert catalogs.traces(catalogs.of_server(source)) == [], "nor the subscription that leads back"
     found = end("finished", source, target)
     assert any("fence on the source stays" in notice for notice in found["notices"])
     assert homes(source, target) == ["target"]

@@ -103,7 +103,8 @@ def test_ends_out_of_reach(servers, inventory):
     source.stop()
     result = run_playbook(STOP, pair)
     assert result.failed and "source" in result.failures[0]["msg"]
-    assert "  left on the source, in database shop:\n    SELECT pg_drop_replication_slot(" in result.stdout
+    assert "  left on the source, in database shop:\n    DO $$" in result.stdout
+    assert "SELECT pg_drop_replication_slot(" in result.stdout
     more = {"handover_without_cutover": True, "handover_source_is_gone": True}
     succeeded(run_playbook(FINISH, pair, tags=["target"], extra_vars=more))
     assert catalogs.traces(catalogs.of_database(target, "shop")) == []

@@ -170,26 +170,42 @@ def _quoted(name: str) -> str:
 # --- for an end that cannot be reached: what somebody else has to run there ---------------------------------------
 
 
-def left_on_source(identifier: str, names: list[str]) -> list[str]:
-    """SQL for the source's database, for the streams of these names."""
-    drop_slots = (
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
-        f"WHERE starts_with(slot_name, '{prefix(identifier)}')"
-    )
-    put_back = (
-        "DO $$ DECLARE statement text; BEGIN FOR statement IN SELECT unnest(undo) FROM handover.migration "
-        f"WHERE id = '{identifier}' LOOP EXECUTE statement; END LOOP; END $$"
-    )
-    publications_ = [f"DROP PUBLICATION IF EXISTS {_quoted(name)}" for name in names]
-    beacons = [f"DROP TABLE IF EXISTS handover.{_quoted(naming.beacon_table(name))}" for name in names]
-    forget = f"DELETE FROM handover.migration WHERE id = '{identifier}'"
+def left_on_source(identifier: str) -> list[str]:
+    """SQL for the source's database."""
+    slots_ = f"SELECT slot_name FROM pg_replication_slots WHERE starts_with(slot_name, '{prefix(identifier)}')"
+    publications_ = f"SELECT pubname FROM pg_publication WHERE starts_with(pubname, '{prefix(identifier)}')"
+    beacons = f"{journal.RELATIONS} AND starts_with(relname, 'beacon_{identifier}_')"
+    undo_ = f"SELECT unnest(undo) FROM handover.migration WHERE id = '{identifier}'"
     clear = (
-        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM handover.migration) THEN "
-        "DROP TABLE handover.migration; DROP SCHEMA handover; END IF; END $$"
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM handover.migration) THEN DROP TABLE handover.migration; "
+        "IF to_regproc('handover.fence') IS NULL THEN DROP SCHEMA handover; END IF; END IF; END $$"
     )
-    return [drop_slots, *publications_, put_back, *beacons, forget, clear]
+    return [
+        _left_subscriptions(identifier),
+        _for_each(slots_, "SELECT pg_drop_replication_slot(%L)"),
+        _for_each(publications_, "DROP PUBLICATION %I"),
+        _for_each(undo_, "%s"),
+        _for_each(beacons, "DROP TABLE handover.%I"),
+        f"DELETE FROM handover.migration WHERE id = '{identifier}'",
+        clear,
+    ]
 
 
-def left_on_target(names: list[str]) -> list[str]:
-    """SQL for the target's database, for the streams of these names."""
-    return [statement for name in names for statement in drop_subscription(name)]
+def left_on_target(identifier: str) -> list[str]:
+    """SQL for the target's database."""
+    return [_left_subscriptions(identifier)]
+
+
+def _left_subscriptions(identifier: str) -> str:
+    found = (
+        f"SELECT subname FROM pg_subscription WHERE starts_with(subname, '{prefix(identifier)}') "
+        "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    alter = "ALTER SUBSCRIPTION %I"
+    return _for_each(found, f"{alter} DISABLE", f"{alter} SET (slot_name = NONE)", "DROP SUBSCRIPTION %I")
+
+
+def _for_each(query: str, *statements: str) -> str:
+    """One statement that runs others for each name that a query finds."""
+    runs = " ".join(f"EXECUTE format('{statement}', one);" for statement in statements)
+    return f"DO $$ DECLARE one text; BEGIN FOR one IN {query} LOOP {runs} END LOOP; END $$"

@@ -167,7 +167,6 @@ def _stop(ending: Ending, _params: dict) -> None:
             "It was handed over: the target is the primary, and the source is fenced.",
             "Use state: finished to remove the traces, or roll back first.",
         )
-    names = _stream_names(ending)
     try:
         _unsubscribe(ending, ending.target)
     except psycopg2.Error as error:  # it counts as out of reach then: the source has to be freed
@@ -177,7 +176,7 @@ def _stop(ending: Ending, _params: dict) -> None:
     if ending.target.connection:
         with _memberships(ending):
             _take_fence_down(ending, ending.target, lift=False)
-    _say_what_is_left(ending, names)
+    _say_what_is_left(ending)
     if migration and migration.phase != "stopped" and ending.target.connection:
         ending.notices += _incomplete(migration)
         if not ending.check_mode:
@@ -214,21 +213,12 @@ def _take_fence_down(ending: Ending, visited: Visit, lift: bool) -> bool:
     return stays
 
 
-def _stream_names(ending: Ending) -> list[str]:
-    """Names of publications, slots and subscriptions of this migration, as far as an end tells."""
-    migration = ending.migration
-    names = {wave.name for wave in migration.waves} if migration else set()
-    if ending.source.connection:
-        names |= set(removal.publication_names(ending.source.connection, ending.identifier))
-    return sorted(names)
-
-
-def _say_what_is_left(ending: Ending, names: list[str]) -> None:
+def _say_what_is_left(ending: Ending) -> None:
     """Nothing is left at an end that was seen; None stands for one that nothing is known of."""
     if ending.source.unknown:
-        ending.left["source"] = removal.left_on_source(ending.identifier, names)
+        ending.left["source"] = removal.left_on_source(ending.identifier)
     if ending.target.unknown:
-        ending.left["target"] = removal.left_on_target(names)
+        ending.left["target"] = removal.left_on_target(ending.identifier)
 
 
 def _incomplete(migration: migration_journal.Migration) -> list[str]:
@@ -246,7 +236,6 @@ def _incomplete(migration: migration_journal.Migration) -> list[str]:
 def _finish(ending: Ending, params: dict) -> None:
     if ending.target.connection is None:
         return
-    names = _stream_names(ending)
     migration, target = ending.migration, ending.target.connection
     _unsubscribe(ending, ending.target)
     _unsubscribe(ending, ending.source)
@@ -260,7 +249,7 @@ def _finish(ending: Ending, params: dict) -> None:
             ownership.drop_leftovers(target)
     else:
         ending.run(ending.target, removal.rest_of_target(target, stays))
-    _say_what_is_left(ending, names)
+    _say_what_is_left(ending)
 
 
 def _memberships(ending: Ending):
@@ -285,7 +274,8 @@ def _refuse_too_early(ending: Ending, params: dict) -> None:
             "Run again when it can, or use state: stopped to free the source now.",
         )
     if migration is None:
-        if ending.undo or (ending.identifier and _stream_names(ending)):
+        source = ending.source.connection
+        if ending.undo or (source and ending.identifier and removal.publication_names(source, ending.identifier)):
             raise HandoverError(
                 "The target has no journal of this migration, but the source has traces of one.",
                 "Use state: stopped, which removes them.",
