@@ -12,28 +12,22 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, copy
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, publication, slot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import connect_to_snapshot
 
 SHOWN = 20  # tables named in a message
-
-# What a run that was killed still does on the target: a server notices late that nobody listens any more.
-LEFTOVERS = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND usename = current_user AND application_name = 'handover'
-    AND pid <> ALL (%s) AND state <> 'idle' AND query !~* '^\\s*(SELECT|WITH)'"""
 
 
 def settle(job: Job) -> None:
     """Bring what an interrupted run left into order: afterwards every wave has its subscription."""
     for wave in job.read().waves:
         if wave.state == "copying":
-            _end_leftovers(job)
+            target_db.end_leftovers(job.session, job.goal, [job.maintenance.info.backend_pid])
             _settle(job, wave)
 
 
@@ -164,11 +158,6 @@ def _sweep(job: Job, name: str) -> None:
     """Remove slot and publication of this name from the source: what an earlier run may have left."""
     slot.drop(job.source_session, name)
     publication.drop(job.source_session, name)
-
-
-def _end_leftovers(job: Job) -> None:
-    ours = [session.info.backend_pid for session in (job.maintenance, job.session)]
-    rows(job.session, LEFTOVERS, (ours,))
 
 
 def _free_slot(job: Job, name: str, number: int) -> bool:
