@@ -196,6 +196,8 @@ def test_a_server_is_killed(new_cluster, pooler, tmp_path, side, step):
     assert result.failed, result
     await_that(lambda: len(homes(source, target)) == 1, "one side that takes writes")
     assert homes(source, target) == (["target"] if step == "open" else ["source"])
+    if step != "open":
+        await_that(lambda: not target.sql("shop", "SELECT 1 FROM pg_replication_slots"), "the end of the slot")
     for pool in front.console("SHOW DATABASES"):
         assert not pool["paused"]
     handed_over(cut_over(source, target, front))

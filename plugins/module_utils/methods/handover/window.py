@@ -175,8 +175,9 @@ class Window:
         Also where one of several databases was committed already: as long as new is not open, nobody has written there.
         """
         for passage in self.passages:
-            with self._trying(), passage.lock.cursor() as cursor:
-                cursor.execute("ROLLBACK")
+            if not passage.lock.closed:  # a session that is lost is rolled back by its server
+                with self._trying(), passage.lock.cursor() as cursor:
+                    cursor.execute("ROLLBACK")
             if passage.decided:
                 with self._trying():
                     fence.open_(passage.old)
@@ -185,16 +186,16 @@ class Window:
             with self.timeline.step("resume"), self._trying():
                 self.poolers.resume()
         for passage in self.passages:
-            with contextlib.suppress(HandoverError, psycopg2.Error):
+            with self._trying():
                 slot.drop(passage.helper, passage.route.returning)
 
     @contextlib.contextmanager
     def _trying(self):
-        """What fails in here is left to the guardian; sessions that are lost are rolled back by their server."""
+        """What fails in here is left to the guardian."""
         try:
             yield
-        except (HandoverError, psycopg2.Error) as error:
-            self.is_clean = self.is_clean and isinstance(error, psycopg2.InterfaceError)
+        except (HandoverError, psycopg2.Error):
+            self.is_clean = False
 
     def _is_over(self) -> bool:
         return time.monotonic() >= self._deadline
