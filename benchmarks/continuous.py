@@ -30,6 +30,7 @@ OURS = "pg_logical_migrate"
 MIGRATION = {"state": "replicating", "wait_for": "in_step", "no_identity": "full"}  # pgbench_history has none
 WRITERS = 8
 PATIENCE = 600  # seconds
+LAUNCHER_PAUSE = 6  # seconds; up to 15, no worker starts within wal_retrieve_retry_interval (5 s) of another
 PULSE = "CREATE TABLE pulse (at timestamptz PRIMARY KEY)"
 BEHIND = """
     SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)) FROM pg_replication_slots
@@ -70,12 +71,13 @@ class Streams:
         self.pair.pipe([part, "--no-publications"], ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1"])
 
     def end(self) -> None:
-        """Leave no stream."""
+        """Leave no stream, and none that the next one would have to wait for."""
         if self.pair.target.sql("data", "SELECT oid FROM pg_subscription WHERE subname = 'native'"):
             self.pair.target.sql("data", "DROP SUBSCRIPTION native")
             self.pair.source.sql("data", "DROP PUBLICATION native")
         else:
             self.pair.module(OURS, state="stopped")
+        time.sleep(LAUNCHER_PAUSE)
 
     def all(self) -> dict[str, Callable[[], None]]:
         """By the name in the table."""
