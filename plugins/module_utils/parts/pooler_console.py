@@ -36,7 +36,6 @@ class Console:
         self.databases: list[str] = []
         self._session = None
         self._pausing = []
-        self._login_retry = None
 
     @property
     def name(self) -> str:
@@ -50,7 +49,6 @@ class Console:
 
     def close(self) -> None:
         """End the session; what is paused stays paused."""
-        self._put_back_login_retry()
         for session in (self._session, *self._pausing):
             if session is not None:
                 session.close()
@@ -153,29 +151,12 @@ class Console:
     def _resume(self) -> None:
         if self._session is None or self._session.closed:
             self._session = self._connect()
-        self._log_in_at_once()
         for name in self.databases:
             try:
                 _ask_soon(self._session, f"RESUME {quoted(name)}")
             except psycopg2.Error as error:
                 if self._session.closed:
                     raise self._error("does not resume", error) from None  # else it is not paused
-
-    def _log_in_at_once(self) -> None:
-        """A session that was logging in when its entry was paused or changed counts as a failed one, after which
-        clients would wait for server_login_retry (15 s): until we leave, they do not. A reload undoes it.
-        """
-        with contextlib.suppress(psycopg2.Error):  # it is but a matter of time
-            values = {one["key"]: one["value"] for one in self.show("CONFIG")}
-            self._login_retry = self._login_retry or values.get("server_login_retry")
-            if self._login_retry:
-                _ask_soon(self._session, "SET server_login_retry = '0'")
-
-    def _put_back_login_retry(self) -> None:
-        value, self._login_retry = self._login_retry, None
-        with contextlib.suppress(psycopg2.Error):  # then the next reload does it
-            if value and not self._session.closed:
-                _ask_soon(self._session, f"SET server_login_retry = {quoted_value(value)}")
 
     def _connect(self):
         try:
@@ -268,11 +249,6 @@ class Poolers:
 def quoted(name: str) -> str:
     """A database's name for the console."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def quoted_value(value: str) -> str:
-    """A setting's value for the console."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _ask(session, statement: str) -> list[dict]:
