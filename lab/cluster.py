@@ -281,6 +281,16 @@ class Cluster:
         if pid := self.pid:
             os.kill(pid, signal.SIGHUP)
 
+    def reload(self, timeout: float = 60) -> None:
+        """Have the configuration read anew; sessions made afterwards know it."""
+        loaded = "SELECT pg_conf_load_time()"
+        before, deadline = self.sql("postgres", loaded), time.monotonic() + timeout
+        os.kill(self.pid, signal.SIGHUP)
+        while self.sql("postgres", loaded) == before:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"PostgreSQL {self.build.major} in {self.directory} does not reload")
+            time.sleep(0.02)
+
     def destroy(self) -> None:
         """Stop the server and remove its directory."""
         self.stop("immediate")

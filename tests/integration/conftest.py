@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,7 @@ def small_servers(all_servers: Servers, run_directory: Path) -> Iterator[Callabl
             cluster = made[key]
             cluster.configure()
             sweep(cluster)
-            time.sleep(0.1)  # for the reload
+            cluster.reload()
             if cluster.sql("postgres", "SELECT 1 FROM pg_settings WHERE pending_restart"):
                 cluster.restart()
         return made[key]

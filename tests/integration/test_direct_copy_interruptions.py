@@ -120,7 +120,7 @@ def test_terminated(source, servers):
     target = servers(18)
     running = interrupted(source, target)
     running.process.terminate()
-    assert running.process.wait(20) == 128 + signal.SIGTERM
+    assert running.process.wait(60) == 128 + signal.SIGTERM
     await_end_of_family(running)
     assert databases(target) == set()
     assert_nothing_of_ours(target, source)
@@ -132,7 +132,7 @@ def test_server_restarted(source, before, servers, side):
     server = {"source": source, "target": target}[side]
     running = interrupted(source, target, source_is_quiet=True)
     server.stop("immediate")
-    result = running.wait(30)
+    result = running.wait(60)
     server.start()
     refused(result, "yard", side)
     time.sleep(0.5)

@@ -13,12 +13,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg2
 import pytest
 from dumps import CLIENTS, databases, done, export, one, refused, restore
+from faults import await_that
 from support import start_module
 
 from lab import builds
-from lab.cluster import Cluster, give
+from lab.cluster import Cluster, ClusterError, give
 
 GIGABYTE = 1 << 30
 
@@ -126,6 +128,14 @@ def test_limit_on_the_size_of_files(source, tmp_path):
     done(export(source, tmp_path, databases=["app"]))
 
 
+def recovered(server: Cluster) -> bool:
+    """Whether it answers again, be it that it ended or that it recovers by itself."""
+    with contextlib.suppress(psycopg2.OperationalError, ClusterError):
+        server.start()
+        return bool(server.sql("postgres", "SELECT 1"))
+    return False
+
+
 @pytest.mark.parametrize("place", ["/dev/null/dump", "/proc/dump"])
 def test_directory_that_cannot_be_made(source, place):
     refused(export(source, place), place)
@@ -144,8 +154,7 @@ def test_full_disk_of_the_target(source, small_disk, run_directory, tmp_path):
         filler = fill(directory, leave=10 << 20)
         refused(restore(target, tmp_path))
         filler.unlink()
-        if not target.running:
-            target.start()
+        await_that(lambda: recovered(target), "the end of recovery")
         assert "app" not in databases(target)
         assert one(restore(target, tmp_path))["rows_compared"] == 60000
     finally:

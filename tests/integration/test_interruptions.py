@@ -81,7 +81,7 @@ def start_import(target, place: Path, **options: object) -> Running:
 def end(running: Running, how: str) -> None:
     """End a module and see its children end."""
     running.process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL)
-    running.process.wait(20)
+    running.process.wait(60)
     await_end_of_family(running)
 
 
@@ -198,7 +198,7 @@ def test_pg_dump_killed(source, tmp_path, whom):
     """The leader or a worker of it."""
     with in_pg_dump(source, tmp_path, jobs=2) as running:
         os.kill(programs(running, "pg_dump")[whom], signal.SIGKILL)
-        refused(running.wait(30), "pg_dump", "yard")
+        refused(running.wait(60), "pg_dump", "yard")
     assert dump_folders(tmp_path) == set()
     await_end_of_family(running)
     done(export(source, tmp_path))
@@ -209,7 +209,7 @@ def test_source_restarted(source, tmp_path):
     with in_pg_dump(source, tmp_path) as running:
         source.stop("immediate")
     try:
-        refused(running.wait(30), "pg_dump", "yard")
+        refused(running.wait(60), "pg_dump", "yard")
     finally:
         source.start()
     assert dump_folders(tmp_path) == set()
@@ -302,7 +302,7 @@ def test_import_terminated(dump, before, servers, stage):
     with IMPORT_STAGES[stage](target, dump) as (running, stop):
         running.process.terminate()
         stop.release()
-        assert running.process.wait(20) == 128 + signal.SIGTERM
+        assert running.process.wait(60) == 128 + signal.SIGTERM
         await_end_of_family(running)
     assert databases(target) == set()
     assert_nothing_of_ours(target)
@@ -370,7 +370,7 @@ def test_session_lost_while_the_schema_is_restored(dump, before, servers, how):
         else:
             watch.end_sessions()
             stop.release()
-        refused(running.wait(20), "session with the target ended", "yard")
+        refused(running.wait(60), "session with the target ended", "yard")
     target.start()
     assert_complete_import(before, target, dump)
 
@@ -382,7 +382,7 @@ def test_pg_restore_killed(dump, before, servers, stage, whom):
     with IMPORT_STAGES[stage](target, dump, jobs=2) as (running, stop):
         os.kill(programs(running, "pg_restore")[whom], signal.SIGKILL)
         stop.release()
-        result = running.wait(20)
+        result = running.wait(60)
     refused(result, "pg_restore", "yard")
     await_end_of_family(running)
     assert_nothing_of_ours(target)
@@ -394,7 +394,7 @@ def test_target_restarted(dump, before, servers, stage):
     target = servers(18)
     with IMPORT_STAGES[stage](target, dump) as (running, _stop):
         target.stop("immediate")
-    refused(running.wait(20))
+    refused(running.wait(60))
     target.start()
     assert_complete_import(before, target, dump)
 

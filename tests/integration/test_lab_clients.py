@@ -16,7 +16,7 @@ from lab.bank import Bank
 from lab.workload import Workload
 
 
-def wait_for(condition, timeout=20):
+def wait_for(condition, timeout=60):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline

@@ -54,7 +54,7 @@ def strike(how: str, running, source, target) -> None:
         running.kill_family()
     elif how == "terminate":
         running.process.terminate()
-        await_end(running, 20)
+        await_end(running, 60)
         assert running.process.poll() is not None
     else:
         server = source if "source" in how else target

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from preflights import look
 from support import create_database
@@ -78,8 +76,7 @@ def test_a_source_that_turns_the_target_away(new_cluster, servers):
     endpoint = {**source.endpoint(), "host": address, "sslmode": "disable"}
     assert look(endpoint, target_endpoint, ["shop"], test_network="subscription").levels("network") == {"ok"}
     (source.data / "pg_hba.conf").write_text(hba[0] + f"\nhost postgres all {address}/32 scram-sha-256\n")
-    source.sql("postgres", "SELECT pg_reload_conf()")
-    time.sleep(0.2)
+    source.reload()
     report = look(endpoint, target_endpoint, ["a b", "shop"], test_network="subscription", target_addresses=[address])
     [finding] = report.of("network", "blocker")
     assert finding["objects"] == [address] and f'host "a b" postgres {address}/32 scram-sha-256' in finding["remedy"]
@@ -87,8 +84,7 @@ def test_a_source_that_turns_the_target_away(new_cluster, servers):
     assert finding["objects"] == ["a b", "shop"]
     lines = [line for line in finding["remedy"].splitlines() if line.startswith("host")]
     (source.data / "pg_hba.conf").write_text("\n".join([*hba, *lines, ""]))
-    source.sql("postgres", "SELECT pg_reload_conf()")
-    time.sleep(0.2)
+    source.reload()
     report = look(endpoint, target_endpoint, ["a b", "shop"], test_network="subscription", target_addresses=[address])
     assert report.levels("network") == report.levels("pg_hba") == {"ok"}
 

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 import pytest
+from faults import await_that
 from preflights import look, mend, run_script
 from support import create_database
 from test_preflight_servers import standby_of
@@ -96,7 +96,8 @@ def test_settings_that_lose_a_slot(servers):
 
     for finding in report.of("replication_timeouts") + report.of("slot_limits") + report.of("output_plugins"):
         mend(target if "target" in str(finding["objects"]) else source, "postgres", [finding])
-    time.sleep(0.3)
+    source.reload()
+    target.reload()
     report = look(source.endpoint(), target.endpoint(), [dbname])
     for check in ("replication_timeouts", "slot_limits", "output_plugins"):
         assert report.levels(check) == {"ok"}, report.of(check)
@@ -154,10 +155,8 @@ def test_standbys(new_cluster, run_directory):
     try:
         primary.sql("postgres", "ALTER SYSTEM SET synchronized_standby_slots = 'gone'")
         primary.sql("postgres", "SELECT pg_reload_conf()")
-        deadline = time.monotonic() + 20
-        while not primary.sql("postgres", "SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        streaming = "SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"
+        await_that(lambda: primary.sql("postgres", streaming), "the standby to stream")
         report = look(primary.endpoint(), None, ["shop"])
         assert report.objects("standbys", "info") == {"walreceiver"}
         [warning] = report.of("standbys", "warning")
@@ -166,5 +165,6 @@ def test_standbys(new_cluster, run_directory):
     finally:
         with contextlib.suppress(OSError):
             standby.destroy()
-    time.sleep(0.5)
+    primary.reload()
+    await_that(lambda: not primary.sql("postgres", "SELECT 1 FROM pg_stat_replication"), "the end of the stream")
     assert look(primary.endpoint(), None, ["shop"]).levels("standbys") == {"ok"}

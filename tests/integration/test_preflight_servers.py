@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 
 import pytest
+from faults import await_that
 from preflights import look, mend
 from support import create_database
 
@@ -45,7 +45,7 @@ def test_a_pair_that_fits(servers, old, new):
     source, target = servers(old), servers(new, "target")
     dbname = create_database(source)
     mend(target, "postgres", look(source.endpoint(), target.endpoint(), [dbname]).of("durability", "warning"))
-    time.sleep(0.2)  # for the reload
+    target.reload()
     report = look(source.endpoint(), target.endpoint(), [dbname])
     for check in HERE:
         assert report.levels(check) == {"ok"}, report.of(check)
@@ -88,7 +88,7 @@ def test_a_standby_is_neither_target_nor_publisher(new_cluster, run_directory):
         assert (warning["level"], warning["methods"]) == ("warning", ["dump"])
         assert report.report["databases"][0]["feasible_methods"] == ["dump"]
         mend(standby, "postgres", [warning])
-        time.sleep(0.2)
+        standby.reload()
         patient = look(standby.endpoint(), None, ["shop"]).of("source_standby", "info")
         assert patient and patient[0]["methods"] == ["dump"]
 
@@ -131,15 +131,14 @@ def test_damage_that_is_hidden_and_damage_that_was_seen(new_cluster):
         source.sql("shop", "SELECT count(*) FROM t")
     source.sql("postgres", "ALTER SYSTEM SET zero_damaged_pages = on")
     source.sql("postgres", "SELECT pg_reload_conf()")
-    deadline = time.monotonic() + 10
-    while not source.sql("postgres", "SELECT 1 FROM pg_stat_database WHERE checksum_failures > 0"):
-        assert time.monotonic() < deadline, "the failure was not counted"
-        time.sleep(0.1)
+    counted = "SELECT 1 FROM pg_stat_database WHERE checksum_failures > 0"
+    await_that(lambda: source.sql("postgres", counted), "the failure to be counted")
     report = look(source.endpoint(), None, ["shop"])
     assert report.objects("damaged_pages", "warning") == {"zero_damaged_pages", "shop"}
     mend(source, "postgres", [report.about("damaged_pages", "zero_damaged_pages")])
+    source.reload()
     source.sql("shop", "SELECT pg_stat_reset()")
-    time.sleep(0.5)
+    await_that(lambda: not source.sql("postgres", counted), "the end of the count")
     assert look(source.endpoint(), None, ["shop"]).levels("damaged_pages") == {"ok"}
 
 

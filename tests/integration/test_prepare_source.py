@@ -186,7 +186,8 @@ def test_killed_between_the_role_and_its_grants(small):
         time.sleep(0.2)
         running.kill_family()
         session.rollback()
-    time.sleep(0.2)
+    with watching(cluster) as watch:
+        watch.await_silence()
     assert cluster.sql("postgres", RECORD) and (cluster.data / "postgresql.auto.conf").read_bytes() == before[0]
     assert prepare(cluster).changed and not prepare(cluster).changed
     release(cluster)
