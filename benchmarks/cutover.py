@@ -8,14 +8,15 @@
 
 Clients of a bank write through PgBouncer in transaction mode, and remember what was acknowledged to them. Meanwhile the
 database is handed over and back, again and again, always with a way back. In the end every acknowledged transaction
-has to be there once. The clients' worst wait is the longest that ended while a handover was under way, or within a
-second after it.
+has to be there once. The clients' worst wait is the longest that ended between the beginning of a handover and that of
+the next one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -79,6 +80,7 @@ def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
             for number in range(arguments.runs):
                 windows.append(one_window(source, target, front, number))
                 print(f"{windows[-1]['direction']:<8} {windows[-1]['ms']:7.1f} ms", flush=True)
+            time.sleep(3)  # for whoever still waits
             rate = (load.committed - before) / (time.time() - began)
         home = target if arguments.runs % 2 else source
         return {
@@ -97,17 +99,17 @@ def make_cluster(major: int, place: Path) -> support.Cluster:
 
 
 def one_window(source: support.Cluster, target: support.Cluster, front: Pooler, number: int) -> dict[str, Any]:
-    """Hand over, there and back in turns; when it began and ended, by time.time(), and its steps."""
+    """Hand over, there and back in turns; when it began, by time.time(), and its steps."""
     direction = "back" if number % 2 else "forward"
     began = time.time()
     found = handed_over(cut_over(source, target, front, direction=direction, reverse=True))
-    return {"direction": direction, "ms": found["window_ms"], "began": began, "ended": time.time(),
-            "timeline": found["timeline"]}  # fmt: skip
+    return {"direction": direction, "ms": found["window_ms"], "began": began, "timeline": found["timeline"]}
 
 
 def worst_waits(load: Bank, windows: list[dict[str, Any]]) -> list[float]:
-    """The longest wait that ended while each handover was under way, in milliseconds, as far as clients remember it."""
-    waits = [[ms for at, ms in load.slowest if one["began"] <= at <= one["ended"] + 1] for one in windows]
+    """The longest wait that ended after each handover had begun, in milliseconds, as far as clients remember it."""
+    ends = [*(one["began"] for one in windows[1:]), math.inf]
+    waits = [[ms for at, ms in load.slowest if one["began"] <= at < end] for one, end in zip(windows, ends)]
     return [max(found) for found in waits if found]
 
 

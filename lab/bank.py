@@ -32,6 +32,7 @@ import psycopg2
 from lab.workload_process import Client, Load, Process
 
 ACCOUNTS, OPENING = 1000, 10_000
+REMEMBERED_WAITS = 40
 LOST = ("08", "57P")  # classes of SQLSTATE of a connection that the server ends, or a pooler
 
 TABLES = """
@@ -103,7 +104,7 @@ class Bank(Load):
 
     @property
     def slowest(self) -> list[tuple[float, float]]:
-        """The twenty longest waits: when they ended (time.time()), and milliseconds."""
+        """The longest waits, REMEMBERED_WAITS of each client: when they ended (time.time()), and milliseconds."""
         return [tuple(wait) for wait in self.result["slowest"]]
 
     @property
@@ -197,7 +198,7 @@ class Customer(Client):
         else:
             self.waits.append((time.time(), round((time.monotonic() - self._since) * 1000, 1)))
             self.waits.sort(key=lambda wait: -wait[1])
-            del self.waits[20:]
+            del self.waits[REMEMBERED_WAITS:]
         self._next = {}
 
     def roll_back(self) -> None:
@@ -210,7 +211,7 @@ class Customer(Client):
 
 def result(customers: Iterable[Customer]) -> dict[str, Any]:
     """What the clients remember, for the process that started them."""
-    slowest = sorted((wait for customer in customers for wait in customer.waits), key=lambda wait: -wait[1])[:20]
+    slowest = sorted((wait for customer in customers for wait in customer.waits), key=lambda wait: -wait[1])
     return {"ledgers": [customer.remembered() for customer in customers], "slowest": slowest}
 
 

@@ -151,7 +151,8 @@ options:
   poolers:
     description:
       - Admin consoles of the PgBouncers that the application uses. Each is paused, told to load its configuration,
-        which has to lead to the new home by then, and resumed, whatever happens.
+        which has to lead to the new home by then, and resumed, whatever happens. One that serves nothing else is
+        paused as a whole.
       - Pools have to be in transaction or statement mode, or have no client while the window is open.
     type: list
     elements: dict

@@ -1,14 +1,23 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pooler before the server: sessions that it shares with the application are not touched, its own are used."""
+"""A pooler before the server: sessions that it shares with the application are not touched, its own are used; and what
+PgBouncer takes amiss about a pause.
+"""
 
 from __future__ import annotations
 
-from contextlib import closing
+import threading
+import time
+from contextlib import ExitStack, closing
 
+import psycopg2
 import pytest
+from cutovers import CLERK, USERS, await_commits, await_step, handed_over, hold_at, let_go, make_bank, start_cutover
+from faults import await_that
 from support import run_module
+
+from lab.bank import Bank
 
 SETTINGS = "SELECT current_setting('default_transaction_read_only'), current_setting('search_path')"
 
@@ -46,3 +55,54 @@ def test_a_pool_in_session_mode_does(servers, database, pooler, tmp_path):
     with closing(front.cluster.connect(name, port=front.port)) as session, session.cursor() as application:
         application.execute(SETTINGS)
         assert application.fetchone() == ("off", '"$user", public')
+
+
+class Caller(threading.Thread):
+    """A client that connects, unless it has, and asks something; ``answer`` is None until it has one."""
+
+    def __init__(self, front, session=None) -> None:
+        super().__init__(daemon=True)
+        self.front, self.session, self.answer = front, session, None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            session = self.session or self.front.cluster.connect("shop", port=self.front.port, **CLERK)
+            with closing(session), session.cursor() as cursor:
+                cursor.execute("SELECT 'served'")
+                (self.answer,) = cursor.fetchone()
+        except psycopg2.Error as error:
+            self.answer = str(error)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+def test_nobody_waits_for_a_login_that_a_pause_cut_off(servers, pooler, tmp_path, shared):
+    """PgBouncer logs in for new clients, and for min_pool_size, also while a database is paused. What is cut off then
+    counts as failed: clients would wait for server_login_retry, and who asks just then would be turned away.
+    """
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    front = pooler(source, users=USERS, server_login_retry=300, min_pool_size=6)
+    configured = front.console("SHOW CONFIG")
+    through = {"port": front.port, **CLERK}
+    with ExitStack() as stack:
+        if shared:
+            others = stack.enter_context(closing(front.cluster.connect("postgres", port=front.port)))
+            others.cursor().execute("SELECT 1")
+        idle = front.cluster.connect("shop", **through)
+        load = stack.enter_context(Bank(front.endpoint(**CLERK), rate=100))
+        await_commits(load)
+        running = start_cutover(source, target, front, env=hold_at(tmp_path / "hold", "resume"))
+        await_step(tmp_path / "hold", running)
+        newcomer = Caller(front)
+        time.sleep(0.7)  # two rounds of PgBouncer's maintenance
+        target.configure(pre_auth_delay=0 if shared else 1)
+        stack.callback(target.configure, pre_auth_delay=0)
+        let_go(tmp_path / "hold")
+        time.sleep(0.3)
+        late = Caller(front, idle)
+        handed_over(running.wait())
+        await_commits(load)
+        await_that(lambda: newcomer.answer and late.answer, "answers", timeout=20)
+    assert (newcomer.answer, late.answer, load.failures) == ("served", "served", [])
+    assert front.console("SHOW CONFIG") == configured

@@ -5,6 +5,11 @@
 
 The console speaks the simple query protocol only and knows no transactions (PgBouncer's documentation, Usage, Admin
 console); psycopg2 in autocommit mode sends nothing else.
+
+A login at a server that a pause cuts off counts as failed: until the next one, clients wait for server_login_retry
+(15 s), and those that ask just then are turned away (pull request #420 of PgBouncer). Therefore logins are awaited
+before a pause, min_pool_size starts none during it, and where nobody else uses a pooler, it is paused as a whole: a
+single database's pause does not keep PgBouncer from logging in for a client that comes meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +27,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 
 CONNECTION_DEFAULTS = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2"}
 RESUME_PATIENCE = 30.0  # seconds during which a pooler that does not answer is asked again to resume
+SETTLING = 3.0  # seconds that a pooler may take to end sessions with a server that it was led away from
 ANSWER_PATIENCE = 5.0  # seconds for an answer to anything but PAUSE
+LOGIN_BEFORE = 0.2  # seconds during which logins at servers are awaited, before a pause
+LOGIN_AFTERWARDS = 2.0  # seconds during which clients are awaited that have no server yet, after a pause
+AROUND_A_PAUSE = {"server_login_retry": "0", "min_pool_size": "0"}  # settings of PgBouncer, until its next RELOAD
+CONSOLE = "pgbouncer"  # the name of the console's own database
 
 
 class Console:
@@ -34,6 +44,9 @@ class Console:
         self.endpoint = Endpoint.from_options("pooler", self.options)
         self.parameters = {**CONNECTION_DEFAULTS, "dbname": "pgbouncer", **self.endpoint.parameters}
         self.databases: list[str] = []
+        self.former: dict[str, str] = {}  # values of settings that were changed
+        self._is_alone = None  # whether nobody else uses it, as far as known
+        self._was_paused = self._is_loaded = False
         self._session = None
         self._pausing = []
 
@@ -48,7 +61,9 @@ class Console:
         self._session = self._connect()
 
     def close(self) -> None:
-        """End the session; what is paused stays paused."""
+        """End the session, with the settings as they were; what is paused stays paused."""
+        with contextlib.suppress(psycopg2.Error):  # then its next RELOAD puts them back
+            self._put_back()
         for session in (self._session, *self._pausing):
             if session is not None:
                 session.close()
@@ -62,7 +77,7 @@ class Console:
         server; where there are none yet, the fallback will make them by these names. Raises HandoverError for a named
         one that is not there, and where it is not clear which are meant.
         """
-        there = {one["name"]: one for one in self.show("DATABASES") if one["name"] != "pgbouncer"}
+        there = {one["name"]: one for one in self.show("DATABASES") if one["name"] != CONSOLE}
         missing = [name for name in self.wanted if name not in there]
         chosen = {name: one for name, one in there.items() if one["database"] in dbnames}
         if missing and not self._has_fallback():
@@ -87,38 +102,72 @@ class Console:
         """Those of our entries that are paused."""
         return [one["name"] for one in self.show("DATABASES") if one["name"] in self.databases and one["paused"]]
 
-    def leads_to(self, connection, dbnames: list[str]) -> bool | None:
+    def leads_to(self, connection, dbnames: list[str], patience: float = 0) -> bool | None:
         """Whether the sessions that the pooler has with a server are sessions of this one with these databases; None
-        without any.
+        without any. After a RELOAD, former ones may be there for a moment: they get ``patience`` seconds.
         """
-        pids = [one["remote_pid"] for one in self.show("SERVERS") if one["database"] in self.databases]
-        pids = [pid for pid in pids if pid]
-        if not pids:
-            return None
+        deadline = time.monotonic() + patience
         query = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s) AND datname = ANY (%s)"
-        return rows(connection, query, (pids, dbnames))[0][0] == len(pids)
+        while True:
+            pids = [one["remote_pid"] for one in self.show("SERVERS") if one["database"] in self.databases]
+            pids = [pid for pid in pids if pid]
+            if not pids:
+                return None
+            if rows(connection, query, (pids, dbnames))[0][0] == len(pids):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
 
     def prepare(self) -> None:
-        """Connect for the pause beforehand: logging in takes longer than pausing. Raises HandoverError."""
-        while len(self._pausing) < len(self.databases):
+        """What a pause takes, beforehand: sessions, as logging in takes longer than pausing, and settings. Raises
+        HandoverError.
+        """
+        while len(self._pausing) <= len(self.databases):
             self._pausing.append(self._connect())
+        if self.former:
+            return
+        try:
+            values = {one["key"]: one["value"] for one in self.show("CONFIG")}
+            self.former = {name: values[name] for name in AROUND_A_PAUSE if name in values}
+            self._set({name: AROUND_A_PAUSE[name] for name in self.former})
+        except psycopg2.Error as error:
+            raise self._error("does not change its settings", error) from None
 
     def pause(self, deadline: float) -> None:
         """Let the transactions that are open end, and keep clients waiting from then on. Raises HandoverError when
         that takes longer than until ``deadline`` (time.monotonic); the caller resumes.
         """
         self.prepare()
-        sessions, self._pausing = self._pausing, []
+        (last, *sessions), self._pausing = self._pausing, []
+        try:
+            self._is_alone = not self._await_logins()
+            self._say_on(sessions, [f"PAUSE {quoted(name)}" for name in self.databases], deadline)
+        except psycopg2.Error as error:
+            raise self._error("does not pause", error) from None
+        with contextlib.closing(last):
+            if self._is_alone:
+                self._pause_as_a_whole(last, deadline)
+
+    def _pause_as_a_whole(self, session, deadline: float) -> None:
+        try:
+            self._say_on([session], ["PAUSE"], deadline)
+        except psycopg2.Error as error:
+            self._is_alone = False  # somebody else has paused it: we are not to resume that
+            raise self._error("does not pause", error) from None
+
+    def _say_on(self, sessions: list, statements: list[str], deadline: float) -> None:
+        """One on each, at the same time. Raises psycopg2's errors, and HandoverError when it takes too long."""
         threads, errors = [], []
 
-        def work(session, name):
+        def work(session, statement):
             try:
-                _ask(session, f"PAUSE {quoted(name)}")
+                _ask(session, statement)
             except psycopg2.Error as error:
                 errors.append(error)
 
-        for session, name in zip(sessions, self.databases):
-            threads.append(threading.Thread(target=work, args=(session, name), daemon=True))
+        for session, statement in zip(sessions, statements):
+            threads.append(threading.Thread(target=work, args=(session, statement), daemon=True))
             threads[-1].start()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -128,12 +177,14 @@ class Console:
         if late:
             raise self._too_late()
         if errors:
-            raise self._error("does not pause", errors[0])
+            raise errors[0]
 
     def reload(self) -> None:
         """Load the configuration from disk. Raises HandoverError where PgBouncer says that it has errors."""
         try:
             _ask_soon(self._session, "RELOAD")
+            self._is_loaded = True
+            _ask_soon(self._session, "SET server_login_retry = '0'")
         except psycopg2.Error as error:
             raise self._error("does not load its configuration", error) from None
 
@@ -152,11 +203,52 @@ class Console:
         if self._session is None or self._session.closed:
             self._session = self._connect()
         for name in self.databases:
-            try:
-                _ask_soon(self._session, f"RESUME {quoted(name)}")
-            except psycopg2.Error as error:
-                if self._session.closed:
-                    raise self._error("does not resume", error) from None  # else it is not paused
+            if self._tell_to_resume(f"RESUME {quoted(name)}"):
+                self._was_paused = True
+        if self._was_paused and self._is_alone is not False:
+            self._tell_to_resume("RESUME")
+
+    def _tell_to_resume(self, statement: str) -> bool:
+        """Whether that was paused."""
+        try:
+            _ask_soon(self._session, statement)
+        except psycopg2.Error as error:
+            if self._session.closed:
+                raise self._error("does not resume", error) from None
+            return False
+        return True
+
+    def _await_logins(self) -> bool:
+        """Wait for those that are under way. Returns whether other databases are in use as well."""
+        deadline = time.monotonic() + LOGIN_BEFORE
+        while True:
+            pools = [one for one in self.show("POOLS") if one["database"] != CONSOLE]
+            if not any(one["sv_login"] for one in pools) or time.monotonic() > deadline:
+                return any(_is_in_use(one) for one in pools if one["database"] not in self.databases)
+            time.sleep(0.002)
+
+    def _set(self, values: dict[str, str]) -> None:
+        for name, value in values.items():
+            _ask_soon(self._session, f"SET {name} = '{value}'")
+
+    def _put_back(self) -> None:
+        """The settings, as soon as no client waits for a first login any more; who resumes does it, where that is not
+        us.
+        """
+        changed = self.former or self._is_loaded
+        if not changed or self._session is None or self._session.closed or self.paused():
+            return
+        deadline = time.monotonic() + LOGIN_AFTERWARDS
+        while self._clients_wait_for_a_login() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if self._is_loaded:
+            _ask_soon(self._session, "RELOAD")
+        else:
+            self._set(self.former)
+
+    def _clients_wait_for_a_login(self) -> bool:
+        pools = [one for one in self.show("POOLS") if one["database"] in self.databases]
+        return any(one["cl_waiting"] and not _has_servers(one) for one in pools)
 
     def _connect(self):
         try:
@@ -244,6 +336,15 @@ class Poolers:
 
     def _each(self, work) -> None:
         together(*(lambda console=console: work(console) for console in self.consoles))
+
+
+def _has_servers(pool: dict) -> bool:
+    """Whether a row of SHOW POOLS has sessions with a server."""
+    return any(pool[name] for name in ("sv_active", "sv_idle", "sv_used", "sv_tested"))
+
+
+def _is_in_use(pool: dict) -> bool:
+    return bool(pool["cl_active"] or pool["cl_waiting"] or pool["sv_login"] or _has_servers(pool))
 
 
 def quoted(name: str) -> str:

@@ -19,7 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Console, Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import SETTLING, Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
     publication,
@@ -29,7 +29,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 OPEN_PATIENCE = 10.0  # seconds; then the guardian goes on trying
-SETTLING = 3.0  # seconds that a pooler may take to end the sessions that it had with old
 WAY_BACK_PATIENCE = 10.0  # seconds until the first beacon comes back; a worker may take 5 s to start
 
 SESSIONS = """
@@ -105,10 +104,12 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
     passage, names = passages[0], [one.route.new.dbname for one in passages]
     before = passage.facts.get("places", {})
     for console in poolers.consoles:
-        answer = attempt(passage, "poolers", lambda one=console: _destination(one, passage, names))
+        answer = attempt(
+            passage, "poolers", lambda one=console: (one.leads_to(passage.new, names, SETTLING), one.places())
+        )
         if answer is None:
             continue
-        places, leads = answer
+        leads, places = answer
         passage.facts.setdefault("poolers", []).append(
             {"pooler": console.name, "databases": console.databases, "leads_to_new": leads,
              "places": {name: list(place) for name, place in places.items()}}
@@ -119,14 +120,6 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
                 "problem": f"The pooler {console.name} does not lead to the new home, but: {_shown(places)}.",
                 "remedy": "Write the new home into its [databases], and run this again.",
             })  # fmt: skip
-
-
-def _destination(console: Console, passage: Passage, names: list[str]) -> tuple[dict, bool | None]:
-    """Its places, and whether it leads to new; sessions with old end soon after a RELOAD, as they are let go."""
-    deadline = time.monotonic() + SETTLING
-    while (leads := console.leads_to(passage.new, names)) is False and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return console.places(), leads
 
 
 def _shown(places: dict) -> str:

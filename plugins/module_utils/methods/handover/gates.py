@@ -13,7 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import STAMP, Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import SETTLING, Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, subscription
 
 GATES = []
@@ -46,7 +46,7 @@ def ask_poolers(passage: Passage, poolers: Poolers, dbnames: list[str]) -> list[
     """
     answers = []
     for console in poolers.consoles:
-        leads = console.leads_to(passage.old, dbnames)
+        leads = console.leads_to(passage.old, dbnames, SETTLING)
         problem = ""
         if leads is False:
             problem = f"The pooler {console.name} leads to another server than {passage.route.old.endpoint.describe()}."

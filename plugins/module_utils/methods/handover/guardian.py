@@ -36,7 +36,7 @@ class Guardian:
 
     ``databases``: ``{"old", "new"}`` are ``{"parameters": libpq's, "dbname"}``, ``source`` says which of them is the
     source, ``migration`` is its id, ``slot`` the name of that which the window makes on new;
-    ``poolers``: ``{"options": the console's, "databases": names on it}``.
+    ``poolers``: ``{"options": the console's, "databases": names on it, "settings": to be put back}``.
     """
 
     def __init__(self, databases: list[dict], poolers: list[dict]):
@@ -142,7 +142,7 @@ def _connect(side: str, database: dict):
 def _resumed(pooler: dict, reload: bool) -> bool:
     try:
         console = Console(pooler["options"])
-        console.databases = pooler["databases"]
+        console.databases, console.former = pooler["databases"], pooler["settings"]
         with contextlib.closing(console):
             console.open()
             if reload:

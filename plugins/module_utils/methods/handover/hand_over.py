@@ -209,9 +209,13 @@ def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, param
     not dismissed: it does what it can when this process ends.
     """
     timeline = passages[0].timeline
+    poolers.prepare()
     guardian = Guardian(
         [_for_guardian(passage) for passage in passages],
-        [{"options": one.options, "databases": one.databases} for one in poolers.consoles],
+        [
+            {"options": one.options, "databases": one.databases, "settings": one.former}
+            for one in poolers.consoles
+        ],
     )
     window = Window(ready, poolers, params["deadline"]) if ready else None
     try:

@@ -50,7 +50,6 @@ class Window:
         seen to: ``is_clean``.
         """
         self._limit_sessions()
-        self.poolers.prepare()
         self.timeline.start()
         self._deadline = time.monotonic() + self.seconds
         try:
