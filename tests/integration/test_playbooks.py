@@ -9,12 +9,14 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 from dumps import CLIENTS, JOURNAL, assert_nothing_of_ours, databases, look, look_at_roles
+from faults import await_that, watching
 from support import assert_no_secret, assert_same, create_database, run_playbook, start_playbook
 
 from lab import sample
@@ -285,11 +287,16 @@ def test_rehearsal(servers, inventory, tmp_path):
 
 def test_writes_during_the_dump_of_a_quiet_source_are_told(servers, inventory):
     source, target = servers(16), servers(18, "target")
-    fill(source, "one", rows=2000000)  # so that pg_dump is there long enough to be seen
+    fill(source, "one")
+    source.sql("one", "CREATE TABLE held (i int) PARTITION BY RANGE (i)")
     pairs = inventory(pair=ends(source, target))
-    dump = start_playbook(DUMP, pairs, tags=["export"])
-    dump.await_program("pg_dump")
-    source.sql("one", "INSERT INTO t VALUES (0, 'late')")
+    with closing(source.connect("one", autocommit=False)) as holder, watching(source) as watch:
+        holder.cursor().execute("LOCK TABLE held")
+        dump = start_playbook(DUMP, pairs, tags=["export"])
+        watch.await_blocked(holder)  # pg_dump, which alone has to do with a table that has no rows of its own
+        source.sql("one", "INSERT INTO t VALUES (0, 'late')")
+        counted = "SELECT 1 FROM pg_stat_user_tables WHERE relname = 't' AND n_tup_ins = 21"
+        await_that(lambda: source.sql("one", counted), "the row to be counted")
     assert "The source was written to during the dump" in shown(succeeded(dump.wait()))
     assert "export again with force: true" in shown(run_playbook(DUMP, pairs)), "it stays said"
 

@@ -27,7 +27,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     relay,
 )
 
-COPY, BUILD, KEYS, ANALYZE = range(4)  # in order of urgency
+COPY, BUILD, ANALYZE = range(3)  # in order of urgency
 SMALL_KEYS = 64
 
 
@@ -317,7 +317,7 @@ class Loading:
 
     def _key_task(self, keys: list[_Key]) -> Task:
         return Task(
-            (KEYS, -sum(key.size for key in keys)),
+            (BUILD, -sum(key.size for key in keys)),  # not after all others: keys of the same table are made in turn
             lambda worker: self._make_keys(worker, [key.definition for key in keys]),
             alone=frozenset().union(*(key.tables for key in keys)),
         )
