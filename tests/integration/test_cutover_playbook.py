@@ -9,8 +9,10 @@ import json
 
 import pytest
 from cutovers import CLERK, USERS, await_commits, homes, make_bank
+from migrations import in_step
 from support import run_playbook
 
+from lab import bank
 from lab.bank import Bank
 
 
@@ -70,11 +72,40 @@ def test_there_and_back(pair, pooler, tmp_path):
         again = run_playbook("handover.postgresql.cutover", given)
         assert not again.failed and not again.changed, again
 
+        (tmp_path / "switched").unlink()
+        given["all"]["hosts"]["lab"]["handover_switch_command"] = ["false"]
         back = run_playbook("handover.postgresql.rollback", given)
-        assert not back.failed, back
+        assert back.failed and "switch_command ended with status 1" in back.stdout, back
+        assert (tmp_path / "switched").exists(), "it was handed over, so that these are needed all the more"
         assert homes(source, target) == ["source"]
+        again = run_playbook("handover.postgresql.rollback", given)
+        assert not again.failed and not again.changed, again
         await_commits(load)
     assert load.failures == [] and load.problems(source.connect("shop")) == []
+
+
+def test_several_databases_behind_a_pooler(pair, pooler):
+    source, target = pair
+    source.sql("postgres", "CREATE DATABASE depot")
+    bank.create(source.connect, "depot", role="clerk")
+    in_step(source, target, databases=["depot"])
+    front = pooler(source, users=USERS)
+    given = inventory(source, target, front, handover_require_verification=False)
+    ours = given["all"]["hosts"]["lab"]
+    ours.update(handover_databases=["shop", "depot"], handover_poolers=[front.console_endpoint()])
+    refused = run_playbook("handover.postgresql.cutover", given)
+    assert refused.failed and "set handover_together: true" in refused.stdout, refused
+    assert homes(source, target) == homes(source, target, "depot") == ["source", "target"]
+
+    staged = {"config_file": str(front.directory / "pgbouncer.ini"), "databases": ["shop", "depot"]}
+    ours.update(handover_together=True, handover_poolers=[{**front.console_endpoint(), **staged}])
+    with Bank(front.endpoint(**CLERK), "shop", rate=60) as one, Bank(front.endpoint(**CLERK), "depot", rate=60) as two:
+        done = run_playbook("handover.postgresql.cutover", given)
+        assert not done.failed, (done.failures, done.stdout[-3000:])
+        await_commits(one)
+        await_commits(two)
+    for name, load in (("shop", one), ("depot", two)):
+        assert load.failures == [] and load.problems(target.connect(name)) == []
 
 
 def test_what_stands_in_the_way_is_said_before_anything_is_staged(pair, pooler):

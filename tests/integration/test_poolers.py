@@ -13,10 +13,24 @@ from contextlib import ExitStack, closing
 
 import psycopg2
 import pytest
-from cutovers import CLERK, USERS, await_commits, await_step, handed_over, hold_at, let_go, make_bank, start_cutover
+from cutovers import (
+    CLERK,
+    USERS,
+    await_commits,
+    await_step,
+    handed_over,
+    hold_at,
+    homes,
+    let_go,
+    make_bank,
+    options,
+    start_cutover,
+)
 from faults import await_that
 from support import run_module
 
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import guardian
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Console
 from lab.bank import Bank
 
 SETTINGS = "SELECT current_setting('default_transaction_read_only'), current_setting('search_path')"
@@ -60,14 +74,15 @@ def test_a_pool_in_session_mode_does(servers, database, pooler, tmp_path):
 class Caller(threading.Thread):
     """A client that connects, unless it has, and asks something; ``answer`` is None until it has one."""
 
-    def __init__(self, front, session=None) -> None:
+    def __init__(self, front, session=None, **more) -> None:
         super().__init__(daemon=True)
         self.front, self.session, self.answer = front, session, None
+        self.more = {"port": front.port, **CLERK, **more}
         self.start()
 
     def run(self) -> None:
         try:
-            session = self.session or self.front.cluster.connect("shop", port=self.front.port, **CLERK)
+            session = self.session or self.front.cluster.connect("shop", **self.more)
             with closing(session), session.cursor() as cursor:
                 cursor.execute("SELECT 'served'")
                 (self.answer,) = cursor.fetchone()
@@ -106,3 +121,48 @@ def test_nobody_waits_for_a_login_that_a_pause_cut_off(servers, pooler, tmp_path
         await_that(lambda: newcomer.answer and late.answer, "answers", timeout=20)
     assert (newcomer.answer, late.answer, load.failures) == ("served", "served", [])
     assert front.console("SHOW CONFIG") == configured
+
+
+@pytest.mark.parametrize("said", [None, "RESUME"])
+def test_what_was_paused_is_resumed_by_whoever_comes_next(servers, pooler, said):
+    """Wherever a run died in its resuming."""
+    cluster = servers(15)
+    cluster.sql("postgres", "CREATE DATABASE shop")
+    front = pooler(cluster)
+    with closing(Console(front.console_endpoint())) as console:
+        console.open()
+        console.choose({"shop"})
+        console.pause(time.monotonic() + 10)
+        paused, settings = [*console.databases], console.former
+        console.former = {}  # as one that is dead does not put them back
+    if said:
+        front.console(said)
+    client = Caller(front, user="postgres", password=cluster.password)
+    guardian._resumed({"options": front.console_endpoint(), "databases": paused, "settings": settings}, False)
+    await_that(lambda: client.answer, "an answer", timeout=10)
+    assert client.answer == "served"
+
+
+def test_processes_that_share_a_port_are_refused(servers, pooler):
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    front = pooler(source, users=USERS, so_reuseport=1)
+    refused = run_module("pg_cutover", options(source, target, front))
+    assert refused.failed and "so_reuseport" in refused.msg
+    assert homes(source, target) == ["source", "target"]
+
+
+def test_a_pooler_that_was_restarted_knows_the_new_home_too_early(servers, pooler, tmp_path):
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    front = pooler(source, users=USERS)
+    running = start_cutover(source, target, front, env=hold_at(tmp_path / "hold", "pause"))
+    await_step(tmp_path / "hold", running)
+    front.stop()
+    front.start()
+    let_go(tmp_path / "hold")
+    assert "loaded where to lead" in running.wait().msg
+    front.lead("shop", source)
+    assert "RELOAD it, if its file is right" in run_module("pg_cutover", options(source, target, front)).msg
+    front.console("RELOAD")
+    handed_over(start_cutover(source, target, front).wait())

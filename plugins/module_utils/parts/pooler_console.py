@@ -45,8 +45,8 @@ class Console:
         self.parameters = {**CONNECTION_DEFAULTS, "dbname": "pgbouncer", **self.endpoint.parameters}
         self.databases: list[str] = []
         self.former: dict[str, str] = {}  # values of settings that were changed
-        self._is_alone = None  # whether nobody else uses it, as far as known
-        self._was_paused = self._is_loaded = False
+        self._is_held_whole = None  # whether we have paused all of it; None where a former run may have
+        self._is_loaded = False
         self._session = None
         self._pausing = []
 
@@ -75,8 +75,9 @@ class Console:
     def choose(self, dbnames: set[str]) -> None:
         """Keep in ``databases`` the entries that the user named, or those that lead to one of these databases of a
         server; where there are none yet, the fallback will make them by these names. Raises HandoverError for a named
-        one that is not there, and where it is not clear which are meant.
+        one that is not there, and where it is not clear which are meant, or which process would be told.
         """
+        self._refuse_a_shared_port()
         there = {one["name"]: one for one in self.show("DATABASES") if one["name"] != CONSOLE}
         missing = [name for name in self.wanted if name not in there]
         chosen = {name: one for name, one in there.items() if one["database"] in dbnames}
@@ -140,20 +141,23 @@ class Console:
         """
         self.prepare()
         (last, *sessions), self._pausing = self._pausing, []
+        self._is_held_whole = False
         try:
-            self._is_alone = not self._await_logins()
+            others = self._await_logins()
             self._say_on(sessions, [f"PAUSE {quoted(name)}" for name in self.databases], deadline)
         except psycopg2.Error as error:
             raise self._error("does not pause", error) from None
         with contextlib.closing(last):
-            if self._is_alone:
+            if not others:
                 self._pause_as_a_whole(last, deadline)
 
     def _pause_as_a_whole(self, session, deadline: float) -> None:
+        self._is_held_whole = True
         try:
             self._say_on([session], ["PAUSE"], deadline)
         except psycopg2.Error as error:
-            self._is_alone = False  # somebody else has paused it: we are not to resume that
+            if error.pgcode:  # an answer: somebody else has paused it, and we are not to resume that
+                self._is_held_whole = False
             raise self._error("does not pause", error) from None
 
     def _say_on(self, sessions: list, statements: list[str], deadline: float) -> None:
@@ -202,21 +206,20 @@ class Console:
     def _resume(self) -> None:
         if self._session is None or self._session.closed:
             self._session = self._connect()
-        for name in self.databases:
-            if self._tell_to_resume(f"RESUME {quoted(name)}"):
-                self._was_paused = True
-        if self._was_paused and self._is_alone is not False:
-            self._tell_to_resume("RESUME")
-
-    def _tell_to_resume(self, statement: str) -> bool:
-        """Whether that was paused."""
         try:
-            _ask_soon(self._session, statement)
+            whole = self.paused() if self._is_held_whole is None else self._is_held_whole
+            # The whole first: were we killed after it, everybody would see that the databases are paused.
+            for place in [*([""] if whole else []), *map(quoted, self.databases)]:
+                self._resume_place(place)
         except psycopg2.Error as error:
+            raise self._error("does not resume", error) from None
+
+    def _resume_place(self, place: str) -> None:
+        try:
+            _ask_soon(self._session, f"RESUME {place}")
+        except psycopg2.Error:
             if self._session.closed:
-                raise self._error("does not resume", error) from None
-            return False
-        return True
+                raise  # else it is not paused
 
     def _await_logins(self) -> bool:
         """Wait for those that are under way. Returns whether other databases are in use as well."""
@@ -257,6 +260,16 @@ class Console:
             raise self._error("cannot be reached", error) from None
         session.autocommit = True
         return session
+
+    def _refuse_a_shared_port(self) -> None:
+        """Each session with such a console may be one with another of several processes."""
+        is_socket = self.parameters.get("host", "").startswith(("/", "@")) and "hostaddr" not in self.parameters
+        shared = any(one["key"] == "so_reuseport" and one["value"] == "1" for one in self.show("CONFIG"))
+        if shared and not is_socket:
+            raise HandoverError(
+                f"Several processes may listen at the pooler {self.name} (so_reuseport), and any of them would answer.",
+                "Name each process in poolers, by the directory of its own socket (host: /run/pgbouncer1).",
+            )
 
     def _has_fallback(self) -> bool:
         """An entry ``*`` makes others when a client asks for them; those that lead somewhere now may be such ones."""
@@ -336,6 +349,13 @@ class Poolers:
 
     def _each(self, work) -> None:
         together(*(lambda console=console: work(console) for console in self.consoles))
+
+
+def is_place_of(place: tuple, connection) -> bool:
+    """Whether an entry's (host, port, database) is how this session reaches its server."""
+    parameters = connection.info.dsn_parameters
+    hosts = {parameters.get("host"), parameters.get("hostaddr"), connection.info.host}
+    return place[0] in hosts and str(place[1]) == str(connection.info.port)
 
 
 def _has_servers(pool: dict) -> bool:

@@ -19,7 +19,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import SETTLING, Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import (
+    SETTLING,
+    Poolers,
+    is_place_of,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
     publication,
@@ -114,7 +118,10 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
             {"pooler": console.name, "databases": console.databases, "leads_to_new": leads,
              "places": {name: list(place) for name, place in places.items()}}
         )  # fmt: skip
-        if leads is False or (passage.decided and places == before.get(console.name)):
+        unmoved = leads is None and passage.decided and places == before.get(console.name)
+        if unmoved:
+            unmoved = not all(is_place_of(place, passage.new) for place in places.values())
+        if leads is False or unmoved or _misled(passages, before.get(console.name, {}), places):
             passage.problems.append({
                 "step": "reload",
                 "problem": f"The pooler {console.name} does not lead to the new home, but: {_shown(places)}.",
@@ -122,8 +129,15 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
             })  # fmt: skip
 
 
+def _misled(passages: list[Passage], before: dict[str, tuple], places: dict[str, tuple]) -> list[str]:
+    """Entries that lead to another database than that which took the place of theirs."""
+    successors = {one.route.old.dbname: one.route.new.dbname for one in passages}
+    wanted = {name: successors.get(place[2]) for name, place in before.items()}
+    return [name for name, place in places.items() if wanted.get(name, place[2]) not in (place[2], None)]
+
+
 def _shown(places: dict) -> str:
-    return ", ".join(f"{name} to {place[0]}:{place[1]}" for name, place in sorted(places.items()))
+    return ", ".join(f"{name} to {place[0]}:{place[1]}/{place[2]}" for name, place in sorted(places.items()))
 
 
 def complete(passage: Passage) -> None:

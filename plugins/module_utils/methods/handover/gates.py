@@ -13,7 +13,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import STAMP, Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import SETTLING, Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import (
+    SETTLING,
+    Poolers,
+    is_place_of,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, subscription
 
 GATES = []
@@ -47,13 +51,19 @@ def ask_poolers(passage: Passage, poolers: Poolers, dbnames: list[str]) -> list[
     answers = []
     for console in poolers.consoles:
         leads = console.leads_to(passage.old, dbnames, SETTLING)
+        places = console.places()
+        foreign = sorted(f"{name} to {place[2]}" for name, place in places.items() if place[2] not in dbnames)
         problem = ""
-        if leads is False:
+        if foreign:
+            problem = f"Entries of the pooler {console.name} lead to other databases: {', '.join(foreign)}."
+        elif leads is False:
             problem = f"The pooler {console.name} leads to another server than {passage.route.old.endpoint.describe()}."
+        elif leads is None and any(is_place_of(place, passage.new) for place in places.values()):
+            problem = f"The pooler {console.name} has loaded the new home already."
         elif leads is None:
-            places = ", ".join(f"{name}: {place[0]}:{place[1]}" for name, place in sorted(console.places().items()))
-            passage.note(f"The pooler {console.name} has no session to tell by where it leads; it says {places}.")
-        remedy = "Correct poolers, or databases of that pooler." if problem else ""
+            said = ", ".join(f"{name}: {place[0]}:{place[1]}" for name, place in sorted(places.items()))
+            passage.note(f"The pooler {console.name} has no session to tell by where it leads; it says {said}.")
+        remedy = "RELOAD it, if its file is right; or correct poolers, or databases of that pooler." if problem else ""
         answers.append({"gate": f"pooler {console.name}", "ok": not problem, "problem": problem, "remedy": remedy})
     return answers
 

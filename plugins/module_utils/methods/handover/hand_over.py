@@ -210,6 +210,7 @@ def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, param
     """
     timeline = passages[0].timeline
     poolers.prepare()
+    places = poolers.places()
     guardian = Guardian(
         [_for_guardian(passage) for passage in passages],
         [
@@ -230,12 +231,22 @@ def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, param
     except HandoverError as error:
         if window and window.is_clean and not error.facts.get("handed_over"):
             guardian.dismiss()
+            error.problem += _loaded_too_early(poolers, places)
         names = ", ".join(passage.route.source.dbname for passage in passages)
         raise HandoverError(error.problem, error.remedy, **error.facts, timeline=timeline.as_result()).of_database(
             names
         ) from None
     if not {problem["step"] for passage in passages for problem in passage.problems} & {"open", "resume"}:
         guardian.dismiss()
+
+
+def _loaded_too_early(poolers: Poolers, places: dict) -> str:
+    """What to say of poolers that were restarted meanwhile: they know the new home, which is closed."""
+    with contextlib.suppress(HandoverError, psycopg2.Error):
+        names = [name for name, now in poolers.places().items() if now != places[name]]
+        if names:
+            return f" Meanwhile {', '.join(names)} loaded where to lead: put its file back, and RELOAD it."
+    return ""
 
 
 def _for_guardian(passage: Passage) -> dict:
