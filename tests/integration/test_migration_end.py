@@ -170,6 +170,22 @@ def test_stopped_while_the_source_is_away(begun, by_hand):
     assert_as_before(source, target, before)
 
 
+def test_one_of_several_migrations_of_a_database(begun):
+    """A replica identity stays as long as another migration publishes the table, and then is what it was."""
+    source, target, before = begun(15, 17)
+    for name in ("second", "third"):
+        in_step(source, target, databases=["shop"], no_identity="full", rename={"shop": name})
+    source.stop()
+    left = end("stopped", source, target)["left"]["source"]
+    source.start()
+    run_left(source, left)
+    source.sql("shop", "UPDATE plain SET v = 'the application goes on'")
+    assert end("stopped", source, target, rename={"shop": "third"})["changed"]
+    source.sql("shop", "UPDATE plain SET v = 'the application goes on'")
+    end("stopped", source, target, rename={"shop": "second"})
+    assert catalogs.changes(before[0], everything(source)) == []
+
+
 def test_one_that_cannot_be_ended_does_not_keep_the_others(begun):
     source, target, _before = begun(17, 18, "shop", "blog")
     end("stopped", source, target)

@@ -108,6 +108,15 @@ def undo(connection, statements: list[str]) -> list[Step]:
     return [step for statement in statements for step in _step(connection, [statement])]
 
 
+def undo_on_source(connection, identifier: str, statements: list[str]) -> list[Step]:
+    """Put back what was changed; what another migration of this database may rely on is left to the end of that."""
+    heirs = [one["id"] for one in source_record.read(connection) if one["id"] != identifier]
+    if not heirs:
+        return undo(connection, statements)
+    found = [source_record.undo_statement(connection, heirs[-1], statement) for statement in reversed(statements)]
+    return undo(connection, found)
+
+
 def record(connection, identifier: str, fence_stays: bool) -> list[Step]:
     """Drop the source's record of a migration, its beacons, and with the last one the schema."""
     records = source_record.read(connection)
@@ -175,7 +184,10 @@ def left_on_source(identifier: str) -> list[str]:
     slots_ = f"SELECT slot_name FROM pg_replication_slots WHERE starts_with(slot_name, '{prefix(identifier)}')"
     publications_ = f"SELECT pubname FROM pg_publication WHERE starts_with(pubname, '{prefix(identifier)}')"
     beacons = f"{journal.RELATIONS} AND starts_with(relname, 'beacon_{identifier}_')"
-    undo_ = f"SELECT unnest(undo) FROM handover.migration WHERE id = '{identifier}'"
+    others = f"SELECT id FROM handover.migration WHERE id <> '{identifier}' ORDER BY started DESC LIMIT 1"
+    undo_ = f"SELECT undo FROM handover.migration WHERE id = '{identifier}'"
+    leave = f"UPDATE handover.migration SET undo = ({undo_}) || undo WHERE id = ({others})"
+    run = f"SELECT unnest(undo) FROM handover.migration WHERE id = '{identifier}' AND NOT EXISTS ({others})"
     clear = (
         "DO $$ BEGIN IF NOT EXISTS (SELECT FROM handover.migration) THEN DROP TABLE handover.migration; "
         "IF to_regproc('handover.fence') IS NULL THEN DROP SCHEMA handover; END IF; END IF; END $$"
@@ -184,7 +196,8 @@ def left_on_source(identifier: str) -> list[str]:
         _left_subscriptions(identifier),
         _for_each(slots_, "SELECT pg_drop_replication_slot(%L)"),
         _for_each(publications_, "DROP PUBLICATION %I"),
-        _for_each(undo_, "%s"),
+        leave,
+        _for_each(run, "%s"),
         _for_each(beacons, "DROP TABLE handover.%I"),
         f"DELETE FROM handover.migration WHERE id = '{identifier}'",
         clear,

@@ -199,7 +199,7 @@ def _free(ending: Ending, lift_fence: bool) -> None:
             for removed in (removal.slots, removal.publications, removal.roles):
                 ending.run(visited, removed(visited.connection, identifier))
         if visited is ending.source and visited.connection:
-            ending.run(visited, removal.undo(visited.connection, ending.undo))
+            ending.run(visited, removal.undo_on_source(visited.connection, identifier, ending.undo))
             stays = _take_fence_down(ending, visited, lift_fence)
             ending.run(visited, removal.record(visited.connection, identifier, stays))
 
