@@ -11,7 +11,8 @@ import catalogs
 import pytest
 from cutovers import cut_over, handed_over, homes, make_bank
 from dumps import done, refused
-from migrations import in_step, migrate
+from faults import await_that, watching
+from migrations import in_step, migrate, start_migration
 from support import create_database, run_module
 
 TABLES = """
@@ -184,6 +185,30 @@ def test_one_of_several_migrations_of_a_database(begun):
     source.sql("shop", "UPDATE plain SET v = 'the application goes on'")
     end("stopped", source, target, rename={"shop": "second"})
     assert catalogs.changes(before[0], everything(source)) == []
+
+
+def test_stopped_while_a_run_waits_for_its_slot(servers):
+    """That run ends, and nothing that it was about to make appears afterwards."""
+    source, target = servers(15), servers(17, "target")
+    create_database(source, "shop")
+    source.sql("shop", TABLES)
+    before = everything(source)
+    key = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    waits = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+    for stop in (lambda: end("stopped", source, target), lambda: source.sql("shop", key)):
+        with contextlib.closing(source.connect("shop", autocommit=False)) as session:
+            session.cursor().execute("INSERT INTO kept (v) VALUES ('open')")
+            running = start_migration(
+                source, target, databases=["shop"], no_identity="full", replace=True, replace_databases=["shop"]
+            )
+            with watching(source) as watch:
+                await_that(lambda: watch.ask(waits, session.info.backend_pid), "the slot to wait")
+            found = stop()
+            refused(running.wait(), "was ended")
+            session.rollback()
+        if isinstance(found, dict):
+            assert "was ended" in found["notices"][0] and catalogs.changes(before, everything(source)) == []
+    assert catalogs.of_server(source)["slots"] == []
 
 
 def test_one_that_cannot_be_ended_does_not_keep_the_others(begun):

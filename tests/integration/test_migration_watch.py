@@ -9,8 +9,8 @@ import contextlib
 import time
 
 import pytest
-from dumps import done
-from migrations import migrate
+from dumps import done, refused
+from migrations import migrate, start_migration
 from support import create_database, run_module
 
 from lab import builds
@@ -159,6 +159,24 @@ def test_each_guard(pair):
     assert target.sql("shop", "SELECT count(*) FROM kept") == [(501,)], "the data stays"
     result, levels = watch(source, target, stop_on=["drift"])
     assert not result.changed and result.tripped == [] and levels == {}
+    assert info(source, target)["phase"] == "stopped"
+
+
+def test_a_run_that_copies_is_ended_where_a_limit_says_so(servers):
+    """All WAL is kept meanwhile: the source is free at once, and nothing comes back."""
+    source, target = servers(15), servers(17, "target")
+    create_database(source, "shop")
+    source.sql("shop", TABLES + """; CREATE TABLE big (i integer PRIMARY KEY, v text);
+        INSERT INTO big SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 20000) AS i""")
+    running = start_migration(source, target, databases=["shop"], no_identity="full", max_rate="500kB")
+    copies = "SELECT 1 FROM pg_stat_progress_copy WHERE datname = 'shop' AND bytes_processed > 0"
+    eventually(lambda: target.sql("postgres", copies))
+    source.sql("shop", "INSERT INTO kept SELECT i, repeat('x', 900) FROM generate_series(10000, 12000) AS i")
+    result, levels = watch(source, target, max_retained_wal="1MB", stop_on=["retained_wal"])
+    assert levels["retained_wal"] == "stop" and result.changed and names(source) == []
+    assert "process" in result.databases[0]["stopped"]["notices"][0]
+    refused(running.wait(), "was ended")
+    assert names(source) == [] and names(target) == ["schema"]
     assert info(source, target)["phase"] == "stopped"
 
 

@@ -79,6 +79,18 @@ def end_leftovers(connection, dbname: str, spared: list[int]) -> None:
     rows(connection, query, (dbname, [connection.info.backend_pid, *spared]))
 
 
+def end_sessions(connection) -> None:
+    """End every other session of ours in the connection's database, whatever it does, and wait for their end."""
+    query = """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = session_user AND application_name = 'handover'
+        AND pid <> pg_backend_pid()"""
+    for _attempt in range(RENAME_ATTEMPTS):
+        if not rows(connection, query):
+            return
+        time.sleep(RENAME_PAUSE)
+
+
 def rename(connection, former: str, new: str) -> None:
     """Rename a database of ours; our own sessions in it, which a pooler may keep, are ended, others waited for."""
     statement = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(former), sql.Identifier(new))

@@ -19,6 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
     migration_journal,
     ownership,
     removal,
+    target_database,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import (
     Ends,
@@ -108,7 +109,7 @@ def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, 
             if work is _finish:
                 _refuse_too_early(ending, params)
             if ending.identifier is not None:
-                with _turn(ending):
+                with _turn(ending, work or _stop):
                     (work or _stop)(ending, params)
         except HandoverError as error:
             raise error.of_database(dbname) from None
@@ -150,11 +151,30 @@ def _refuse_other_address(ending: Ending, records: list[dict]) -> None:
         )
 
 
-def _turn(ending: Ending):
-    """No other run on this migration meanwhile."""
-    if ending.check_mode or not ending.source.connection:
-        return contextlib.nullcontext()
-    return turn.taken(ending.source.connection, ending.identifier)
+@contextlib.contextmanager
+def _turn(ending: Ending, work):
+    """No other run on this migration meanwhile: one that copies is ended, to stop it, before it makes anything else."""
+    source, target = ending.source.connection, ending.target.connection
+    if ending.check_mode or not source:
+        yield
+        return
+    ended = turn.end_holders(source, ending.identifier) if work is _stop and _copies(ending) else []
+    with turn.taken(source, ending.identifier):
+        if ended:
+            target_database.end_sessions(target)
+            ending.notices.append(f"A run that was at work was ended: on the source, {', '.join(ended)}.")
+        if ending.migration:
+            ending.migration = migration_journal.read_migration(target, ending.identifier)
+        yield
+
+
+def _copies(ending: Ending) -> bool:
+    """Whether a run that is at work can be one that copies or waits only, and no cutover."""
+    migration = ending.migration
+    if migration is None:
+        return False
+    unfinished = any(wave.state == "copying" for wave in migration.waves)
+    return migration.phase in ("copying", "catching_up") or (unfinished and not fence.read(ending.source.connection))
 
 
 # --- stopped -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     read_server,
+    rows,
     select_databases,
     value,
 )
@@ -109,9 +110,29 @@ def _replicate(source, target, params, check_mode, maintenance, capabilities, db
             raise HandoverError(f"This migration {state}.", OVER[migration.phase].format(goal=goal))
         if check_mode:
             return _preview(job, migration)
-        if migration is None or migration.phase in OVER:
-            _begin(job, stack)
-        return _go_on(job)
+        try:
+            if migration is None or migration.phase in OVER:
+                _begin(job, stack)
+            return _go_on(job)
+        except (HandoverError, psycopg2.Error) as error:
+            if _is_open(session):
+                raise
+            raise _ended(error) from None
+
+
+def _is_open(session) -> bool:
+    with contextlib.suppress(psycopg2.Error):
+        return bool(rows(session, "SELECT 1"))
+    return False
+
+
+def _ended(error) -> HandoverError:
+    """The failure of a run whose session on the source, with which it had the turn, is gone."""
+    text = error.problem if isinstance(error, HandoverError) else " ".join(str(error).split())
+    return HandoverError(
+        f"The session of this run on the source was ended: the source went away, or the migration was stopped. {text}",
+        "The status says which. Run this again to go on.",
+    )
 
 
 def _visit(job: Job, stack: contextlib.ExitStack) -> journal.Migration | None:

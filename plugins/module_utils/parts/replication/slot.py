@@ -58,7 +58,11 @@ def create(endpoint: Endpoint, dbname: str, name: str, connection, patience: flo
     try:
         _disable_timeouts(replication)
         made = _create_in_time(replication, name, connection, patience)
-        [(now,)] = rows(connection, NOW)
+        try:
+            [(now,)] = rows(connection, NOW)
+        except psycopg2.Error:  # who ended our session, to free the source, may have looked before there was the slot
+            drop(replication, name)
+            raise
         return Slot(name, made[1], Snapshot(made[2], "repeatable read, read only", made[1], now), replication)
     except BaseException:
         replication.close()
@@ -137,7 +141,10 @@ def _create_in_time(replication, name: str, connection, patience: float) -> tupl
     while thread.is_alive():
         thread.join(PAUSE)
         if thread.is_alive():
-            blockers = [text for (text,) in rows(connection, BLOCKERS, (replication.info.backend_pid,))] or blockers
+            try:
+                blockers = [text for (text,) in rows(connection, BLOCKERS, (replication.info.backend_pid,))] or blockers
+            except psycopg2.Error:  # our session was ended, and so is this
+                deadline = 0.0
         if time.monotonic() > deadline:
             with contextlib.suppress(psycopg2.Error):
                 replication.cancel()

@@ -15,7 +15,7 @@ PATIENCE = "3s"  # for the session of a run that was killed
 
 HOLDER = """
     SELECT format('process %%s%%s, since %%s', l.pid, coalesce(' from ' || host(a.client_addr), ''),
-                  date_trunc('second', a.backend_start))
+                  date_trunc('second', a.backend_start)), l.pid
     FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -49,7 +49,18 @@ def taken(connection, identifier: str):
 
 def holders(connection, identifier: str) -> list[str]:
     """Who has the turn: ``process 4711 from 192.0.2.1, since 2026-11-20 19:00:00+00``; empty if nobody has."""
-    return [text for (text,) in rows(connection, HOLDER, _key(identifier))]
+    return [text for text, _pid in rows(connection, HOLDER, _key(identifier))]
+
+
+def end_holders(connection, identifier: str) -> list[str]:
+    """End the sessions of who has the turn, without which their runs fail; who that was. None where that is not
+    permitted.
+    """
+    query = f"SELECT holder, pg_terminate_backend(pid) FROM ({HOLDER}) AS found (holder, pid)"
+    try:
+        return [text for text, _done in rows(connection, query, _key(identifier))]
+    except psycopg2.errors.InsufficientPrivilege:
+        return []
 
 
 def _key(identifier: str) -> tuple[str]:
