@@ -89,7 +89,8 @@ databases:
         - C(slot) and C(subscription) are null where their end cannot be looked at, and have C(present) otherwise.
         - A slot has C(active), C(wal_status), C(retained_bytes), C(safe_bytes), the C(invalidation) since 17, and its
           C(sender), which is null where nobody reads, or that is hidden. A subscription has C(enabled), C(worker_pid),
-          C(received_lsn), C(last_message_seconds), and since 15 the number of C(apply_errors) so far.
+          C(received_lsn), C(last_message_seconds), since 15 the number of C(apply_errors) so far, and is C(doubtful)
+          where apply has begun anew since the last beacon arrived, and none has since.
       type: list
       elements: dict
     errors:

@@ -191,6 +191,9 @@ def test_a_row_that_is_in_the_way(pair, majors):
     assert [name for name, level in levels.items() if level == "warning"] == ["apply_errors"]
     [error] = result.databases[0]["status"]["errors"]
     assert error["kind"] == "apply" and "log of the target" in error["remedy"]
+    with suspended(target):  # as if it took long to come to the row
+        eventually(lambda: (None,) not in target.sql("shop", "SELECT pid FROM pg_stat_subscription"))
+        assert watch(source, target)[1]["apply_errors"] == "unknown"
     target.sql("shop", "DELETE FROM kept WHERE id = 3000")
     target.sql("shop", 'ALTER SUBSCRIPTION "{}" ENABLE'.format(error["stream"]))
     applied(target, 3000)
@@ -261,3 +264,11 @@ def test_a_role_that_may_not_see_it_all(pair):
     assert all("permission denied" in problem for problem in found["problems"])
     assert found["wal"]["data_directory"] is None and found["wal"]["retained_bytes"] >= 0
     assert found["drift"] is None and found["tables"] is None
+
+    journal = "GRANT USAGE ON SCHEMA handover TO reader; GRANT SELECT ON ALL TABLES IN SCHEMA handover TO reader"
+    target.sql("shop", f"{journal}; REVOKE SELECT (subenabled) ON pg_subscription FROM PUBLIC")
+    [(name,)] = target.sql("shop", "SELECT subname FROM pg_subscription")
+    target.sql("shop", f"ALTER SUBSCRIPTION {name} DISABLE")
+    eventually(lambda: target.sql("shop", "SELECT 1 FROM pg_stat_subscription WHERE pid IS NULL"))
+    [error] = done(run_module("pg_migration_info", {**reader, "databases": ["shop"]})).databases[0]["errors"]
+    assert error["kind"] == "apply", "that nothing is applied is seen, though not why"

@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import progress, rendering
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import Limits, judge
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.streams import (
+    is_doubtful,
     lag_seconds,
     stream_errors,
 )
@@ -98,6 +99,26 @@ def test_lag(found, published, applied, seconds):
 def test_errors(found, subscribed, failing, kinds):
     stream = {"name": "s", "direction": "forward", "slot": found[0], "subscription": found[1]}
     assert [error["kind"] for error in stream_errors(stream, subscribed, set(failing))] == kinds
+
+
+@pytest.mark.parametrize(
+    ("since", "errors", "published", "applied", "doubtful"),
+    [
+        (30, 2, (8, ago(3)), (7, ago(60)), True),
+        (30, None, (8, ago(3)), (7, ago(60)), True),
+        (30, 0, (8, ago(3)), (7, ago(60)), False),
+        (90, 2, (8, ago(3)), (7, ago(60)), False),
+        (30, 2, (7, ago(60)), (7, ago(60)), False),
+        (30, None, (1, ago(3)), (0, ago(60)), False),
+        (30, 2, None, (7, ago(60)), False),
+    ],
+    ids=["failed", "not counted", "lost connection", "goes on", "idle", "just begun", "hidden"],
+)
+def test_apply_that_may_fail_slowly(since, errors, published, applied, doubtful):
+    found = slot(sender={**sender(False, None), "started": ago(since).timestamp()})
+    assert is_doubtful(found, subscription(apply_errors=errors), published, applied) == doubtful
+    seen = status(streams=[{**status()["streams"][0], "subscription": subscription(doubtful=doubtful)}])
+    assert levels(seen)["apply_errors"] == ("unknown" if doubtful else "ok")
 
 
 def test_a_rate_is_that_of_late():

@@ -160,8 +160,9 @@ def _failing(subscriber: Visit, identifier: str, subscribed: list[dict]) -> set 
     """Subscriptions whose worker does not stay; only where there is a sign of it that is worth a second look. None if
     that could not be had.
     """
-    found = [stream["subscription"] or {} for stream in subscribed]
-    if not any(one.get("enabled") and (one["worker_pid"] is None or one["apply_errors"]) for one in found):
+    found = [stream["subscription"] for stream in subscribed if (stream["subscription"] or {}).get("present")]
+    found = [one for one in found if one["enabled"] is not False]  # None: hidden
+    if not any(one["worker_pid"] is None or one["apply_errors"] or one["doubtful"] for one in found):
         return set()
     prefix = f"{naming.PREFIX}{identifier}_"
     return _tolerantly(subscriber, lambda connection: unsteady(connection, prefix))

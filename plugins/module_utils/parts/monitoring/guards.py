@@ -18,6 +18,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 KEEP_SHARE = 0.8
 NO_LIMIT = "There is no limit."
 UNDER_WAY = ("copying", "catching_up", "in_step")
+DOUBTFUL = (
+    "Apply has begun anew since the last beacon arrived, and no other has: it catches up, or fails again and again, "
+    "which the log of the subscribing server says."
+)
 NOT_OVER = (*UNDER_WAY, None)  # None: the phase is unknown
 
 
@@ -112,6 +116,8 @@ def _errors(kind: str, fine: str):
         ends = [stream["slot" if kind == "slot" else "subscription"] for stream in status["streams"]]
         if None in ends or (not ends and status["phase"] is None):
             return "unknown", "An end cannot be looked at."
+        if kind == "apply" and any(one.get("doubtful") for one in ends):
+            return "unknown", DOUBTFUL
         return ("ok", fine) if ends else ("not_watched", "No changes are sent yet, or any more.")
 
     return guard

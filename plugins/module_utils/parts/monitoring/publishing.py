@@ -20,7 +20,8 @@ class Publishing:
     ``slots`` by name: ``active``, ``active_pid``, ``wal_status``, ``retained_bytes`` (WAL that the slot holds back,
     None for a lost one), ``lag_bytes`` (WAL that the subscriber has not confirmed), ``safe_bytes`` (what may still be
     written before the slot is lost, None for no limit), ``invalidation`` (since 17, why it is lost), ``sender`` (the
-    row of pg_stat_replication: ``state``, ``caught_up``, ``replay_lag`` in seconds; None without one, or privilege).
+    row of pg_stat_replication: ``state``, ``caught_up``, ``replay_lag`` in seconds, ``started`` in seconds since 1970;
+    None without one, or privilege).
     ``keep_bytes`` is max_slot_wal_keep_size, None for no limit. ``data_directory`` is None where it is hidden.
     """
 
@@ -53,7 +54,7 @@ def _slots(connection, prefix: str) -> dict:
             'safe_bytes', safe_wal_size, 'invalidation', {invalidation},
             'sender', CASE WHEN r.state IS NOT NULL THEN jsonb_build_object(
                 'state', r.state, 'caught_up', r.state = 'streaming' AND r.replay_lsn >= r.sent_lsn,
-                'replay_lag', extract(epoch FROM r.replay_lag)) END)
+                'replay_lag', extract(epoch FROM r.replay_lag), 'started', extract(epoch FROM r.backend_start)) END)
         FROM wal, pg_replication_slots AS s LEFT JOIN pg_stat_replication AS r ON r.pid = s.active_pid
         WHERE starts_with(slot_name, %s) AND database = current_database()"""
     return dict(rows(connection, query, (prefix,)))

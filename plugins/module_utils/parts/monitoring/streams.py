@@ -36,6 +36,8 @@ def streams(
 def _stream(name, direction, subscribed, publishing, subscribing, beacons) -> dict:
     slot = _found(publishing and publishing.slots, name)
     subscription = _found(subscribing and subscribing.subscriptions, name)
+    if subscription and subscription["present"]:
+        subscription["doubtful"] = is_doubtful(slot, subscription, *beacons)
     return {
         "name": name,
         "direction": direction,
@@ -72,6 +74,18 @@ def lag_seconds(slot: dict, now, published: tuple | None, applied: tuple | None)
     if slot["lag_bytes"] == 0:
         return 0.0
     return max((now - applied[1]).total_seconds(), 0.0) if applied and applied[1] else None
+
+
+def is_doubtful(slot: dict | None, subscription: dict, published: tuple | None, applied: tuple | None) -> bool:
+    """Whether apply, which failed before, or worked, has begun anew since the last beacon arrived, and another one is
+    under way: it may fail again and again, however long each attempt takes. All times are the publisher's.
+    """
+    sender = slot and slot.get("sender")
+    if not (sender and published and applied) or None in (*published, *applied) or published[0] <= applied[0]:
+        return False
+    errors = subscription["apply_errors"]
+    begun = applied[0] > 0 if errors is None else errors > 0
+    return begun and sender["started"] > applied[1].timestamp()
 
 
 def stream_errors(stream: dict, subscribed: bool, failing: set) -> list[dict]:
