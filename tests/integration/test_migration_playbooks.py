@@ -35,7 +35,8 @@ def inventory(tmp_path):
             "handover_report_directory": f"{tmp_path}/reports",
         }
         here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
-        groups = {"handover_pairs": {"pair": {**given, **variables}}, "servers": {"here": here}}
+        away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+        groups = {"handover_pairs": {"pair": {**given, **variables}}, "servers": {"here": here, "away": away}}
         return {"all": {"children": {name: {"hosts": hosts} for name, hosts in groups.items()}}}
 
     return make
@@ -100,6 +101,11 @@ def test_ends_out_of_reach(servers, inventory):
     tables(source, "shop")
     in_step(source, target, databases=["shop"])
     pair = inventory(source, target, handover_databases=["shop"])
+    limits = {"handover_max_retained_wal": "1B", "handover_stop_on": ["retained_wal"]}
+    on_its_host = {"handover_source_host": "away", "handover_min_free_space": "1kB"}
+    result = run_playbook(WATCH, pair, extra_vars={**limits, **on_its_host})
+    assert result.failed and "unknown: free_space: SQL does not show" in result.stdout
+    assert catalogs.of_server(source)["slots"] == [], "the other guards do what they are for"
     source.stop()
     result = run_playbook(STOP, pair)
     assert result.failed and "source" in result.failures[0]["msg"]
