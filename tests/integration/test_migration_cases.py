@@ -235,9 +235,12 @@ def test_a_slot_that_is_gone_is_said(pair):
     source, target = pair
     found = in_step(source, target, databases=["yard"])
     [wave] = found["waves"]
+    assert not one(migrate(source, target, databases=["yard"], check=True))["changed"]
     target.sql("yard", f"ALTER SUBSCRIPTION {wave['name']} DISABLE")
+    assert one(migrate(source, target, databases=["yard"], check=True))["changed"], "it would be enabled"
     drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active"
     await_that(lambda: source.sql("yard", drop), "the slot to be free")
+    refused(migrate(source, target, databases=["yard"], check=True), wave["name"], "gone")
     refused(migrate(source, target, databases=["yard"]), wave["name"], "gone")
 
 

@@ -93,7 +93,11 @@ def test_begun_anew_after_it_was_stopped(begun):
     end("stopped", source, target)
     source.sql("shop", "INSERT INTO kept (v) VALUES ('later')")
     assert "replace" in refused(migrate(source, target, databases=["shop"], no_identity="full")).msg
-    found = in_step(source, target, databases=["shop"], no_identity="full", replace=True, replace_databases=["shop"])
+    anew = {"databases": ["shop"], "no_identity": "full", "replace": True, "replace_databases": ["shop"]}
+    [plan] = done(migrate(source, target, check=True, **anew)).databases
+    assert plan["changed"] and any("CREATE SUBSCRIPTION" in one for one in plan["statements"])
+    assert 'database "shop" of the target would be replaced' in plan["notices"][0]
+    found = in_step(source, target, **anew)
     assert found["changed"]
     for cluster in (source, target):
         assert cluster.sql("shop", "SELECT count(*) FROM kept WHERE v = 'later'") == [(1,)]

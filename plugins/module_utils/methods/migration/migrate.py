@@ -18,6 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     value,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, drift, waves
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.copy import FINISHED
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import choose_client
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
@@ -229,15 +230,18 @@ def _result(job: Job, found: list[dict], lag: float | None, seconds: float) -> d
 def _preview(job: Job, migration: journal.Migration | None) -> dict:
     """What check mode can say: the statements that would be run, secrets masked."""
     base = {"database": job.dbname, "target_database": job.goal, "id": job.id, "changed": True, "notices": []}
+    if migration and migration.phase in OVER:
+        migration = None
     if migration and migration.waves:
-        waiting = [table for table in migration.replicated if table.wave is None]
-        unsettled = [wave.name for wave in migration.waves if wave.state == "copying"]
         found = drift.look(job)
-        changed = bool(waiting or unsettled or (job.params["refresh"] and found))
+        _Presence(job, migration.names).check()
+        changed = _is_to_do(job, migration) or bool(job.params["refresh"] and found)
         return {**base, "changed": changed, "phase": migration.phase, "drift": found, "statements": []}
     planned = begin.read_plan(job)
     if migration is None:
         begin.refuse_occupied(job)
+        if job.session and target_db.own_objects(job.session):
+            base["notices"].append(f'Everything in database "{job.goal}" of the target would be replaced.')
     name = job.wave_name(1)
     keys = [beacon.table(name), *(one.table.key for one in planned.replicated)]
     statements = [identity.full_statement(*one.table.key) for one in planned.tables if one.full]
@@ -251,3 +255,24 @@ def _preview(job: Job, migration: journal.Migration | None) -> dict:
         "at_cutover": [str(one.table) for one in planned.at_cutover],
         "structure_only": planned.structure_only,
     }
+
+
+class _Presence(apply.Health):
+    """What a run cannot mend: slots and subscriptions that are gone. It enables what is disabled."""
+
+    def _check_apply(self, name: str, state: dict) -> None:
+        pass
+
+
+def _is_to_do(job: Job, migration: journal.Migration) -> bool:
+    """Whether anything is left to a run."""
+    last, in_step = migration.waves[-1], job.params["wait_for"] == "in_step"
+    return (
+        any(table.wave is None for table in migration.replicated)
+        or any(wave.state == "copying" for wave in migration.waves)
+        or not last.copied
+        or any(table.state not in FINISHED for table in migration.at_cutover)
+        or any(not one["enabled"] for one in subscription.state(job.session, migration.names).values())
+        or migration.phase == "copying"
+        or (in_step and (bool(migration.pending) or migration.phase == "catching_up"))
+    )
