@@ -258,6 +258,29 @@ def test_finished_after_a_cutover(bank):
     assert homes(source, target) == ["source", "target"]
 
 
+def test_finished_without_a_journal(bank):
+    """The fence says that it was handed over, where finish did without the source before, or the database is gone."""
+    source, target = bank
+    [(key,)] = source.sql("shop", "SELECT id FROM handover.migration")
+    source.sql("shop", "UPDATE handover.migration SET undo = ARRAY['CREATE TABLE public.put_back ()']")
+    source.stop()
+    assert end("finished", source, target)["left"]["source"]
+    source.start()
+    found = end("finished", source, target)
+    assert found["changed"] and any("fence on the source stays" in notice for notice in found["notices"])
+    assert catalogs.traces(catalogs.of_server(source)) == [] and homes(source, target) == ["target"]
+    assert source.sql("shop", "SELECT * FROM put_back") == []
+    assert not end("finished", source, target)["changed"]
+
+    way_back = f"CREATE SUBSCRIPTION handover_{key}_back CONNECTION '' PUBLICATION p"
+    source.sql("shop", f"{way_back} WITH (connect = false, slot_name = NONE)")
+    target.sql("postgres", "DROP DATABASE shop WITH (FORCE)")
+    assert end("finished", source, target)["changed"]
+    assert catalogs.traces(catalogs.of_server(source)) == []
+    end("finished", source, target, lift_fence=True)
+    assert catalogs.traces(everything(source)) == []
+
+
 def test_stopped_after_a_rollback(bank):
     """The source is the primary again and is freed; now the target's fence stays."""
     source, target = bank

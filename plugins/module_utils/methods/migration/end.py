@@ -254,12 +254,12 @@ def _incomplete(migration: migration_journal.Migration) -> list[str]:
 
 
 def _finish(ending: Ending, params: dict) -> None:
-    if ending.target.connection is None:
-        return
     migration, target = ending.migration, ending.target.connection
     _unsubscribe(ending, ending.target)
     _unsubscribe(ending, ending.source)
     _free(ending, params["lift_fence"])
+    if target is None:  # the database is gone
+        return
     with _memberships(ending):
         stays = _take_fence_down(ending, ending.target, params["lift_fence"])
         ending.run(ending.target, removal.undo(target, migration.undo if migration else []))
@@ -294,8 +294,7 @@ def _refuse_too_early(ending: Ending, params: dict) -> None:
             "Run again when it can, or use state: stopped to free the source now.",
         )
     if migration is None:
-        source = ending.source.connection
-        if ending.undo or (source and ending.identifier and removal.publication_names(source, ending.identifier)):
+        if _has_traces(ending) and not _was_handed_over(ending):
             raise HandoverError(
                 "The target has no journal of this migration, but the source has traces of one.",
                 "Use state: stopped, which removes them.",
@@ -312,3 +311,21 @@ def _refuse_too_early(ending: Ending, params: dict) -> None:
     raise HandoverError(
         f"It is not over: its phase is {migration.phase}.", "Cut over first, or give it up with state: stopped."
     )
+
+
+def _has_traces(ending: Ending) -> bool:
+    """Whether the source has anything of the migration but a fence."""
+    source, identifier = ending.source.connection, ending.identifier
+    if not source or not identifier:
+        return False
+    recorded = any(one["id"] == identifier for one in source_record.read(source))
+    looks = (removal.publication_names, removal.subscriptions, removal.slots)
+    return recorded or any(look(source, identifier) for look in looks)
+
+
+def _was_handed_over(ending: Ending) -> bool:
+    """Whether the source is fenced, by which it is known where the journal is gone: finish removed it already, while
+    the source was away, or the database went with it.
+    """
+    found = fence.read(ending.source.connection)
+    return bool(found) and found.closed and found.migration == ending.identifier
