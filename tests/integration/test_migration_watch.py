@@ -128,6 +128,12 @@ def test_in_step(pair):
     assert result.databases[0]["status"]["lag"]["seconds"] < 5, "measured by a heartbeat"
     check_mode_writes_nothing(source, target)
 
+    create_database(source, "other")
+    wrong = {"databases": ["other"], "rename": {"other": "shop"}}
+    result, levels = watch(source, target, **wrong, max_retained_wal="0", stop_on=["slot", "retained_wal"])
+    assert levels["slot"] == levels["retained_wal"] == "unknown" and not result.changed
+    assert 'came from: that is database "shop"' in result.databases[0]["status"]["problems"][0]
+
 
 def test_each_guard(pair):
     """Each trips by what it watches, and by nothing else."""

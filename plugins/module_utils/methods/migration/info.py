@@ -74,6 +74,7 @@ def info(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> 
 def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goal: str) -> dict:
     """The status of one migration as the module returns it. What cannot be told is None."""
     migration = _tolerantly(at_target, migration_journal.read_migration)
+    _refuse_other_source(ends, at_source, migration, dbname)
     record = _tolerantly(
         at_source, lambda connection: (find_records(ends, connection, goal, strict=False) or [None])[-1]
     )
@@ -96,6 +97,22 @@ def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goa
     status["problems"] = [visited.problem for visited in (at_source, at_target) if visited.problem]
     status["next"] = NEXT[_situation(status)]
     return status
+
+
+def _refuse_other_source(ends: Ends, at_source: Visit, migration, dbname: str) -> None:
+    """Nothing that is seen there is said of this migration."""
+    if not migration or not at_source.connection:
+        return
+    origin = migration.source
+    if (origin["system_identifier"], origin["database"]) != (ends.source.server.system_identifier, dbname):
+        at_source.problem = OTHER_SOURCE.format(**origin)
+        at_source.connection = None
+
+
+OTHER_SOURCE = (
+    'The source is not where the migration into this database came from: that is database "{database}" of the server '
+    "that was {host}:{port}. Correct source, databases or rename."
+)
 
 
 def _situation(status: dict) -> str | None:
