@@ -115,6 +115,46 @@ TAMPERING = {
 }  # fmt: skip
 
 
+# What means something else -> the words that differ between the ends, and the definition.
+MEANINGS = {
+    "views public.of_another_schema": ("shop", "billing", "CREATE VIEW {name} AS SELECT id FROM {0}.twin"),
+    "views public.other_parentheses": (
+        "(y OR z) AND x > 5", "y OR (z AND x > 5)", "CREATE VIEW {name} AS SELECT id FROM shop.twin WHERE {0}",
+    ),
+    "views public.of_another_number": ("1.5", "2.5", "CREATE VIEW {name} AS SELECT id FROM shop.twin WHERE x > {0}"),
+    "views public.of_the_other_side": (
+        "p", "q", "CREATE VIEW {name} AS SELECT p.id, {0}.x FROM shop.twin AS p JOIN shop.twin AS q ON p.id = q.x",
+    ),
+    "views public.of_another_function": (
+        "pg_catalog", "shop", "CREATE VIEW {name} AS SELECT {0}.lower(id::text) AS l FROM shop.twin",
+    ),
+    "rules elsewhere on public.ruled": (
+        "shop", "billing",
+        "CREATE RULE elsewhere AS ON INSERT TO public.ruled DO INSTEAD INSERT INTO {0}.twin VALUES (NEW.id)",
+    ),
+    "functions public.of_another_body()": (
+        "shop", "billing", "CREATE FUNCTION {name} RETURNS bigint LANGUAGE sql RETURN (SELECT max(x) FROM {0}.twin)",
+    ),
+}  # fmt: skip
+TWINS = """
+    CREATE SCHEMA shop; CREATE SCHEMA billing;
+    CREATE TABLE shop.twin (id int, x int, y boolean, z boolean); CREATE TABLE public.ruled (id int);
+    CREATE TABLE billing.twin (id int, x int, y boolean, z boolean);
+    CREATE FUNCTION shop.lower(text) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$;
+"""
+
+
+def test_definitions_that_mean_something_else_differ(servers):
+    source, target = servers(14), servers(18, "target")
+    for number, cluster in enumerate((source, target)):
+        create_database(cluster, "meant")
+        cluster.sql("meant", TWINS)
+        for name, (*words, statement) in MEANINGS.items():
+            cluster.sql("meant", statement.format(words[number], name=name.split()[1]))
+    of_15 = {"class": "privileges", "name": "schema public", "reason": "15 grants less"}
+    assert differing(verify(source, target, databases=["meant"], exclude=[of_15])) == set(MEANINGS)
+
+
 def test_every_difference_is_found_and_nothing_else(copied):
     source, target = copied(16, 18, scale=0.01)
     for statement in filter(None, TAMPERING.values()):

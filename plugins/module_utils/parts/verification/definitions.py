@@ -9,6 +9,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import (
     COLUMN_OPTIONS,
     Majors,
+    reads,
 )
 
 # Schemas that are not the user's: the server's, temporary ones, ours.
@@ -42,6 +43,9 @@ def queries(majors: Majors) -> dict[str, str]:
     return {**_relations(), **_of_tables(majors), **_types(majors)}
 
 
+RULE = "(SELECT oid FROM pg_rewrite WHERE ev_class = c.oid AND rulename = '_RETURN')"
+
+
 def _relations() -> dict[str, str]:
     relations = f"""
         SELECT {NAME}, relkind::text AS kind, relpersistence::text AS persistence,
@@ -55,6 +59,7 @@ def _relations() -> dict[str, str]:
                    AS parents,
                CASE WHEN reloftype <> 0 THEN format_type(reloftype, NULL) END AS of_type,
                CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END AS definition,
+               CASE WHEN relkind IN ('v', 'm') THEN {reads("pg_rewrite", RULE, "c.oid")} END AS reads,
                relkind <> 'm' OR relispopulated AS populated,
                (SELECT srvname FROM pg_foreign_table JOIN pg_foreign_server AS s ON s.oid = ftserver
                 WHERE ftrelid = c.oid) AS server,
@@ -118,7 +123,7 @@ def _of_tables(majors: Majors) -> dict[str, str]:
         AND tgname !~ '^handover_' AND {OWN_RELATION}""",
         "rules": f"""
         SELECT quote_ident(rulename) || ' on ' || {NAME}, ev_enabled::text AS enabled,
-               pg_get_ruledef(r.oid) AS definition
+               pg_get_ruledef(r.oid) AS definition, {reads("pg_rewrite", "r.oid", "c.oid")} AS reads
         FROM pg_rewrite AS r JOIN pg_class AS c ON c.oid = ev_class WHERE rulename <> '_RETURN' AND {OWN_RELATION}""",
         "policies": f"""
         SELECT quote_ident(polname) || ' on ' || {NAME}, polcmd::text AS command, polpermissive AS permissive,

@@ -23,7 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import Majors, words
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import Majors, same_words
 
 SHOWN = 300  # characters of a definition in the result
 NOT_SHOWN = {"user_mappings": {"options"}, "functions": {"source", "body"}}
@@ -36,6 +36,7 @@ NAMES_ONLY = {
     "foreign_data_wrappers": {"options"},
 }
 SPELLED_DIFFERENTLY = {"definition", "body"}
+READS = "reads"
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ QUIETED = {"A": "O", "R": "D"}
 
 
 def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outcome, looks: Looks) -> None:
-    source, target = (_as_compared(one, looks.same_major) for one in both)
+    source, target = both
     source = looks.administrators.described(kind, name, source, target)
     if kind == "database":
         source = {key: dict(looks.locale_map).get(one, one) if one else one for key, one in source.items()}
@@ -144,7 +145,7 @@ def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outc
         source, target = ({**one, "replica_identity": None} for one in (source, target))
     if looks.live and kind == "triggers":
         source, target = ({**one, "enabled": QUIETED.get(one["enabled"], one["enabled"])} for one in (source, target))
-    apart = [key for key in source if source[key] != target.get(key)]
+    apart = _apart(source, target, looks.same_major)
     hidden = [key for key in apart if "(hidden)" in (source[key], target.get(key))]
     if kind == "constraints" and _is_pending(name, looks) and apart == ["validated"]:
         outcome.leave_out(kind, name, "the migration validates it at the end")
@@ -163,10 +164,14 @@ def _is_pending(name: str, looks: Looks) -> bool:
     return any(plain == one.replace('"', "") for one in pending)
 
 
-def _as_compared(described: dict, same_major: bool) -> dict:
-    if same_major:
-        return described
-    return {key: words(one) if key in SPELLED_DIFFERENTLY else one for key, one in described.items()}
+def _apart(source: dict, target: dict, same_major: bool) -> list[str]:
+    """What is not the same. Definitions that are spelled the same read the same, whatever older minors recorded."""
+    apart = [key for key in source if source[key] != target.get(key)]
+    spelled = [key for key in apart if key in SPELLED_DIFFERENTLY]
+    if not spelled:
+        return [key for key in apart if key != READS]
+    same = [key for key in spelled if not same_major and same_words(source[key], target.get(key))]
+    return [key for key in apart if key not in same]
 
 
 def _shown(kind: str, key: str, both: tuple[dict, dict]) -> dict:
@@ -176,8 +181,9 @@ def _shown(kind: str, key: str, both: tuple[dict, dict]) -> dict:
     sides = dict(zip(("source", "target"), (described.get(key) for described in both)))
     if key in NOT_SHOWN.get(kind, ()):
         return dict.fromkeys(sides, "********")
-    if key in NAMES_ONLY.get(kind, ()):
+    if key == READS or key in NAMES_ONLY.get(kind, ()):
         entries = {side: set(found or ()) for side, found in sides.items()}
         common = entries["source"] & entries["target"]
-        return {side: sorted(entry.partition("=")[0] for entry in found - common) for side, found in entries.items()}
+        name = str if key == READS else lambda entry: entry.partition("=")[0]
+        return {side: sorted(map(name, found - common)) for side, found in entries.items()}
     return {side: found[:SHOWN] if isinstance(found, str) else found for side, found in sides.items()}

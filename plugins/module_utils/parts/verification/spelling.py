@@ -6,8 +6,8 @@
 - 14 knows compression of columns and bodies of SQL functions as trees, 15 locales of databases and collations beyond
   libc's, row filters and column lists of publications, 16 rules of collations, 17 other names for locales, 18 generated
   columns of publications: what a major does not know reads as what it does without it.
-- 16 leaves out qualifiers of columns in views that 15 writes; majors differ in parentheses and in the word AS. Where
-  the two majors are not the same, definitions of views, rules and such functions are compared by their words.
+- 16 leaves out qualifiers of columns in views that 15 writes, and majors differ in the word AS. Where the two majors
+  are not the same, definitions of views, rules and such functions are compared by their words and by what they read.
 - 17 has the privilege MAINTAIN, and GRANT ALL includes it: it counts only where both ends know it.
 - 17 has NULL where earlier ones have -1 as the statistics target of a column.
 - 18 has not-null constraints as objects: they count where both ends do; that a column is not null counts anyway.
@@ -38,14 +38,35 @@ class Majors:
         return self.lower >= major
 
 
-WORTHLESS = re.compile(r"""(?P<value>'(?:[^']|'')*')|\bAS\b|[\s()]|(?:"(?:[^"]|"")+"|\w+)\.(?=["\w*])""")
+NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+WORD = re.compile(rf"""(?P<of>(?:{NAME}\.)*)(?P<word>'(?:[^']|'')*'|{NAME}|\d[\w.]*|\S)""")
 
 
-def words(text: str | None) -> str | None:
-    """A definition without white space, parentheses, qualifiers, and the word AS; what is quoted as a value stays."""
-    if text is None:
-        return None
-    return WORTHLESS.sub(lambda found: found["value"] or "", text)
+def same_words(one: str | None, other: str | None) -> bool:
+    """Whether two definitions are the same but for white space, the word AS, and qualifiers that only one has."""
+    if one is None or other is None:
+        return one is other
+    ours, theirs = _words(one), _words(other)
+    return len(ours) == len(theirs) and all(
+        word == another and (qualifier == second or not qualifier or not second)
+        for (qualifier, word), (second, another) in zip(ours, theirs)
+    )
+
+
+def _words(text: str) -> list[tuple[str, str]]:
+    """(qualifiers, word) of each."""
+    return [found.group("of", "word") for found in WORD.finditer(text) if found["word"] != "AS"]
+
+
+def reads(catalog: str, oid: str, itself: str = "0") -> str:
+    """SQL: what a definition names, by pg_depend; but for ``itself`` as a whole, which views do before 16. It tells
+    apart what two definitions mean where one has no qualifier.
+    """
+    return f"""
+        (SELECT array_agg(DISTINCT i.identity COLLATE "C")
+         FROM pg_depend AS d, pg_identify_object(refclassid, refobjid, refobjsubid) AS i
+         WHERE d.classid = '{catalog}'::regclass AND d.objid = {oid} AND d.deptype = 'n'
+         AND (refobjid <> {itself} OR refobjsubid <> 0))"""
 
 
 def arguments(column: str) -> str:
