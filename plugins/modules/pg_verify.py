@@ -27,7 +27,8 @@ extends_documentation_fragment:
 options:
   tables:
     description:
-      - Patterns of C(schema.table), as a shell has them, of the tables whose rows are compared.
+      - Patterns of C(schema.table), as a shell has them, of the tables whose rows are compared. A pattern that no table
+        with rows of its own has is unknown; a partitioned table has none, its partitions do.
       - With it, nothing but rows is compared, and the result does not count as a verification for the cutover.
     type: list
     elements: str

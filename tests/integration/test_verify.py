@@ -195,6 +195,9 @@ def test_rows_that_differ_are_named_by_their_keys(copied):
     assert set(database["classes"]) == {"rows"}
     [customer] = database["different"]
     assert {one["values"]["name"]["target"] for one in customer["changed"]} == {"Changed"}
+    mistaken = one(done(verify(source, target, tables=["shop.ordres", "shop.country"])))
+    assert mistaken["verdict"] == "incomplete" and mistaken["tables"] == 1
+    assert [entry["object"] for entry in mistaken["unknown"]] == ["shop.ordres"]
 
 
 def test_many_differences_are_bounded(servers):
@@ -214,6 +217,9 @@ def test_what_cannot_be_seen_is_unknown_and_what_is_excluded_has_a_reason(copied
     source, target = copied(16, 18, scale=0.01)
     for cluster in (source, target):
         cluster.sql("postgres", "CREATE ROLE reader LOGIN PASSWORD 'reader of everything'")
+        cluster.sql("shop", "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER elsewhere FOREIGN DATA WRAPPER w")
+        mapping = "CREATE USER MAPPING FOR shop_app SERVER elsewhere OPTIONS"
+        cluster.sql("shop", f"{mapping} (password '{cluster.port}')")
         cluster.sql("shop", "GRANT CONNECT ON DATABASE shop TO reader")
         for schema in ("shop", "billing", "public"):
             cluster.sql("shop", f"GRANT USAGE ON SCHEMA {schema} TO reader")
@@ -229,6 +235,8 @@ def test_what_cannot_be_seen_is_unknown_and_what_is_excluded_has_a_reason(copied
     )
     found = one(result)
     assert found["verdict"] == "incomplete"
+    mapping = {"class": "user_mappings", "object": "elsewhere for shop_app"}
+    assert {**mapping, "reason": "options: not shown to this role"} in found["unknown"]
     unknown = {entry["object"]: entry["reason"] for entry in found["unknown"] if entry["class"] == "rows"}
     assert "BYPASSRLS" in unknown["shop.customer"] and "USAGE" in unknown["logistics.stock"]
     assert {entry["object"] for entry in found["unknown"] if entry["class"] == "large_objects"} >= {"870003"}
@@ -294,6 +302,8 @@ def test_a_database_that_is_not_there(servers):
     create_database(source, "alone")
     result = verify(source, target, databases=["alone"])
     assert result.failed and differing(result) == {"database alone"}
+    nothing = verify(source, target, ignore_databases=["alone"])
+    assert nothing.failed and "No database is selected" in nothing.msg
 
 
 def test_the_playbook_shows_what_differs_and_keeps_it(copied, tmp_path):

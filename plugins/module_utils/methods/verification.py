@@ -90,6 +90,8 @@ def verify(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -
     with contextlib.closing(source.connect_for_maintenance(read_only=True)) as connection:
         source_server = catalog.read_server(connection)
         selected = catalog.select_databases(connection, params["databases"], params["ignore_databases"])
+    if not selected:
+        raise HandoverError("No database is selected, so nothing was compared.", "Name it in databases.")
     with contextlib.closing(target.connect_for_maintenance(read_only=True)) as connection:
         target_server = catalog.read_server(connection)
         there = catalog.database_names(connection)

@@ -45,6 +45,11 @@ class Selection:
         name = ".".join(identity)
         return not self.patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
+    def matching_none(self, identities: set[tuple[str, str]]) -> list[str]:
+        """Patterns of no table."""
+        names = [".".join(identity) for identity in identities]
+        return [pattern for pattern in self.patterns if not fnmatch.filter(names, pattern)]
+
 
 @dataclass
 class Amounts:
@@ -59,6 +64,8 @@ def compare(connections: dict, reading: Reading, selection: Selection, outcome: 
     """Compare all rows and add what was found to the outcome; ``connections`` by side, in the snapshots."""
     outcome.look_at(CLASS)
     tables = {side: read_tables(connection) for side, connection in connections.items()}
+    for pattern in selection.matching_none({*tables["source"], *tables["target"]}):
+        outcome.miss(CLASS, pattern, "no table with rows of its own has such a name")
     for identity in sorted({*tables["source"], *tables["target"]}):
         _check_presence(tables, identity, selection, outcome)
     pairs = _pairs(connections, tables, selection, outcome)
