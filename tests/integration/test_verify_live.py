@@ -42,10 +42,11 @@ def replicated(servers, tmp_path):
 @pytest.mark.parametrize(("old", "new"), [(13, 17), (15, 18)])
 def test_both_are_equal_while_they_are_written(replicated, old, new):
     source, target = replicated(old, new)
+    emptied = {"class": "rows", "name": "public.never_filled", "reason": "the clients truncate it"}
     with Workload(source.endpoint(), "shop", rate=200, clients=3) as clients:
         for _run in range(3):
             before = clients.committed
-            found = one(done(verify(source, target)))
+            found = one(done(verify(source, target, exclude=[emptied])))
             assert found["verdict"] == "equal", found
             assert clients.committed > before
             assert found["instant"]["live"] is True and found["instant"]["attempts"] >= 1

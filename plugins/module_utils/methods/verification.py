@@ -319,8 +319,9 @@ class Keeper:
         self._flushed = time.monotonic()
 
     def add(self, pair) -> None:
-        """A table of which both ends have been read; called by any thread."""
-        if not pair.equal:
+        """A table of which both ends have been read; called by any thread. One without rows is read again: it may have
+        been truncated after the instant."""
+        if not pair.equal or not pair.digests["source"].rows:
             return
         with self._lock:
             self._waiting.append((pair.identity, pair.digests["source"]))

@@ -28,7 +28,8 @@ class Table:
 
     ``key``: columns that tell rows apart, empty where there are none; ``persistence``: p or u; ``condition``: the
     rows of an extension's table that are the user's, as SQL; ``whole``: (schema, name) of the topmost parent where
-    rows may lie in another partition on the other end; ``blocks`` and ``bytes``: its size, TOAST in ``bytes`` only;
+    rows may lie in another partition on the other end; ``empty``: whether it had no rows in the snapshot for certain,
+    whatever has been done to it since; ``blocks`` and ``bytes``: its size, TOAST in ``bytes`` only;
     ``unreadable``: why this role cannot read it.
     """
 
@@ -39,6 +40,7 @@ class Table:
     persistence: str
     condition: str
     whole: tuple[str, str] | None
+    empty: bool
     blocks: int
     bytes: int
     estimate: int
@@ -78,6 +80,7 @@ COLUMNS = """
 QUERY = """
     SELECT n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname), {columns}, {key},
            c.relpersistence::text, {condition}, {whole},
+           pg_relation_size(c.oid) = 0 AND pg_relation_filenode(c.oid) = c.relfilenode,
            pg_relation_size(c.oid) / current_setting('block_size')::bigint, pg_table_size(c.oid),
            greatest(c.reltuples, 0)::bigint
     FROM {relations} AND c.relkind = 'r' AND c.relpersistence <> 't'"""
