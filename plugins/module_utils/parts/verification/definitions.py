@@ -46,6 +46,14 @@ def queries(majors: Majors) -> dict[str, str]:
 RULE = "(SELECT oid FROM pg_rewrite WHERE ev_class = c.oid AND rulename = '_RETURN')"
 
 
+# Of the triggers that enforce a constraint, those for partitions too: pg_trigger.tgenabled.
+ENFORCED = """
+    (WITH RECURSIVE tree AS (
+        SELECT o.oid UNION ALL SELECT p.oid FROM pg_constraint AS p JOIN tree ON p.conparentid = tree.oid)
+     SELECT array_agg(DISTINCT tgenabled::text ORDER BY tgenabled::text) FROM pg_trigger
+     WHERE tgisinternal AND tgconstraint IN (SELECT oid FROM tree))"""
+
+
 def _relations() -> dict[str, str]:
     relations = f"""
         SELECT {NAME}, relkind::text AS kind, relpersistence::text AS persistence,
@@ -101,7 +109,7 @@ def _of_tables(majors: Majors) -> dict[str, str]:
         "constraints": f"""
         SELECT quote_ident(conname) || ' on ' || CASE WHEN conrelid <> 0 THEN {NAME} ELSE contypid::regtype::text END,
                pg_get_constraintdef(o.oid) AS sql, convalidated AS validated, conislocal AS local,
-               coninhcount AS inherited, contype = 'c' AND connoinherit AS no_inherit
+               coninhcount AS inherited, contype = 'c' AND connoinherit AS no_inherit, {ENFORCED} AS enforced
         FROM pg_constraint AS o LEFT JOIN pg_class AS c ON c.oid = conrelid
         WHERE NOT (contype = 'f' AND conparentid <> 0){not_null}
         AND (conrelid = 0 AND o.oid >= 16384 AND o.connamespace NOT IN {OTHER_SCHEMAS}

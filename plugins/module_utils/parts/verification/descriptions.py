@@ -143,8 +143,8 @@ def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outc
         source = {key: dict(looks.locale_map).get(one, one) if one else one for key, one in source.items()}
     if looks.live:
         source, target = ({**one, "replica_identity": None} for one in (source, target))
-    if looks.live and kind == "triggers":
-        source, target = ({**one, "enabled": QUIETED.get(one["enabled"], one["enabled"])} for one in (source, target))
+    if looks.live and kind in ("triggers", "constraints"):
+        source, target = _quieted(source), _quieted(target)
     apart = _apart(source, target, looks.same_major)
     hidden = [key for key in source if "(hidden)" in (source[key], target.get(key))]
     if kind == "constraints" and _is_pending(name, looks) and apart == ["validated"]:
@@ -155,6 +155,15 @@ def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outc
         outcome.differ(kind, name, what={key: _shown(kind, key, both) for key in apart})
     else:
         outcome.equal(kind)
+
+
+def _quieted(described: dict) -> dict:
+    """A trigger, or a constraint with its triggers, as it is while a migration is under way; else what it was."""
+    one, several = described.get("enabled"), described.get("enforced")
+    quieted = {"enabled": QUIETED.get(one, one)} if one else {}
+    if several:
+        quieted["enforced"] = sorted({QUIETED.get(one, one) for one in several})
+    return {**described, **quieted}
 
 
 def _is_pending(name: str, looks: Looks) -> bool:
