@@ -133,7 +133,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 databases:
-  description: One entry for each database, also when the module fails because something differs.
+  description:
+    - One entry for each database, also when the module fails because something differs or a database could not be
+      compared.
   returned: always
   type: list
   elements: dict
@@ -146,6 +148,12 @@ databases:
       type: str
     verdict:
       description: V(equal), V(different), or V(incomplete) where nothing differs, but something is unknown.
+      type: str
+    problem:
+      description: Why the database could not be compared; only then.
+      type: str
+    remedy:
+      description: What to do about it; only then.
       type: str
     classes:
       description: By class of objects, how many are C(equal), C(different), C(unknown), C(left_out).

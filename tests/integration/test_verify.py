@@ -309,6 +309,27 @@ def test_a_database_that_is_not_there(servers):
     assert nothing.failed and "No database is selected" in nothing.msg
 
 
+def test_one_database_that_cannot_be_compared_hides_no_other(servers, tmp_path):
+    source, target = servers(16), servers(18, "target")
+    for cluster in (source, target):
+        for name in ("a_closed", "b_open"):
+            create_database(cluster, name)
+    target.sql("b_open", "CREATE TABLE extra ()")
+    target.sql("postgres", "CREATE ROLE reader LOGIN PASSWORD 'reads'; REVOKE CONNECT ON DATABASE a_closed FROM PUBLIC")
+    reader = {"user": "reader", "password": "reads"}
+    pair = {"source": source.endpoint(), "target": target.endpoint(**reader), "databases": ["a_closed", "b_open"]}
+    result = run_module("pg_verify", pair)
+    closed, opened = result.databases
+    assert result.failed and "a_closed" in result.msg and opened["verdict"] == "different"
+    assert closed["verdict"] == "incomplete" and closed["problem"] in closed["unknown"][0]["reason"]
+    hosts = {"both": {"ansible_connection": "local", "handover_report_directory": str(tmp_path / "report"),
+                      **{f"handover_{name}": value for name, value in pair.items()}}}  # fmt: skip
+    played = run_playbook("handover.postgresql.verify", {"all": {"hosts": hosts}})
+    assert played.failed and "a_closed" in played.failures[0]["msg"], played
+    report = (tmp_path / "report" / "both-verify.md").read_text()
+    assert "a_closed: NOT COMPARED" in report and "b_open: DIFFERENT" in report and closed["problem"] in report
+
+
 def test_the_playbook_shows_what_differs_and_keeps_it(copied, tmp_path):
     source, target = copied(16, 18, scale=0.01)
     hosts = {"shop": {"ansible_connection": "local", "handover_source": source.endpoint(),

@@ -48,7 +48,7 @@ def run(argument_spec: dict, job, **constraints) -> None:
     except Exception as error:  # pylint: disable=broad-except
         if psycopg2 is None or not isinstance(error, psycopg2.Error):
             raise
-        module.fail_json(**_server_error(error).as_result())
+        module.fail_json(**server_error(error).as_result())
     module.exit_json(**result)
 
 
@@ -80,7 +80,7 @@ def _file_error(error: OSError) -> HandoverError:
     return HandoverError(f"{error.filename or 'A file'}: {error.strerror or error}.", remedy)
 
 
-def _server_error(error) -> HandoverError:
+def server_error(error) -> HandoverError:
     """What no floor below expected of a server."""
     text = " ".join(str(error).split())
     if error.pgcode is None or error.pgcode.startswith("57P"):  # the connection was lost, or the server is going down

@@ -10,8 +10,9 @@ import threading
 import time
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import server_error
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
@@ -101,6 +102,7 @@ def verify(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -
         "target": target_server.as_result(),
         "databases": [],
     }
+    errors = []
     for dbname in selected:
         goal = params["rename"].get(dbname, dbname)
         pair = naming.migration_id(source_server, dbname, target_server, goal)
@@ -111,9 +113,11 @@ def verify(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -
         job = Verification(instant.End(source, dbname), instant.End(target, goal), pair, params, max_rate)
         try:
             found = job.preview() if check_mode else job.run()
-        except HandoverError as error:
-            raise error.of_database(dbname) from None
+        except (HandoverError, psycopg2.Error) as error:
+            errors.append((error if isinstance(error, HandoverError) else server_error(error)).of_database(dbname))
+            found = _not_compared(goal, errors[-1])
         result["databases"].append(_of(dbname, goal, **found))
+    _fail_on_errors(result, errors)
     if not check_mode:
         _fail_on_differences(result)
     return result
@@ -121,6 +125,19 @@ def verify(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -
 
 def _of(dbname: str, goal: str, **found) -> dict:
     return {"database": dbname, "target_database": goal, "changed": False, **found}
+
+
+def _not_compared(goal: str, error: HandoverError) -> dict:
+    """What is said of a database that could not be compared."""
+    unknown = {"class": "database", "object": goal, "reason": error.as_result()["msg"]}
+    return {"verdict": "incomplete", "unknown": [unknown], "problem": error.problem, "remedy": error.remedy}
+
+
+def _fail_on_errors(result: dict, errors: list[HandoverError]) -> None:
+    """Raise HandoverError, with everything that was found in others, if a database could not be compared."""
+    if errors:
+        facts = {**errors[0].facts, **result}
+        raise HandoverError(" ".join(error.problem for error in errors), errors[0].remedy, **facts)
 
 
 def _fail_on_differences(result: dict) -> None:
