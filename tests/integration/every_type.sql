@@ -16,7 +16,7 @@ CREATE TABLE of_all (
     ta text[], ja jsonb[], hs hstore, ct citext, lt ltree, cu cube, isbn isbn13, sg seg, lsn pg_lsn,
     sn txid_snapshot, o oid, rc regclass, rt regtype, rp regprocedure, tid tid, xi xid, jp jsonpath, acl aclitem[],
     gen text GENERATED ALWAYS AS (vc || '!') STORED);
-INSERT INTO of_all (id) VALUES (0);
+INSERT INTO of_all (id, q) VALUES (0, (-61)::"char");
 INSERT INTO of_all VALUES
 (1, '-0', '-0', 'NaN', -0.0000, '-0.05', '-infinity', 'infinity', '4713-01-01 BC', '24:00', '00:00+15:59', '-1 mons +1 day -00:00:00.000001',
  '\x', '\x00ff', '{"b":1,  "a":1,"a":2}', '{"b":1,"a":{"z":[],"y":null}}', 'a', 'ab', 'tail  ', '', 'n', '', true, B'00000', B'',

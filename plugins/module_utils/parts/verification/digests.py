@@ -130,6 +130,8 @@ def row_text(table: Table, form: Form, columns: tuple[Column, ...] | None = None
 
 def _column(column: Column, form: Form):
     name = sql.SQL("t.{}").format(sql.Identifier(column.name))
+    if column.is_char:  # as text it is another since 15, from 128 on
+        return sql.SQL("{}::int4").format(name)
     if not form.wide:
         return name
     if column.is_bytea:
