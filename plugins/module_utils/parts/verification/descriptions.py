@@ -10,6 +10,7 @@ what is ours (schema handover, names that begin with handover_) is not looked at
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
@@ -35,6 +36,9 @@ NAMES_ONLY = {
     "foreign_servers": {"options"},
     "foreign_data_wrappers": {"options"},
 }
+# Of a text that may hold a secret, as views, defaults and arguments of triggers do: no part of it is shown.
+SECRET = re.compile(r"passw|pwd|secret|token|authorization|api.?key|://[^\s/@]*:[^\s/]*@", re.IGNORECASE)
+MASK = "********"
 SPELLED_DIFFERENTLY = {"definition", "body"}
 READS = "reads"
 
@@ -189,10 +193,19 @@ def _shown(kind: str, key: str, both: tuple[dict, dict]) -> dict:
     """
     sides = dict(zip(("source", "target"), (described.get(key) for described in both)))
     if key in NOT_SHOWN.get(kind, ()):
-        return dict.fromkeys(sides, "********")
+        return dict.fromkeys(sides, MASK)
     if key == READS or key in NAMES_ONLY.get(kind, ()):
         entries = {side: set(found or ()) for side, found in sides.items()}
         common = entries["source"] & entries["target"]
         name = str if key == READS else lambda entry: entry.partition("=")[0]
         return {side: sorted(map(name, found - common)) for side, found in entries.items()}
-    return {side: found[:SHOWN] if isinstance(found, str) else found for side, found in sides.items()}
+    return {side: _without_secrets(found) for side, found in sides.items()}
+
+
+def _without_secrets(found):
+    """A value of a description, as far as it may be shown."""
+    if isinstance(found, list):
+        return [_without_secrets(one) for one in found]
+    if not isinstance(found, str):
+        return found
+    return MASK if SECRET.search(found) else found[:SHOWN]
