@@ -83,6 +83,11 @@ TAMPERING = {
     "sequences shop.never_called": "SELECT nextval('shop.never_called')",
     "privileges table billing.payment": "GRANT SELECT ON billing.payment TO PUBLIC",
     "privileges column shop.customer.email": "GRANT UPDATE (email) ON shop.customer TO PUBLIC",
+    "privileges_on_system_objects language plpgsql": "GRANT USAGE ON LANGUAGE plpgsql TO PUBLIC",
+    "privileges_on_system_objects table information_schema.sql_features": "GRANT UPDATE ON"
+    " information_schema.sql_features TO PUBLIC",
+    "privileges_on_system_objects table column pg_catalog.pg_authid.rolname": "GRANT SELECT (rolname) ON pg_authid"
+    " TO PUBLIC",
     "columns shop.country.name": "ALTER TABLE shop.country ALTER name SET DEFAULT ''",
     "columns public.never_filled.payload": "ALTER TABLE public.never_filled ALTER payload TYPE text",
     "indexes shop.customer_email": "UPDATE pg_index SET indisvalid = false"
@@ -139,6 +144,7 @@ MEANINGS = {
         "shop", "billing", "CREATE FUNCTION {name} RETURNS bigint LANGUAGE sql RETURN (SELECT max(x) FROM {0}.twin)",
     ),
     "views public.of_a_link": ("hunter2", "hunter3", "CREATE VIEW {name} AS SELECT 'host=x password={0}' AS link"),
+    "columns public.ruled.collated": ("shop", "billing", "ALTER TABLE public.ruled ADD collated text COLLATE {0}.c"),
     "columns public.ruled.link": ("hunter2", "hunter3", "ALTER TABLE public.ruled ADD link text DEFAULT 'pg://me:{0}@x'"),
 }  # fmt: skip
 TWINS = """
@@ -146,6 +152,7 @@ TWINS = """
     CREATE TABLE shop.twin (id int, x int, y boolean, z boolean); CREATE TABLE public.ruled (id int);
     CREATE TABLE billing.twin (id int, x int, y boolean, z boolean);
     CREATE FUNCTION shop.lower(text) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$;
+    CREATE COLLATION shop.c (LOCALE = 'C'); CREATE COLLATION billing.c (LOCALE = 'POSIX');
 """
 
 
@@ -261,7 +268,8 @@ def test_a_service_s_administrator_sees_what_it_imported(servers, tmp_path):
     done(restore(admin, tmp_path))
     result = run_module("pg_verify", {"source": source.endpoint(), "target": admin, "databases": ["shop"]})
     refused = {"role * in the database", "role shop_app in the database", "role shop_analyst everywhere"}
-    assert differing(result) == {f"settings {name}" for name in refused}
+    language = "privileges_on_system_objects language plpgsql"
+    assert differing(result) == {language, *(f"settings {name}" for name in refused)}
     [unknown] = result.databases[0]["unknown"]
     assert unknown["object"] == "billing.internal_note" and "row level security" in unknown["reason"]
     assert_nothing_of_ours(source, target)

@@ -96,7 +96,7 @@ def _of_tables(majors: Majors) -> dict[str, str]:
         "columns": f"""
         SELECT {NAME} || '.' || quote_ident(attname), format_type(atttypid, atttypmod) AS type, attnotnull AS not_null,
                attidentity::text AS identity, attgenerated::text AS generated, pg_get_expr(adbin, adrelid) AS default,
-               (SELECT collname FROM pg_collation WHERE oid = attcollation) AS collation,
+               nullif(attcollation, 0)::regcollation::text AS collation,
                attislocal AS local, attinhcount AS inherited, attstorage::text AS storage,
                {majors.since(14, "attcompression::text", "''")} AS compression,
                coalesce(attstattarget, -1) AS statistics_target, {COLUMN_OPTIONS} AS options,
@@ -154,7 +154,7 @@ def _types(majors: Majors) -> dict[str, str]:
                typispreferred AS preferred, typdelim::text AS delimiter, typnotnull AS not_null, typdefault AS default,
                typalign::text AS alignment, typstorage::text AS storage, typlen AS length, typbyval AS by_value,
                CASE typtype WHEN 'd' THEN format_type(typbasetype, typtypmod) END AS base_type,
-               (SELECT collname FROM pg_collation AS c WHERE c.oid = typcollation) AS collation,
+               nullif(typcollation, 0)::regcollation::text AS collation,
                CASE typtype WHEN 'b' THEN ARRAY[typinput::regproc::text, typoutput::regproc::text,
                  typreceive::regproc::text, typsend::regproc::text, typmodin::regproc::text, typmodout::regproc::text,
                  typanalyze::regproc::text, {majors.since(14, "typsubscript::regproc::text", "'-'")}] END AS functions,
@@ -162,7 +162,7 @@ def _types(majors: Majors) -> dict[str, str]:
                    AS labels,
                (SELECT ARRAY[format_type(rngsubtype, NULL), opcname::text, rngcanonical::regproc::text,
                              rngsubdiff::regproc::text,
-                             (SELECT collname::text FROM pg_collation AS c WHERE c.oid = rngcollation)]
+                             nullif(rngcollation, 0)::regcollation::text]
                 FROM pg_range JOIN pg_opclass AS c ON c.oid = rngsubopc WHERE rngtypid = o.oid) AS range
         FROM pg_type AS o WHERE o.oid >= 16384 AND {not_of_extension("pg_type", "o.oid")}
         AND o.typnamespace NOT IN {OTHER_SCHEMAS} AND NOT EXISTS (

@@ -155,6 +155,22 @@ def _said() -> dict[str, str]:
     return {"comments": " UNION ALL ".join([*comments, of_columns, others]), "security_labels": labels}
 
 
+# What comes with a database and can be granted: everything in the server's schemas, they themselves, and languages.
+SYSTEM_OBJECTS = """
+    SELECT 'pg_class'::regclass AS class, c.oid, 0 AS sub, relacl AS acl, relowner AS owner,
+           CASE WHEN relacl IS NOT NULL AND relnamespace = 'information_schema'::regnamespace
+                THEN acldefault('r', relowner) || makeaclitem(0, relowner, 'SELECT', false)
+                ELSE acldefault('r', relowner) END AS initial
+    FROM pg_class AS c WHERE relkind IN ('r', 'v')
+    UNION ALL SELECT 'pg_class'::regclass, attrelid, attnum, attacl, relowner, acldefault('c', relowner)
+    FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid WHERE attacl IS NOT NULL AND NOT attisdropped
+    UNION ALL SELECT 'pg_proc'::regclass, oid, 0, proacl, proowner, acldefault('f', proowner) FROM pg_proc
+    UNION ALL SELECT 'pg_type'::regclass, oid, 0, typacl, typowner, acldefault('T', typowner) FROM pg_type
+    UNION ALL SELECT 'pg_language'::regclass, oid, 0, lanacl, lanowner, acldefault('l', lanowner) FROM pg_language
+    UNION ALL SELECT 'pg_namespace'::regclass, oid, 0, nspacl, nspowner, acldefault('n', nspowner)
+    FROM pg_namespace WHERE nspname <> 'public'"""
+
+
 def _settings(majors: Majors) -> dict[str, str]:
     default_acl = privileges("defaclacl", "defaclrole", majors)
     return {
@@ -181,10 +197,8 @@ def _settings(majors: Majors) -> dict[str, str]:
             AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()))""",
         "privileges_on_system_objects": f"""
         SELECT i.type || ' ' || i.identity, {privileges("o.acl", "o.owner", majors)} AS privileges
-        FROM (SELECT 'pg_class'::regclass AS class, oid, relacl AS acl, relnamespace AS schema, relowner AS owner
-              FROM pg_class
-              UNION ALL SELECT 'pg_proc'::regclass, oid, proacl, pronamespace, proowner FROM pg_proc) AS o
-        LEFT JOIN pg_init_privs AS p ON p.classoid = o.class AND p.objoid = o.oid AND p.objsubid = 0,
-             pg_identify_object(o.class, o.oid, 0) AS i
-        WHERE o.oid < 16384 AND o.schema = 'pg_catalog'::regnamespace AND o.acl IS DISTINCT FROM p.initprivs""",
+        FROM ({SYSTEM_OBJECTS}) AS o
+        LEFT JOIN pg_init_privs AS p ON p.classoid = o.class AND p.objoid = o.oid AND p.objsubid = o.sub,
+             pg_identify_object(o.class, o.oid, o.sub) AS i
+        WHERE o.oid < 16384 AND coalesce(o.acl, o.initial) IS DISTINCT FROM coalesce(p.initprivs, o.initial)""",
     }
