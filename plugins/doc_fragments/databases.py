@@ -45,7 +45,10 @@ options:
       - The operator's word that nothing writes to the source, from before this reads it until applications use the
         target.
       - With V(true), what an earlier run made is kept only if that run was given V(true), and if the server has counted
-        no rows written since; else that is an error. The statistics of a standby cannot tell.
+        no rows or large objects written since; else that is an error. A crash of the server resets what it counts, so
+        that is an error too.
+      - On a standby, and where C(track_counts) is off for the server, the database or any role, nobody counts, and this
+        word alone stands. Values of sequences are never counted.
     type: bool
   exclude_schemas:
     description: Patterns of schemas to leave out, as C(pg_dump --exclude-schema) takes them.

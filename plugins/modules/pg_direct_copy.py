@@ -22,7 +22,7 @@ description:
     reading and writing goes on.
   - Roles are not copied. M(handover.postgresql.pg_dump_export) and M(handover.postgresql.pg_restore_import) do that.
   - When a run is interrupted, its snapshot is gone. The next one keeps the tables that were complete only where
-    O(source_is_quiet=true) and the source has counted no rows written since; otherwise it starts over, and says why.
+    O(source_is_quiet=true) and the source has counted no writes since; otherwise it starts over, and says why.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.both
   - handover.postgresql.endpoints.clients

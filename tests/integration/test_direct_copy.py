@@ -19,6 +19,7 @@ from dumps import (
     small,
     statistics,
 )
+from faults import await_that
 from support import assert_same, create_database
 from test_dump_matrix import PUBLISHER, expected_on_target
 from test_restore_managed import as_seen_by_admin
@@ -100,7 +101,15 @@ def test_whose_database_is_there_is_not_touched(servers):
     assert not one(copy(source, target))["changed"], "a copy of an instant is what was asked for"
     refused(copy(source, target, source_is_quiet=True), "nobody had said that the source is quiet")
     refused(copy(source, target, force=True), "replace_databases")
-    assert one(copy(source, target, force=True, replace=True, replace_databases=["small"]))["rows"] == 11
+    again = {"force": True, "replace": True, "replace_databases": ["small"], "source_is_quiet": True}
+    assert one(copy(source, target, **again))["rows"] == 11
+    source.sql("small", "ALTER DATABASE small SET track_counts = off")
+    unsure = one(copy(source, target, source_is_quiet=True))
+    assert not unsure["changed"] and "the operator's word alone" in unsure["notices"][-1]
+    source.sql("small", "ALTER DATABASE small RESET track_counts")
+    source.sql("small", "INSERT INTO t VALUES (12)")
+    await_that(lambda: source.sql("small", "SELECT 1 FROM pg_stat_user_tables WHERE n_tup_ins = 12"), "a row's count")
+    refused(copy(source, target, source_is_quiet=True), "The source was written to after")
 
 
 def test_database_that_the_service_made_is_filled(servers):

@@ -114,10 +114,12 @@ def _is_of(run: Copy, former: dict, dbname: str) -> bool:
 
 def _settled(run: Copy, session, result: dict, goal: str) -> dict:
     """The copy that is there is taken, if it is what the operator asks for."""
+    notices = result["notices"]
     if run.params["source_is_quiet"]:
         facts = {**result, "writes": result["origin"]["writes"]}
-        refuse_stale(session, facts, f'The target\'s database "{goal}"')
-    return {**result, "database": goal, "source_database": session.info.dbname, "changed": False}
+        notices = notices + refuse_stale(session, facts, f'The target\'s database "{goal}"')
+    names = {"database": goal, "source_database": session.info.dbname}
+    return {**result, **names, "notices": notices, "changed": False}
 
 
 def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
@@ -188,8 +190,10 @@ def _reason_to_start_over(run: Copy, former: dict, transfer: Transfer) -> str:
         return "it was the copy of another database"
     if then["schema"] != now["schema"]:
         return "the source's schema was changed since then"
-    if now["writes"] is None or then["writes"] != now["writes"]:
-        return "the source was written to since then" if now["writes"] is not None else "a standby counts no writes"
+    if now["writes"] is None:
+        return "nobody counts what is written to the source, as it is a standby or track_counts is off"
+    if then["writes"] != now["writes"]:
+        return "the source was written to since then, or its counters were reset, as a crash does"
     return ""
 
 

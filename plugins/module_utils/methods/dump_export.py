@@ -106,9 +106,9 @@ def export_database(run: Export, dbname: str) -> dict:
     connection = run.source.connect(dbname, read_only=True, lock_timeout=run.options.lock_wait_timeout)
     try:
         if former:
-            if run.source_is_quiet:
-                refuse_stale(connection, former, unit.path)
-            return {**_summary(unit, unit.require()), "changed": False}
+            more = refuse_stale(connection, former, unit.path) if run.source_is_quiet else []
+            summary = _summary(unit, unit.require())
+            return {**summary, "notices": [*summary["notices"], *more], "changed": False}
         client, notices = _prepare(run, connection, dbname)
         if run.check_mode:
             command = archive.dump_command(

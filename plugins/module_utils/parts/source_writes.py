@@ -9,29 +9,43 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
 
 # What sessions wrote, and nothing that autovacuum does (PostgreSQL documentation, 27.2.19). TRUNCATE counts no rows,
-# but gives a table another file.
+# but gives a table another file. A crash resets all counters, those of the archiver with the time of it, which a clean
+# restart keeps; so does a promotion, as a standby has its own. Before 15 a database has a time without a reset, too.
 WRITES = """
-    SELECT CASE WHEN NOT pg_is_in_recovery() THEN coalesce(sum(
-        n_tup_ins + n_tup_upd + n_tup_del + CASE relkind WHEN 'r' THEN relfilenode::bigint ELSE 0 END), 0)::bigint END
-    FROM pg_stat_user_tables AS s JOIN pg_class AS c ON c.oid = s.relid
-    WHERE relpersistence <> 't' AND schemaname <> 'handover'"""
+    SELECT CASE WHEN NOT pg_is_in_recovery() AND current_setting('track_counts')::bool AND NOT EXISTS (
+        SELECT FROM pg_db_role_setting, unnest(setconfig) AS setting
+        WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+        AND setting ~* '^track_counts=' AND setting !~* '=(on|true|yes|1)$')
+    THEN hashtextextended(concat_ws(' ',
+        sum(n_tup_ins + n_tup_upd + n_tup_del + CASE relkind WHEN 'r' THEN relfilenode::bigint ELSE 0 END),
+        (SELECT (extract(epoch FROM stats_reset) * 1000000)::bigint FROM pg_stat_archiver),
+        (SELECT (extract(epoch FROM stats_reset) * 1000000)::bigint FROM pg_stat_database
+         WHERE datname = current_database() AND current_setting('server_version_num')::int >= 150000)), 0) END
+    FROM pg_stat_all_tables AS s JOIN pg_class AS c ON c.oid = s.relid
+    WHERE relpersistence <> 't' AND schemaname NOT IN ('handover', 'information_schema') AND schemaname !~ '^pg_toast'
+    AND (schemaname <> 'pg_catalog' OR s.relname IN ('pg_largeobject', 'pg_largeobject_metadata'))"""
 
 NOT_QUIET = (
     "The source was written to during the dump or up to 10 seconds before. What was written after the snapshot is not "
     "in it: find out who wrote, and export again with force: true."
 )
+UNCOUNTED = (
+    "Nobody counts what is written to the source, as it is a standby or track_counts is off: that nothing was written "
+    "to it since is the operator's word alone."
+)
 
 
 def count_writes(connection) -> int | None:
-    """A number that is another one after rows were written. None on a standby, where nobody counts them.
+    """A number that is another one after rows or large objects were written, or what counts them was reset. None where
+    nobody counts them: on a standby, or where track_counts is off for anybody.
 
     A session reports what it wrote when it has been idle for a while, 10 seconds at most.
     """
     return value(connection, WRITES)
 
 
-def refuse_stale(connection, manifest: dict, place: str) -> None:
-    """Raise HandoverError for a dump that is not the last word of a source that is quiet now."""
+def refuse_stale(connection, manifest: dict, place: str) -> list[str]:
+    """Raise HandoverError for a dump that is not the last word of a source that is quiet now; what to say of others."""
     remedy = (
         "Use force: true to export again, and replace: true if the target has an import of this dump. "
         "With source_is_quiet: false the dump is taken as it is."
@@ -40,5 +54,12 @@ def refuse_stale(connection, manifest: dict, place: str) -> None:
     if not manifest.get("source_is_quiet"):
         raise HandoverError(f"{place} holds a dump of {time}, when nobody had said that the source is quiet.", remedy)
     then, now = manifest.get("writes"), count_writes(connection)
-    if None not in (then, now) and then != now:
-        raise HandoverError(f"The source was written to after {time}, when the dump in {place} was made.", remedy)
+    if None in (then, now):
+        return [UNCOUNTED]
+    if then != now:
+        raise HandoverError(
+            f"The source was written to after {time}, when the dump in {place} was made, or its counters were reset, "
+            "as a crash does.",
+            remedy,
+        )
+    return []
