@@ -94,6 +94,17 @@ def test_killed_and_source_written_to(source, before, servers):
     source.sql("yard", "INSERT INTO third SELECT i, repeat('t', 100) FROM generate_series(1, 100) AS i")
 
 
+def test_killed_when_keys_referred_to_unlogged_tables(source, servers):
+    """They have to be emptied, which their keys forbid."""
+    target = servers(18)
+    interrupted(source, target, source_is_quiet=True).kill_family()
+    target.sql(working(target), "CREATE UNLOGGED TABLE a (a int PRIMARY KEY)")
+    target.sql(working(target), "CREATE UNLOGGED TABLE b (a int CONSTRAINT key_to_a REFERENCES a)")
+    copied = one(copy(source, target, source_is_quiet=True))
+    assert "foreign keys refer to them (key_to_a)" in " ".join(copied["notices"])
+    assert target.sql("yard", "SELECT to_regclass('a')::text, count(*) FROM first") == [(None, 4000)]
+
+
 def test_killed_and_source_redefined(source, servers):
     target = servers(18)
     interrupted(source, target, source_is_quiet=True).kill_family()
@@ -130,15 +141,22 @@ def test_terminated(source, servers):
 def test_server_restarted(source, before, servers, side):
     target = servers(18)
     server = {"source": source, "target": target}[side]
-    running = interrupted(source, target, source_is_quiet=True)
+    source.sql("yard", "CREATE UNLOGGED TABLE fleeting AS SELECT i, repeat('u', 500) FROM generate_series(1, 4200) i")
+    options = {"source_is_quiet": True, "unlogged_table_data": True}
+    running = interrupted(source, target, **options)
+    assert target.sql(working(target), "SELECT 1 FROM handover.restored_rows WHERE name = 'fleeting'")
+    target.sql("postgres", "CHECKPOINT")
     server.stop("immediate")
     result = running.wait(60)
     server.start()
     refused(result, "yard", side)
     time.sleep(0.5)
-    said = " ".join(one(copy(source, target, source_is_quiet=True))["notices"])
+    said = " ".join(one(copy(source, target, **options))["notices"])
     assert ("its counters were reset, as a crash does" in said) is (side == "source"), said
-    assert target.sql("yard", "SELECT count(*) FROM second") == [(3000,)]
+    assert ("they were kept" in said) is (side == "target"), said
+    counts = "SELECT (SELECT count(*) FROM second), (SELECT count(*) FROM fleeting)"
+    assert target.sql("yard", counts) == [(3000, 0 if side == "source" else 4200)], "a crash empties unlogged tables"
+    source.sql("yard", "DROP TABLE fleeting")
 
 
 def test_killed_again_and_again(source, servers):

@@ -38,6 +38,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.source_w
     refuse_stale,
 )
 
+KEYS_TO_UNLOGGED = """
+    SELECT conname::text FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.confrelid
+    WHERE k.contype = 'f' AND c.relpersistence = 'u' ORDER BY 1"""
+
 
 @dataclass
 class Copy:
@@ -163,7 +167,10 @@ def _prepare_place(run: Copy, goal: str, transfer: Transfer) -> str:
     if former and not former["completed"]:
         with run.destination.visit(place) as session:
             finished = journal.restored_rows(session)
+            bound = catalog.rows(session, KEYS_TO_UNLOGGED)
         reason = _reason_to_start_over(run, former, transfer)
+        if bound and not reason:
+            reason = f"its unlogged tables have to be copied again, but foreign keys refer to them ({bound[0][0]})"
         if finished and not reason:
             target_db.end_leftovers(run.connection, place, [])
             transfer.keep(finished)

@@ -129,15 +129,18 @@ class Transfer(Filling):
             self.notices.append(f"The rows of {len(unlogged)} unlogged tables were left out: {names}.")
 
     def keep(self, finished: dict[tuple[str, str], tuple[int, int]]) -> None:
-        """Leave tables as they are that a former run of the same scope has filled: (rows, bytes) by (schema, name)."""
+        """Leave tables as they are that a former run of the same scope has filled: (rows, bytes) by (schema, name).
+        Unlogged ones are copied again, as a crash of the target has emptied them.
+        """
         self.scope.existing = True
-        self.kept = [Counts(table, 0, *finished[table.key]) for table in self.tables if table.key in finished]
-        self.tables = [table for table in self.tables if table.key not in finished]
+        kept = {table for table in self.tables if table.key in finished and not table.unlogged}
+        self.kept = [Counts(table, 0, *finished[table.key]) for table in self.tables if table in kept]
+        self.tables = [table for table in self.tables if table not in kept]
 
     def digest(self) -> str:
-        """Of everything that the schema consists of, statistics aside."""
+        """Of everything that the schema consists of, statistics aside; in an order that knows nothing of sizes."""
         entries = [entry for entry in self.fitting.contents.entries if entry.desc != "STATISTICS DATA"]
-        text = repr([(one.desc, one.namespace, one.tag, one.owner, one.definition) for one in entries])
+        text = repr(sorted(repr((one.desc, one.namespace, one.tag, one.owner, one.definition)) for one in entries))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def preview(self, dbname: str) -> dict:
