@@ -35,6 +35,8 @@ options:
     description:
       - Copy again where the target has a complete copy of the same database. It has to be replaced, so O(replace) and
         O(replace_databases) are needed too.
+      - Without it, such a copy is kept. It is an error if options that change what is copied were other ones then, or,
+        with O(source_is_quiet=true), if the source's schema was another one.
     type: bool
     default: false
   count_rows:

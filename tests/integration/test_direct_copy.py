@@ -103,10 +103,17 @@ def test_whose_database_is_there_is_not_touched(servers):
     refused(copy(source, target, force=True), "replace_databases")
     again = {"force": True, "replace": True, "replace_databases": ["small"], "source_is_quiet": True}
     assert one(copy(source, target, **again))["rows"] == 11
-    source.sql("small", "ALTER DATABASE small SET track_counts = off")
+    source.sql("small", "ALTER DATABASE small SET work_mem = 4096; COMMENT ON DATABASE small IS 'old'")
+    source.sql("postgres", "REVOKE CONNECT ON DATABASE small FROM PUBLIC")
+    settled = one(copy(source, target, source_is_quiet=True))
+    assert not settled["changed"] and settled["notices"] == []
+    source.sql("small", "ALTER TABLE t ADD note text DEFAULT 'of which no row tells'")
+    refused(copy(source, target, source_is_quiet=True), "the source's schema was changed after")
+    source.sql("small", "ALTER TABLE t DROP note")
+    source.sql("small", "CREATE ROLE uncounted; ALTER ROLE uncounted SET track_counts = off")
     unsure = one(copy(source, target, source_is_quiet=True))
     assert not unsure["changed"] and "the operator's word alone" in unsure["notices"][-1]
-    source.sql("small", "ALTER DATABASE small RESET track_counts")
+    source.sql("small", "DROP ROLE uncounted")
     source.sql("small", "INSERT INTO t VALUES (12)")
     await_that(lambda: source.sql("small", "SELECT 1 FROM pg_stat_user_tables WHERE n_tup_ins = 12"), "a row's count")
     refused(copy(source, target, source_is_quiet=True), "The source was written to after")
@@ -126,8 +133,11 @@ def test_parts_are_left_out(servers):
     source, target = servers(15), servers(17, "target")
     small(source)
     source.sql("small", "CREATE TABLE u (i int); INSERT INTO u VALUES (1); CREATE SCHEMA s CREATE TABLE v (i int)")
-    copied = one(copy(source, target, exclude_tables=["u"], exclude_schemas=["s"]))
+    copied = one(copy(source, target, exclude_tables=["u", "w"], exclude_schemas=["s"]))
     assert copied["tables"] == 1
+    assert not one(copy(source, target, exclude_tables=["w", "u"], exclude_schemas=["s"]))["changed"]
+    refused(copy(source, target, unlogged_table_data=True, exclude_tables=["u", "w"]), "copy that was made with other "
+            "options (exclude_schemas, unlogged_table_data)")  # fmt: skip
     assert set(look(target, "small")["relations"]) >= {"public.t"}
     assert not set(look(target, "small")["relations"]) & {"public.u", "s.v"}
 

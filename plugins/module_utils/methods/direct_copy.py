@@ -41,6 +41,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.source_w
 KEYS_TO_UNLOGGED = """
     SELECT conname::text FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.confrelid
     WHERE k.contype = 'f' AND c.relpersistence = 'u' ORDER BY 1"""
+# What changes the contents of a copy.
+REMEMBERED = (
+    "exclude_schemas", "exclude_tables", "exclude_extensions", "unlogged_table_data", "no_owner", "no_privileges",
+    "skip_roles",
+)  # fmt: skip
 
 
 @dataclass
@@ -83,7 +88,7 @@ def copy_database(run: Copy, dbname: str) -> dict:
         try:
             former = _former_copy(run, goal)
             if former and former["completed"] and _is_of(run, former, dbname) and not run.params["force"]:
-                return _settled(run, session, former["result"], goal)
+                return _settled(run, session, former["result"], dbname, goal)
             refuse_occupied(run.destination, goal, former)
             refuse_unreadable(session, dbname)
             return {"database": goal, "source_database": dbname, "changed": True, **_bring(run, session, dbname, goal)}
@@ -116,31 +121,48 @@ def _is_of(run: Copy, former: dict, dbname: str) -> bool:
     return (origin.get("system_identifier"), origin.get("database")) == (run.server.system_identifier, dbname)
 
 
-def _settled(run: Copy, session, result: dict, goal: str) -> dict:
+def _settled(run: Copy, session, result: dict, dbname: str, goal: str) -> dict:
     """The copy that is there is taken, if it is what the operator asks for."""
-    notices = result["notices"]
+    place, notices = f'The target\'s database "{goal}"', result["notices"]
+    differing = _other_options(run, result["origin"])
+    if differing:
+        raise HandoverError(
+            f"{place} holds a copy that was made with other options ({', '.join(differing)}).",
+            "Use force: true and replace: true to replace it.",
+        )
     if run.params["source_is_quiet"]:
         facts = {**result, "writes": result["origin"]["writes"]}
-        notices = notices + refuse_stale(session, facts, f'The target\'s database "{goal}"')
-    names = {"database": goal, "source_database": session.info.dbname}
-    return {**result, **names, "notices": notices, "changed": False}
+        notices = notices + refuse_stale(session, facts, place) + _refuse_redefined(run, session, result, dbname, place)
+    return {**result, "database": goal, "source_database": dbname, "notices": notices, "changed": False}
+
+
+def _other_options(run: Copy, origin: dict) -> list[str]:
+    """Those that this run was given other values of; older copies do not know theirs."""
+    return [name for name, value in origin.get("options", {}).items() if _options(run)[name] != value]
+
+
+def _options(run: Copy) -> dict:
+    values = {name: run.params[name] for name in REMEMBERED}
+    return {name: sorted(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _refuse_redefined(run: Copy, session, result: dict, dbname: str, place: str) -> list[str]:
+    """Definitions count no writes. pg_dump of another version may describe the same ones otherwise."""
+    transfer = _transfer(run, session, dbname, hold=False)
+    now, then = transfer.facts["origin"], result["origin"]
+    if now["pg_dump"] != then.get("pg_dump"):
+        return ["Whether the source's schema was changed since is unknown: another pg_dump described it then."]
+    if now["schema"] != then["schema"]:
+        raise HandoverError(
+            f"{place} was copied at {result['snapshot']['time']}; the source's schema was changed after that.",
+            "Use force: true and replace: true to replace it. With source_is_quiet: false it is taken as it is.",
+        )
+    return []
 
 
 def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
     """Copy, or say what would be copied."""
-    writes = count_writes(session)
-    snapshot = export_snapshot(session, serializable_deferrable=False)
-    scope = Scope(unlogged=run.params["unlogged_table_data"], hold=True)
-    dump_id = f"copy-{uuid.uuid4()}"
-    target = run.destination.target
-    transfer = Transfer(run.source, target, run.connection, dbname, run.params, snapshot, session, dump_id, scope)
-    origin = {"system_identifier": run.server.system_identifier, "database": dbname, "writes": writes}
-    origin["schema"] = transfer.digest()
-    transfer.facts = {
-        "origin": origin,
-        "snapshot": snapshot.as_result(),
-        "source_is_quiet": run.params["source_is_quiet"],
-    }
+    transfer, target = _transfer(run, session, dbname, hold=True), run.destination.target
     if run.destination.check_mode:
         return transfer.preview(goal)
     place = _prepare_place(run, goal, transfer)
@@ -156,8 +178,28 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
         take_place(run.destination, goal)
     if run.params["source_is_quiet"]:
         with contextlib.closing(run.source.connect(dbname, read_only=True)) as later:
-            result["notices"] += [NOT_QUIET] if count_writes(later) != writes else []
+            result["notices"] += [NOT_QUIET] if count_writes(later) != transfer.facts["origin"]["writes"] else []
     return result
+
+
+def _transfer(run: Copy, session, dbname: str, hold: bool) -> Transfer:
+    """Everything about the copy before it begins."""
+    writes = count_writes(session)
+    snapshot = export_snapshot(session, serializable_deferrable=False)
+    scope = Scope(unlogged=run.params["unlogged_table_data"], hold=hold)
+    dump_id, target = f"copy-{uuid.uuid4()}", run.destination.target
+    transfer = Transfer(run.source, target, run.connection, dbname, run.params, snapshot, session, dump_id, scope)
+    origin = {
+        "system_identifier": run.server.system_identifier,
+        "database": dbname,
+        "writes": writes,
+        "options": _options(run),
+        "pg_dump": transfer.client_of_dump.version,
+        "schema": transfer.digest(),
+    }
+    quiet = run.params["source_is_quiet"]
+    transfer.facts = {"origin": origin, "snapshot": snapshot.as_result(), "source_is_quiet": quiet}
+    return transfer
 
 
 def _prepare_place(run: Copy, goal: str, transfer: Transfer) -> str:
@@ -195,6 +237,8 @@ def _reason_to_start_over(run: Copy, former: dict, transfer: Transfer) -> str:
         now[one] for one in ("system_identifier", "database")
     ]:
         return "it was the copy of another database"
+    if then.get("options") != now["options"]:
+        return "its options were other ones"
     if then["schema"] != now["schema"]:
         return "the source's schema was changed since then"
     if now["writes"] is None:

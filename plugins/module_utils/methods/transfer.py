@@ -138,8 +138,10 @@ class Transfer(Filling):
         self.tables = [table for table in self.tables if table not in kept]
 
     def digest(self) -> str:
-        """Of everything that the schema consists of, statistics aside; in an order that knows nothing of sizes."""
-        entries = [entry for entry in self.fitting.contents.entries if entry.desc != "STATISTICS DATA"]
+        """Of everything that the schema consists of, in an order that knows nothing of sizes. Statistics are no part of
+        it, nor is the database itself, which may be closed to others so that it is quiet.
+        """
+        entries = [entry for entry in self.fitting.contents.entries if not _is_beside_schema(entry)]
         text = repr(sorted(repr((one.desc, one.namespace, one.tag, one.owner, one.definition)) for one in entries))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -341,6 +343,11 @@ class Transfer(Filling):
         """Rows travel in the encoding of the database that they come from, so that nothing is lost on the way."""
         encoding = self.origin["properties"]["encoding"]
         _set(session, {**settings, "client_encoding": encoding, "xmloption": "content"})
+
+
+def _is_beside_schema(entry) -> bool:
+    of_database = entry.desc in ("ACL", "COMMENT", "SECURITY LABEL") and entry.tag.startswith("DATABASE ")
+    return of_database or entry.desc in ("DATABASE", "DATABASE PROPERTIES", "STATISTICS DATA")
 
 
 def choose_client(session, connection, params: dict) -> clients.Client:
