@@ -43,6 +43,8 @@ def test_every_kind_of_table(servers):
     source, target = servers(14), servers(18, "target")
     create_database(source, "kinds")
     source.sql("kinds", FORMATS)
+    source.sql("kinds", "CREATE TABLE paid (mood mood[], sum money); INSERT INTO paid VALUES ('{sad}', 1234.56)")
+    source.sql("kinds", "ALTER DATABASE kinds SET lc_monetary = 'de_DE.UTF-8'")  # 1.234,56
     copied = one(copy(source, target, count_rows=True))
     assert target.sql("kinds", "SELECT count(*) FROM fleeting") == [(0,)]
     said = " ".join(copied["notices"])

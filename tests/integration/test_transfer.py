@@ -75,7 +75,7 @@ def test_second_wave(servers):
 
     # As if the first had been interrupted before keys, and with rows of a part of the next table.
     target.sql("waves", "ALTER TABLE visit DROP CONSTRAINT where_to, DROP CONSTRAINT visit_owner_fkey")
-    target.sql("waves", "DROP INDEX visit_owner_idx; INSERT INTO visit VALUES (-1)")
+    target.sql("waves", "DROP INDEX visit_owner_idx; INSERT INTO visit VALUES (-1); SELECT lo_create(7)")
     target.sql("waves", "ALTER TABLE place DETACH PARTITION place_2")
     source.sql("waves", "INSERT INTO owner VALUES (11); INSERT INTO place VALUES (11, 1)")
     source.sql("waves", "INSERT INTO visit VALUES (11, 11, 11, 1)")

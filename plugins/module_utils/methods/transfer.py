@@ -302,7 +302,7 @@ class Transfer(Filling):
             if self.scope.sequences:
                 chosen = self._sequences(session)
                 sequences.apply(session, [one for one in sequences.read(self.session) if one.key in chosen])
-            if self.scope.large_objects and large_objects.count(self.session):
+            if self.scope.large_objects and (large_objects.count(self.session) or large_objects.count(session)):
                 owners = set() if self.params["no_owner"] else self.obtainable
                 grantees = set() if self.params["no_privileges"] else set(self.capabilities.roles)
                 large_objects.copy(self.session, session, owners, grantees, flow)
@@ -340,9 +340,11 @@ class Transfer(Filling):
         return session
 
     def _configure(self, session, settings: dict) -> None:
-        """Rows travel in the encoding of the database that they come from, so that nothing is lost on the way."""
+        """Rows travel in the encoding of the database that they come from, so that nothing is lost on the way. Text of
+        type money means the same on both sides in the same locale only.
+        """
         encoding = self.origin["properties"]["encoding"]
-        _set(session, {**settings, "client_encoding": encoding, "xmloption": "content"})
+        _set(session, {**settings, "client_encoding": encoding, "xmloption": "content", "lc_monetary": "C"})
 
 
 def _is_beside_schema(entry) -> bool:
