@@ -138,6 +138,33 @@ def test_new_tables_join_and_dropped_ones_leave(pair):
     assert_kept_up(source, target, "yard", found)
 
 
+def test_a_refresh_that_is_refused_or_killed_forgets_nothing(pair):
+    source, target = pair
+    in_step(source, target, databases=["yard"])
+    source.sql("yard", """
+        DROP TABLE big; CREATE TABLE big (id int PRIMARY KEY, word text); CREATE INDEX ON big (word);
+        INSERT INTO big VALUES (0, 'another'); CREATE TABLE keyless (id int); INSERT INTO keyless VALUES (1)""")
+    refused(migrate(source, target, databases=["yard"], refresh=True), "public.keyless")
+    source.sql("yard", "ALTER TABLE keyless ADD PRIMARY KEY (id)")
+    with contextlib.closing(target.connect("yard", autocommit=False)) as session, watching(target) as watch:
+        session.cursor().execute("LOCK TABLE handover.wave_table IN SHARE MODE")
+        running = start_migration(source, target, databases=["yard"], refresh=True)
+        assert "DELETE FROM handover.wave_table" in watch.await_blocked(session)
+        running.kill_family()
+        watch.end_sessions()
+    assert {(one["table"], one["change"]) for one in in_step(source, target, databases=["yard"])["drift"]} == {
+        ("public.big", "replaced"), ("public.keyless", "new")
+    }  # fmt: skip
+    target.sql("yard", "UPDATE handover.migration SET fingerprint = fingerprint - 'public.big'")
+    found = in_step(source, target, databases=["yard"])
+    assert ("public.big", "replaced") in {(one["table"], one["change"]) for one in found["drift"]}
+    in_step(source, target, databases=["yard"], refresh=True)
+    source.sql("yard", "INSERT INTO big VALUES (1, 'arrives'); INSERT INTO keyless VALUES (2)")
+    found = in_step(source, target, databases=["yard"], refresh=True)
+    assert found["drift"] == []
+    assert_kept_up(source, target, "yard", found)
+
+
 def test_a_new_table_for_the_cutover_only_needs_no_wave(pair):
     source, target = pair
     in_step(source, target, databases=["yard"])

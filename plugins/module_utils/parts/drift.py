@@ -73,11 +73,19 @@ def differences(recorded: dict[str, dict], current: dict[str, dict]) -> list[dic
 def since(migration, connection) -> list[dict]:
     """What differs from what a migration has recorded, as :func:`differences`.
 
-    Tables that wait for their wave, or for the cutover, are known, though not compared.
+    Tables that wait for their wave, or for the cutover, are known, though not compared. One that is in step, and of
+    which nothing is recorded, may be another than the one that was copied: it counts as replaced.
     """
-    known = set(quoted_names(connection, [(table.schema, table.name) for table in migration.tables]))
-    found = differences(migration.fingerprint or {}, fingerprint(connection))
-    return [one for one in found if one["change"] != "new" or one["table"] not in known]
+    names = quoted_names(connection, [(table.schema, table.name) for table in migration.tables])
+    waves = {wave.number for wave in migration.subscribed}
+    known, unrecorded = set(names), {name for name, one in zip(names, migration.tables) if one.wave in waves}
+    found = []
+    for one in differences(migration.fingerprint or {}, fingerprint(connection)):
+        if one["change"] == "new" and one["table"] in unrecorded:
+            found.append(_difference(one["table"], "replaced", "nothing tells whether it is the one that was copied"))
+        elif one["change"] != "new" or one["table"] not in known:
+            found.append(one)
+    return found
 
 
 def describe(found: list[dict], limit: int = 20) -> str:

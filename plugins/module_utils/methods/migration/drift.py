@@ -11,6 +11,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 MEMBERSHIP = ("new", "gone", "replaced")
 
@@ -72,21 +73,22 @@ def _refresh(job: Job, found: list[dict]) -> None:
     replaced = {one["table"] for one in found if one["change"] == "replaced"}
     if replaced:  # changes of the former tables would be taken for theirs
         apply.await_step(job, job.params["timeout"])
+    planned = begin.read_plan(job)  # it may refuse, so before anything is forgotten
     migration = job.read()
     recorded = {name: value for name, value in migration.fingerprint.items() if name not in gone}
-    journal.set_phase(job.session, job.id, "copying")
-    journal.update(job.session, job.id, fingerprint=recorded, verified=None)
-    planned = begin.read_plan(job)
     there = {one.table.key for one in planned.tables}
     keys = [(table.schema, table.name) for table in migration.tables]
     left = [key for key, name in zip(keys, job.quoted(keys)) if key not in there or name in replaced]
-    journal.remove_tables(job.session, job.id, left)
+    begin.prepare_source(job, planned)
+    with transaction(job.session):  # a table without a fingerprint, but with a wave, would look as if it were in step
+        journal.set_phase(job.session, job.id, "copying")
+        journal.update(job.session, job.id, fingerprint=recorded, verified=None)
+        journal.remove_tables(job.session, job.id, left)
+        begin.record_tables(job, planned)
     for schema, name in left:
         fate = "replaced on the source, and is copied anew"
         if (schema, name) not in there:
             fate = "dropped on the source, and left the migration; the target still has it"
         job.note(f"{schema}.{name} was {fate}.")
-    begin.prepare_source(job, planned)
-    begin.record_tables(job, planned)
     joined = sorted(one["table"] for one in found if one["change"] != "gone")
     job.event("refreshed", joined=joined, left=len(left))
