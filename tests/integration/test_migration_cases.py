@@ -165,6 +165,35 @@ def test_a_refresh_that_is_refused_or_killed_forgets_nothing(pair):
     assert_kept_up(source, target, "yard", found)
 
 
+def test_renamed_tables_are_refused_by_name(pair):
+    """Publications go by the table, so that one of another name would be published twice."""
+    source, target = pair
+    source.sql("yard", "CREATE TABLE other (id int PRIMARY KEY, word text); INSERT INTO other VALUES (1, 'x')")
+    in_step(source, target, databases=["yard"])
+
+    def refused_with(*words):
+        found = refused(migrate(source, target, databases=["yard"], refresh=True), *words)
+        assert "Rename them back" in found.remedy
+        assert {one["change"] for one in found.drift} == {"renamed"}
+
+    swap = "ALTER TABLE big RENAME TO was; ALTER TABLE other RENAME TO big; ALTER TABLE was RENAME TO other"
+    source.sql("yard", swap)
+    refused_with("public.big: it is public.other now", "public.other: it is public.big now")
+    source.sql("yard", swap)
+    source.sql("yard", "ALTER TABLE big RENAME TO larger")
+    refused_with("public.big: it is public.larger now")
+    source.sql("yard", "CREATE TABLE big (id int PRIMARY KEY, word text)")
+    refused_with("public.big: it is public.larger now")
+    source.sql("yard", "DROP TABLE big; ALTER TABLE larger RENAME TO big")
+    found = in_step(source, target, databases=["yard"], refresh=True)
+    assert len(found["waves"]) == 1
+    assert found["drift"] == []
+    assert_kept_up(source, target, "yard", found)
+    source.sql("yard", "DROP TABLE big; ALTER TABLE other RENAME TO big")
+    refused_with("public.other: it is public.big now")
+    assert source.sql("yard", "SELECT count(*) FROM pg_replication_slots") == [(1,)]
+
+
 def test_a_new_table_for_the_cutover_only_needs_no_wave(pair):
     source, target = pair
     in_step(source, target, databases=["yard"])

@@ -67,8 +67,8 @@ def table(oid=1, **columns):
 
 
 def test_drift_names_tables_and_columns():
-    recorded = {"a": table(id="integer", gone="text"), "b": table(id="integer"), "c": table(id="integer")}
-    current = {"a": table(id="bigint", new="text"), "c": {**table(id="integer"), "identity": "f"}, "d": table()}
+    recorded = {"a": table(1, id="integer", gone="text"), "b": table(2, id="integer"), "c": table(3, id="integer")}
+    current = {"a": table(1, id="bigint", new="text"), "c": {**table(3, id="integer"), "identity": "f"}, "d": table(4)}
     found = drift.differences(recorded, current)
     assert [(one["table"], one["change"], one["columns"]) for one in found] == [
         ("a", "columns", ["gone", "id", "new"]), ("b", "gone", []), ("c", "identity", []), ("d", "new", [])
@@ -81,3 +81,19 @@ def test_another_table_of_the_same_name_is_drift():
     """No publication has it, so that its rows would never arrive."""
     [found] = drift.differences({"a": table(1, id="integer")}, {"a": table(2, id="integer")})
     assert (found["table"], found["change"]) == ("a", "replaced")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "current"),
+    [
+        ({"a": 1, "b": 2}, {"a": 2, "b": 1}),
+        ({"a": 1}, {"b": 1}),
+        ({"a": 1}, {"a": 3, "b": 1}),
+        ({"b": 2, "a": 1}, {"b": 1}),
+        ({"a": 1, "b": 2}, {"b": 1, "c": 2}),
+    ],
+)
+def test_a_renamed_table_is_nothing_that_could_join_or_be_copied_anew(recorded, current):
+    found = drift.differences(*({name: table(oid) for name, oid in one.items()} for one in (recorded, current)))
+    assert ("a", "renamed") in {(one["table"], one["change"]) for one in found}
+    assert {one["change"] for one in found} == {"renamed"}

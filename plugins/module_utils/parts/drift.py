@@ -54,17 +54,23 @@ def fingerprint(connection) -> dict[str, dict]:
 
 
 def differences(recorded: dict[str, dict], current: dict[str, dict]) -> list[dict]:
-    """What is different now, ordered by table: ``table`` (quoted), ``change`` (new, gone, replaced, columns, or a key
-    of CHANGES), ``columns`` (names that were added, dropped or altered), ``detail`` for people.
+    """What is different now, ordered by table: ``table`` (quoted), ``change`` (new, gone, replaced, renamed, columns,
+    or a key of CHANGES), ``columns`` (names that were added, dropped or altered), ``detail`` for people.
     """
+    names = {one["oid"]: name for name, one in current.items()}
+    renamed = {name: names[one["oid"]] for name, one in recorded.items() if names.get(one["oid"], name) != name}
     found = []
     for name in sorted({*recorded, *current}):
-        if name not in recorded:
+        if name in renamed:
+            found.append(_difference(name, "renamed", f"it is {renamed[name]} now"))
+        elif name in renamed.values():
+            pass  # said of the other name: what stands here is in a publication already
+        elif name not in recorded:
             found.append(_difference(name, "new", "it was made after the migration began"))
         elif name not in current:
-            found.append(_difference(name, "gone", "it was dropped or renamed"))
+            found.append(_difference(name, "gone", "it was dropped"))
         elif recorded[name]["oid"] != current[name]["oid"]:
-            found.append(_difference(name, "replaced", "it was dropped or renamed, and another has its name"))
+            found.append(_difference(name, "replaced", "it was dropped, and another has its name"))
         else:
             found += _changes(name, recorded[name], current[name])
     return found

@@ -19,9 +19,17 @@ MEMBERSHIP = ("new", "gone", "replaced")
 def look(job: Job) -> list[dict]:
     """What differs from the beginning: tables that were made or dropped join or leave where ``refresh`` asks for it.
 
-    Raises HandoverError for tables whose definition is another, unless the target has been given the same.
+    Raises HandoverError for tables whose definition is another, unless the target has been given the same, and for
+    those that were renamed: publications go by the table, the target's subscription and its tables by the name.
     """
     found = drift.since(job.read(), job.source_session)
+    renamed = [one for one in found if one["change"] == "renamed"]
+    if renamed:
+        raise HandoverError(
+            f"Tables were renamed on the source: {drift.describe(renamed)}.",
+            f"Rename them back. {apply.BEGIN_ANEW.format(goal=job.goal).replace('The', 'Otherwise the', 1)}",
+            drift=renamed,
+        )
     altered = [one for one in found if one["change"] not in MEMBERSHIP]
     if altered and not _follow(job, altered):
         raise HandoverError(
@@ -44,7 +52,12 @@ def forget_dropped(job: Job) -> None:
     there = set(rows(job.source_session, query))
     waiting = [table for table in job.read().tables if table.wave is None]
     gone = [(table.schema, table.name) for table in waiting if (table.schema, table.name) not in there]
-    journal.remove_tables(job.session, job.id, gone)
+    if gone:
+        names = job.quoted(gone)
+        recorded = {name: one for name, one in (job.read().fingerprint or {}).items() if name not in names}
+        with transaction(job.session):
+            journal.update(job.session, job.id, fingerprint=recorded)  # one that comes back by its name is a new one
+            journal.remove_tables(job.session, job.id, gone)
     for schema, name in gone:
         job.note(f"{schema}.{name} was dropped on the source, and left the migration.")
 
