@@ -248,6 +248,44 @@ def test_altered_tables_are_refused_until_both_ends_are_alike(pair):
     assert_kept_up(source, target, "yard", found)
 
 
+def test_partitions_defaults_and_foreign_keys_are_drift(pair):
+    """The target would not show the same rows, or go on otherwise, though every row of every table is there."""
+    source, target = pair
+    source.sql("yard", """
+        CREATE TABLE part (id int PRIMARY KEY) PARTITION BY RANGE (id);
+        CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (10);
+        CREATE TABLE part_2 (id int PRIMARY KEY); CREATE TABLE part_3 PARTITION OF part FOR VALUES FROM (20) TO (30);
+        CREATE TABLE refers (id int PRIMARY KEY, part int DEFAULT 1 REFERENCES part);
+        INSERT INTO part VALUES (1), (21); INSERT INTO part_2 VALUES (11)""")
+    in_step(source, target, databases=["yard"])
+    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["yard"]}
+    done(run_module("pg_verify", ends))
+    changes = {
+        "ALTER TABLE part ATTACH PARTITION part_2 FOR VALUES FROM (10) TO (20)": ("part_2", "parents"),
+        "ALTER TABLE part DETACH PARTITION part_3": ("part_3", "parents"),
+        "ALTER TABLE refers ALTER part SET DEFAULT 2": ("refers", "defaults"),
+        "ALTER TABLE big ADD FOREIGN KEY (id) REFERENCES big NOT VALID": ("big", "foreign_keys"),
+    }
+    for statement, (table, change) in changes.items():
+        source.sql("yard", statement)
+        [seen] = done(run_module("pg_migration_info", ends)).databases[0]["drift"]
+        assert (seen["table"], seen["change"]) == (f"public.{table}", change)
+        refused(run_module("pg_cutover", ends), "were redefined", f"public.{table}")
+        refused(migrate(source, target, databases=["yard"]), f"public.{table}")
+        target.sql("yard", statement)
+        assert in_step(source, target, databases=["yard"])["drift"] == []
+    source.sql("yard", "CREATE TABLE part_4 PARTITION OF part FOR VALUES FROM (40) TO (50)")
+    [seen] = in_step(source, target, databases=["yard"])["drift"]
+    assert (seen["table"], seen["change"]) == ("public.part_4", "new")
+    for cluster in pair:
+        cluster.sql("yard", "ALTER TABLE refers DROP CONSTRAINT refers_part_fkey")
+    source.sql("yard", "INSERT INTO part VALUES (41)")
+    found = in_step(source, target, databases=["yard"], refresh=True)
+    assert found["drift"] == []
+    assert_kept_up(source, target, "yard", found)
+    refused(run_module("pg_cutover", ends), "were not verified")
+
+
 def test_an_error_of_apply_is_said_and_mended(pair):
     source, target = pair
     in_step(source, target, databases=["yard"])

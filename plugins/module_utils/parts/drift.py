@@ -15,10 +15,23 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 )
 
 # Of each table with rows of its own: which it is, as a publication goes by that and not by the name; columns, the
-# replica identity, and what apply would run against on the target.
+# replica identity, what apply would run against on the target, and what would be another there after a cutover.
+# Expressions without columns are read without their table, which needs no lock. Keys to the parts of a table come and
+# go with these.
 FINGERPRINT = f"""
-    WITH own AS (SELECT c.oid, n.nspname, c.relname, c.relreplident, c.relpersistence
-                 FROM {OWN_RELATIONS} AND c.relkind = 'r')
+    WITH RECURSIVE own AS (SELECT c.oid, n.nspname, c.relname, c.relreplident, c.relpersistence
+                           FROM {OWN_RELATIONS} AND c.relkind = 'r'),
+    line AS (
+        SELECT own.oid AS leaf, to_jsonb(i) AS i, i.inhrelid, i.inhparent
+        FROM own JOIN pg_inherits AS i ON i.inhrelid = own.oid
+        UNION ALL SELECT line.leaf, to_jsonb(i), i.inhrelid, i.inhparent
+        FROM line JOIN pg_inherits AS i ON i.inhrelid = line.inhparent),
+    parents AS (
+        SELECT line.leaf, jsonb_object_agg(
+            format('%I.%I', n.nspname, p.relname),
+            md5(concat(pg_get_expr(c.relpartbound, 0), CASE i->>'inhdetachpending' WHEN 'true' THEN '?' END))) AS found
+        FROM line JOIN pg_class AS c ON c.oid = line.inhrelid JOIN pg_class AS p ON p.oid = line.inhparent
+        JOIN pg_namespace AS n ON n.oid = p.relnamespace GROUP BY 1)
     SELECT format('%I.%I', own.nspname, own.relname), jsonb_build_object(
         'oid', own.oid::bigint,
         'columns', coalesce((
@@ -37,14 +50,28 @@ FINGERPRINT = f"""
             WHERE k.conrelid = own.oid AND k.contype IN ('c', 'x') AND k.convalidated),
         'unique', (
             SELECT md5(string_agg(pg_get_indexdef(i.indexrelid), ';' ORDER BY pg_get_indexdef(i.indexrelid)))
-            FROM pg_index AS i WHERE i.indrelid = own.oid AND i.indisunique AND i.indisvalid))
-    FROM own"""
+            FROM pg_index AS i WHERE i.indrelid = own.oid AND i.indisunique AND i.indisvalid),
+        'parents', parents.found,
+        'defaults', (
+            SELECT md5(string_agg(concat_ws(' ', a.attname, CASE a.attgenerated
+                WHEN '' THEN pg_get_expr(d.adbin, 0) ELSE pg_get_expr(d.adbin, d.adrelid) END), ';' ORDER BY a.attname))
+            FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+            WHERE d.adrelid = own.oid),
+        'foreign_keys', (
+            SELECT md5(string_agg(one.definition, ';' ORDER BY one.definition)) FROM (
+                SELECT replace(pg_get_constraintdef(k.oid), ' NOT VALID', '') AS definition FROM pg_constraint AS k
+                WHERE k.conrelid = own.oid AND k.contype = 'f' AND NOT EXISTS (
+                    SELECT FROM pg_constraint AS u WHERE u.oid = k.conparentid AND u.confrelid <> k.confrelid)) AS one))
+    FROM own LEFT JOIN parents ON parents.leaf = own.oid"""
 
 CHANGES = {
     "identity": "its replica identity is another",
     "unlogged": "it was made unlogged, or logged",
     "constraints": "its CHECK or exclusion constraints are others",
     "unique": "its unique indexes are others",
+    "parents": "it was attached to a parent, or detached, or the bound of a partition is another",
+    "defaults": "the default or the expression of a column is another",
+    "foreign_keys": "its foreign keys are others",
 }
 
 
@@ -110,7 +137,8 @@ def _changes(name: str, before: dict, after: dict) -> list[dict]:
     if words:
         columns = sorted({*(old.keys() ^ new.keys()), *altered})
         found.append(_difference(name, "columns", ", ".join(words), columns))
-    return found + [_difference(name, key, text) for key, text in CHANGES.items() if before.get(key) != after.get(key)]
+    known = [key for key in CHANGES if key in before]  # journals of an earlier release have fewer
+    return found + [_difference(name, key, CHANGES[key]) for key in known if before[key] != after.get(key)]
 
 
 def _difference(table: str, change: str, detail: str, columns: list[str] | None = None) -> dict:

@@ -28,6 +28,8 @@ STAMP = """
         UNION ALL SELECT count(*), sum(a.xmin::text::bigint) FROM pg_attribute AS a JOIN own ON own.oid = attrelid
         UNION ALL SELECT count(*), sum(k.xmin::text::bigint) FROM pg_constraint AS k JOIN own ON own.oid = conrelid
         UNION ALL SELECT count(*), sum(i.xmin::text::bigint) FROM pg_index AS i JOIN own ON own.oid = indrelid
+        UNION ALL SELECT count(*), sum(i.xmin::text::bigint) FROM pg_inherits AS i JOIN own ON own.oid = inhrelid
+        UNION ALL SELECT count(*), sum(d.xmin::text::bigint) FROM pg_attrdef AS d JOIN own ON own.oid = adrelid
     ) AS catalog"""
 
 

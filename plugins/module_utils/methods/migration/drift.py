@@ -14,6 +14,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import m
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 MEMBERSHIP = ("new", "gone", "replaced")
+FOLLOWED = ("parents", "defaults", "foreign_keys")  # to be made on the target, too
 
 
 def look(job: Job) -> list[dict]:
@@ -63,15 +64,17 @@ def forget_dropped(job: Job) -> None:
 
 
 def _follow(job: Job, altered: list[dict]) -> bool:
-    """Whether the target has columns and identities like the source's by now; they are what is recorded then."""
+    """Whether the target has columns and identities like the source's by now, and whatever else would be missed there;
+    they are what is recorded then.
+    """
     if job.check_mode:
         return False
     names = {one["table"] for one in altered}
     current, there = drift.fingerprint(job.source_session), drift.fingerprint(job.session)
-    for name in names:
-        mine, theirs = current[name], there.get(name, {})
-        if any(mine[key] != theirs.get(key) for key in ("columns", "identity", "unlogged")):
-            return False
+    asked = {(name, key) for name in names for key in ("columns", "identity", "unlogged")}
+    asked |= {(one["table"], one["change"]) for one in altered if one["change"] in FOLLOWED}
+    if any(current[name][key] != there.get(name, {}).get(key) for name, key in asked):
+        return False
     recorded = {**job.read().fingerprint, **{name: current[name] for name in names}}
     journal.update(job.session, job.id, fingerprint=recorded, verified=None)
     job.event("followed", tables=sorted(names))
