@@ -85,8 +85,9 @@ def prepare_source(job: Job, planned: plan.Plan) -> None:
     source_record.begin(job.source_session, job.id, _describe(job.session, job.goal))
     for one in planned.tables:
         if one.full:
-            former = identity.restoring_statement(job.source_session, *one.table.key)
+            former = identity.restoring_block(job.source_session, *one.table.key)
             source_record.record_undo(job.source_session, job.id, former)
+            former = identity.restoring_statement(job.source_session, *one.table.key)
             journal.add_undo(job.session, job.id, former)
             identity.set_full(job.source_session, *one.table.key)
             job.event("identity", table=str(one.table), identity="full")

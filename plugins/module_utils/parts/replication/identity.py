@@ -193,20 +193,37 @@ def may_be_full(table: Keyed, incomparable: bool) -> bool:
     return not table.primary.has_generated if table.primary else not incomparable
 
 
+CURRENT = """
+    SELECT c.oid::bigint, c.relreplident::text, x.oid::bigint, x.relname::text
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisreplident LEFT JOIN pg_class AS x ON x.oid = i.indexrelid
+    WHERE n.nspname = %s AND c.relname = %s"""
+KINDS = {"d": "DEFAULT", "f": "FULL"}
+
+
 def restoring_statement(connection, schema: str, table: str) -> str:
-    """SQL that gives a table the replica identity which it has now."""
-    query = """
-        SELECT c.relreplident::text, (
-            SELECT x.relname::text FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid
-            WHERE i.indrelid = c.oid AND i.indisreplident)
-        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = %s AND c.relname = %s"""
-    kind, index = rows(connection, query, (schema, table))[0]
-    if kind == "i" and index:
-        identity = sql.SQL("USING INDEX {}").format(sql.Identifier(index))
+    """SQL for the other end that gives a table of this name the replica identity which it has now here."""
+    _oid, kind, _index, name = rows(connection, CURRENT, (schema, table))[0]
+    if kind == "i" and name:
+        identity = sql.SQL("USING INDEX {}").format(sql.Identifier(name))
     else:
-        identity = sql.SQL({"d": "DEFAULT", "f": "FULL"}.get(kind, "NOTHING"))
+        identity = sql.SQL(KINDS.get(kind, "NOTHING"))
     return _statement(schema, table, identity).as_string(connection)
+
+
+def restoring_block(connection, schema: str, table: str) -> str:
+    """The same for this end: SQL that goes by the table, which may have another name by then, or be gone, as its index
+    may. It does nothing to a table whose identity is not FULL any more.
+    """
+    oid, kind, index, _name = rows(connection, CURRENT, (schema, table))[0]
+    found = f"'REPLICA IDENTITY {KINDS.get(kind, 'NOTHING')}'"
+    if kind == "i" and index:
+        chosen = f"SELECT format('REPLICA IDENTITY USING INDEX %I', relname) FROM pg_class WHERE oid = {index}"
+        found = f"coalesce(({chosen}), 'REPLICA IDENTITY DEFAULT')"
+    return (
+        f"DO $$ BEGIN IF EXISTS (SELECT FROM pg_class WHERE oid = {oid} AND relreplident = 'f') THEN "
+        f"EXECUTE format('ALTER TABLE %s %s', {oid}::regclass, {found}); END IF; END $$"
+    )
 
 
 def set_full(connection, schema: str, table: str) -> None:
