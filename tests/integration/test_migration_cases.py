@@ -93,12 +93,13 @@ def test_several_databases_and_waves(servers):
     names = ['Ünïcode"\' $(x)', "a b"]
     for name in names:
         create_database(source, name)
-        source.sql(name, TABLES)
+        source.sql(name, TABLES + "; CREATE TABLE apart (id int PRIMARY KEY REFERENCES big)")
     result = done(migrate(source, target, databases=names, waves=2, rename={"a b": "renamed"}))
     assert [len(found["waves"]) for found in result.databases] == [2, 2]
     assert [found["pending"] for found in result.databases] == [[], []]
     for name in names:
         source.sql(name, CHANGES)
+        source.sql(name, "TRUNCATE big, apart; INSERT INTO big VALUES (7); INSERT INTO apart VALUES (7)")
     result = done(migrate(source, target, databases=names, waves=2, rename={"a b": "renamed"}))
     assert not result.changed
     assert_kept_up(source, target, names[0], result.databases[0])

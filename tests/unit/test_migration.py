@@ -46,8 +46,16 @@ def test_certificates_are_verified_where_the_target_has_the_authority():
     [([], 3, [[]]), ([5], 3, [[5]]), ([1, 9, 4, 5], 2, [[9, 1], [5, 4]]), ([None, 3], 2, [[3], [None]])],
 )
 def test_waves_are_of_about_the_same_size(sizes, count, expected):
-    tables = [SimpleNamespace(bytes=size) for size in sizes]
+    tables = [SimpleNamespace(schema="s", name=str(number), bytes=size) for number, size in enumerate(sizes)]
     assert [[table.bytes for table in group] for group in shares(tables, count)] == expected
+
+
+def test_tables_that_foreign_keys_join_are_in_one_wave():
+    tables = [SimpleNamespace(schema="s", name=name, bytes=1) for name in "abcdef"]
+    pairs = [(("s", one), ("s", other)) for one, other in ("da", "dX", "Xf", "bb", "XX")]
+    groups = shares(tables, 3, pairs)
+    assert {"a", "d", "f"} in [{table.name for table in group} & set("adf") for group in groups]
+    assert len(groups) == 3 and sum(map(len, groups)) == 6
 
 
 def test_names_are_the_same_from_any_machine_and_different_for_any_other_pair():

@@ -17,7 +17,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, publication, slot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    beacon,
+    plan,
+    publication,
+    slot,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import connect_to_snapshot
 
 SHOWN = 20  # tables named in a message
@@ -44,16 +49,44 @@ def copy_waiting(job: Job) -> None:
             journal.set_wave(job.session, job.id, last.number, "copied")
         return
     count = max(1, job.params["waves"] - len(migration.waves))
-    for group in shares(waiting, count):
+    for group in shares(waiting, count, plan.joined(job.source_session)):
         run_wave(job, group)
 
 
-def shares(tables: list, count: int) -> list[list]:
-    """The tables in up to ``count`` groups of about the same number of bytes; at least one group, maybe empty."""
-    groups = [[] for _number in range(max(1, min(count, len(tables))))]
-    for table in sorted(tables, key=lambda table: -(table.bytes or 0)):
-        min(groups, key=lambda group: sum(one.bytes or 0 for one in group)).append(table)
+def shares(tables: list, count: int, joined: list = ()) -> list[list]:
+    """The tables in up to ``count`` groups of about the same number of bytes; at least one group, maybe empty.
+
+    Tables that are ``joined``, in pairs of (schema, name), stay together: the target truncates by the wave.
+    """
+    knots = _knots(tables, joined)
+    groups = [[] for _number in range(max(1, min(count, len(knots))))]
+    for knot in sorted(knots, key=lambda knot: -_size(knot)):
+        min(groups, key=_size).extend(knot)
     return groups
+
+
+def _size(tables: list) -> int:
+    return sum(table.bytes or 0 for table in tables)
+
+
+def _knots(tables: list, joined: list) -> list[list]:
+    """The tables, those together that lead to each other."""
+    leads = {}
+    for one, other in joined:
+        leads.setdefault(one, set()).add(other)
+        leads.setdefault(other, set()).add(one)
+    found, knot_of = [], {}
+    for table in tables:
+        key = (table.schema, table.name)
+        if key not in knot_of:
+            found.append([])
+            ahead = [key]
+            while ahead:
+                one = ahead.pop()
+                if knot_of.setdefault(one, found[-1]) is found[-1]:
+                    ahead += leads.pop(one, ())
+        knot_of[key].append(table)
+    return found
 
 
 def run_wave(job: Job, tables: list) -> None:

@@ -14,6 +14,18 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 
 SHOWN = 20  # tables named in a message
 
+# Partitioned tables stand between their parts and what refers to them, or what they refer to.
+JOINED = """
+    WITH ends AS (SELECT conrelid, confrelid FROM pg_constraint WHERE contype = 'f'),
+    pairs AS (
+        SELECT conrelid AS one, confrelid AS other FROM ends
+        UNION SELECT whole.oid, part.relid
+        FROM (SELECT conrelid FROM ends UNION SELECT confrelid FROM ends) AS whole (oid),
+            pg_partition_tree(whole.oid) AS part)
+    SELECT n.nspname::text, c.relname::text, m.nspname::text, d.relname::text FROM pairs
+    JOIN pg_class AS c ON c.oid = one JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_class AS d ON d.oid = other JOIN pg_namespace AS m ON m.oid = d.relnamespace"""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -59,6 +71,11 @@ def read(side, no_identity: str) -> Plan:
     query = f"SELECT format('%I.%I', n.nspname, c.relname) FROM {OWN_RELATIONS} AND c.relkind = 'f' ORDER BY 1"
     foreign = [name for (name,) in rows(side.connection, query)]
     return Plan([_planned(one, lacking.get(one.oid), no_identity) for one in tables], foreign)
+
+
+def joined(connection) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """Pairs of tables, (schema, name) each, that foreign keys join: such can be truncated only together."""
+    return [((schema, name), (other, its)) for schema, name, other, its in rows(connection, JOINED)]
 
 
 def _is_left(table: Table) -> str:
