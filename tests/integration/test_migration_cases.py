@@ -195,6 +195,27 @@ def test_renamed_tables_are_refused_by_name(pair):
     assert source.sql("yard", "SELECT count(*) FROM pg_replication_slots") == [(1,)]
 
 
+def test_pending_keys_that_are_there_or_gone_are_done(pair):
+    """A run may be killed between the statement and its record."""
+    source, target = pair
+    in_step(source, target, databases=["yard"])
+    target.sql("yard", "UPDATE pg_constraint SET convalidated = false WHERE conname = 'child_keyed_fkey'")
+    pending = """
+        SELECT jsonb_agg(jsonb_build_object('schema', 'public', 'table', 'child', 'name', name, 'statement', statement))
+        FROM (VALUES ('child_keyed_fkey', 'ALTER TABLE public.child ADD CONSTRAINT child_keyed_fkey FOREIGN KEY (keyed)
+                                REFERENCES public.keyed'),
+                     ('gone', 'ALTER TABLE public.child VALIDATE CONSTRAINT gone'),
+                     ('lost', 'ALTER TABLE public.lost VALIDATE CONSTRAINT lost'),
+                     ('wrong', 'ALTER TABLE public.child ADD CONSTRAINT wrong FOREIGN KEY (id) REFERENCES public.big'))
+        AS t (name, statement)"""
+    source.sql("yard", "DELETE FROM big WHERE id = 1")
+    target.sql("yard", f"UPDATE handover.migration SET pending = ({pending})")
+    found = in_step(source, target, databases=["yard"])
+    assert [one["name"] for one in found["pending"]] == ["wrong"]
+    assert all(f"key {name} of child is not on" in str(found["notices"]) for name in ("gone", "lost"))
+    assert target.sql("yard", "SELECT convalidated FROM pg_constraint WHERE conname = 'child_keyed_fkey'") == [(True,)]
+
+
 def test_a_new_table_for_the_cutover_only_needs_no_wave(pair):
     source, target = pair
     in_step(source, target, databases=["yard"])

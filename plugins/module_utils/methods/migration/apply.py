@@ -215,22 +215,36 @@ class Health:
 
 
 def validate_pending(job: Job) -> None:
-    """Check the foreign keys that could not be checked while waves were apart. What still fails stays pending."""
-    pending = job.read().pending
-    left = []
-    for one in pending:
+    """Check the foreign keys that could not be checked while waves were apart. What still fails stays pending; the
+    journal hears of each at once, and one that is there already is of a run that was killed before that.
+    """
+    left = job.read().pending
+    for one in list(left):
+        gone = False
         try:
-            _run(job, one["statement"])
-            job.event("validated", constraint=one["name"], table=one["table"])
+            _make_good(job, one)
+        except (psycopg2.errors.UndefinedObject, psycopg2.errors.UndefinedTable):
+            gone = True
         except (psycopg2.errors.ForeignKeyViolation, HandoverError):
-            left.append(one)
-    if len(left) < len(pending):
+            job.note(f"The foreign key {one['name']} of {one['table']} is not validated yet.")
+            continue
+        left.remove(one)
         journal.update(job.session, job.id, pending=left)
-    for one in left:
-        job.note(f"The foreign key {one['name']} of {one['table']} is not validated yet.")
+        if gone:
+            job.note(f"The foreign key {one['name']} of {one['table']} is not on the target any more.")
+        else:
+            job.event("validated", constraint=one["name"], table=one["table"])
 
 
-def _run(job: Job, statement: str) -> None:
+def _make_good(job: Job, pending: dict) -> None:
+    try:
+        _run(job, pending["statement"])
+    except psycopg2.errors.DuplicateObject:
+        table, name = sql.Identifier(pending["schema"], pending["table"]), sql.Identifier(pending["name"])
+        _run(job, sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, name))
+
+
+def _run(job: Job, statement) -> None:
     def work():
         with job.session.cursor() as cursor:
             cursor.execute(statement)
