@@ -58,7 +58,8 @@ options:
     description:
       - Let tables that were made on the source since the beginning join, as a wave of their own, and let tables that
         were dropped leave. What the target has of these stays there. Tables in whose place there is another of the same
-        name are copied anew. Tables that were renamed are refused.
+        name are copied anew, if the target's has the same definition, or was dropped. Tables that were renamed are
+        refused.
     type: bool
     default: false
   wait_for:

@@ -216,6 +216,25 @@ def test_pending_keys_that_are_there_or_gone_are_done(pair):
     assert target.sql("yard", "SELECT convalidated FROM pg_constraint WHERE conname = 'child_keyed_fkey'") == [(True,)]
 
 
+def test_a_table_that_was_replaced_by_another_definition_is_refused(pair):
+    source, target = pair
+    in_step(source, target, databases=["yard"])
+    source.sql("yard", """
+        DROP TABLE big; CREATE TABLE big (id bigint CONSTRAINT its_key PRIMARY KEY, n int NOT NULL);
+        INSERT INTO big VALUES (1, 2)""")
+    words = ["public.big", "column word was dropped", "column n was added", "its unique indexes are others"]
+    for _run in range(2):
+        found = refused(migrate(source, target, databases=["yard"], refresh=True), *words)
+        assert "Drop or alter" in found.remedy
+    assert source.sql("yard", "SELECT count(*) FROM pg_replication_slots") == [(1,)]
+    target.sql("yard", "DROP TABLE big")
+    in_step(source, target, databases=["yard"], refresh=True)
+    source.sql("yard", "INSERT INTO big VALUES (2, 3)")
+    found = in_step(source, target, databases=["yard"])
+    assert found["drift"] == []
+    assert_kept_up(source, target, "yard", found)
+
+
 def test_a_new_table_for_the_cutover_only_needs_no_wave(pair):
     source, target = pair
     in_step(source, target, databases=["yard"])

@@ -87,9 +87,10 @@ def _refresh(job: Job, found: list[dict]) -> None:
     """
     gone = {one["table"] for one in found if one["change"] != "new"}
     replaced = {one["table"] for one in found if one["change"] == "replaced"}
+    planned = begin.read_plan(job)  # both may refuse, so before anything is forgotten
+    _refuse_unlike(job, replaced, planned)
     if replaced:  # changes of the former tables would be taken for theirs
         apply.await_step(job, job.params["timeout"])
-    planned = begin.read_plan(job)  # it may refuse, so before anything is forgotten
     migration = job.read()
     recorded = {name: value for name, value in migration.fingerprint.items() if name not in gone}
     there = {one.table.key for one in planned.tables}
@@ -108,3 +109,23 @@ def _refresh(job: Job, found: list[dict]) -> None:
         job.note(f"{schema}.{name} was {fate}.")
     joined = sorted(one["table"] for one in found if one["change"] != "gone")
     job.event("refreshed", joined=joined, left=len(left))
+
+
+def _refuse_unlike(job: Job, replaced: set[str], planned) -> None:
+    """Raise HandoverError for tables that the target has with another definition than those that replaced them here:
+    rows would not fit, or find other keys. What is missing there is made.
+    """
+    here, there = drift.fingerprint(job.source_session), drift.fingerprint(job.session)
+    names = replaced & there.keys() & here.keys()
+    full = set(job.quoted([one.table.key for one in planned.tables if one.full]))
+    expected = {}
+    for name in names:
+        left = ["oid", "foreign_keys", *(["identity"] if name in full else [])]
+        expected[name] = {**here[name], **{key: there[name][key] for key in left}}
+    found = drift.differences({name: there[name] for name in names}, expected)
+    if found:
+        raise HandoverError(
+            f"Tables were replaced on the source, and the target's are others: {drift.describe(found)}.",
+            "Drop or alter the target's tables first, and then run this again: it makes and copies what is missing.",
+            drift=found,
+        )
