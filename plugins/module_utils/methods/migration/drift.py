@@ -102,13 +102,23 @@ def _refresh(job: Job, found: list[dict]) -> None:
         journal.update(job.session, job.id, fingerprint=recorded, verified=None)
         journal.remove_tables(job.session, job.id, left)
         begin.record_tables(job, planned)
-    for schema, name in left:
+    kept = drift.fingerprint(job.session) if left else {}
+    for (schema, name), quoted in zip(left, job.quoted(left)):
         fate = "replaced on the source, and is copied anew"
         if (schema, name) not in there:
-            fate = "dropped on the source, and left the migration; the target still has it"
+            fate = f"dropped on the source, and left the migration; {_what_stays(quoted, kept)}"
         job.note(f"{schema}.{name} was {fate}.")
     joined = sorted(one["table"] for one in found if one["change"] != "gone")
     job.event("refreshed", joined=joined, left=len(left))
+
+
+def _what_stays(name: str, kept: dict) -> str:
+    """On the target, which is of that fingerprint, of a table that was dropped on the source."""
+    parents = kept.get(name, {}).get("parents")
+    if not parents:
+        return "the target still has it"
+    shown = ", ".join(sorted(parents))
+    return f"the target still has it, and shows its rows in {shown}, until you run there: DROP TABLE {name}"
 
 
 def _refuse_unlike(job: Job, replaced: set[str], planned) -> None:
