@@ -73,6 +73,7 @@ options:
     description:
       - Roles that lose LOGIN on the old server, with the same commit. A handover in the other direction gives it back.
       - The connecting role must be allowed to alter them.
+      - The connecting role itself, and roles as which a migration's replication logs in there, are refused.
     type: list
     elements: str
     default: []

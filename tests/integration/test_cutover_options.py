@@ -123,6 +123,7 @@ def test_without_a_pooler(servers):
     """Roles, sessions and a command of the operator's; a rollback gives the role its LOGIN back."""
     source, target = servers(13), servers(17)
     make_bank(source, target)
+    refuses_roles_that_log_in_for_us(source, target)
     command = [sys.executable, "-c", "import sys; sys.exit('no such record')"]
     with contextlib.closing(source.connect("shop", **CLERK)) as session:
         result = cut_over(source, target, fence_roles=["clerk"], terminate_sessions=True, switch_command=command)
@@ -143,6 +144,21 @@ def test_without_a_pooler(servers):
         session.cursor().execute(fence.define(half_open, ""))
         assert fence.open_(session) and not fence.open_(session)
     source.connect("shop", **CLERK).close()
+
+
+def refuses_roles_that_log_in_for_us(source, target):
+    """Ours, that of the stream, and that of the stream after a rollback; with --check, too."""
+    carrier = {"user": "carrier", "password": "a carrier's password"}
+    source.sql("postgres", "CREATE ROLE carrier SUPERUSER LOGIN PASSWORD %s", (carrier["password"],))
+    conninfo = psycopg2.extensions.make_dsn(**source.endpoint("shop", **carrier))
+    ((name,),) = target.sql("shop", "SELECT subname FROM pg_subscription")
+    target.sql("shop", f"ALTER SUBSCRIPTION {name} CONNECTION %s", (conninfo,))
+    await_that(lambda: source.sql("shop", "SELECT 1 FROM pg_stat_replication WHERE usename = 'carrier'"), "the carrier")
+    cases = ("postgres", {"check": True}), ("postgres", {}), ("carrier", {"check": True})
+    for role, more in (*cases, ("clerk", {"check": True, "replication": CLERK})):
+        refused = cut_over(source, target, fence_roles=[role], **more)
+        assert refused.failed and f"fence_roles names {role}" in refused.msg, refused
+    assert "source" in homes(source, target)
 
 
 def test_what_stands_in_the_way_is_said(servers, tmp_path):

@@ -11,11 +11,11 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import (
     after,
     cargo,
     gates,
+    logins,
     report,
     way_back,
 )
@@ -134,8 +134,8 @@ def _find_out(passage: Passage, poolers: Poolers, check_mode: bool) -> None:
     cargo.look(passage)
     given = passage.params["sequence_margin"]
     passage.facts["sequence_margin"] = given if given is not None else 0 if poolers else MARGIN_WITHOUT_POOLER
-    passage.facts["fenced_roles"] = _roles_to_fence(passage)
     passage.facts["gates"] = gates.ask_all(passage)
+    passage.facts["fenced_roles"] = logins.to_fence(passage)
     wanted = passage.params["reverse"] is not False
     passage.facts["obstacles_to_way_back"] = way_back.obstacles(passage) if wanted else []
 
@@ -146,18 +146,6 @@ def _wake(passage: Passage) -> None:
         if not state["enabled"]:
             subscription.enable(passage.new, name)
             passage.note(f"The subscription {name} was disabled, and was enabled again.")
-
-
-def _roles_to_fence(passage: Passage) -> list[str]:
-    """Those of fence_roles that may log in on old now. Raises HandoverError for one that is not there."""
-    wanted = passage.params["fence_roles"]
-    query = "SELECT rolname::text, rolcanlogin FROM pg_roles WHERE rolname = ANY (%s)"
-    found = dict(rows(passage.old, query, (wanted,)))
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        place = passage.route.old.endpoint.side
-        raise HandoverError(f"The {place} has no role {', '.join(missing)}.", "Correct fence_roles.")
-    return [name for name in wanted if found[name]]
 
 
 def _refuse(passage: Passage) -> None:

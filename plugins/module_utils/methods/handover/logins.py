@@ -1,0 +1,53 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Roles that are to lose LOGIN on old."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.naming import PREFIX
+
+# We, the streams of any migration that are sent from here, and, as their workers log in, the owners of those that
+# come here.
+OURS = """
+    SELECT current_user::text UNION SELECT session_user::text
+    UNION SELECT usename::text FROM pg_stat_replication AS r JOIN pg_replication_slots ON active_pid = r.pid
+        WHERE starts_with(slot_name::text, %(prefix)s)
+    UNION SELECT pg_get_userbyid(subowner)::text FROM pg_subscription WHERE starts_with(subname::text, %(prefix)s)"""
+
+
+def to_fence(passage: Passage) -> list[str]:
+    """Those of fence_roles that may log in on old now. Raises HandoverError for one that is not there, or that has to
+    log in. Streams flow: the gates have been asked.
+    """
+    wanted, place = passage.params["fence_roles"], passage.route.old.endpoint.side
+    query = "SELECT rolname::text, rolcanlogin FROM pg_roles WHERE rolname = ANY (%s)"
+    found = dict(rows(passage.old, query, (wanted,)))
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise HandoverError(f"The {place} has no role {', '.join(missing)}.", "Correct fence_roles.")
+    needed = _needed(passage)
+    refused = [name for name in wanted if name in needed]
+    if refused:
+        raise HandoverError(
+            f"fence_roles names {', '.join(refused)}: without LOGIN there, neither this collection nor its "
+            f"replication would get into the {place} any more, and there would be no way back.",
+            "Take it out of fence_roles. If the application logs in as this role, too, give us one of our own: "
+            f"{place}.user, and user in {_option(passage)}.",
+        )
+    return [name for name in wanted if found[name]]
+
+
+def _needed(passage: Passage) -> set[str]:
+    """Roles as which we, or our streams, log in on old."""
+    found = {name for (name,) in rows(passage.old, OURS, {"prefix": PREFIX})}
+    return found | {(passage.params[_option(passage)] or {}).get("user")}
+
+
+def _option(passage: Passage) -> str:
+    """The option that says how new's server reaches old's."""
+    return "replication" if passage.route.direction == FORWARD else "reverse_replication"
