@@ -71,7 +71,8 @@ options:
     type: int
   fence_roles:
     description:
-      - Roles that lose LOGIN on the old server, with the same commit. A handover in the other direction gives it back.
+      - Roles that lose LOGIN on the old server, with the same commit, for all of its databases. A handover of the
+        first of these databases in the other direction gives it back.
       - The connecting role must be allowed to alter them.
       - The connecting role itself, and roles as which a migration's replication logs in there, are refused.
     type: list
@@ -220,7 +221,7 @@ databases:
       description: Number of large objects that are copied in the window.
       type: int
     fenced_roles:
-      description: Roles that lost LOGIN.
+      description: Roles that lost LOGIN, with this database or with one that was handed over before it.
       type: list
       elements: str
     terminated:

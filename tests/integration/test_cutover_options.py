@@ -122,7 +122,7 @@ def turn_of_another_run(source, target, end):
 def test_without_a_pooler(servers):
     """Roles, sessions and a command of the operator's; a rollback gives the role its LOGIN back."""
     source, target = servers(13), servers(17)
-    make_bank(source, target)
+    make_bank(source, target, "shop", "depot")
     refuses_roles_that_log_in_for_us(source, target)
     command = [sys.executable, "-c", "import sys; sys.exit('no such record')"]
     with contextlib.closing(source.connect("shop", **CLERK)) as session:
@@ -134,6 +134,8 @@ def test_without_a_pooler(servers):
     with pytest.raises(psycopg2.OperationalError, match="not permitted to log in"):
         source.connect("shop", **CLERK)
     target.connect("shop", **CLERK).close()
+    one_of_two_comes_back_with_its_roles(source, target)
+    source.sql("postgres", "ALTER ROLE clerk NOLOGIN")
     handed_over(cut_over(source, target, direction="back", switch_command=[sys.executable, "-c", ""]))
     source.connect("shop", **CLERK).close()
     assert homes(source, target) == ["source"]
@@ -146,12 +148,28 @@ def test_without_a_pooler(servers):
     source.connect("shop", **CLERK).close()
 
 
+def one_of_two_comes_back_with_its_roles(source, target):
+    """Though the other one's window took LOGIN; a role that had none before gets none, and a database that cannot be
+    asked why is named."""
+    source.sql("postgres", "CREATE ROLE staff NOLOGIN")
+    source.sql("postgres", "CREATE DATABASE attic ALLOW_CONNECTIONS false")
+    there = handed_over(cut_over(source, target, databases=["depot"], fence_roles=["staff", "clerk"]))
+    assert there["fenced_roles"] == ["clerk"], there
+    assert "staff had no LOGIN before. Whether a handover of attic took it" in str(there["notices"])
+    handed_over(cut_over(source, target, databases=["depot"], direction="back"))
+    logins = "SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname IN ('clerk', 'staff')"
+    assert source.sql("depot", logins) == [("clerk",)]
+    source.connect("depot", **CLERK).close()
+    assert (homes(source, target), homes(source, target, "depot")) == (["target"], ["source"])
+
+
 def refuses_roles_that_log_in_for_us(source, target):
     """Ours, that of the stream, and that of the stream after a rollback; with --check, too."""
     carrier = {"user": "carrier", "password": "a carrier's password"}
     source.sql("postgres", "CREATE ROLE carrier SUPERUSER LOGIN PASSWORD %s", (carrier["password"],))
     conninfo = psycopg2.extensions.make_dsn(**source.endpoint("shop", **carrier))
-    ((name,),) = target.sql("shop", "SELECT subname FROM pg_subscription")
+    ours = "SELECT subname FROM pg_subscription JOIN pg_database AS d ON d.oid = subdbid WHERE datname = 'shop'"
+    ((name,),) = target.sql("shop", ours)
     target.sql("shop", f"ALTER SUBSCRIPTION {name} CONNECTION %s", (conninfo,))
     await_that(lambda: source.sql("shop", "SELECT 1 FROM pg_stat_replication WHERE usename = 'carrier'"), "the carrier")
     cases = ("postgres", {"check": True}), ("postgres", {}), ("carrier", {"check": True})

@@ -11,10 +11,12 @@ documentation, ALTER TABLE, ENABLE TRIGGER). Who may disable a trigger of a tabl
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass, replace
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, OWN_RELATIONS, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import (
     execute_patiently,
@@ -51,8 +53,8 @@ FENCED = f"""
 @dataclass(frozen=True)
 class Fence:
     """What the fence says of itself, kept in the comment on its function: whether it is ``closed``, the ``home`` where
-    the database lives instead, the id of the ``migration``, roles that lost LOGIN with it, and whether the database was
-    here before (``handed_over``) or is still to come.
+    the database lives instead, the id of the ``migration``, roles that have no LOGIN because of it or of another one on
+    this server, and whether the database was here before (``handed_over``) or is still to come.
     """
 
     closed: bool
@@ -72,6 +74,20 @@ def read(connection) -> Fence | None:
         return None
     record = json.loads(found[0][len(MARK) :])
     return Fence(**{**record, "roles": tuple(record["roles"])})
+
+
+def roles_without_login(endpoint: Endpoint, dbnames: list[str]) -> tuple[set[str], list[str]]:
+    """(roles that lost LOGIN with the fence of any of these databases, the databases that could not be asked)."""
+    found, unknown = set(), []
+    for name in dbnames:
+        try:
+            with contextlib.closing(endpoint.connect(name)) as session:
+                there = read(session)
+        except (HandoverError, psycopg2.Error):
+            unknown.append(name)
+        else:
+            found.update(there.roles if there else ())
+    return found, unknown
 
 
 def fenced_tables(connection) -> list[tuple[str, str]]:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import other_databases, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.naming import PREFIX
 
 # We, the streams of any migration that are sent from here, and, as their workers log in, the owners of those that
@@ -21,8 +22,9 @@ OURS = """
 
 
 def to_fence(passage: Passage) -> list[str]:
-    """Those of fence_roles that may log in on old now. Raises HandoverError for one that is not there, or that has to
-    log in. Streams flow: the gates have been asked.
+    """Those of fence_roles that may log in on old now, or that another fence there keeps from it: whichever database
+    comes back first needs them. Raises HandoverError for one that is not there, or that has to log in. Streams flow:
+    the gates have been asked.
     """
     wanted, place = passage.params["fence_roles"], passage.route.old.endpoint.side
     query = "SELECT rolname::text, rolcanlogin FROM pg_roles WHERE rolname = ANY (%s)"
@@ -39,7 +41,22 @@ def to_fence(passage: Passage) -> list[str]:
             "Take it out of fence_roles. If the application logs in as this role, too, give us one of our own: "
             f"{place}.user, and user in {_option(passage)}.",
         )
-    return [name for name in wanted if found[name]]
+    fenced = _fenced_before(passage, {name for name in found if not found[name]})
+    return [name for name in wanted if found[name] or name in fenced]
+
+
+def _fenced_before(passage: Passage, names: set[str]) -> set[str]:
+    """Those of the roles that a fence in any database of old keeps from logging in."""
+    if not names:
+        return set()
+    fenced, unknown = fence.roles_without_login(passage.route.old.endpoint, other_databases(passage.old, []))
+    open_questions = sorted(names - fenced)
+    if unknown and open_questions:
+        passage.note(
+            f"{', '.join(open_questions)} had no LOGIN before. Whether a handover of {', '.join(unknown)} took it could"
+            " not be found out; if so, a rollback of this database alone does not give it back."
+        )
+    return names & fenced
 
 
 def _needed(passage: Passage) -> set[str]:
