@@ -75,24 +75,27 @@ def test_all_together_or_none(servers, pooler):
         for name in both["databases"]:
             assert "source" in homes(source, target, name)
         await_commits(one)
-        result = cut_over(source, target, front, **both)
+        result = cut_over(source, target, front, fence_roles=["clerk"], **both)
         assert not result.failed and [found["handed_over"] for found in result.databases] == [True, True], result
+        assert [found["fenced_roles"] for found in result.databases] == [["clerk"], ["clerk"]]
         await_commits(two)
+    with pytest.raises(psycopg2.OperationalError, match="not permitted to log in"):
+        source.connect("depot", **CLERK)
     for load, name in ((one, "shop"), (two, "depot")):
         assert homes(source, target, name) == ["target"]
         assert load.failures == [] and load.problems(target.connect(name)) == []
 
 
 def test_all_together_killed_between_the_commits(servers, pooler, tmp_path):
-    """The first database is taken back, as nobody can have written at its new home; not while another run goes on
-    with it, which would let it in there."""
+    """The first database is taken back, with its roles, as nobody can have written at its new home; not while another
+    run goes on with it, which would let it in there."""
     source, target = servers(15), servers(18)
     make_bank(source, target, "shop", "depot")
     front = pooler(source, users=USERS)
     both = {"databases": ["shop", "depot"], "together": True}
     with Bank(front.endpoint(**CLERK), "shop", rate=60) as load:
         env = hold_at(tmp_path / "hold", "commit", after=1)
-        running = start_cutover(source, target, front, env=env, **both)
+        running = start_cutover(source, target, front, env=env, fence_roles=["clerk"], **both)
         await_step(tmp_path / "hold", running)
         assert homes(source, target, "shop") == []
         with turn_of_another_run(source, target, running.kill):
@@ -101,6 +104,7 @@ def test_all_together_killed_between_the_commits(servers, pooler, tmp_path):
         await_commits(load)
         for name in both["databases"]:
             assert "source" in homes(source, target, name)
+            source.connect(name, **CLERK).close()
     assert load.failures == [] and load.problems(source.connect("shop")) == []
 
 

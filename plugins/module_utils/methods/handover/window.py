@@ -145,6 +145,8 @@ class Window:
             fence.close(passage.lock, closed, route.old.dbname, passage.tables)
             if passage.way_back:
                 way_back.quiet_triggers(passage)
+            if passage is not self.passages[0]:  # which takes LOGIN for all: two transactions cannot alter one role
+                return
             with passage.lock.cursor() as cursor:
                 for role in roles:
                     cursor.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
