@@ -109,8 +109,12 @@ def test_several_databases_and_waves(servers):
 
 def test_new_tables_join_and_dropped_ones_leave(pair):
     source, target = pair
+    source.sql("yard", """
+        CREATE TABLE whole (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE points (id int PRIMARY KEY);
+        ALTER TABLE points ADD FOREIGN KEY (id) REFERENCES whole""")
     in_step(source, target, databases=["yard"])
     source.sql("yard", """
+        CREATE TABLE whole_2 PARTITION OF whole FOR VALUES FROM (10) TO (20); INSERT INTO whole VALUES (11);
         DROP TABLE child; CREATE TABLE fresh (id int PRIMARY KEY, keyed int REFERENCES keyed);
         DROP TABLE big; CREATE TABLE big (id int PRIMARY KEY, word text); CREATE INDEX ON big (word);
         INSERT INTO big VALUES (0, 'another');
@@ -118,7 +122,8 @@ def test_new_tables_join_and_dropped_ones_leave(pair):
         INSERT INTO fresh SELECT id, id FROM keyed; INSERT INTO more.fresh VALUES (1, 'good')""")  # fmt: skip
     found = in_step(source, target, databases=["yard"])
     assert {(one["table"], one["change"]) for one in found["drift"]} == {
-        ("public.big", "replaced"), ("public.child", "gone"), ("public.fresh", "new"), ("more.fresh", "new")
+        ("public.big", "replaced"), ("public.child", "gone"), ("public.fresh", "new"), ("more.fresh", "new"),
+        ("public.whole_2", "new"),
     }  # fmt: skip
     assert not found["changed"]
     with contextlib.closing(source.connect("yard", autocommit=False)) as session:

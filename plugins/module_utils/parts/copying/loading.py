@@ -18,7 +18,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     make_keys,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.crew import Crew, Task, Worker
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import execute, in_unicode
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import (
+    encoded,
+    execute,
+    in_unicode,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import SMALL, Piece, Table, hold
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import (
     Flow,
@@ -83,6 +87,7 @@ class Loading:
         self._unready = set()
         self._uncopied = 0
         self._manners = {}
+        self._referenced = set()
 
     def run(self, tables: list[Table], definitions: list[Definition], server_version: int) -> list[Counts]:
         """Copy the tables and make the definitions; ``server_version`` is the source's. Raises HandoverError."""
@@ -93,7 +98,7 @@ class Loading:
             with in_unicode(session):
                 self._look_at_target(session, tables)
             if self.options.start_over:
-                _empty(session, tables)
+                _empty(session, [table for table in tables if not self._is_empty(session, table)])
             for group in _groups(others, SMALL_KEYS):
                 build(session, group)
         self._add_copies(tables, server_version)
@@ -153,9 +158,12 @@ class Loading:
     def _look_at_target(self, session, tables: list[Table]) -> None:
         """How each table can be copied: what this role may there, and which versions its extensions have."""
         query = """
-            SELECT n.nspname::text, c.relname::text, has_table_privilege(c.oid, 'TRUNCATE')
+            SELECT n.nspname::text, c.relname::text, has_table_privilege(c.oid, 'TRUNCATE'), EXISTS (
+                SELECT FROM pg_constraint AS k WHERE k.confrelid = c.oid AND k.conrelid <> c.oid)
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')"""
-        truncatable = {(schema, name): may for schema, name, may in rows(session, query)}
+        found = rows(session, query)
+        truncatable = {(schema, name): may for schema, name, may, _referenced in found}
+        self._referenced = {(schema, name) for schema, name, _may, referenced in found if referenced}
         versions = set(rows(session, "SELECT extname::text, extversion FROM pg_extension"))
         missing = [str(table) for table in tables if table.key not in truncatable]
         if missing:
@@ -164,11 +172,20 @@ class Loading:
             )
         for table in tables:
             may_freeze = truncatable[table.key] and not table.through_root and table.extension is None
+            may_freeze = may_freeze and table.key not in self._referenced  # by a key, as a new partition may be
             self._manners[table.oid] = Manner(table.binary and table.extensions <= versions, may_freeze)
         closed = [str(table) for table in tables if not truncatable[table.key] and table.extension is None]
         text = [str(table) for table in tables if table.columns and not self._manners[table.oid].binary]
         self._note("could not be frozen, as the role may not truncate them: VACUUM does it later", closed)
         self._note("were copied as text, as a type of theirs has no binary format that means the same there", text)
+
+    def _is_empty(self, session, table: Table) -> bool:
+        """Of those that are referenced, which cannot be truncated by themselves."""
+        if table.key not in self._referenced:
+            return False
+        with session.cursor() as cursor:
+            cursor.execute(encoded(session, sql.SQL("SELECT 1 FROM ONLY {} LIMIT 1").format(_name(table))))
+            return cursor.fetchone() is None
 
     def _note(self, what: str, names: list[str]) -> None:
         if names:
