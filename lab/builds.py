@@ -6,9 +6,10 @@
 Two sources of builds:
 
 * ``embedded()``: 16 and 18 from one Python wheel, with all client programs, without contrib, ICU and TLS. For the demo.
-* ``builds()``: all majors from 13 on. Debian has packages of 13, 15, 17 and 18 in its suites; they are taken apart
-  and run on their own suite's C library, whatever this machine has. 14 and 16 are server builds from npm, which get
-  the client programs of 18 (a migration uses the newer client anyway).
+* ``builds()``: all majors from 13 on. Debian has packages of 13, 15, 17, 18 and 19 in its suites; they are taken apart
+  and run on their own suite's C library, whatever this machine has. 19 is the newest that experimental or sid has, a
+  release candidate included; ``--list`` says which. 14 and 16 are server builds from npm, which get the client
+  programs of 18 (a migration uses the newer client anyway).
 
 Addresses of mirrors and registries come from this machine's own configuration of apt, npm and pip. Two variables of
 the environment change what is found: ``HANDOVER_LAB_CACHE`` (directory of the finished builds) and
@@ -39,10 +40,13 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-SUITES = {13: "bullseye", 15: "bookworm", 17: "trixie", 18: "forky"}
+SUITES = {13: "bullseye", 15: "bookworm", 17: "trixie", 18: "forky", 19: "experimental"}
+# What a suite that is not whole lacks comes from another one.
+COMPLETED_BY = {"experimental": "sid"}
 LOCALE_SUITE = "trixie"
 SUITES_WITH_SECURITY = ("bullseye", "bookworm", "trixie")
-SUITES_WITHOUT_EXPIRY = ("forky",)  # a mirror that lags behind is good enough for a suite that is not released
+# A mirror that lags behind is good enough for a suite that is not released.
+SUITES_WITHOUT_EXPIRY = ("forky", "experimental")
 NPM_PACKAGES = {14: "14.23.0-beta.17", 16: "16.14.0-beta.17"}
 CLIENT_MAJOR = 18
 CLIENTS = (
@@ -376,10 +380,13 @@ def private_apt(scratch: Path, suite: str) -> Path:
         (scratch / directory).mkdir(parents=True)
     (scratch / "status").touch()
     archive, security = _archives()
-    lines = [f"deb [signed-by={_keyring()}] {archive} {suite} main"]
+    suites = (suite, *([COMPLETED_BY[suite]] if suite in COMPLETED_BY else []))
+    lines = [f"deb [signed-by={_keyring()}] {archive} {name} main" for name in suites]
     if security and suite in SUITES_WITH_SECURITY:
         lines.append(f"deb [signed-by={_keyring()}] {security} {suite}-security main")
     (scratch / "etc" / "sources.list").write_text("\n".join(lines) + "\n")
+    if suite in COMPLETED_BY:
+        (scratch / "etc" / "preferences.d" / "newest").write_text(_preferences(suite))
     debian = _architecture()[0]
     expires = "false" if suite in SUITES_WITHOUT_EXPIRY else "true"
     configuration = scratch / "apt.conf"
@@ -392,6 +399,12 @@ def private_apt(scratch: Path, suite: str) -> Path:
         f'Acquire::Check-Valid-Until "{expires}"; Acquire::Retries "3";\n' + _transport()
     )
     return configuration
+
+
+def _preferences(suite: str) -> str:
+    """PostgreSQL is the newest of both suites. apt takes all else from the other one: this one asks for that itself."""
+    names = " ".join(f"postgresql-{major} postgresql-client-{major}" for major in SUITES if SUITES[major] == suite)
+    return f"Package: {names} libpq5\nPin: release a={suite}\nPin-Priority: 500\n"
 
 
 def _transport() -> str:

@@ -20,6 +20,7 @@ if str(ROOT) not in sys.path:
 from source_hosts import Source  # noqa: E402
 from support import COLLECTIONS, Cluster, Servers, create_database, link_collection, state_of_this_run, sweep  # noqa: E402
 
+from lab import builds  # noqa: E402
 from lab.hosts import Host, Network, obstacle  # noqa: E402
 from lab.pooler import Pooler  # noqa: E402
 from lab.roots import roots  # noqa: E402
@@ -36,6 +37,11 @@ LONG = (
 
 link_collection()
 sys.path.insert(0, str(COLLECTIONS))
+
+
+def pytest_report_header() -> str:
+    """Which releases the run is with: a suite that is not released has another one every few weeks."""
+    return f"PostgreSQL {', '.join(build.version for build in builds.builds().values())}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -56,13 +56,13 @@ def link_collection() -> None:
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a migrator: the newest client programs on the PATH, nothing of the caller's PG* variables,
-    and nothing that keeps Python from keeping bytecode, with which modules start sooner.
+    """The environment of a migrator: the newest client programs on the PATH, those of two majors, nothing of the
+    caller's PG* variables, and nothing that keeps Python from keeping bytecode, with which modules start sooner.
     """
     left_out = re.compile("PG|ANSIBLE|HANDOVER|PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if not left_out.match(name)}
-    clients = builds.build(builds.CLIENT_MAJOR).bin
-    path = os.pathsep.join((str(Path(sys.executable).parent), str(clients), os.environ.get("PATH", os.defpath)))
+    clients = [str(builds.build(major).bin) for major in (builds.CLIENT_MAJOR, builds.MAJORS[-1])]
+    path = os.pathsep.join((str(Path(sys.executable).parent), *clients, os.environ.get("PATH", os.defpath)))
     return {**inherited, "PATH": path, "PYTHONPATH": str(COLLECTIONS), "LC_ALL": "C.UTF-8", **(more or {})}
 
 

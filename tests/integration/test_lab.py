@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 from support import (
+    ROOT,
     assert_same,
     contents,
     copy_with_pg_dump,
@@ -27,6 +29,8 @@ from support import (
     start_playbook,
 )
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base import endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_role
 from lab import builds, every_class, sample
 from lab.cluster import Cluster
 
@@ -40,10 +44,32 @@ def test_server_runs(servers, major):
         " FROM pg_database WHERE datname = current_database()",
     )
     assert version.split(" ")[0] == cluster.build.version
-    assert cluster.build.version.split(".")[0] == str(major)
+    assert re.match(r"\d+", cluster.build.version)[0] == str(major)
     assert (encoding, collation) == ("UTF8", "C.UTF-8")
     cluster.sql("postgres", "CREATE DATABASE german TEMPLATE template0 LOCALE 'de_DE.UTF-8'")
     assert cluster.sql("german", "SELECT 'ä' < 'b' COLLATE \"default\"") == [(True,)]
+
+
+# How statements of ours name settings. What UPDATE sets, and what a pooler's console does, is none of the server's.
+NAMED = (r"\bSET (?:LOCAL )?([a-z_]+) *=(?!=)", r"\bset_config\('([a-z_.]+)'", r"\bcurrent_setting\('([a-z_.]+)'\)")
+NO_SETTINGS = {
+    "active", "completed", "finished", "n", "phase", "result", "server_login_retry", "started", "state", "undo", "wave",
+}  # fmt: skip
+# Named after the server was seen to have them, or with its refusal taken for an answer.
+ASKED_FOR = {"idle_replication_slot_timeout", "output_plugin_libraries", "transaction_timeout"}
+
+
+@pytest.mark.parametrize("major", builds.MAJORS)
+def test_every_major_knows_the_settings_that_we_name(servers, major):
+    texts = [path.read_text() for path in sorted((ROOT / "plugins").rglob("*.py"))]
+    named = {name for text in texts for pattern in NAMED for name in re.findall(pattern, text)}
+    assert named >= {"lock_timeout", "check_function_bodies"}, "the patterns find what is there"
+    named |= {*endpoint.SESSION_SETTINGS, *endpoint.PINNED_SETTINGS}
+    since = [(version, name) for version, names in endpoint.SESSION_SETTINGS_SINCE.items() for name in names]
+    since += [(version, name) for name, version in migration_role.SETTINGS.items()]
+    named |= {name for version, name in since if major * 10000 >= version}
+    known = {name for (name,) in servers(major).sql("postgres", "SELECT name FROM pg_settings")}
+    assert named - NO_SETTINGS - ASKED_FOR - known == set()
 
 
 def test_servers_are_swept(servers, database):

@@ -29,7 +29,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Reading
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import read_tables
 
-MAJORS = range(13, 19)
+MAJORS = range(13, 20)
 
 TYPES = (Path(__file__).parent / "every_type.sql").read_text(encoding="utf-8")
 

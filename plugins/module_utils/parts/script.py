@@ -24,7 +24,7 @@ TOGETHER = 300  # entries in a transaction; each may take a handful of locks unt
 WRITTEN_TOGETHER = 6000  # entries in a script; pg_restore reads the whole table of contents for each
 SESSION_ENTRIES = ("ENCODING", "STDSTRINGS")
 # What pg_restore begins with, as of its _doSetFixedOutputState: for a session of ours it is said once.
-SETTINGS = b"SET check_function_bodies = false; SET xmloption = content; SET escape_string_warning = off"
+SETTINGS = b"SET check_function_bodies = false; SET xmloption = content"
 LAST_OF_HEAD = b"\nSET row_security = off;\n"
 RESTRICT = re.compile(rb"^\\restrict (\w+)\n", re.MULTILINE)
 

@@ -132,6 +132,8 @@ def _column(column: Column, form: Form):
     name = sql.SQL("t.{}").format(sql.Identifier(column.name))
     if column.is_char:  # as text it is another since 15, from 128 on
         return sql.SQL("{}::int4").format(name)
+    if column.is_lsn:  # since 19 with the zeros before its second number
+        return sql.SQL("regexp_replace({}::text, '/0+(?=[0-9A-F])', '/', 'g')").format(name)
     if not form.wide:
         return name
     if column.is_bytea:

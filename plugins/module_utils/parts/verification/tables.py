@@ -16,11 +16,14 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as it matters to a comparison; ``is_bytea`` and ``is_char`` ("char") also of a domain over it."""
+    """A column as it matters to a comparison; ``is_bytea``, ``is_char`` ("char") and ``is_lsn`` (pg_lsn) also of a
+    domain over it, the last of an array of it, too.
+    """
 
     name: str
     is_bytea: bool
     is_char: bool
+    is_lsn: bool
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,9 @@ KEY = """
      JOIN pg_attribute AS a ON a.attnum = k.attnum WHERE a.attrelid = c.oid)"""
 
 COLUMNS = """
-    (SELECT jsonb_agg(jsonb_build_array(a.attname, 17 IN (a.atttypid, t.typbasetype), 18 IN (a.atttypid, t.typbasetype))
-                     ORDER BY a.attname COLLATE "C")
+    (SELECT jsonb_agg(jsonb_build_array(a.attname, 17 IN (a.atttypid, t.typbasetype), 18 IN (a.atttypid, t.typbasetype),
+                                        3220 IN (a.atttypid, t.typbasetype, t.typelem))
+                      ORDER BY a.attname COLLATE "C")
      FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)"""
 
