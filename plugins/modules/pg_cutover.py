@@ -65,8 +65,9 @@ options:
       - A role that is not a superuser on the target needs a password here, or in O(source).
   sequence_margin:
     description:
-      - How many calls of C(nextval) sequences are advanced further than they are, for values that sessions have
-        fetched and may still use. It never leaves a sequence's bounds.
+      - How many calls of C(nextval) sequences are advanced further than they are at the commit, for values that
+        sessions fetch from the old server afterwards, where nothing refuses that, and use elsewhere. What was fetched
+        before is never given again. It never leaves a sequence's bounds.
       - Without it, V(0) behind poolers and V(1000) otherwise.
     type: int
   fence_roles:

@@ -59,6 +59,24 @@ def read(connection, only: list[tuple[str, str]] | None = None) -> list[Sequence
     return [Sequence(row[0], row[1], *value, *row[2:]) for row, value in zip(found, values)]
 
 
+def moved(connection, known: list[Sequence], uncalled: bool = True) -> list[Sequence]:
+    """Those that do not stand any more where they were ``known`` to stand, or are not among these.
+
+    pg_sequence_last_value() answers for two thousand in 10 ms, where reading them as tables takes a quarter of a
+    second. It is silent about those that gave no value (ever, or since setval(..., false)), which are read as tables,
+    but for ``uncalled=False``.
+    """
+    before = {one.key: one for one in known}
+    query = f"SELECT n.nspname::text, c.relname::text, pg_sequence_last_value(c.oid) FROM {SEQUENCES}"
+    doubtful = []
+    for schema, name, now in rows(connection, query):
+        then = before.get((schema, name))
+        unmoved = then is not None and now == (then.value if then.is_called else None)
+        if not unmoved or (now is None and uncalled):
+            doubtful.append((schema, name))
+    return [one for one in read(connection, doubtful) if one != before.get(one.key)]
+
+
 def apply(connection, sequences: list[Sequence], margin: int = 0) -> int:
     """Set those that are not so yet, each ``margin`` calls further; the number of them.
 

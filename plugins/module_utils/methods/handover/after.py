@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
@@ -56,9 +57,25 @@ def let_in(passages: list[Passage]) -> None:
     """Open the fence on new: from here on the application may write there."""
     with limited(passages, OPEN_PATIENCE):
         for passage in passages:
+            if passage.decided or _is_closed(passage):
+                with passage.step("overtake"):
+                    attempt(passage, "sequences", lambda one=passage: cargo.overtake_sequences(one), SEQUENCES_REMEDY)
+        for passage in passages:
             with passage.step("open"):
                 opened = attempt(passage, "open", lambda one=passage: fence.open_(one.new))
                 passage.changed = passage.changed or bool(opened)
+
+
+SEQUENCES_REMEDY = (
+    "The new home is open. A session that fetched values from a sequence just then, and not through a pooler, may have "
+    "some that the new home gives again: compare the sequences of both ends, and set those of the new one further."
+)
+
+
+def _is_closed(passage: Passage) -> bool:
+    """Whether nobody can have written to new yet, where an earlier run was interrupted."""
+    found = attempt(passage, "open", lambda: fence.read(passage.new))
+    return bool(found and found.closed)
 
 
 def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Timeline) -> None:

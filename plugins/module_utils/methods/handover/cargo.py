@@ -38,19 +38,31 @@ def _may_lock_large_objects(passage: Passage) -> bool:
 
 
 def set_sequences(passage: Passage) -> None:
-    """Bring the sequences of new to where they are on old, beyond what sessions may have fetched and not used yet.
+    """Bring the sequences of new to where they are on old, and ``sequence_margin`` calls further.
 
     Done before the window and again in it, where only those are left that moved meanwhile.
     """
-    margin, known = passage.facts["sequence_margin"], set(passage.facts.get("known_sequences", ()))
-    found = sequences.read(passage.old)
-    passage.facts.update(sequences=len(found), known_sequences=found)
-    moved = [one for one in found if one not in known]
+    _follow(passage, passage.helper, sequences.moved(passage.old, passage.sequences))
+    passage.facts["sequences"] = len(passage.sequences)
+
+
+def overtake_sequences(passage: Passage) -> None:
+    """The same once more, after the commit and before new is open: nothing that a transaction of ours could lock in
+    passing keeps nextval() from a session that goes past the poolers. LOCK TABLE refuses sequences, and ALTER SEQUENCE,
+    which conflicts with nextval(), takes a tenth of a second and more for each five hundred, and would wait for
+    transactions that wait for us. What is fetched from here on, a session can write nowhere in old.
+    """
+    _follow(passage, passage.new, sequences.moved(passage.old, passage.sequences, uncalled=False))
+
+
+def _follow(passage: Passage, session, moved: list) -> None:
+    margin = passage.facts["sequence_margin"]
     if moved:
-        sequences.apply(passage.helper, moved, margin)
+        sequences.apply(session, moved, margin)
     for one in moved:
         if margin and one.advanced(margin).value in (one.least, one.most):
             passage.note(f"The sequence {one.schema}.{one.name} is at its bound, nearer than the sequence_margin.")
+    passage.sequences = list({one.key: one for one in (*passage.sequences, *moved)}.values())
 
 
 def copy_tables(passage: Passage) -> None:

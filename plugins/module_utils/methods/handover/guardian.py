@@ -21,7 +21,7 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Console
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import slot, turn
 
@@ -35,7 +35,8 @@ class Guardian:
     """The child program.
 
     ``databases``: ``{"old", "new"}`` are ``{"parameters": libpq's, "dbname"}``, ``source`` says which of them is the
-    source, ``migration`` is its id, ``slot`` the name of that which the window makes on new;
+    source, ``migration`` is its id, ``slot`` the name of that which the window makes on new, ``margin`` the
+    sequences';
     ``poolers``: ``{"options": the console's, "databases": names on it, "settings": to be put back}``.
     """
 
@@ -107,8 +108,9 @@ def _decide(databases: list[dict]) -> bool | None:
                 return None
             handed_over = [_is_handed_over(session, one["migration"]) for session, one in zip(old, databases)]
             if all(handed_over):
-                for session in new:
-                    fence.open_(session)
+                for one, before, after in zip(databases, old, new):
+                    _overtake(before, after, one["margin"])
+                    fence.open_(after)
                 return True
             for before, after, one in zip(old, new, databases):
                 standby = fence.read(after)
@@ -118,6 +120,14 @@ def _decide(databases: list[dict]) -> bool | None:
             return False
     except (HandoverError, psycopg2.Error):
         return None
+
+
+def _overtake(before, after, margin: int) -> None:
+    """As cargo.overtake_sequences does; clients do not wait for what fails."""
+    standby = fence.read(after)
+    if standby and standby.closed:
+        with contextlib.suppress(HandoverError, psycopg2.Error):
+            sequences.apply(after, sequences.read(before), margin)
 
 
 def _is_handed_over(connection, migration: str) -> bool:

@@ -88,6 +88,9 @@ def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> 
         poolers = stack.enter_context(contextlib.closing(Poolers.open(params["poolers"])))
         passages = stack.enter_context(opened(routes, params))
         _choose_entries(passages, poolers)
+        for passage in passages:
+            given = params["sequence_margin"]
+            passage.facts["sequence_margin"] = given if given is not None else 0 if poolers else MARGIN_WITHOUT_POOLER
         ready = [passage for passage in passages if passage.route.status == READY]
         if len(ready) == len(passages) and not check_mode:
             _let_go_on(passages[0], poolers)
@@ -132,8 +135,6 @@ def _find_out(passage: Passage, poolers: Poolers, check_mode: bool) -> None:
         _wake(passage)
     passage.look()
     cargo.look(passage)
-    given = passage.params["sequence_margin"]
-    passage.facts["sequence_margin"] = given if given is not None else 0 if poolers else MARGIN_WITHOUT_POOLER
     passage.facts["gates"] = gates.ask_all(passage)
     passage.facts["fenced_roles"] = logins.to_fence(passage)
     wanted = passage.params["reverse"] is not False
@@ -242,7 +243,8 @@ def _for_guardian(passage: Passage) -> dict:
     ends = {"old": route.old, "new": route.new}
     found = {name: {"parameters": end.endpoint.parameters, "dbname": end.dbname} for name, end in ends.items()}
     source = "old" if route.old is route.source else "new"
-    return {**found, "source": source, "migration": route.migration.id, "slot": route.returning}
+    margin = passage.facts["sequence_margin"]
+    return {**found, "source": source, "migration": route.migration.id, "slot": route.returning, "margin": margin}
 
 
 def _complain(passages: list[Passage], results: list[dict]) -> None:

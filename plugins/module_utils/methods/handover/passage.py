@@ -37,7 +37,8 @@ STAMP = """
 class Passage:
     """Sessions: ``lock`` holds the locks on old; ``old`` and ``new`` are for everything else, ``helper`` is a second
     one on new, ``others`` come and go. ``tables`` are those to fence, ``copied`` those that are copied in the window
-    (copying.plan.Table). Passages of one window share its ``timeline``; ``alone`` if there is one.
+    (copying.plan.Table), ``sequences`` (sequences.Sequence) old's as new was last set to them. Passages of one window
+    share its ``timeline``; ``alone`` if there is one.
 
     ``decided`` is set by the commit, ``way_back`` says whether there will be one, ``problems`` what is left to do.
     """
@@ -51,6 +52,7 @@ class Passage:
     others: list = field(default_factory=list)
     tables: list = field(default_factory=list)
     copied: list = field(default_factory=list)
+    sequences: list = field(default_factory=list)
     stamp: str = ""
     way_back: bool = False
     decided: bool = False
