@@ -271,13 +271,11 @@ class Filling:
         properties, created = self.origin["properties"], self.params["create"]
         statements = databases.property_statements(dbname, properties) if created else []
         has_owner = created and not self.params["no_owner"] and properties["owner"] not in self.missing_roles
-        if has_owner:
-            owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
-            statements.append(owner.format(sql.Identifier(dbname), sql.Identifier(properties["owner"])))
-        if not self.params["no_privileges"]:
-            more, skipped = databases.privilege_statements(dbname, properties, self.missing_roles, has_owner)
-            statements += more
-            self.fitting.skipped += skipped
+        more, skipped = databases.ownership_statements(
+            dbname, properties, self.missing_roles, has_owner, not self.params["no_privileges"]
+        )
+        self.fitting.skipped += skipped
+        statements += more
         for statement in statements:
             refused = _try(session, statement)
             if refused:

@@ -110,6 +110,15 @@ def property_statements(name: str, properties: dict) -> list:
     return statements
 
 
+def ownership_statements(
+    name: str, properties: dict, missing_roles: set, has_owner: bool, privileges: bool = True
+) -> tuple[list, list[dict]]:
+    """(statements, skipped) that give a database its owner, if it is to have that, and the privileges that it had."""
+    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(properties["owner"]))
+    more, skipped = privilege_statements(name, properties, missing_roles, has_owner) if privileges else ([], [])
+    return [*([owner] if has_owner else []), *more], skipped
+
+
 def privilege_statements(name: str, properties: dict, missing_roles: set, has_owner: bool) -> tuple[list, list[dict]]:
     """(statements, skipped) that give a database the privileges it had, once its owner is who it was (``has_owner``);
     if it is not, the former owner keeps what owners may. What concerns roles that do not exist here is skipped.

@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal, migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
+    journal,
+    migration_journal,
+    target_database,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import source_record
 
 
@@ -66,13 +70,27 @@ def visit(end: End, dbname: str, read_only: bool = True):
     if end.problem is not None or dbname not in end.databases:
         yield Visit(end.side, problem=end.problem)
         return
-    try:
-        connection = end.endpoint.connect(dbname, read_only=read_only)
-    except HandoverError as error:
-        yield Visit(end.side, problem=error.problem)
-        return
-    with contextlib.closing(connection):
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = _enter(stack, end, dbname, read_only)
+        except HandoverError as error:
+            yield Visit(end.side, problem=error.problem)
+            return
         yield Visit(end.side, connection)
+
+
+def _enter(stack: contextlib.ExitStack, end: End, dbname: str, read_only: bool):
+    """A session in a database, which its privileges may open only to its owner: then as a member of that."""
+    try:
+        return stack.enter_context(contextlib.closing(end.endpoint.connect(dbname, read_only=read_only)))
+    except HandoverError as error:
+        if read_only or CLOSED not in error.problem:
+            raise
+    keeper = stack.enter_context(contextlib.closing(end.endpoint.connect_for_maintenance()))
+    return stack.enter_context(target_database.visit(end.endpoint, keeper, dbname))
+
+
+CLOSED = "permission denied for database"
 
 
 @dataclass

@@ -9,7 +9,7 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import ownership
@@ -43,6 +43,8 @@ NOT_BY_OWNER = """
     OR NOT has_table_privilege(o.oid, c.oid, 'SELECT') OR NOT has_table_privilege(o.oid, c.oid, 'INSERT')
     OR NOT has_table_privilege(o.oid, c.oid, 'UPDATE') OR NOT has_table_privilege(o.oid, c.oid, 'DELETE')
     OR NOT has_table_privilege(o.oid, c.oid, 'TRUNCATE') ORDER BY 1"""
+
+DATABASE_OWNER = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()"
 
 OWNERS = """
     SELECT DISTINCT pg_get_userbyid(c.relowner)::text FROM unnest(%s::text[], %s::text[]) AS t (schema, name)
@@ -119,10 +121,22 @@ def _run_as_owner(job: Job, keys: list[tuple[str, str]]) -> bool:
         return bool(refusing)
     if refusing:
         raise unwritable(refusing)
-    if subscription.uses_aiven_extras(job.session):
-        return False  # a superuser owns it
-    _join_owners(job, [owner for (owner,) in rows(job.session, OWNERS, columns_of(keys))])
+    if not is_subscriber(job):
+        return False
+    refused = join_owners(job, [owner for (owner,) in rows(job.session, OWNERS, columns_of(keys))])
+    if refused:
+        reasons = "; ".join(f"{one['role']}: {one['reason']}" for one in refused)
+        raise HandoverError(
+            f"The connecting role cannot become a member of roles that own tables, as which apply works: {reasons}.",
+            "Grant them to it with the options INHERIT and SET, or use no_owner: true.",
+        )
     return False
+
+
+def is_subscriber(job: Job) -> bool:
+    """Whether the connecting role owns the subscription and is no superuser, so that apply takes memberships."""
+    since_16 = job.session.info.server_version >= 160000
+    return since_16 and not job.capabilities.superuser and not subscription.uses_aiven_extras(job.session)
 
 
 def refusing_owners(connection, keys: list[tuple[str, str]]) -> list[str]:
@@ -140,18 +154,16 @@ def unwritable(tables: list[str]) -> HandoverError:
     )
 
 
-def _join_owners(job: Job, owners: list[str]) -> None:
-    """Membership in the tables' owners that lasts: apply becomes them."""
+def join_owners(job: Job, owners: list[str]) -> list[dict]:
+    """Membership that lasts in the tables' owners, which apply becomes, and in the database's, without which this role
+    may neither subscribe there nor, perhaps, connect. Returns the owners that were refused, but for the database's.
+    """
     name = naming.owners_name(job.id)
     drop = sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)).as_string(job.session)
     journal.add_undo(job.session, job.id, drop)
-    refused = ownership.lasting_memberships(job.maintenance, name, owners).refused
-    if refused:
-        reasons = "; ".join(f"{one['role']}: {one['reason']}" for one in refused)
-        raise HandoverError(
-            f"The connecting role cannot become a member of roles that own tables, as which apply works: {reasons}.",
-            "Grant them to it with the options INHERIT and SET, or use no_owner: true.",
-        )
+    of_database = value(job.session, DATABASE_OWNER)
+    refused = ownership.lasting_memberships(job.maintenance, name, [*owners, of_database]).refused
+    return [one for one in refused if one["role"] in owners]
 
 
 # --- in step ---------------------------------------------------------------------------------------------------------

@@ -77,7 +77,19 @@ def check_connection(job: Job) -> None:
     if statements:
         journal.add_undo(job.session, job.id, statements[1])
         target_db.execute(job.session, statements[0])
-    subscription.attempt(job.session, naming.trial_name(job.id), job.conninfo(), subscription.Options())
+    name, options = naming.trial_name(job.id), subscription.Options()
+    subscription.attempt(job.session, name, job.conninfo(), options, _ownership(job))
+
+
+def _ownership(job: Job) -> list:
+    """What will have become of the database when all is copied, with the memberships that this role has by then."""
+    properties, there = databases.read_properties(job.source_session, job.dbname), job.capabilities.roles
+    named = {properties["owner"], *(one["grantee"] for one in properties["acl"] or ())} - {None}
+    gives = job.params["create"] and not job.params["no_owner"] and properties["owner"] in there
+    if apply.is_subscriber(job):
+        gives = not apply.join_owners(job, [properties["owner"]] if gives else []) and gives
+    privileges = not job.params["no_privileges"]
+    return databases.ownership_statements(job.goal, properties, named - there, gives, privileges)[0]
 
 
 def prepare_source(job: Job, planned: plan.Plan) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import reason, transaction
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import unseen
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import Trial, reason, transaction
 
 AIVEN = "aiven_extras"
 
@@ -46,11 +47,11 @@ def create(connection, name: str, conninfo: str, options: Options, record=None) 
     """Subscribe, not enabled, to the publication of the same name by the slot of the same name.
 
     The subscription and what ``record(connection)`` writes are there together or not at all. ``conninfo`` holds a
-    password, so it is kept out of the log where this role may do that, and out of errors. Raises HandoverError.
+    password, which no log of the server shows. Raises HandoverError.
     """
     try:
         with transaction(connection) as cursor:
-            cursor.execute(statement(connection, name, conninfo, options))
+            unseen.execute(cursor, statement(connection, name, conninfo, options).as_string(connection))
             if uses_aiven_extras(connection):
                 disable(connection, name)  # it knows no other way
             if not state(connection, [name])[name]["tables"]:
@@ -87,14 +88,18 @@ def uses_aiven_extras(connection) -> bool:
     return rows(connection, query, (AIVEN,))[0][0]
 
 
-def attempt(connection, name: str, conninfo: str, options: Options) -> None:
+def attempt(connection, name: str, conninfo: str, options: Options, before=()) -> None:
     """Subscribe, and take it back: whether the target reaches the source, and this role may. Raises HandoverError.
 
     No slot is needed for that, nor a publication, of which the server would say no more than that it is not there.
+    ``before``: statements that make the database what it will be by then, as far as this role may run them.
     """
     try:
         with transaction(connection, end="ROLLBACK") as cursor:
-            cursor.execute(statement(connection, name, conninfo, options))
+            attempts = Trial(cursor)
+            for one in before:
+                attempts.attempt(one)
+            unseen.execute(cursor, statement(connection, name, conninfo, options).as_string(connection))
     except psycopg2.Error as error:
         raise _refusal(connection, error) from None
 
@@ -173,7 +178,7 @@ def _refusal(connection, error) -> Exception:
     if connection.closed:
         return error
     problem = f"The target does not subscribe to the source: {reason(error)}."
-    return HandoverError(problem, _remedy(error), sqlstate=error.pgcode)
+    return HandoverError(problem, _remedy(connection, error), sqlstate=error.pgcode)
 
 
 def _publishes_nothing(name: str) -> HandoverError:
@@ -182,7 +187,14 @@ def _publishes_nothing(name: str) -> HandoverError:
     return HandoverError(problem, OPTION)
 
 
-def _remedy(error) -> str:
+def _remedy(connection, error) -> str:
+    if error.pgcode == "2F003":
+        return "Only a superuser subscribes without a password: set source.password, or replication.password."
+    if error.pgcode == "42501" and "database" in str(error):
+        statement = "GRANT CREATE, TEMPORARY, CONNECT ON DATABASE {} TO {}"
+        names = rows(connection, "SELECT current_database()::text, current_user::text")[0]
+        grant = sql.SQL(statement).format(*map(sql.Identifier, names)).as_string(connection)
+        return f"As a superuser: {grant}; or grant the role of its owner to this one, WITH INHERIT TRUE."
     if error.pgcode == "42501":
         return "Connect as a role that may subscribe: a superuser, or from 16 on a member of pg_create_subscription."
     return OPTION
