@@ -40,8 +40,8 @@ sys.addaudithook(hold)
 """
 
 
-def make_bank(source: Cluster, target: Cluster, *names: str, tables: int = 0) -> None:
-    """Databases with a bank that clerks use, in step with the target."""
+def make_bank(source: Cluster, target: Cluster, *names: str, tables: int = 0, as_role: Any = None) -> None:
+    """Databases with a bank that clerks use, in step with the target, which is reached as a role if one is given."""
     for cluster in (source, target):
         cluster.sql("postgres", "ALTER SYSTEM SET wal_retrieve_retry_interval = '100ms'")  # or workers start late
         cluster.sql("postgres", "SELECT pg_reload_conf()")
@@ -53,18 +53,19 @@ def make_bank(source: Cluster, target: Cluster, *names: str, tables: int = 0) ->
             for number in range(tables):
                 cursor.execute(f"CREATE TABLE more_{number} (id bigserial PRIMARY KEY, words text)")
         session.close()
-        in_step(source, target, databases=[name])
+        in_step(source, as_role or target, databases=[name])
 
 
-def options(source: Cluster, target: Cluster, *poolers: Pooler, **more: Any) -> dict[str, Any]:
-    """Arguments of pg_cutover."""
+def options(source: Cluster, target: Any, *poolers: Pooler, **more: Any) -> dict[str, Any]:
+    """Arguments of pg_cutover; the target may be given as an endpoint."""
     consoles = [pooler.console_endpoint() for pooler in poolers]
-    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["shop"]}
+    target = target.endpoint() if isinstance(target, Cluster) else target
+    ends = {"source": source.endpoint(), "target": target, "databases": ["shop"]}
     return {**ends, "require_verification": False, "poolers": consoles, **more}
 
 
 def start_cutover(
-    source: Cluster, target: Cluster, *poolers: Pooler, env: Mapping[str, str] | None = None, **more: Any
+    source: Cluster, target: Any, *poolers: Pooler, env: Mapping[str, str] | None = None, **more: Any
 ) -> Running:
     """Start pg_cutover; the poolers lead to the new home as soon as they are told to look."""
     home = source if more.get("direction") == "back" else target
@@ -74,7 +75,7 @@ def start_cutover(
     return start_module("pg_cutover", options(source, target, *poolers, **more), env=env)
 
 
-def cut_over(source: Cluster, target: Cluster, *poolers: Pooler, check: bool = False, **more: Any) -> Result:
+def cut_over(source: Cluster, target: Any, *poolers: Pooler, check: bool = False, **more: Any) -> Result:
     """Run pg_cutover; it may fail."""
     if check:
         return run_module("pg_cutover", options(source, target, *poolers, **more), check=True)

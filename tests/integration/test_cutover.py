@@ -26,7 +26,7 @@ from cutovers import (
     start_cutover,
 )
 from faults import await_that
-from migrations import stopped
+from migrations import finished, stopped, traces
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import opened
@@ -49,9 +49,9 @@ TRACES = """
         (SELECT array_agg(pubname::text ORDER BY 1) FROM pg_publication)"""
 
 
-@pytest.mark.parametrize("majors", [(13, 17), (15, 18), (16, 18)])
-def test_there_and_back_and_there_again(servers, pooler, majors):
-    source, target = (servers(major) for major in majors)
+@pytest.mark.parametrize(("old", "new"), [(13, 17), (15, 19), (16, 18), (18, 19), (19, 19)])
+def test_there_and_back_and_there_again(servers, pooler, old, new):
+    source, target = servers(old), servers(new, "target" if old == new else "")
     make_bank(source, target)
     front = pooler(source, users=USERS)
     through = {"endpoint": front.endpoint(**CLERK), "rate": 200}
@@ -70,6 +70,26 @@ def test_there_and_back_and_there_again(servers, pooler, majors):
         assert load.acknowledged and load.problems(target.connect("shop")) == []
         assert not load.unknown
     eventually_same(lambda: source.sql("shop", LEDGER), target.sql("shop", LEDGER))
+    finished(source, target, databases=["shop"])
+    assert traces(target, "shop") == []
+
+
+@pytest.mark.parametrize(("old", "new"), [(15, 19), (19, 19)])
+def test_an_administrator_hands_over_and_back(servers, old, new):
+    """Who is no superuser of the target; on the source it is one."""
+    source, target = servers(old), servers(new, "target" if old == new else "")
+    admin = target.managed_admin(
+        attributes=["CREATEDB", "CREATEROLE", "REPLICATION"], grants=["pg_create_subscription"]
+    )  # fmt: skip
+    make_bank(source, target, as_role=admin)
+    for direction, home in (("forward", target), ("back", source), ("forward", target)):
+        found = handed_over(cut_over(source, admin, direction=direction))
+        assert found["way_back"], found
+        home.sql("shop", "UPDATE bank.account SET balance = balance + 1 WHERE id = 1")
+        assert homes(source, target) == ["target" if home is target else "source"]
+    eventually_same(lambda: source.sql("shop", LEDGER), target.sql("shop", LEDGER))
+    finished(source, admin, databases=["shop"])
+    assert traces(target, "shop") == []
 
 
 def test_what_is_where_after_each_handover(servers):

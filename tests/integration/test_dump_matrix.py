@@ -20,7 +20,8 @@ from support import assert_same, shared_directory
 
 from lab import every_class, sample
 
-PAIRS = [(13, 17), (13, 18), (14, 18), (15, 18), (16, 18), (18, 18)]
+PAIRS = [(13, 17), (13, 19), (14, 18), (15, 19), (16, 18), (17, 19), (18, 18), (18, 19), (19, 19)]
+ALIKE = ((15, 19), (17, 19), (18, 18))  # in what the classes of objects have to do with majors, to others
 PUBLISHER = "a restored subscription would compete with the source's for its publisher"
 
 
@@ -58,7 +59,7 @@ def test_sample_arrives_whole(servers, tmp_path, old, new):
 
 @pytest.mark.parametrize(
     ("old", "new", "tablespaces"),
-    [(old, new, False) for old, new in PAIRS] + [(13, 17, True), (18, 18, True)],
+    [(old, new, False) for old, new in PAIRS if (old, new) not in ALIKE] + [(13, 17, True), (18, 18, True)],
     ids=lambda value: {False: "default tablespace", True: "own tablespace"}.get(value, value),
 )
 def test_every_class_arrives(servers, tmp_path, run_directory, old, new, tablespaces):

@@ -11,7 +11,7 @@ from migrations import assert_kept_up, copy_roles, finished, in_step, stopped, t
 from lab import sample
 from lab.workload import Workload
 
-PAIRS = [(13, 17), (15, 18), (16, 18), (17, 18)]
+PAIRS = [(13, 17), (15, 19), (16, 18), (17, 18), (18, 19), (19, 19)]
 
 
 def load(source, **more):
@@ -21,7 +21,7 @@ def load(source, **more):
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
 def test_every_kind_of_change_arrives(servers, tmp_path, old, new):
-    source, target = servers(old), servers(new)
+    source, target = servers(old), servers(new, "target" if old == new else "")
     sample.create(source.connect, "shop", scale=0.05)
     copy_roles(source, target, tmp_path)
     policy = "full" if old != 16 else "copy_at_cutover"
