@@ -113,7 +113,8 @@ class Cluster:
         self.initdb_args = tuple(initdb_args)
         self.tls = tls
         self.hba = tuple(hba or HBA)
-        self.settings = {**SETTINGS, **(settings or {})}
+        level = {"wal_level": "replica"} if build.major >= 19 else {}  # as it comes; logical slots need no more there
+        self.settings = {**SETTINGS, **level, **(settings or {})}
         self._port_is_chosen = port is not None
         self._process: subprocess.Popen | None = None
         self._tie: subprocess.Popen | None = None

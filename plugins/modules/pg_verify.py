@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
   - Compares the rows of every table and partition, large objects, sequences, and everything that describes them, from
-    columns and constraints to privileges, comments and settings, between PostgreSQL 13 to 18 in any combination.
+    columns and constraints to privileges, comments and settings, between PostgreSQL 13 to 19 in any combination.
   - The servers compute digests of the rows, by value and exact; rows themselves are not moved. Where a table differs,
     the rows that do are found by their keys.
   - A pair that is replicated is compared at one instant while both ends are used. Writers of the replicated tables

@@ -22,7 +22,7 @@ TIGHT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("old", "new"), [(13, 15), (17, 18)])
+@pytest.mark.parametrize(("old", "new"), [(13, 15), (17, 19), (19, 19)])
 def test_servers_with_room(servers, old, new):
     source, target = servers(old), servers(new, "target")
     dbname = create_database(source)

@@ -40,7 +40,7 @@ def standby_of(primary: Cluster, directory) -> Cluster:
     return standby
 
 
-@pytest.mark.parametrize(("old", "new"), [(13, 16), (17, 18)])
+@pytest.mark.parametrize(("old", "new"), [(13, 16), (17, 19)])
 def test_a_pair_that_fits(servers, old, new):
     source, target = servers(old), servers(new, "target")
     dbname = create_database(source)

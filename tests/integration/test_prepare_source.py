@@ -17,9 +17,10 @@ from test_preflight_servers import standby_of
 # --- ready, and back -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("major", [13, 16, 18])
+@pytest.mark.parametrize("major", [13, 16, 18, 19])
 def test_a_server_is_made_ready_and_put_back(small, major):
     cluster = small(major)
+    level = "replica" if major >= 19 else "logical"
     create_database(cluster, "Ünïcode\"' x")
     cluster.sql("postgres", "REVOKE CONNECT ON DATABASE shop FROM public")
     before = state(cluster)
@@ -28,10 +29,12 @@ def test_a_server_is_made_ready_and_put_back(small, major):
     assert planned.changed and state(cluster) == before
     done = prepare(cluster)
     assert done.statements == planned.statements and done.restart_required == planned.restart_required
-    wanted = {"wal_level", "max_replication_slots", "max_wal_senders", "max_logical_replication_workers"}
+    wanted = {"max_replication_slots", "max_wal_senders", "max_logical_replication_workers"}
+    wanted |= {"wal_level"} if level == "logical" else set()
     assert names(done.restart_required) == names(done.settings) == wanted | {"max_worker_processes"}
     assert {one["former"] for one in done.settings if one["name"] == "max_wal_senders"} == {"1"}
-    assert "-wal_level = replica" not in done.diff["after"] and "wal_level = logical" in done.diff["after"]
+    assert "-wal_level = replica" not in done.diff["after"]
+    assert ("wal_level = logical" in done.diff["after"]) == ("wal_level" in wanted)
     assert [line.split()[1] for line in done.hba_lines] == ["shop", '"Ünïcode""\'']
     again = prepare(cluster)
     assert not again.changed and not again.settings and names(again.restart_required) == names(done.restart_required)
@@ -39,7 +42,7 @@ def test_a_server_is_made_ready_and_put_back(small, major):
     cluster.restart()
     ready = prepare(cluster)
     assert not ready.changed and ready.restart_required == [] and ready.instructions == []
-    assert (setting(cluster, "wal_level"), setting(cluster, "max_wal_senders")) == ("logical", "4")
+    assert (setting(cluster, "wal_level"), setting(cluster, "max_wal_senders")) == (level, "4")
     assert cluster.sql("shop", "SELECT current_user", user=ROLE, password=PASSWORD) == [(ROLE,)]
 
     assert release(cluster, check=True).changed
@@ -49,6 +52,18 @@ def test_a_server_is_made_ready_and_put_back(small, major):
     assert not release(cluster).changed
     cluster.restart()
     assert (setting(cluster, "wal_level"), setting(cluster, "max_wal_senders")) == ("replica", "1")
+
+
+def test_the_least_level_will_do(small):
+    """With a logical slot of somebody else's a server of 19 starts at replica, but not at minimal."""
+    cluster = small(19, settings={"wal_level": "minimal", "max_wal_senders": 0})
+    done = prepare(cluster)
+    assert {one["name"]: one["value"] for one in done.settings}["wal_level"] == "replica"
+    cluster.restart()
+    assert not prepare(cluster).changed and setting(cluster, "effective_wal_level") == "replica"
+    cluster.sql("shop", "SELECT pg_create_logical_replication_slot('others', 'pgoutput')")
+    assert setting(cluster, "effective_wal_level") == "logical"
+    assert "wal_level" in names(release(cluster).left)
 
 
 def test_nothing_is_lowered_and_units_are_understood(small):

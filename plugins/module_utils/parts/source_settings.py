@@ -16,6 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.configur
     normal,
     read_settings,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import levels_for_logical_slots
 
 # A standby that has less of these than its primary stops, or pauses from 14 on (PostgreSQL documentation, 26.4).
 NOT_LESS_ON_STANDBYS = ("max_wal_senders", "max_worker_processes")
@@ -90,7 +91,8 @@ def needs(connection, wanted: Wanted) -> list[Need]:
             lowest["max_active_replication_origins"] = (use.origins + count, back)
     others = ["wal_level", "max_worker_processes", "listen_addresses", "max_slot_wal_keep_size"]
     found = read_settings(connection, [*lowest, *others])
-    made = [Need(found["wal_level"], "logical", "logical replication", lambda text: text == "logical")]
+    levels = levels_for_logical_slots(connection)
+    made = [Need(found["wal_level"], levels[0], "logical replication", lambda text: text in levels)]
     made += [_at_least(found[name], *bound) for name, bound in lowest.items()]
     if wanted.both_ways:
         made.append(_worker_processes(found, lowest["max_logical_replication_workers"][0]))
@@ -219,7 +221,7 @@ def still_needed(connection, name: str, former: str) -> str:
         "SELECT count(*)::int, (count(*) FILTER (WHERE slot_type = 'logical'))::int,"
         " (SELECT count(*)::int FROM pg_replication_origin) FROM pg_replication_slots",
     )[0]
-    if name == "wal_level" and former != "logical" and logical:
+    if name == "wal_level" and logical and former not in levels_for_logical_slots(connection):
         return f"The server would not start with the {logical} logical replication slots that it has."
     if name == "max_replication_slots" and int(former) < max(slots, origins):
         return f"The server would not start with the {slots} replication slots and {origins} origins that it has."

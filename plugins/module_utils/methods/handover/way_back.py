@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     rows,
     value,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import obstacle_to_logical_slots
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.apply import NOT_BY_OWNER
@@ -42,8 +43,8 @@ def obstacles(passage: Passage) -> list[str]:
     """Why there can be no way back, as far as that can be told beforehand; empty if nothing speaks against it."""
     new, old = passage.route.new.endpoint.side, passage.route.old.endpoint.side
     found = []
-    if value(passage.new, "SELECT current_setting('wal_level')") != "logical":
-        found.append(f"wal_level of the {new} is not logical.")
+    if level := obstacle_to_logical_slots(passage.new, new):
+        found.append(level)
     elif not _has_free_slot(passage):
         found.append(f"All replication slots or WAL senders of the {new} are taken.")
     if not value(passage.new, "SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"):

@@ -17,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     select_databases,
     value,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import obstacle_to_logical_slots
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, drift, waves
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.copy import FINISHED
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
@@ -73,12 +74,9 @@ def _not_allowed(error) -> HandoverError:
 def _refuse_source(connection) -> None:
     if value(connection, "SELECT pg_is_in_recovery()"):
         raise HandoverError("The source is a standby, which cannot publish.", "Give its primary as source.")
-    level = value(connection, "SELECT current_setting('wal_level')")
-    if level != "logical":
-        raise HandoverError(
-            f"wal_level of the source is {level}, and logical replication needs logical.",
-            "Run the playbook prepare_source, or set wal_level = logical and restart the source.",
-        )
+    obstacle = obstacle_to_logical_slots(connection, "source")
+    if obstacle:
+        raise HandoverError(obstacle, "Run the playbook prepare_source, or set wal_level and restart the source.")
 
 
 def _refuse_target(connection, capabilities) -> None:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import (
+    levels_for_logical_slots,
+    obstacle_to_logical_slots,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.servers import is_older
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair, Side
@@ -76,14 +80,15 @@ def origins(side: Side) -> Capacity:
 
 @server_check("wal_level", "The source writes WAL for logical replication.", CONTINUOUS)
 def wal_level(pair: Pair):
-    """wal_level must be logical; changing it takes a restart."""
-    level = pair.source.settings.get("wal_level")
-    if level != "logical":
+    """wal_level must be logical; changing it takes a restart. From PostgreSQL 19 on replica, as it comes, will do."""
+    obstacle = obstacle_to_logical_slots(pair.source.connection, "source")
+    if obstacle:
+        least = levels_for_logical_slots(pair.source.connection)[0]
         yield Finding(
             "blocker",
-            f"wal_level is {level} on the source.",
+            obstacle,
             "No logical slot can be made.",
-            "ALTER SYSTEM SET wal_level = 'logical';\n-- " + RESTART.format(side="source"),
+            f"ALTER SYSTEM SET wal_level = '{least}';\n-- " + RESTART.format(side="source"),
         )
 
 
@@ -151,8 +156,9 @@ def way_back(pair: Pair):
         if capacity.most is not None and capacity.free < needed
     ]
     wanted = [(side, one.setting, one.most, str(one.used + _wanted(one, needed))) for side, one in short]
-    if pair.target.settings.get("wal_level") != "logical":
-        wanted.insert(0, (pair.target, "wal_level", pair.target.settings.get("wal_level"), "logical"))
+    level, levels = pair.target.settings.get("wal_level"), levels_for_logical_slots(pair.target.connection)
+    if level not in levels:
+        wanted.insert(0, (pair.target, "wal_level", level, levels[0]))
     for side, setting, value, better in wanted:
         name = side.endpoint.side
         yield Finding(

@@ -13,7 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair, Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import some
 
-OLDEST, NEWEST = 13, 18
+OLDEST, NEWEST = 13, 19
 # The last day of community support (postgresql.org, Versioning Policy).
 END_OF_LIFE = {
     13: date(2025, 11, 13),
@@ -22,6 +22,7 @@ END_OF_LIFE = {
     16: date(2028, 11, 9),
     17: date(2029, 11, 8),
     18: date(2030, 11, 14),
+    19: date(2031, 11, 13),
 }
 # Minors that mended what loses rows (release notes of these versions): {major: first minor without the defect}.
 DECODING_MENDED = {13: 21, 14: 18, 15: 13, 16: 9, 17: 5}

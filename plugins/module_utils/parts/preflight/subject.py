@@ -26,6 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 # Those that decide about a migration, and that our own session does not change for itself.
 REPORTED_SETTINGS = (
     "data_checksums",
+    "effective_wal_level",
     "idle_replication_slot_timeout",
     "listen_addresses",
     "max_active_replication_origins",
