@@ -287,7 +287,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 
 
 def job(module) -> dict:
-    """The job of the module; secrets of the poolers are made known to Ansible, too."""
+    """The job of the module; secrets of the poolers are made known to the frame, too."""
     source, target = endpoint(module, "source"), endpoint(module, "target")
     for pooler in module.params["poolers"]:
         endpoint(module, "pooler", {name: value for name, value in pooler.items() if name != "databases"})

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,11 +20,14 @@ import pytest
 from dumps import CLIENTS, done, look_at_roles
 from faults import watching
 from psycopg2 import sql
-from support import Cluster, Running, run_module, run_playbook, start_module
+from support import Cluster, Running, create_database, run_module, run_playbook, start_module
 
 # No quotes and backslashes, or they would look otherwise where a secret must not be.
 OURS, ROLES = "p%ss:w0rd of the migrator ü", "a new password for the role"
 VERBOSE = {"_ansible_verbosity": 4, "_ansible_debug": True}
+MASKED = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+CENSORED = re.compile(MASKED + r"|[^*\s]\*{8}|\*{8}[^*\s]")
+CLOCK = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.+Z]*")
 LOUD = {
     "log_statement": "all",
     "log_min_duration_statement": "0",
@@ -255,3 +260,75 @@ def test_most_verbose_playbook_shows_no_secret(source, target, tmp_path):
     assert verifiers
     for secret in (OURS, json.dumps(OURS)[1:-1], quote(OURS, safe=""), ROLES, *verifiers):
         assert secret not in shown
+
+
+# Names of a database and a server's role, words of results, numbers, letters; what may be quoted wrongly.
+ODD = [
+    "app", "postgres", "5432", "true", "None", "a", "1", "handover", "none", "it's", 'say "x"', "b\\a\\", "100%s",
+    "{{ 1 + 1 }}", "p@ss:w/rd?#&=", " blank ",
+]  # fmt: skip
+
+
+def test_no_password_changes_a_result(source, target, tmp_path):
+    """Ansible would replace the password's letters, or its number, in every value of the result."""
+
+    def look(password: str) -> list:
+        alter = sql.SQL("ALTER ROLE odd PASSWORD {}").format(sql.Literal(password))
+        for cluster in (source, target):
+            cluster.sql("postgres", alter)
+        uri = f"postgresql://odd:{quote(password, safe='')}@127.0.0.1:{target.port}/postgres?sslmode=disable"
+        ends = {"source": source.endpoint(user="odd", password=password), "target": {"uri": uri}}
+        exporting = {"source": ends["source"], "directory": str(tmp_path / "none"), "include": ["databases"]}
+        found = [
+            run_module("pg_dump_export", {**exporting, "client_directory": CLIENTS}, check=True),
+            run_module("pg_migration_info", {**ends, "databases": ["app"]}, check=True),
+            run_module("pg_migration_info", {**ends, "databases": ["absent"]}, check=True),
+        ]
+        assert [one.failed for one in found] == [False, False, True], found
+        for given in [one.data.pop("invocation")["module_args"] for one in found]:
+            assert given["source"]["password"] == given.get("target", {"uri": MASKED})["uri"] == MASKED
+        return [json.loads(CLOCK.sub("", json.dumps(one.data))) for one in found]
+
+    for cluster in (source, target):
+        cluster.sql("postgres", "CREATE ROLE odd SUPERUSER LOGIN")
+    expected = look("a password that is no word")
+    assert expected[0]["selected_databases"] == [expected[1]["databases"][0]["database"]] == ["app"]
+    for password in ODD:
+        assert look(password) == expected, password
+
+
+def test_playbooks_with_passwords_that_are_words(servers, tmp_path):
+    """The source's is the name of the database, the target's a letter that all words have, the replication's a number.
+
+    What people read is right as well: names are whole, and nothing is masked that is no secret.
+    """
+    source, target = servers(15), servers(18)
+    for cluster, password in ((source, "shop"), (target, "e")):
+        cluster.sql("postgres", f"CREATE ROLE word SUPERUSER LOGIN PASSWORD '{password}'")
+    source.sql("postgres", "CREATE ROLE follower LOGIN REPLICATION PASSWORD '18'")
+    create_database(source, "shop")
+    source.sql("shop", "CREATE TABLE shop (e serial PRIMARY KEY); INSERT INTO shop SELECT FROM generate_series(1, 18)")
+    uri = f"postgresql://word:e@127.0.0.1:{target.port}/postgres"
+    variables = {
+        "ansible_connection": "local", "ansible_python_interpreter": sys.executable,
+        "handover_source": source.endpoint(user="word", password="shop"), "handover_target": {"uri": uri},
+        "handover_replication": {"user": "follower", "password": "18"}, "handover_client_directory": CLIENTS,
+        "handover_dump_directory": f"{tmp_path}/dumps", "handover_report_directory": f"{tmp_path}/reports",
+        "handover_replication_password_file": f"{tmp_path}/none", "handover_source_is_quiet": True,
+    }  # fmt: skip
+    inventory = {"all": {"children": {"handover_pairs": {"hosts": {"shop": variables}}}}}
+
+    def run(name: str, *expected: str, **more: object) -> None:
+        result = run_playbook(f"handover.postgresql.{name}", inventory, extra_vars=more)
+        assert not result.failed, (result.failures, result.stdout[-3000:])
+        assert [text for text in expected if text not in result.stdout] == [], result.stdout
+        assert not CENSORED.search(result.stdout), result.stdout
+
+    run("dump", "- `shop`: brought over as `copy`. Compared: 18 rows in 1 tables.", handover_rename={"shop": "copy"})
+    run("migrate", "- `shop`: in step, 1 tables in 1 wave,", handover_method="continuous")
+    run("verify", "## shop: EQUAL", "18 rows in 1 tables")
+    run("cutover", f'- `shop`: handed over to 127.0.0.1:{target.port}, database "shop" in ')
+    run("finish", "shop, database shop: removed")
+    assert target.sql("shop", "SELECT count(*), max(e) FROM shop") == target.sql("copy", "SELECT 18::bigint, 18")
+    reports = "".join(path.read_text() for path in (tmp_path / "reports").iterdir())
+    assert '"database": "shop"' in reports and not CENSORED.search(reports)

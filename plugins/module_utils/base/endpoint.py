@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import poolers, signals
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import masked
 
 try:
     import psycopg2
@@ -158,7 +159,7 @@ class Endpoint:
             try:
                 return self.connect(dbname, read_only)
             except HandoverError as found:
-                if "does not exist" not in found.problem or "database" not in found.problem.rsplit(":", 1)[-1]:
+                if "does not exist" not in found.said or "database" not in found.said.rsplit(":", 1)[-1]:
                     raise
                 error = error or found
         raise error
@@ -211,17 +212,17 @@ class Endpoint:
 
     def _connection_error(self, error: Exception, dbname: str | None) -> HandoverError:
         text = " ".join(str(error).split())
-        for secret in self.secrets:
-            text = text.replace(secret, "********")
         remedy = next(
             (remedy for sign, remedy in CONNECTION_REMEDIES if sign in text),
             "Check {side}.host, {side}.port, and that a firewall lets this machine through.",
         )
-        return HandoverError(
-            f"Cannot connect to {self.describe(dbname)}: {text}",
+        failure = HandoverError(
+            f"Cannot connect to {self.describe(dbname)}: {masked(text, self.secrets)}",
             remedy.format(side=self.side),
             unreachable_side=self.side,
         )
+        failure.said = text
+        return failure
 
 
 TURNED_AWAY = "Allow this machine in the server's pg_hba.conf, or in the service's list of trusted sources"

@@ -10,7 +10,8 @@ class HandoverError(Exception):
     """What went wrong, for a person under stress.
 
     ``problem`` says what was seen, with names; ``remedy`` says what to do, as exactly as is known;
-    ``facts`` are JSON types that the module adds to its result.
+    ``facts`` are JSON types that the module adds to its result; ``said`` is what a server that could not be reached,
+    or libpq, said, to be looked at and not to be shown.
     """
 
     def __init__(self, problem: str, remedy: str = "", **facts):
@@ -18,6 +19,7 @@ class HandoverError(Exception):
         self.problem = problem
         self.remedy = remedy
         self.facts = facts
+        self.said = ""
 
     def as_result(self) -> dict:
         """The arguments of ``fail_json``."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.parameters import remove_values
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import signals
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import BOTH
@@ -19,12 +21,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
     psycopg2,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import sealed
 
 LEAST = {"jobs": 1, "samples": 0, "sequence_margin": 0}  # of options that are numbers; less would harm, or do nothing
 
 
 def endpoint(module: AnsibleModule, side: str, options: dict | None = None) -> Endpoint:
-    """The endpoint that the user described as ``side``, or by ``options``, its secrets made known to Ansible."""
+    """The endpoint that the user described as ``side``, or by ``options``, its secrets made known to ``run``."""
     if PSYCOPG2_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_IMPORT_ERROR)
     described = Endpoint.from_options(side, module.params[side] if options is None else options)
@@ -40,16 +43,32 @@ def run(argument_spec: dict, job, **constraints) -> None:
     signals.end_in_order()
     try:
         refuse_numbers(module.params)
-        result = job(module)
-    except HandoverError as error:
-        module.fail_json(**error.as_result())
-    except OSError as error:
-        module.fail_json(**_file_error(error).as_result())
+        leave, result = module.exit_json, job(module)
     except Exception as error:  # pylint: disable=broad-except
-        if psycopg2 is None or not isinstance(error, psycopg2.Error):
-            raise
-        module.fail_json(**server_error(error).as_result())
-    module.exit_json(**result)
+        leave, result = module.fail_json, _failure(error)
+    _leave(module, leave, result)
+
+
+def _leave(module: AnsibleModule, leave, result: dict) -> None:
+    """Exit or fail, secrets masked by us: Ansible would replace their letters in names and words, too.
+
+    Only the arguments, by which nothing is decided, are masked as Ansible does it.
+    """
+    secrets = module.no_log_values
+    shown = {"module_args": remove_values(module.params, secrets)}
+    result = sealed(result, secrets, _open_values(module.argument_spec, module.params))
+    module.no_log_values = set()
+    leave(**result, invocation=shown)
+
+
+def _open_values(spec: dict, params) -> dict | list:
+    """The parameters without those that are secrets."""
+    if isinstance(params, list):
+        return [_open_values(spec, one) for one in params]
+    if not spec or not isinstance(params, dict):
+        return params
+    kept = {name: value for name, value in params.items() if not spec.get(name, {}).get("no_log")}
+    return {name: _open_values(spec.get(name, {}).get("options"), value) for name, value in kept.items()}
 
 
 def run_between(argument_spec: dict, job) -> None:
@@ -72,6 +91,18 @@ FILE_REMEDIES = {
     errno.ENOSPC: "Free disk space there, and run this again.",
     errno.EACCES: "Let the user as whom the module runs have it, or choose another place.",
 }
+
+
+def _failure(error: Exception) -> dict:
+    """The arguments of ``fail_json`` for what a job raised."""
+    if isinstance(error, OSError):
+        error = _file_error(error)
+    elif psycopg2 is not None and isinstance(error, psycopg2.Error):
+        error = server_error(error)
+    if isinstance(error, HandoverError):
+        return error.as_result()
+    told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return {"msg": f"A fault of this collection, please report it: {told.splitlines()[-1]}", "exception": told}
 
 
 def _file_error(error: OSError) -> HandoverError:

@@ -23,6 +23,7 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
+from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import masked
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 
 CONNECTION_DEFAULTS = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2"}
@@ -290,9 +291,7 @@ class Console:
         return []
 
     def _error(self, what: str, error) -> HandoverError:
-        text = " ".join(str(error).split())
-        for secret in self.endpoint.secrets:
-            text = text.replace(secret, "********")
+        text = masked(" ".join(str(error).split()), self.endpoint.secrets)
         return HandoverError(
             f"The pooler {self.name} {what}: {text}.", "Check it in poolers; its user must be among admin_users."
         )

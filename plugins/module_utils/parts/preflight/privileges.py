@@ -31,7 +31,7 @@ def replication_role(pair: Pair):
     try:
         source.endpoint.connect_for_replication(pair.databases[0]).close()
     except HandoverError as error:
-        refused = any(sign in error.problem for sign in REPLICATION_REFUSED)
+        refused = any(sign in error.said for sign in REPLICATION_REFUSED)
         yield Finding(
             "blocker",
             f"The source refuses a replication connection: {error.problem}",
