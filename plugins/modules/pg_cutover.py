@@ -219,7 +219,10 @@ databases:
       description: Rows of these tables.
       type: int
     large_objects:
-      description: Number of large objects that are copied in the window.
+      description: Number of large objects.
+      type: int
+    large_objects_in_window:
+      description: How many of them were brought over or removed in the window, as they were changed since right before.
       type: int
     fenced_roles:
       description: Roles that lost LOGIN, with this database or with one that was handed over before it.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Large objects with their owners, privileges and comments, in constant memory.
+"""Large objects with their owners, privileges and comments: all of them, in constant memory, or what changed.
 
 pg_dump --schema-only of no major has anything of them, so what describes them is carried here too.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import large_objects as digests
 
 TOGETHER = 32  # objects of which one statement reads or writes the beginnings
 FIRST_BYTES = 1 << 17
@@ -17,13 +18,23 @@ CHUNK = 1 << 20
 ALL = {"SELECT", "UPDATE"}
 UNLINKED_TOGETHER = 500  # each takes a lock until the end of its transaction
 
-DESCRIPTIONS = """
+DESCRIPTION = """
     SELECT m.oid::bigint, pg_get_userbyid(m.lomowner)::text, obj_description(m.oid, 'pg_largeobject'),
         CASE WHEN m.lomacl IS NOT NULL THEN (
             SELECT coalesce(json_agg(json_build_array(
                 CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END, a.privilege_type, a.is_grantable)), '[]')
             FROM aclexplode(m.lomacl) AS a) END
-    FROM pg_largeobject_metadata AS m WHERE m.oid > %s ORDER BY m.oid LIMIT %s"""
+    FROM pg_largeobject_metadata AS m """
+DESCRIPTIONS = DESCRIPTION + "WHERE m.oid > %s ORDER BY m.oid LIMIT %s"
+
+# What tells versions of objects apart: who changes something leaves another xmin, which no VACUUM takes away.
+VERSIONS = """
+    SELECT m.oid::bigint, concat_ws(' ', m.xmin, d.xmin, {pages}) FROM pg_largeobject_metadata AS m
+    LEFT JOIN pg_description AS d ON d.classoid = 'pg_largeobject'::regclass AND d.objoid = m.oid {join}"""
+PAGES = """
+    LEFT JOIN (
+        SELECT loid, count(*) AS amount, sum(hashint8extended(pageno::bigint << 32 | xmin::text::bigint, 0)) AS sum
+        FROM pg_largeobject GROUP BY loid) AS p ON p.loid = m.oid"""
 
 
 def count(connection) -> int:
@@ -35,6 +46,60 @@ def owners(connection) -> set[str]:
     """Roles to which they belong."""
     query = "SELECT DISTINCT pg_get_userbyid(lomowner)::text FROM pg_largeobject_metadata"
     return {name for (name,) in rows(connection, query)}
+
+
+def lockable(connection) -> list[tuple[str, str]]:
+    """(schema, name) of the catalogs whose locks keep writers of large objects out, and readers of their bytes, who
+    lock as writers do (src/backend/storage/large_object/inv_api.c); none where this role may not lock them.
+    """
+    names = ("pg_largeobject", "pg_largeobject_metadata")
+    query = "SELECT bool_and(has_table_privilege('pg_catalog.' || name, 'UPDATE')) FROM unnest(%s) AS name"
+    return [("pg_catalog", name) for name in names] if rows(connection, query, (list(names),))[0][0] else []
+
+
+def shows_versions(connection) -> bool:
+    """Whether this role may read the catalog, and so tell by row versions what has changed, at a gigabyte a second."""
+    return rows(connection, "SELECT has_table_privilege('pg_catalog.pg_largeobject', 'SELECT')")[0][0]
+
+
+def versions(connection, contents: bool = True) -> dict[int, str]:
+    """What each is now, by oid: something else after every change of bytes, owner, privileges or comment.
+
+    Where this role may not read the catalog, digests of the bytes stand for them; with ``contents=False`` they are left
+    out then. As of one snapshot if the session is in a transaction that has one, or has locked the catalogs.
+    """
+    catalog = shows_versions(connection)
+    query = VERSIONS.format(pages="p.amount, p.sum" if catalog else "NULL", join=PAGES if catalog else "")
+    found = dict(rows(connection, query))
+    if catalog or not contents or not found:
+        return found
+    return {oid: f"{found.get(oid)} {digest}" for oid, digest in digests.read(connection, None).items()}
+
+
+def differing(source, target) -> set[int]:
+    """Those that are not the same on both ends, by bytes and descriptions; also those whose bytes cannot be read."""
+    here, there = _contents(source), _contents(target)
+    return {oid for oid in {*here, *there} if here.get(oid) != there.get(oid) or here[oid][-1] is None}
+
+
+def _contents(connection) -> dict[int, tuple]:
+    read = digests.read(connection, None)
+    return {
+        oid: (owner, comment, None if acl is None else sorted(map(repr, acl)), read.get(oid))
+        for oid, owner, comment, acl in rows(connection, DESCRIPTION)
+    }
+
+
+def bring(source, target, oids, given_to: set | None = None, grantees: set | None = None) -> int:
+    """Make these on the target what they are on the source, gone included; bytes. The rest is as ``copy`` says."""
+    wanted, size = sorted(oids), 0
+    for start in range(0, len(wanted), TOGETHER):
+        group = wanted[start : start + TOGETHER]
+        query = "SELECT count(lo_unlink(oid)) FROM pg_largeobject_metadata WHERE oid = ANY (%s::oid[])"
+        rows(target, query, (group,))
+        described = rows(source, DESCRIPTION + "WHERE m.oid = ANY (%s::oid[])", (group,))
+        size += _make(source, target, described, given_to, grantees, None) if described else 0
+    return size
 
 
 def copy(source, target, given_to: set | None = None, grantees: set | None = None, flow=None) -> tuple[int, int]:
@@ -50,12 +115,18 @@ def copy(source, target, given_to: set | None = None, grantees: set | None = Non
         described = rows(source, DESCRIPTIONS, (last, TOGETHER))
         if not described:
             return objects, size
-        size += _copy_contents(source, target, [oid for oid, *_rest in described], flow)
-        statements = [one for row in described for one in _statements(row, given_to, grantees)]
-        if statements:
-            _execute(target, sql.SQL("; ").join(statements))
+        size += _make(source, target, described, given_to, grantees, flow)
         objects += len(described)
         last = described[-1][0]
+
+
+def _make(source, target, described: list[tuple], given_to: set | None, grantees: set | None, flow) -> int:
+    """Objects that the target does not have; bytes."""
+    size = _copy_contents(source, target, [oid for oid, *_rest in described], flow)
+    statements = [one for row in described for one in _statements(row, given_to, grantees)]
+    if statements:
+        _execute(target, sql.SQL("; ").join(statements))
+    return size
 
 
 def _remove_all(target) -> None:

@@ -6,12 +6,24 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, large_objects, sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import copy_table
+
+ROUNDS = 3  # of copying large objects before the window, while that takes so long that many may have changed meanwhile
+BRIEF = 1.0  # seconds
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT"
+
+# Roles to which this one may give objects, and take them away again.
+MINE = """
+    SELECT rolname::text FROM pg_roles
+    WHERE pg_has_role(oid, 'USAGE') AND CASE WHEN {since_16} THEN pg_has_role(oid, 'SET') ELSE true END"""
 
 
 def look(passage: Passage) -> None:
@@ -20,21 +32,16 @@ def look(passage: Passage) -> None:
     with passage.old.cursor() as cursor:
         cursor.execute(query)
         passage.facts["large_objects"], passage.facts["large_object_bytes"] = cursor.fetchone()
+    passage.catalogs = large_objects.lockable(passage.old)
     passage.facts["copied_bytes"] = sum(table.size for table in passage.copied)
 
 
 def unfenced(passage: Passage) -> list[tuple[str, str]]:
-    """What is copied and cannot be fenced, and is locked all the same: extensions' tables, and large objects where
-    this role may do that."""
+    """What cannot be fenced, and is locked all the same: extensions' tables that are copied, and large objects where
+    this role may do that, whether there are any or not.
+    """
     fenced = set(passage.tables)
-    found = [table.key for table in passage.copied if table.key not in fenced]
-    if passage.facts["large_objects"] and _may_lock_large_objects(passage):
-        found.append(("pg_catalog", "pg_largeobject"))
-    return found
-
-
-def _may_lock_large_objects(passage: Passage) -> bool:
-    return value(passage.old, "SELECT has_table_privilege('pg_catalog.pg_largeobject', 'UPDATE')")
+    return [*(table.key for table in passage.copied if table.key not in fenced), *passage.catalogs]
 
 
 def set_sequences(passage: Passage) -> None:
@@ -84,16 +91,65 @@ def copy_tables(passage: Passage) -> None:
     passage.facts["copied_bytes"] = sum(count for _rows, count in copied)
 
 
-def copy_large_objects(passage: Passage) -> None:
-    """Replace new's large objects by old's."""
-    with _sessions(passage) as (source, target):
-        mine = "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'MEMBER')"
-        owners = {name for (name,) in rows(target, mine)}
-        grantees = {name for (name,) in rows(target, "SELECT rolname::text FROM pg_roles")}
-        # Who reads one locks as who writes one (src/backend/storage/large_object/inv_api.c), and would wait for us.
-        source = passage.lock if _may_lock_large_objects(passage) else source
-        count, size = large_objects.copy(source, target, owners, grantees)
-    passage.facts["large_objects"], passage.facts["large_object_bytes"] = count, size
+def stow_large_objects(passage: Passage) -> None:
+    """Make new's large objects like old's before the window, so that only what changes from now on is left to it."""
+    for _round in range(ROUNDS):
+        started = time.monotonic()
+        with _sessions(passage) as (source, target):
+            rows(source, SNAPSHOT)
+            here, there = large_objects.versions(source), large_objects.versions(target, contents=False)
+            if passage.large_objects:
+                wanted = _changed(passage, here, there)
+            else:
+                wanted = large_objects.differing(source, target) if here or there else set()
+            if wanted:
+                _bring(source, target, wanted)
+                made = large_objects.versions(target, contents=False)
+                there = {**{oid: now for oid, now in there.items() if oid not in wanted},
+                         **{oid: made[oid] for oid in wanted if oid in made}}  # fmt: skip
+        passage.large_objects = here, there
+        if time.monotonic() - started < BRIEF:
+            return
+
+
+def bring_large_objects(passage: Passage) -> None:
+    """The same under the locks: what changed on either end since, and that may be the first one, or the last.
+
+    Where the catalog cannot be locked, that is as of a snapshot; what comes later is looked for after the commit.
+    """
+    with contextlib.ExitStack() as stack:
+        source = passage.lock  # who reads bytes locks as who writes them, and would wait for us
+        if not passage.catalogs:
+            source, _target = stack.enter_context(_sessions(passage))
+            rows(source, SNAPSHOT)
+        here, there = together(
+            lambda: large_objects.versions(passage.old if passage.catalogs else source),
+            lambda: large_objects.versions(passage.new, contents=False),
+        )
+        wanted = _changed(passage, here, there)
+        if wanted:
+            _bring(source, passage.new, wanted)
+    passage.large_objects = here, there
+    passage.facts.update(large_objects=len(here), large_objects_in_window=len(wanted))
+
+
+def _changed(passage: Passage, *ends: dict) -> set[int]:
+    """Large objects whose versions, on old or on new, are not those any more that are known."""
+    pairs = [(known.get(oid), now.get(oid), oid) for known, now in zip(passage.large_objects, ends)
+             for oid in {*known, *now}]  # fmt: skip
+    return {oid for known, now, oid in pairs if known != now}
+
+
+def _bring(source, target, wanted: set[int]) -> None:
+    owners = {name for (name,) in rows(target, MINE.format(since_16=target.info.server_version >= 160000))}
+    grantees = {name for (name,) in rows(target, "SELECT rolname::text FROM pg_roles")}
+    try:
+        large_objects.bring(source, target, wanted, owners, grantees)
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise HandoverError(
+            f"Large objects cannot be brought to the new home: {' '.join(str(error).split())}.",
+            "Make the connecting role a member of the roles that own them, on both ends, or connect as a superuser.",
+        ) from None
 
 
 @contextlib.contextmanager
@@ -174,18 +230,18 @@ def _empty(cursor, passage: Passage) -> None:
 
 
 # What steps take on two cores with both servers on them; networks add their round trips, other machines differ.
-SLOT, PER_TABLE, PER_COPIED_TABLE, PER_LARGE_OBJECT = 30, 0.03, 5, 5  # milliseconds
-RELAYED = 40e6  # bytes a second
+SLOT, PER_TABLE, PER_COPIED_TABLE = 30, 0.03, 5  # milliseconds
+RELAYED, READ, DIGESTED = 40e6, 800e6, 200e6  # bytes a second: of tables, and of large objects, most as they were
 
 
 def forecast(passage: Passage, round_trips: float) -> int:
     """How long the window will be about, in milliseconds; ``round_trips`` is what its statements take to and fro."""
     facts = passage.facts
-    amount = facts["copied_bytes"] + (facts["large_object_bytes"] if facts["large_objects"] else 0)
+    reading = READ if large_objects.shows_versions(passage.old) else DIGESTED
     slot = 0 if passage.params["reverse"] is False or facts["obstacles_to_way_back"] else SLOT
     return round(
         round_trips + slot + len(passage.tables) * PER_TABLE + len(passage.copied) * PER_COPIED_TABLE
-        + facts["large_objects"] * PER_LARGE_OBJECT + amount / RELAYED * 1000
+        + facts["large_object_bytes"] / reading * 1000 + facts["copied_bytes"] / RELAYED * 1000
     )  # fmt: skip
 
 

@@ -178,6 +178,7 @@ def _prepare(passage: Passage) -> None:
         passing = fence.Fence(False, route.new.address, route.migration.id)
         fence.prepare(passage.old, passing, route.old.dbname, passage.tables, patience)
         cargo.set_sequences(passage)
+        cargo.stow_large_objects(passage)
     except HandoverError as error:
         raise error.of_database(route.source.dbname) from None
 

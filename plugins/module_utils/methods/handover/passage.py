@@ -38,7 +38,8 @@ class Passage:
     """Sessions: ``lock`` holds the locks on old; ``old`` and ``new`` are for everything else, ``helper`` is a second
     one on new, ``others`` come and go. ``tables`` are those to fence, ``copied`` those that are copied in the window
     (copying.plan.Table), ``sequences`` (sequences.Sequence) old's as new was last set to them. Passages of one window
-    share its ``timeline``; ``alone`` if there is one.
+    share its ``timeline``; ``alone`` if there is one. ``catalogs`` are those of large objects as far as they can be
+    locked on old, ``large_objects`` the versions of these (old's, new's) when new was last made like old.
 
     ``decided`` is set by the commit, ``way_back`` says whether there will be one, ``problems`` what is left to do.
     """
@@ -53,6 +54,8 @@ class Passage:
     tables: list = field(default_factory=list)
     copied: list = field(default_factory=list)
     sequences: list = field(default_factory=list)
+    catalogs: list = field(default_factory=list)
+    large_objects: tuple = ()
     stamp: str = ""
     way_back: bool = False
     decided: bool = False

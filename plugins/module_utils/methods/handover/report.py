@@ -15,7 +15,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_c
 
 FACTS = (
     "gates", "window_ms", "fence_lsn", "lag_seconds", "sequences", "sequence_margin", "copied_bytes", "copied_rows",
-    "large_objects", "fenced_roles", "terminated", "poolers", "obstacles_to_way_back", "way_back_seconds",
+    "large_objects", "large_objects_in_window", "fenced_roles", "terminated", "poolers", "obstacles_to_way_back",
+    "way_back_seconds",
 )  # fmt: skip
 
 CRON_JOBS = "SELECT format('%s (%s)', jobid, left(command, 80)) FROM cron.job ORDER BY jobid"
@@ -25,7 +26,7 @@ STEPS = (
     ("lock", "LOCK TABLE ... IN SHARE ROW EXCLUSIVE MODE on {tables} tables of the {old}"),
     ("apply", "wait until the {new} shows everything that was committed"),
     ("copy", "copy {copied} tables, {copied_bytes} bytes, that are not replicated: {copied_names}"),
-    ("large_objects", "copy {large_objects} large objects"),
+    ("large_objects", "copy those of {large_objects} large objects that changed since they were copied before"),
     ("sequences", "set {sequences} sequences of the {new}, {margin} calls further"),
     ("fence", "close the fence on the {old}; writers are told: handed over to {address}"),
     ("fence_roles", "ALTER ROLE ... NOLOGIN on the {old}: {roles}"),

@@ -119,9 +119,8 @@ class Window:
         if passage.copied:
             with passage.step("copy"):
                 cargo.copy_tables(passage)
-        if passage.facts.get("large_objects"):
-            with passage.step("large_objects"):
-                cargo.copy_large_objects(passage)
+        with passage.step("large_objects"):
+            cargo.bring_large_objects(passage)
 
     def _set_sequences(self, passage: Passage) -> None:
         with passage.step("sequences"):
