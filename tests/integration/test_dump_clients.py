@@ -94,10 +94,37 @@ def test_transaction_timeout_is_no_error_on_an_older_target(servers, tmp_path, n
     before = look(source, "shop")
     done(export(source, tmp_path, **client(18), unlogged_table_data=True))
     imported = one(restore(target, tmp_path, **client(18)))
-    assert {entry["class"] for entry in imported["skipped"]} == {"STATISTICS DATA"}, "which only 18 can take"
+    assert {entry["class"] for entry in imported["skipped"]} == {"STATISTICS DATA"}, "which 18 and later can take"
     assert imported["edits"] == []
     finish(target, "shop")
     assert_same(before, look(target, "shop"))
+
+
+@pytest.mark.parametrize("by", [17, 19])
+def test_clients_that_reach_a_server_of_19(servers, tmp_path, by):
+    """pg_restore of 17 names a setting that 19 does not have, on its own account; the one of 18 does not connect."""
+    source, target = servers(15), servers(19, "target")
+    source.sql(create_database(source, "a"), "CREATE TABLE t AS SELECT 1 AS i")
+    done(export(source, tmp_path / "18", **client(18)))
+    refused(restore(target, tmp_path / "18", **client(18)), "connects to a server of PostgreSQL 19", "18.6")
+    done(export(source, tmp_path, **client(by)))
+    imported = one(restore(target, tmp_path, **client(by)))
+    assert imported["skipped"] == [] and imported["rows_compared"] == 1
+
+
+@pytest.mark.parametrize(("old", "new"), [(17, 18), (15, 17), (18, 19)])
+def test_extended_statistics_arrive_where_they_can(servers, tmp_path, old, new):
+    """pg_dump of 19 writes their values, which servers before do not take; these are analyzed instead."""
+    source, target = servers(old), servers(new, "target")
+    source.sql(create_database(source, "a"), """
+        CREATE TABLE t AS SELECT i, i % 10 AS j FROM generate_series(1, 100) AS i;
+        CREATE STATISTICS es (ndistinct) ON i, j FROM t; ANALYZE t""")  # fmt: skip
+    exported = one(export(source, tmp_path, **client(19)))
+    assert exported["client"].startswith("19")
+    imported = one(restore(target, tmp_path, **client(19)))
+    left = {"STATISTICS DATA": 18, "EXTENDED STATISTICS DATA": 19}
+    assert {entry["class"] for entry in imported["skipped"]} == {name for name, since in left.items() if new < since}
+    assert target.sql("a", "SELECT count(*) FROM pg_stats_ext") == [(1,)]
 
 
 @pytest.mark.parametrize("major", [13, 15, 17, 18])

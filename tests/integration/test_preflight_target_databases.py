@@ -124,7 +124,7 @@ def test_more_tables_than_locks(new_cluster):
 def test_client_programs(servers, tmp_path):
     source, target = servers(15), servers(16, "target")
     dbname = create_database(source)
-    bins = {major: str(servers(major).build.bin) for major in (13, 17, 18)}
+    bins = {major: str(servers(major).build.bin) for major in (13, 17, 18, 19)}
     report = look(source.endpoint(), target.endpoint(), [dbname], client_directory=[bins[13]])
     assert "client_directory" in report.of("clients", "blocker")[0]["remedy"]
     report = look(source.endpoint(), target.endpoint(), [dbname], client_directory=[bins[17]])
@@ -132,3 +132,9 @@ def test_client_programs(servers, tmp_path):
     assert "newer than the target's major, 16" in report.of("clients")[0]["seen"]
     report = look(source.endpoint(), servers(18).endpoint(), [dbname], client_directory=[bins[18]])
     assert "pg_attver" in report.of("clients", "info")[0]["seen"]
+    newest = servers(19, "target").endpoint()
+    [finding] = look(source.endpoint(), newest, [dbname], client_directory=[bins[18]]).of("clients", "blocker")
+    assert "pg_restore that connects to a server of PostgreSQL 19" in finding["seen"]
+    assert finding["methods"] == ["dump"] and "of PostgreSQL 19" in finding["remedy"]
+    for fit in ([bins[17]], [bins[18], bins[19]]):
+        assert not look(source.endpoint(), newest, [dbname], client_directory=fit).of("clients", "blocker")

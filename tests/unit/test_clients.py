@@ -38,6 +38,8 @@ DEBIAN = [Client(f"/{version}", version, knows) for version, knows in
         (17, 15, False, "17.12"),  # never older than the source
         (16, 16, False, "17.12"),
         (18, 16, False, "18.6"),
+        (17, 19, False, "17.12"),  # pg_restore of 18 would refuse the target
+        (18, 19, False, "18.6"),  # a direct copy needs no more
     ],
 )
 def test_pg_dump_is_chosen_by_both_servers(source, target, has_pg_attver, chosen):
@@ -46,7 +48,8 @@ def test_pg_dump_is_chosen_by_both_servers(source, target, has_pg_attver, chosen
 
 @pytest.mark.parametrize(
     ("dump", "target", "chosen"),
-    [(13, 13, "13.23"), (13, 16, "15.20"), (15, 18, "18.6"), (17, 13, "17.12"), (18, 13, "18.6"), (16, 15, "17.12")],
+    [(13, 13, "13.23"), (13, 16, "15.20"), (15, 18, "18.6"), (17, 13, "17.12"), (18, 13, "18.6"), (16, 15, "17.12"),
+     (15, 19, "17.12")],
 )
 def test_pg_restore_is_chosen_by_the_dump_and_the_target(dump, target, chosen):
     assert choose_for_restore(DEBIAN, dump, target, None).version == chosen
@@ -57,6 +60,16 @@ def test_pg_restore_is_chosen_by_the_dump_and_the_target(dump, target, chosen):
 def test_the_newest_minor_is_chosen(versions, target):
     found = [Client(f"/{version}", version, False) for version in versions]
     assert choose_for_dump(found, 15, target, False, None).version in ("17.10", "17.1")
+
+
+def test_a_pg_restore_that_refuses_newer_servers_is_not_chosen_for_one():
+    with pytest.raises(HandoverError, match="No pg_restore that connects to a server of PostgreSQL 19 was found"):
+        choose_for_restore(DEBIAN, 18, 19, None)
+    newest = Client("/19rc1", "19rc1", False)
+    assert choose_for_restore([*DEBIAN, newest], 18, 19, None) is newest
+    assert choose_for_restore([*DEBIAN, newest], 18, 18, None).version == "18.6"
+    assert choose_for_dump([*DEBIAN, newest], 15, 18, False, None).version == "18.6"
+    assert choose_for_dump([*DEBIAN, newest], 15, 19, False, None) is newest
 
 
 def test_what_was_found_instead_is_said():

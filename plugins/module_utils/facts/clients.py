@@ -25,6 +25,9 @@ USUAL_PLACES = (
     "/usr/local/pgsql/bin",
 )
 
+# From this major on pg_restore refuses servers newer than itself; those before connect to any.
+RESTORES_TO_NO_NEWER = 18
+
 
 @dataclass(frozen=True)
 class Client:
@@ -37,6 +40,10 @@ class Client:
     @property
     def major(self) -> int:
         return major_of(self.version)
+
+    def restores_to(self, server_major: int) -> bool:
+        """Whether its pg_restore connects to servers of this major."""
+        return server_major <= self.major or self.major < RESTORES_TO_NO_NEWER
 
     def program(self, name: str) -> str:
         """The path of one of its programs."""
@@ -70,21 +77,30 @@ def choose_for_dump(
     """The client for pg_dump: never older than the source; best of the target's major, or just below.
 
     Where columns carry the internal option pg_attver, one that knows it is preferred; failing that,
-    the import takes these statements out again. Raises HandoverError when there is none.
+    the import takes these statements out again. Those are preferred, too, whose archive a pg_restore that is here can
+    bring to the target. Raises HandoverError when there is none.
     """
     fit = [client for client in clients if client.major >= source_major]
     if not fit:
         raise _none_fits(f"pg_dump of PostgreSQL {source_major} or later", clients, searched)
     if has_pg_attver:
         fit = [client for client in fit if client.knows_pg_attver] or fit
+    if target_major:
+        newest = max((client.major for client in clients if client.restores_to(target_major)), default=0)
+        fit = [client for client in fit if client.major <= newest] or fit
     return _nearest(fit, target_major or max(client.major for client in fit))
 
 
 def choose_for_restore(clients: list[Client], dump_major: int, target_major: int, searched: list[str] | None) -> Client:
-    """The client for pg_restore: not older than the pg_dump that made the archive, best not newer than the target."""
-    fit = [client for client in clients if client.major >= dump_major]
-    if not fit:
+    """The client for pg_restore: not older than the pg_dump that made the archive, best not newer than the target,
+    which it has to connect to. Raises HandoverError when there is none.
+    """
+    read = [client for client in clients if client.major >= dump_major]
+    if not read:
         raise _none_fits(f"pg_restore of PostgreSQL {dump_major} or later", clients, searched)
+    fit = [client for client in read if client.restores_to(target_major)]
+    if not fit:
+        raise _none_fits(f"pg_restore that connects to a server of PostgreSQL {target_major}", clients, searched)
     return _nearest(fit, target_major)
 
 

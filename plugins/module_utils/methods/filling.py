@@ -23,7 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
     staging,
     statistics,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import STATISTICS, Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import jobs_for
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.edits import with_set_role
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fitting import Fitting
@@ -248,7 +248,7 @@ class Filling:
         return mode == "auto" and self._has_statistics()
 
     def _has_statistics(self) -> bool:
-        return any(entry.desc == "STATISTICS DATA" for entry in self.fitting.remaining())
+        return any(entry.desc in STATISTICS for entry in self.fitting.remaining())
 
     def _refresh(self, dbname: str) -> None:
         """Under the database's own settings: the contents of a view may depend on its time zone."""

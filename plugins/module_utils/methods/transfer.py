@@ -23,7 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
     sequences,
     staging,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import STATISTICS, Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     FOREIGN_KEY,
     make_keys,
@@ -211,8 +211,8 @@ class Transfer(Filling):
         """As ever, but that rows, indexes and keys are one, and statistics come after them."""
         stages = super()._stages()
         loaded = [entry for stage in stages if stage.parallel for entry in stage.entries]
-        statistics = [entry for entry in loaded if entry.desc == "STATISTICS DATA"]
-        loaded = [entry for entry in loaded if entry.desc != "STATISTICS DATA"]
+        statistics = [entry for entry in loaded if entry.desc in STATISTICS]
+        loaded = [entry for entry in loaded if entry.desc not in STATISTICS]
         before = [stage for stage in stages if stage.name in ("schemas", "definitions")]
         after = [part for stage in stages if stage not in before and not stage.parallel for part in self._parts(stage)]
         middle = [staging.Stage("rows, indexes and keys", loaded, True)]
@@ -349,7 +349,7 @@ class Transfer(Filling):
 
 def _is_beside_schema(entry) -> bool:
     of_database = entry.desc in ("ACL", "COMMENT", "SECURITY LABEL") and entry.tag.startswith("DATABASE ")
-    return of_database or entry.desc in ("DATABASE", "DATABASE PROPERTIES", "STATISTICS DATA")
+    return of_database or entry.desc in ("DATABASE", "DATABASE PROPERTIES", *STATISTICS)
 
 
 def choose_client(session, connection, params: dict) -> clients.Client:

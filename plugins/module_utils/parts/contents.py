@@ -19,6 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 
 KNOWN_VERSIONS = ((1, 14), (1, 15), (1, 16))
 OFTEN_REPEATED = 32  # bytes
+STATISTICS = ("STATISTICS DATA", "EXTENDED STATISTICS DATA")  # since 18, and since 19
 SECTIONS = {1: "none", 2: "pre-data", 3: "data", 4: "post-data"}
 
 

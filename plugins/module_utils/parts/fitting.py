@@ -208,6 +208,8 @@ def _reason_to_skip(entry: Entry, target: Capabilities, no_privileges: bool) -> 
         return "only the owner of an extension may comment on it"
     if entry.desc == "STATISTICS DATA" and target.major < 18:
         return "a target before PostgreSQL 18 takes no statistics; ANALYZE makes them"
+    if entry.desc == "EXTENDED STATISTICS DATA" and target.major < 19:
+        return "a target before PostgreSQL 19 takes no extended statistics; ANALYZE makes them"
     if entry.desc in edits.PRIVILEGES and no_privileges:
         return "no_privileges is set"
     return ""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import STATISTICS, Contents
 
 # Every object of a user's that depends on something, or that something depends on; parts of objects aside.
 OBJECTS = """
@@ -30,7 +30,7 @@ ATTACHED = """
     WHERE c.relispartition"""
 # Statements that may be repeated: they set what they describe.
 REPEATABLE = (
-    "ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL", "DEFAULT", "SEQUENCE OWNED BY", "STATISTICS DATA",
+    "ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL", "DEFAULT", "SEQUENCE OWNED BY", *STATISTICS,
     "ROW SECURITY", "INDEX ATTACH",
 )  # fmt: skip
 

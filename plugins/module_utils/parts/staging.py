@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents, Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import STATISTICS, Contents, Entry
 
 # What pg_restore may build in parallel; errors in these classes are failures, so they need not be told apart.
 # INDEX ATTACH is not among them: the last part locks all partitioned indexes above it, and two such deadlock.
-PARALLEL = {"INDEX", "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT", "STATISTICS DATA"}
+PARALLEL = {"INDEX", "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT", *STATISTICS}
 
 
 @dataclass(frozen=True)

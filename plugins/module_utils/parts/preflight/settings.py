@@ -114,6 +114,21 @@ def lock_table(database: Database):
         )
 
 
+def _importable(found: list[clients.Client], chosen: clients.Client, target: int, searched: list[str] | None):
+    """Whether a pg_restore that is here can bring what this pg_dump writes to the target."""
+    try:
+        clients.choose_for_restore(found, chosen.major, target, searched)
+    except HandoverError as error:
+        yield Finding(
+            "blocker",
+            error.problem,
+            f"The import of a dump fails; a direct copy does not need it. pg_restore of {clients.RESTORES_TO_NO_NEWER} "
+            "and later refuses servers newer than itself.",
+            f"Install the client programs of PostgreSQL {target} on the machine where the modules run.",
+            methods=("dump",),
+        )
+
+
 @server_check("clients", "pg_dump and pg_restore that fit are on this machine.")
 def client_programs(pair: Pair):
     """Of the source's major or later, and best not later than the target's."""
@@ -125,6 +140,8 @@ def client_programs(pair: Pair):
     except HandoverError as error:
         yield Finding("blocker", error.problem, "Neither structure nor data can be read.", error.remedy)
         return
+    if target and target >= source:
+        yield from _importable(found, chosen, target, searched)
     if target and chosen.major > target:
         yield Finding(
             "info",
