@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import (
     execute_patiently,
     patiently,
@@ -47,7 +48,8 @@ END
 FENCED = f"""
     SELECT n.nspname::text, c.relname::text
     FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE t.tgname = '{TRIGGER}' AND t.tgenabled IN ('O', 'A') ORDER BY 1, 2"""
+    WHERE t.tgname = '{TRIGGER}' AND t.tgfoid = to_regproc('handover.fence') AND t.tgenabled IN ('O', 'A')
+    ORDER BY 1, 2"""
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,14 @@ class Fence:
 
 
 def read(connection) -> Fence | None:
-    """The fence of this database, or None where there is none."""
+    """The fence of this database, or None where there is none. Raises HandoverError for one that may not be ours."""
     query = """
         SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
         WHERE n.nspname = 'handover' AND p.proname = 'fence' AND p.prorettype = 'trigger'::regtype"""
     found = [text for (text,) in rows(connection, query) if text and text.startswith(MARK)]
     if not found:
         return None
+    trust.refuse_strangers(connection)
     record = json.loads(found[0][len(MARK) :])
     return Fence(**{**record, "roles": tuple(record["roles"])})
 

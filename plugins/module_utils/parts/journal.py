@@ -11,6 +11,7 @@ import json
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 SCHEMA = f"""
@@ -44,12 +45,14 @@ WITH_IT = ("verification", "verified_table")
 
 
 def has_schema(connection) -> bool:
-    """Whether this database has a schema handover. Raises HandoverError where that is not ours."""
+    """Whether this database has a schema handover. Raises HandoverError where that is not ours, or not ours alone."""
     found = rows(connection, "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'handover'")
     if found and not (found[0][0] or "").startswith(MARK):
         raise HandoverError(
             "The database has a schema handover that is not ours.", "Rename it for the time of the migration."
         )
+    if found:
+        trust.refuse_strangers(connection)
     return bool(found)
 
 
@@ -84,7 +87,7 @@ def begin(connection, dump_id: str) -> None:
     with connection.cursor() as cursor:
         make_schema(connection)
         if not is_present(connection):
-            cursor.execute(TABLE)
+            cursor.execute(TABLE + trust.CLOSED)
         cursor.execute(
             "INSERT INTO handover.restore (dump_id) VALUES (%s) ON CONFLICT (dump_id) DO UPDATE"
             " SET started = clock_timestamp(), completed = NULL",
@@ -112,7 +115,7 @@ def record_facts(connection, facts: dict) -> None:
     """Record what has to be known before an interrupted import may be continued; the result takes its place."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE handover.restore SET result = %s WHERE completed IS NULL", (json.dumps(facts),))
-        cursor.execute(ROWS)
+        cursor.execute(ROWS + trust.CLOSED)
 
 
 def record_rows(connection, tables: list[tuple[str, str, int, int]]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal, trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 TABLES = {
@@ -162,6 +162,7 @@ def begin(connection, identifier: str, source: dict) -> None:
         journal.make_schema(connection)
         for name, columns in TABLES.items():
             cursor.execute(f"CREATE TABLE IF NOT EXISTS handover.{name} ({columns})")
+        cursor.execute(trust.CLOSED)
         cursor.execute(
             "INSERT INTO handover.migration (id, source) VALUES (%s, %s) ON CONFLICT DO NOTHING",
             (identifier, json.dumps(source)),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import Trial, reason, transaction
 
 # handover_owners_<backend pid>_<start of that backend, microseconds since 1970>: tells whether its run still lives.
@@ -84,6 +85,7 @@ def _take(conn, attempts: Trial, name: str, owners: list[str], result: Membershi
     ours = sql.Identifier(name)
     options = sql.SQL(" WITH INHERIT TRUE, SET TRUE" if conn.info.server_version >= 160000 else "")
     there = value(conn, "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %s)", (name,))
+    trust.refuse_shared_role(conn, name)
     no_role = "" if there else attempts.attempt(sql.SQL("CREATE ROLE {} NOLOGIN").format(ours))
     no_role = no_role or attempts.attempt(sql.SQL("GRANT {} TO CURRENT_USER").format(ours) + options)
     for owner in owners:

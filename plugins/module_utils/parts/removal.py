@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, journal, trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     naming,
     publication,
@@ -71,7 +71,8 @@ def slots(connection, identifier: str) -> list[Step]:
 
 def publication_names(connection, identifier: str) -> list[str]:
     """The publications of a migration."""
-    query = "SELECT pubname::text FROM pg_publication WHERE starts_with(pubname, %s) ORDER BY 1"
+    ours = trust.trusted("pubowner", connection.info.server_version)
+    query = f"SELECT pubname::text FROM pg_publication WHERE starts_with(pubname, %s) AND {ours} ORDER BY 1"
     return [name for (name,) in rows(connection, query, (prefix(identifier),))]
 
 

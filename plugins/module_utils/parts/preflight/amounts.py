@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, OWN_RELATIONS
+import contextlib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import jobs_for
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
@@ -16,6 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     size,
     some,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.target_database import exists
 
 CONTINUOUS = ("continuous",)
 COPY_LIMIT = 2**30 - 1  # bytes of one row as text: MaxAllocSize
@@ -185,13 +189,27 @@ def _widen(sequence: str, most: int, columns: list[str]) -> str:
 
 @database_check("handover_schema", "The name of our schema, handover, is not taken.")
 def handover_schema(database: Database):
-    """The journal of a migration, and its beacon, live in a schema of this name."""
+    """The journal of a migration, and its beacon, live in a schema of this name, on either end. It is ours only if
+    nobody else may write to it: what it says is run.
+    """
+    yield from _not_ours(database.connection, "source")
+    target = database.target
+    if target and exists(target.connection, database.name):
+        with contextlib.closing(target.endpoint.connect(database.name, read_only=True)) as connection:
+            yield from _not_ours(connection, "target")
+
+
+def _not_ours(connection, side: str):
     query = "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = 'handover'"
-    if [comment for (comment,) in database.rows(query) if not comment.startswith(MARK)]:
+    foreign = [comment for (comment,) in rows(connection, query) if not comment.startswith(MARK)]
+    strangers = trust.strangers(connection)
+    if foreign or strangers:
         yield Finding(
             "blocker",
-            "The database has a schema handover that is not ours.",
-            "Neither method goes on: what is in it would be mixed up with the journal.",
-            "ALTER SCHEMA handover RENAME TO handover_of_ours;",
+            f"The database has a schema handover on the {side} that "
+            + ("is not ours." if foreign else f"others may have written to: {some(strangers)}."),
+            "Neither method goes on: what is in it would be mixed up with the journal, and what that says is run.",
+            "ALTER SCHEMA handover RENAME TO handover_of_ours;"
+            + ("" if foreign else " -- if another administrator began a migration: go on as that role"),
             ["handover"],
         )

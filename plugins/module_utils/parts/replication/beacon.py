@@ -11,6 +11,7 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.naming import SCHEMA, beacon_table
 
 TABLE = """
@@ -32,7 +33,7 @@ def prepare(source, target, name: str) -> None:
     """
     for connection in (source, target):
         with connection.cursor() as cursor:
-            cursor.execute(sql.SQL(TABLE).format(table=_identifier(name)))
+            cursor.execute(sql.SQL(TABLE).format(table=_identifier(name)) + sql.SQL(trust.CLOSED))
 
 
 def drop(connection, name: str) -> None:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 
 BATCH = 100  # tables whose locks are taken at once
 
 
 def exists(connection, name: str) -> bool:
-    """Whether the database has a publication of this name."""
+    """Whether the database has a publication of this name. Raises HandoverError for one that is not ours."""
+    trust.refuse_foreign(connection, "pg_publication", "pub", name)
     return bool(rows(connection, "SELECT FROM pg_publication WHERE pubname = %s", (name,)))
 
 

@@ -9,7 +9,7 @@ import json
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal, trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 TABLE = """
@@ -24,7 +24,7 @@ def begin(connection, identifier: str, target: dict) -> None:
     """Record a migration, unless that is done. ``target`` says where to, without secrets."""
     with transaction(connection) as cursor:
         journal.make_schema(connection)
-        cursor.execute(TABLE)
+        cursor.execute(TABLE + trust.CLOSED)
         statement = "INSERT INTO handover.migration (id, target) VALUES (%s, %s) ON CONFLICT DO NOTHING"
         cursor.execute(statement, (identifier, json.dumps(target)))
 

@@ -14,7 +14,7 @@ import threading
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal, trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import Digest
 
 TABLES = """
@@ -39,7 +39,7 @@ class Record:
         self._connection = connection
         self._pair = pair
         self._lock = threading.Lock()
-        self._present = journal.has_schema(connection) and may_use_journal(connection, "CREATE")
+        self._present = may_use_journal(connection, "CREATE") and journal.has_schema(connection)
 
     @property
     def present(self) -> bool:
@@ -52,7 +52,7 @@ class Record:
         """
         if not self._present:
             return {}
-        self._execute(TABLES)
+        self._execute(TABLES + trust.CLOSED)
         if resume and rows(
             self._connection,
             "SELECT 1 FROM handover.verification WHERE pair = %s AND finished IS NULL AND evidence = %s::jsonb",

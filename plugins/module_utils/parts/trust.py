@@ -1,0 +1,99 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is named like ours is ours only if nobody could have made it, or written to it, who could not act as we do.
+
+We run statements that we find recorded in schema handover, write to its tables, and let a function in it be called by
+every writer. So its owner, the owners of what is in it, and everybody who may write there must be the connecting role,
+a superuser, or a role that is a member of the connecting role: those may do all that we may do anyway.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+
+# Who has something of ours in the hand: (what it is, the role's oid, how it comes to it), of schema handover.
+HOLDERS = """
+    SELECT 'schema handover' AS thing, n.nspowner AS role, 'owns' AS how FROM pg_namespace AS n WHERE n.oid = {schema}
+    UNION ALL SELECT 'schema handover', a.grantee, 'has ' || a.privilege_type || ' on'
+    FROM pg_namespace AS n, aclexplode(n.nspacl) AS a WHERE n.oid = {schema} AND a.privilege_type <> 'USAGE'
+    UNION ALL SELECT format('handover.%I', c.relname), c.relowner, 'owns' FROM pg_class AS c
+    WHERE c.relnamespace = {schema} AND c.relkind NOT IN ('i', 'I')
+    UNION ALL SELECT format('handover.%I', c.relname), a.grantee, 'has ' || a.privilege_type || ' on'
+    FROM pg_class AS c LEFT JOIN pg_attribute AS t ON t.attrelid = c.oid AND t.attacl IS NOT NULL,
+        LATERAL (SELECT * FROM aclexplode(c.relacl) UNION ALL SELECT * FROM aclexplode(t.attacl)) AS a
+    WHERE c.relnamespace = {schema} AND a.privilege_type <> 'SELECT'
+    UNION ALL SELECT format('handover.%I()', p.proname), p.proowner, 'owns' FROM pg_proc AS p
+    WHERE p.pronamespace = {schema}
+    UNION ALL SELECT format('handover.%I', c.relname), p.proowner, 'has a trigger on'
+    FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_proc AS p ON p.oid = t.tgfoid
+    WHERE c.relnamespace = {schema} AND NOT t.tgisinternal"""
+SCHEMA = "(SELECT oid FROM pg_namespace WHERE nspname = 'handover')"
+
+# Takes from everybody but the owner what default privileges gave; it goes behind the statement that makes a table.
+CLOSED = """;
+    DO $closed$ DECLARE statement text; BEGIN
+        FOR statement IN SELECT DISTINCT format('REVOKE ALL ON %s FROM %s', c.oid::regclass,
+                CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+            FROM pg_class AS c, aclexplode(c.relacl) AS a
+            WHERE c.relnamespace = 'handover'::regnamespace AND c.relowner = (
+                SELECT oid FROM pg_roles WHERE rolname = current_user)
+            AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT'
+        LOOP EXECUTE statement; END LOOP;
+    END $closed$"""
+
+
+def trusted(role: str, version: int) -> str:
+    """SQL: whether a role, by an expression that yields its oid (0 is PUBLIC), may do all that the current one may."""
+    ways = "USAGE, SET, MEMBER WITH ADMIN OPTION" if version >= 160000 else "MEMBER"
+    ours = "(SELECT oid FROM pg_roles WHERE rolname = current_user)"
+    there = f"EXISTS (SELECT FROM pg_roles WHERE oid = {role})"
+    return f"CASE WHEN {there} THEN pg_has_role({role}, {ours}, '{ways}') ELSE false END"
+
+
+def strangers(connection) -> list[str]:
+    """Who else may have written into schema handover here: ``app owns schema handover``; empty if nobody."""
+    query = f"""
+        SELECT DISTINCT thing <> 'schema handover', format('%s %s %s', CASE role WHEN 0 THEN 'PUBLIC'
+            ELSE quote_ident(pg_get_userbyid(role)) END, how, thing) FROM ({HOLDERS.format(schema=SCHEMA)}) AS held
+        WHERE NOT {trusted("role", connection.info.server_version)} ORDER BY 1, 2"""
+    return [text for _order, text in rows(connection, query)]
+
+
+def refuse_strangers(connection) -> None:
+    """Raise HandoverError unless all of schema handover is ours alone."""
+    found = strangers(connection)
+    if found:
+        database, role = rows(connection, "SELECT current_database()::text, quote_ident(current_user)")[0]
+        raise HandoverError(
+            f'In database "{database}" there is a schema handover that others than {role} may have written to: '
+            f"{', '.join(found[:5])}.",
+            REMEDY.format(role=role),
+        )
+
+
+REMEDY = (
+    "If it is of a migration that another administrator began, go on as that role. If not, look at what is in it, and "
+    "drop or rename it. To trust a role with all that {role} may do: GRANT {role} TO that role."
+)
+
+
+def refuse_shared_role(connection, name: str) -> None:
+    """Raise HandoverError if there is a role of this name as which others may act, or that may log in."""
+    query = f"""
+        SELECT FROM pg_roles AS r WHERE rolname = %s AND (rolcanlogin OR EXISTS (
+            SELECT FROM pg_auth_members AS m WHERE m.roleid = r.oid
+            AND NOT {trusted("m.member", connection.info.server_version)}))"""
+    if rows(connection, query, (name,)):
+        raise HandoverError(f"There is a role {name} that others may use, and is not ours.", "Drop or rename it.")
+
+
+def refuse_foreign(connection, catalog: str, prefix: str, name: str) -> None:
+    """Raise HandoverError if the object of this name, in a catalog with columns like ``pubname``, is not ours."""
+    query = f"""
+        SELECT quote_ident(pg_get_userbyid({prefix}owner)) FROM {catalog} WHERE {prefix}name = %s
+        AND NOT {trusted(prefix + "owner", connection.info.server_version)}"""
+    for (owner,) in rows(connection, query, (name,)):
+        kind = catalog.removeprefix("pg_")
+        raise HandoverError(f"There is a {kind} {name} that belongs to {owner}, and is not ours.", "Drop or rename it.")
