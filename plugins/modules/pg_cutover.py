@@ -244,6 +244,12 @@ databases:
       description: Why there is none.
       type: list
       elements: str
+    not_on_way_back:
+      description:
+        - Replicated tables that the new home cannot publish, such as those with REPLICA IDENTITY FULL and generated
+          columns from PostgreSQL 18 on. A handover in the other direction copies them, while writers wait.
+      type: list
+      elements: str
     gates:
       description: What had to be true before, with C(gate), C(ok), C(problem), C(remedy).
       type: list

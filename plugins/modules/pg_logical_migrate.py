@@ -44,6 +44,10 @@ options:
       - V(fail) refuses the migration before anything is published, and returns the SQL that helps.
       - V(full) gives them REPLICA IDENTITY FULL for the time of the migration. The target then searches for each row
         that changes, before PostgreSQL 16 without an index.
+      - With a source of PostgreSQL 18 or later, a table that has generated columns and REPLICA IDENTITY FULL counts as
+        one without, because such a source refuses UPDATE and DELETE on it as well. With V(full), it gets its primary
+        key or a unique index as identity for the time of the migration, and is refused where it has neither.
+      - Before anything is published, the server is asked for each table whether it could still be changed then.
       - V(copy_at_cutover) leaves them out of replication, and copies them while writers wait at the cutover.
     type: str
     choices: [fail, full, copy_at_cutover]

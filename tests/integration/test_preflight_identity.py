@@ -147,7 +147,7 @@ def test_full_costs_most_where_no_index_serves(report, source, all_servers):
 @pytest.mark.parametrize(
     ("choice", "blockers"),
     [
-        ("full", {"public.bare_json", "public.computed", "public.computed_too", *INCOMPARABLE}),
+        ("full", {"public.bare_json", "public.computed", *INCOMPARABLE}),
         ("copy_at_cutover", set()),
     ],
 )
@@ -157,6 +157,42 @@ def test_what_stands_in_the_way_depends_on_the_policy(source, choice, blockers):
     found = {name for check in CHECKS for name in report.objects(check, "blocker")}
     assert found == blockers
     assert report.objects("replica_identity") == LACKING
+
+
+def test_full_and_a_generated_column_are_refused_from_18_on(source, all_servers):
+    """As soon as that is who publishes: the source at once, the target for the way back."""
+    cluster, major = source[0], source[0].build.major
+    dbname = create_database(cluster)
+    generated = "GENERATED ALWAYS AS (n + 1) STORED"
+    cluster.sql(dbname, f"""
+        CREATE TABLE whole (n int, g int {generated}); ALTER TABLE whole REPLICA IDENTITY FULL;
+        CREATE TABLE keyed (n int, g int {generated} PRIMARY KEY); ALTER TABLE keyed REPLICA IDENTITY NOTHING;
+        CREATE TABLE at_hand (n int PRIMARY KEY, g int {generated}); ALTER TABLE at_hand REPLICA IDENTITY FULL;
+        CREATE TABLE bare (n int, g int {generated})""")
+    at_once, back = major >= 18, "a rollback copies it"
+
+    def found(target=None, **more):
+        return look(cluster.endpoint(), target and target.endpoint(), [dbname], **more)
+
+    report = found(all_servers(17))
+    assert report.objects("replica_identity_generated") == ({"public.whole", "public.at_hand"} if at_once else set())
+    report = found(all_servers(18), no_identity="full")
+    lacking = {"public.keyed", "public.bare"} if at_once else {"public.keyed"}
+    assert report.objects("replica_identity", "blocker") == lacking
+    assert report.objects("replica_identity_generated", "blocker") == ({"public.whole"} if at_once else set())
+    if at_once:
+        words = "becomes DEFAULT for the time"
+        assert words in report.about("replica_identity_generated", "public.at_hand")["consequence"]
+    else:
+        assert back in report.about("replica_identity_generated", "public.whole")["consequence"]
+        assert back in report.about("replica_identity", "public.bare")["consequence"]
+    report = found(all_servers(18))
+    mend(cluster, dbname, report.of("replica_identity") + report.of("replica_identity_generated"))
+    report = found(all_servers(18))
+    assert {level for check in CHECKS for level in report.levels(check)} == {"ok"}
+    cluster.sql(dbname, "CREATE PUBLICATION everything FOR ALL TABLES")
+    for name in ("whole", "keyed", "at_hand", "bare"):
+        cluster.sql(dbname, f"DELETE FROM {name}")
 
 
 def test_remedies_help(source, all_servers):

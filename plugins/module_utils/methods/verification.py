@@ -74,7 +74,7 @@ class Course:
         if not self.live:
             return {}
         reason = AT_CUTOVER if self.publisher == "source" else AHEAD
-        return {(table.schema, table.name): reason for table in self.migration.at_cutover}
+        return {(table.schema, table.name): reason for table in [*self.migration.at_cutover, *self._not_coming_back]}
 
     @property
     def replicated(self) -> set[tuple[str, str]] | None:
@@ -82,7 +82,12 @@ class Course:
         if not self.live:
             return None
         waves = {wave.number for wave in self.migration.subscribed}
-        return {(table.schema, table.name) for table in self.migration.replicated if table.wave in waves}
+        found = {(table.schema, table.name) for table in self.migration.replicated if table.wave in waves}
+        return found - {(table.schema, table.name) for table in self._not_coming_back}
+
+    @property
+    def _not_coming_back(self) -> list[migration_journal.WaveTable]:
+        return self.migration.one_way if self.publisher == "target" else []
 
 
 def verify(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:

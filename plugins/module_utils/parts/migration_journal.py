@@ -52,8 +52,9 @@ PHASES = {
 
 @dataclass(frozen=True)
 class WaveTable:
-    """A table with rows. ``kind``: replicated, or at_cutover (copied in the cutover's window). ``wave``: the number of
-    its wave, None before it has one. ``state``: waiting, copying, copied, indexed. ``bytes`` is its size on the source
+    """A table with rows. ``kind``: replicated, one_way (replicated to the target, but copied in the window of a
+    rollback, as the target could not publish it) or at_cutover (copied in every window). ``wave``: the number of its
+    wave, None before it has one. ``state``: waiting, copying, copied, indexed. ``bytes`` is its size on the source
     until it is copied, then what was copied.
     """
 
@@ -113,7 +114,12 @@ class Migration:
     @property
     def replicated(self) -> list[WaveTable]:
         """Tables that a subscription applies changes to, or will."""
-        return [table for table in self.tables if table.kind == "replicated"]
+        return [table for table in self.tables if table.kind in ("replicated", "one_way")]
+
+    @property
+    def one_way(self) -> list[WaveTable]:
+        """Those of them that do not come back."""
+        return [table for table in self.tables if table.kind == "one_way"]
 
     @property
     def at_cutover(self) -> list[WaveTable]:
@@ -207,6 +213,16 @@ def remove_tables(connection, identifier: str, tables: list[tuple[str, str]]) ->
     for schema, name in tables:
         query = "DELETE FROM handover.wave_table WHERE migration_id = %s AND schema = %s AND name = %s"
         _execute(connection, query, (identifier, schema, name))
+
+
+def set_kinds(connection, identifier: str, kinds: dict[tuple[str, str], str]) -> None:
+    """Record what is to become of tables; what is copied in every window has no wave."""
+    query = """
+        UPDATE handover.wave_table AS t SET kind = chosen.kind,
+            wave = CASE WHEN chosen.kind = 'at_cutover' THEN NULL ELSE t.wave END
+        FROM ROWS FROM (unnest(%s::text[]), unnest(%s::text[]), unnest(%s::text[])) AS chosen (schema, name, kind)
+        WHERE t.migration_id = %s AND t.schema = chosen.schema AND t.name = chosen.name AND t.kind <> chosen.kind"""
+    _execute(connection, query, (*columns_of(list(kinds)), list(kinds.values()), identifier))
 
 
 def begin_wave(connection, identifier: str, number: int, name: str, tables: list[tuple[str, str]]) -> None:

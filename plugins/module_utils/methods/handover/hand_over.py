@@ -139,6 +139,8 @@ def _find_out(passage: Passage, poolers: Poolers, check_mode: bool) -> None:
     passage.facts["fenced_roles"] = logins.to_fence(passage)
     wanted = passage.params["reverse"] is not False
     passage.facts["obstacles_to_way_back"] = way_back.obstacles(passage) if wanted else []
+    if wanted and not passage.facts["obstacles_to_way_back"]:
+        way_back.foresee(passage)
 
 
 def _wake(passage: Passage) -> None:

@@ -41,6 +41,9 @@ class Passage:
     share its ``timeline``; ``alone`` if there is one. ``catalogs`` are those of large objects as far as they can be
     locked on old, ``large_objects`` the versions of these (old's, new's) when new was last made like old.
 
+    ``stamp`` is of old's definitions when the gates were asked, ``publishing_stamp`` of new's when it was proven that
+    new may publish them.
+
     ``decided`` is set by the commit, ``way_back`` says whether there will be one, ``problems`` what is left to do.
     """
 
@@ -57,6 +60,7 @@ class Passage:
     catalogs: list = field(default_factory=list)
     large_objects: tuple = ()
     stamp: str = ""
+    publishing_stamp: str = ""
     way_back: bool = False
     decided: bool = False
     changed: bool = False
@@ -88,7 +92,9 @@ class Passage:
     def look(self) -> None:
         """Find out which tables there are to fence and to copy."""
         self.tables = fence.tables_to_fence(self.old)
-        names = [(table.schema, table.name) for table in self.route.migration.at_cutover]
+        migration = self.route.migration
+        chosen = migration.at_cutover + (migration.one_way if self.route.new is self.route.source else [])
+        names = [(table.schema, table.name) for table in chosen]
         self.copied = read_tables(self.old, names) if names else []
 
     def cut(self) -> None:

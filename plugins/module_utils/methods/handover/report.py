@@ -16,7 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_c
 FACTS = (
     "gates", "window_ms", "fence_lsn", "lag_seconds", "sequences", "sequence_margin", "copied_bytes", "copied_rows",
     "large_objects", "large_objects_in_window", "fenced_roles", "terminated", "poolers", "obstacles_to_way_back",
-    "way_back_seconds",
+    "way_back_seconds", "not_on_way_back",
 )  # fmt: skip
 
 CRON_JOBS = "SELECT format('%s (%s)', jobid, left(command, 80)) FROM cron.job ORDER BY jobid"

@@ -7,6 +7,9 @@ window, misses nothing, and so that what would not work is known while nothing h
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
@@ -16,6 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     value,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import obstacle_to_logical_slots
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.gates import stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.apply import NOT_BY_OWNER
@@ -25,11 +29,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
     identity,
+    naming,
     publication,
     slot,
     source_record,
     subscription,
     triggers,
+    writable,
 )
 
 BUSY = """
@@ -59,13 +65,13 @@ def obstacles(passage: Passage) -> list[str]:
 
 def prepare(passage: Passage) -> None:
     """Publication on new, beacon on both, subscription on old, not enabled. Raises HandoverError with the reason."""
-    name, route = passage.route.returning, passage.route
+    name = passage.route.returning
     slot.drop(passage.new, name)  # of a window that was aborted
     subscription.drop(passage.old, name)
-    _identify(passage)
+    tables = _choose(passage)
     beacon.prepare(passage.new, passage.old, name)
-    publication.create(passage.new, name, [beacon.table(name), *route.tables])
-    publication.restrict_to(passage.new, name, [beacon.table(name), *route.tables])
+    publication.create(passage.new, name, [beacon.table(name), *tables])
+    publication.restrict_to(passage.new, name, [beacon.table(name), *tables])
     try:
         subscription.create(passage.old, name, conninfo(passage), _options(passage))
     except HandoverError as error:
@@ -101,17 +107,72 @@ def _for_this_direction(passage: Passage, error: HandoverError) -> HandoverError
     )
 
 
-def _identify(passage: Passage) -> None:
-    """Tables that new could not publish as they are: whole old rows identify rows there. Raises HandoverError."""
+def foresee(passage: Passage) -> None:
+    """Note which tables will not come back by themselves, as far as the catalogs tell."""
+    for key, one in _lacking(passage).items():
+        if not one.identity:
+            _note(passage, key, one.why)
+
+
+def prove_again(passage: Passage, deadline: float) -> None:
+    """In the window: what was redefined on new since the proof may still be published. Raises HandoverError."""
+    if stamp(passage.helper) == passage.publishing_stamp:
+        return
+    there = publication.tables_of(passage.helper, passage.route.returning)
+    tables = [key for key in passage.route.tables if key in there]
+    patience = max(0.0, (deadline - time.monotonic()) / 2)
+    found = writable.refused(passage.helper, _trial(passage), tables, patience=patience)
+    writable.refuse(found, "Nothing was handed over. Run this again: what cannot come back by itself is left out then.")
+
+
+def _choose(passage: Passage) -> list[tuple[str, str]]:
+    """The tables that new may publish, with the identity that they need there for that. It is recorded that the others
+    are copied in a window instead: those of the target when it is left again, those of the source in all.
+    """
+    lacking = _lacking(passage)
+    given = {key: one.identity for key, one in lacking.items() if one.identity}
+    left_out = {key: one.why for key, one in lacking.items() if not one.identity}
+    left_out.update({one.key: one.why for one in writable.refused(passage.new, _trial(passage), list(given), given)})
+    for key, wanted in given.items():
+        if key not in left_out:
+            _record_undo(passage, passage.new, identity.restoring_statement(passage.new, *key))
+            identity.give(passage.new, *key, wanted)
+    passage.publishing_stamp = stamp(passage.new)
+    rest = [key for key in passage.route.tables if key not in left_out]
+    left_out.update({one.key: one.why for one in writable.refused(passage.new, _trial(passage), rest)})
+    for key, why in left_out.items():
+        _note(passage, key, why)
+    passage.facts["not_on_way_back"] = [".".join(key) for key in sorted(left_out)]
+    _record_kinds(passage, left_out)
+    return [key for key in rest if key not in left_out]
+
+
+def _lacking(passage: Passage) -> dict:
+    """Tables that new could not publish as they are: identity.Lacking, by (schema, name)."""
     wanted = dict(zip(quoted_names(passage.new, passage.route.tables), passage.route.tables))
-    lacking = [one for one in identity.lacking(Side(passage.route.new.endpoint, passage.new)) if one.name in wanted]
-    refused = [one.name for one in lacking if not one.may_be_full]
-    if refused:
-        raise HandoverError(f"The new home cannot publish {', '.join(refused)}: they have no replica identity.", "")
-    for one in lacking:
-        schema, name = wanted[one.name]
-        _record_undo(passage, passage.new, identity.restoring_statement(passage.new, schema, name))
-        identity.set_full(passage.new, schema, name)
+    found = identity.lacking(Side(passage.route.new.endpoint, passage.new))
+    return {wanted[one.name]: one for one in found if one.name in wanted}
+
+
+def _record_kinds(passage: Passage, left_out: dict) -> None:
+    forward = passage.route.direction == FORWARD
+    kinds = dict.fromkeys(passage.route.tables, "replicated") if forward else {}
+    kinds.update(dict.fromkeys(left_out, "one_way" if forward else "at_cutover"))
+    identifier = passage.route.migration.id
+    migration_journal.set_kinds(passage.journal, identifier, kinds)
+    passage.route = replace(passage.route, migration=migration_journal.read_migration(passage.journal, identifier))
+
+
+def _note(passage: Passage, key: tuple[str, str], why: str) -> None:
+    new = passage.route.new.endpoint.side
+    passage.note(
+        f"{'.'.join(key)} does not come back by itself: the {new} cannot publish it, as {why}. The next handover "
+        "in the other direction copies it, while writers wait."
+    )
+
+
+def _trial(passage: Passage) -> str:
+    return naming.trial_name(passage.route.migration.id)
 
 
 def quiet_triggers(passage: Passage) -> None:

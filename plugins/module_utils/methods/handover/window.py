@@ -101,7 +101,7 @@ class Window:
         wait for that. The slot, for which the server flushes its WAL, comes when no transaction of ours is open there:
         it would wait for the WAL writer to wake up (wal_writer_delay).
         """
-        together(lambda: self._bring(passage, number), lambda: self._set_sequences(passage))
+        together(lambda: self._bring(passage, number), lambda: self._prepare_new(passage))
         if passage.way_back:
             with passage.step("slot"):
                 query = "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')"
@@ -122,7 +122,10 @@ class Window:
         with passage.step("large_objects"):
             cargo.bring_large_objects(passage)
 
-    def _set_sequences(self, passage: Passage) -> None:
+    def _prepare_new(self, passage: Passage) -> None:
+        if passage.way_back:
+            with passage.step("proof"):
+                way_back.prove_again(passage, self._deadline)
         with passage.step("sequences"):
             cargo.set_sequences(passage)
 

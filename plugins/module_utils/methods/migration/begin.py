@@ -23,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     plan,
     source_record,
     subscription,
+    writable,
 )
 
 
@@ -95,14 +96,41 @@ def _ownership(job: Job) -> list:
 def prepare_source(job: Job, planned: plan.Plan) -> None:
     """The record, and the replica identities that the operator left to us: each recorded before it is changed."""
     source_record.begin(job.source_session, job.id, _describe(job.session, job.goal))
-    for one in planned.tables:
-        if one.full:
-            former = identity.restoring_block(job.source_session, *one.table.key)
-            source_record.record_undo(job.source_session, job.id, former)
-            former = identity.restoring_statement(job.source_session, *one.table.key)
-            journal.add_undo(job.session, job.id, former)
-            identity.set_full(job.source_session, *one.table.key)
-            job.event("identity", table=str(one.table), identity="full")
+    given = {one.table.key: one.identity for one in planned.tables if one.identity}
+    refuse_refused(refused(job, list(given), given))
+    for key, wanted in given.items():
+        former = identity.restoring_block(job.source_session, *key, wanted)
+        source_record.record_undo(job.source_session, job.id, former)
+        former = identity.restoring_statement(job.source_session, *key)
+        journal.add_undo(job.session, job.id, former)
+        identity.give(job.source_session, *key, wanted)
+        job.event("identity", table=".".join(key), identity=wanted)
+
+
+def refused(job: Job, keys: list[tuple[str, str]], identities: dict | None = None) -> list[writable.Refused]:
+    """Those of the tables that the source would refuse to change once they are published."""
+    return writable.refused(job.source_session, naming.trial_name(job.id), keys, identities)
+
+
+def refuse_refused(found: list[writable.Refused]) -> None:
+    """Raise HandoverError for these, if there are any."""
+    writable.refuse(
+        found,
+        "Give them a replica identity without generated columns, or leave it to the migration with "
+        "no_identity: copy_at_cutover, which copies them while writers wait.",
+    )
+
+
+def leave_to_cutover(job: Job, found: list[writable.Refused]) -> None:
+    """Tables that cannot be published: refused, or left to the cutover, as ``no_identity`` says."""
+    if job.params["no_identity"] != "copy_at_cutover":
+        refuse_refused(found)
+    journal.set_kinds(job.session, job.id, {one.key: "at_cutover" for one in found})
+    if found:
+        job.event("left_to_cutover", tables=[str(one) for one in found])
+    for one in found:
+        job.note(f"{'.'.join(one.key)} is not replicated, as the source would refuse to change its rows: {one.why}. "
+                 "It is copied at the cutover, while writers wait.")  # fmt: skip
 
 
 def refuse_unwritable(job: Job, planned: plan.Plan) -> None:

@@ -11,6 +11,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import publication
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 MEMBERSHIP = ("new", "gone", "replaced")
@@ -32,6 +33,8 @@ def look(job: Job) -> list[dict]:
             drift=renamed,
         )
     altered = [one for one in found if one["change"] not in MEMBERSHIP]
+    if altered and not job.check_mode:
+        _free_refused(job, {one["table"] for one in altered})
     if altered and not _follow(job, altered):
         raise HandoverError(
             f"Tables were altered on the source: {drift.describe(altered)}.",
@@ -61,6 +64,21 @@ def forget_dropped(job: Job) -> None:
             journal.remove_tables(job.session, job.id, gone)
     for schema, name in gone:
         job.note(f"{schema}.{name} was dropped on the source, and left the migration.")
+
+
+def _free_refused(job: Job, altered: set[str]) -> None:
+    """The application must be able to change what is published already; a column that was added may have ended that.
+    Where ``no_identity`` allows it, such tables are taken out of the publications. Raises HandoverError.
+    """
+    keys = [(table.schema, table.name) for table in job.read().replicated if table.wave is not None]
+    there = [key for key, name in zip(keys, job.quoted(keys)) if name in altered]
+    found = begin.refused(job, there)
+    if found and job.params["no_identity"] == "copy_at_cutover":
+        refused = {one.key for one in found}
+        for name in job.read().names:
+            left = publication.tables_of(job.source_session, name) - refused
+            publication.restrict_to(job.source_session, name, sorted(left))
+    begin.leave_to_cutover(job, found)
 
 
 def _follow(job: Job, altered: list[dict]) -> bool:
@@ -127,10 +145,10 @@ def _refuse_unlike(job: Job, replaced: set[str], planned) -> None:
     """
     here, there = drift.fingerprint(job.source_session), drift.fingerprint(job.session)
     names = replaced & there.keys() & here.keys()
-    full = set(job.quoted([one.table.key for one in planned.tables if one.full]))
+    given = set(job.quoted([one.table.key for one in planned.tables if one.identity]))
     expected = {}
     for name in names:
-        left = ["oid", "foreign_keys", *(["identity"] if name in full else [])]
+        left = ["oid", "foreign_keys", *(["identity"] if name in given else [])]
         expected[name] = {**here[name], **{key: there[name][key] for key in left}}
     found = drift.differences({name: there[name] for name in names}, expected)
     if found:

@@ -242,7 +242,7 @@ def _preview(job: Job, migration: journal.Migration | None) -> dict:
             base["notices"].append(f'Everything in database "{job.goal}" of the target would be replaced.')
     name = job.wave_name(1)
     keys = [beacon.table(name), *(one.table.key for one in planned.replicated)]
-    statements = [identity.full_statement(*one.table.key) for one in planned.tables if one.full]
+    statements = [identity.giving_statement(*one.table.key, one.identity) for one in planned.tables if one.identity]
     statements += [*publication.statements(name, keys), sql.SQL(slot.command(name))]
     options = subscription.Options(binary=planned.binary)
     statements.append(subscription.statement(job.maintenance, name, job.conninfo(shown=True), options))

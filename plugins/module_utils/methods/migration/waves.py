@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, copy
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, copy
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
@@ -93,7 +93,7 @@ def run_wave(job: Job, tables: list) -> None:
     """Publish, make the slot, copy in its snapshot, subscribe. Raises HandoverError; a rerun goes on from there."""
     migration = job.read()
     number = max((wave.number for wave in migration.waves), default=0) + 1
-    name, keys = job.wave_name(number), [(table.schema, table.name) for table in tables]
+    name, keys = job.wave_name(number), _publishable(job, [(table.schema, table.name) for table in tables])
     journal.begin_wave(job.session, job.id, number, name, keys)
     job.event("wave", name=name, tables=len(keys))
     try:
@@ -111,6 +111,14 @@ def run_wave(job: Job, tables: list) -> None:
             raise
         remedy = f"{error.remedy} Until then the slot {name} holds back WAL on the source; state: stopped frees it."
         raise HandoverError(error.problem, remedy.strip(), **error.facts) from None
+
+
+def _publishable(job: Job, keys: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of the tables that the application can go on changing when they are published. Raises HandoverError."""
+    found = begin.refused(job, keys)
+    begin.leave_to_cutover(job, found)
+    refused = {one.key for one in found}
+    return [key for key in keys if key not in refused]
 
 
 def _publish(job: Job, name: str, number: int, keys: list[tuple[str, str]]) -> slot.Slot:

@@ -14,10 +14,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.identity import (
+    FULL_WITHOUT_GENERATED,
     Index,
     Keyed,
     keyed_tables,
-    may_be_full,
+    serving_identity,
     way_to_identity,
     without_equality,
 )
@@ -36,7 +37,7 @@ def replica_identity(database: Database):
     found = []
     for table in database.once(keyed_tables):
         if table.identity != "f" and not table.used:
-            way, statement = way_to_identity(table, table.oid in incomparable)
+            way, statement = way_to_identity(table, table.oid in incomparable, *_majors(database))
             found.append((way, _judged(database, table, breaks), table.name, statement, table))
     found.sort(key=lambda row: row[:3])
     for (way, judged), group in groupby(found, key=lambda row: row[:2]):
@@ -57,14 +58,35 @@ def _judged(database: Database, table: Keyed, consequence: str) -> tuple[str, st
     choice = database.pair.options.no_identity
     if choice == "copy_at_cutover":
         return "warning", "It is not replicated, but copied at the cutover, while writers wait."
-    if choice == "full" and table.identity != "f" and may_be_full(table, table.oid in database.once(without_equality)):
-        return "warning", "Its replica identity becomes FULL for the time of the migration."
+    major = database.pair.source.server.major
+    identity = serving_identity(table, table.oid in database.once(without_equality), major)
+    if choice == "full" and identity:
+        one_way = f" {ONE_WAY}" if identity == "FULL" and _is_one_way(database, table) else ""
+        return "warning", f"Its replica identity becomes {identity} for the time of the migration.{one_way}"
     return "blocker", consequence
+
+
+ONE_WAY = "The new home cannot publish it then: a rollback copies it, while writers wait."
+
+
+def _majors(database: Database) -> list[int]:
+    """Those of the servers that are to publish, one after the other, as far as they are known."""
+    return [side.server.major for side in database.pair.sides]
+
+
+def _is_one_way(database: Database, table: Keyed) -> bool:
+    """Whether the target could not publish it with REPLICA IDENTITY FULL, nor has another identity for it."""
+    target = database.target
+    return bool(target) and not table.may_publish_full(target.server.major) and not table.at_hand
 
 
 @database_check("replica_identity_generated", "No replica identity contains a generated column.", CONTINUOUS)
 def replica_identity_generated(database: Database):
-    """Generated columns are computed by the target, not sent to it, so that it cannot search for them."""
+    """Generated columns are computed by the target, not sent to it, so that it cannot search for them. REPLICA IDENTITY
+    FULL contains them as well: from PostgreSQL 18 on, a server that publishes the table refuses its UPDATE and DELETE;
+    after the cutover that is the target, for the way back.
+    """
+    yield from _full_and_generated(database)
     for table in database.once(keyed_tables):
         if table.used and table.used.has_generated:
             other = table.candidate if table.candidate and not table.candidate.nullable else None
@@ -82,22 +104,45 @@ def replica_identity_generated(database: Database):
             )
 
 
+def _full_and_generated(database: Database):
+    incomparable = database.once(without_equality)
+    for table in database.once(keyed_tables):
+        if table.identity != "f" or not table.generates:
+            continue
+        statement = way_to_identity(table, table.oid in incomparable, FULL_WITHOUT_GENERATED)[1]
+        if not table.may_publish_full(database.pair.source.server.major):
+            breaks = "From the moment that it is published, the application's UPDATE and DELETE on it fail."
+            level, consequence = _judged(database, table, breaks)
+        elif _is_one_way(database, table):
+            level, consequence = "warning", ONE_WAY
+        else:
+            continue
+        yield Finding(
+            level,
+            f"The replica identity of {table.name} is FULL, and a column of it is generated.",
+            consequence,
+            statement,
+            [table.name],
+        )
+
+
 @database_check("replica_identity_equality", "Rows without another identity can be compared.", CONTINUOUS)
 def replica_identity_equality(database: Database):
     """REPLICA IDENTITY FULL without a primary key compares whole rows; json, xml, point and others have no equality."""
     incomparable = database.once(without_equality)
-    tables = [table for table in _without_key(database) if table.oid in incomparable]
-    if tables:
+    stops = "The target stops at the first UPDATE or DELETE of such a table in which the column is not null."
+    found = [(_judged(database, table, stops), table) for table in _without_key(database) if table.oid in incomparable]
+    found.sort(key=lambda one: one[0])
+    for (level, consequence), group in groupby(found, key=lambda one: one[0]):
+        tables = [table for _judged_so, table in group]
         columns = [column for table in tables for column in incomparable[table.oid]]
         reasons = [f"{column} is {column.type}" + _made_of(column) for column in columns]
-        stops = "The target stops at the first UPDATE or DELETE of such a table in which the column is not null."
-        level, consequence = _judged(database, tables[0], stops)
         yield Finding(
             level,
             f"{counted(len(tables), 'table')} with REPLICA IDENTITY FULL, and columns of types that have no equality: "
             f"{some(reasons)}.",
             consequence,
-            script([way_to_identity(table, True)[1] for table in tables]),
+            script([way_to_identity(table, True, *_majors(database))[1] for table in tables]),
             [table.name for table in tables],
         )
 
@@ -154,7 +199,7 @@ def _full(group: str, tables: list[Keyed], target: Side | None) -> Finding:
 def _faster(table: Keyed, target: Side | None) -> str:
     """The index that would help."""
     if table.candidate or any(index.primary for index in table.indexes):
-        return way_to_identity(table, False)[1]
+        return way_to_identity(table, False, FULL_WITHOUT_GENERATED)[1]
     if target and target.server.major >= 16 and table.columns:
         return f"CREATE INDEX CONCURRENTLY {table.new_index} ON {table.name} ({table.columns[0]});"
     return f"-- give {table.name} a primary key, if any of its columns are unique"

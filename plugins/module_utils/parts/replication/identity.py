@@ -15,6 +15,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import columns_made_of
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 
+# From this major on a publisher refuses UPDATE and DELETE where an identity contains a generated column, as FULL does.
+FULL_WITHOUT_GENERATED = 18
+
 # Equality as the apply worker looks it up: by the default operator class of the type, or of one with the same bytes.
 NO_EQUALITY = """
     t.typtype = 'b' AND NOT (t.typcategory = 'A' AND t.typelem <> 0) AND NOT EXISTS (
@@ -46,13 +49,15 @@ class Index:
 
 @dataclass
 class Keyed:
-    """A table and its indexes. ``identity`` is pg_class.relreplident, ``changes`` updates and deletes so far,
-    ``new_index`` a name for another index, ``columns`` those that have statistics, the most selective first.
+    """A table and its indexes. ``identity`` is pg_class.relreplident, ``generates`` whether a column is generated,
+    ``changes`` updates and deletes so far, ``new_index`` a name for another index, ``columns`` those that have
+    statistics, the most selective first.
     """
 
     oid: int
     name: str
     identity: str
+    generates: bool
     rows: int
     changes: int
     new_index: str
@@ -78,6 +83,17 @@ class Keyed:
         able = [one for one in able if not (one.has_generated or one.has_expressions)]
         return min(able, key=lambda index: (len(index.nullable), len(index.columns), index.name), default=None)
 
+    @property
+    def at_hand(self) -> str:
+        """What would follow REPLICA IDENTITY to name an index that is there and fits; empty where there is none."""
+        if self.primary and not self.primary.has_generated:
+            return "DEFAULT"
+        return f"USING INDEX {self.candidate.name}" if self.candidate and not self.candidate.nullable else ""
+
+    def may_publish_full(self, major: int) -> bool:
+        """Whether a publisher of that major lets the application change rows once the identity is FULL."""
+        return not self.generates or major < FULL_WITHOUT_GENERATED
+
 
 # Tables that are not identified by a primary key of plain columns, each with its indexes.
 KEYED = f"""
@@ -100,6 +116,8 @@ KEYED = f"""
             FROM pg_attribute AS a
             WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) AS key)
     SELECT own.oid::bigint, format('%I.%I', own.nspname, own.relname), own.relreplident::text,
+           EXISTS (SELECT FROM pg_attribute AS a
+                   WHERE a.attrelid = own.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''),
            greatest(own.reltuples, 0)::bigint,
            pg_stat_get_tuples_updated(own.oid) + pg_stat_get_tuples_deleted(own.oid),
            quote_ident(left(own.relname, 54) || '_identity'),
@@ -113,8 +131,8 @@ KEYED = f"""
 def keyed_tables(side) -> list[Keyed]:
     """Tables that are not identified by a primary key of plain columns, ordered by name."""
     found: dict[int, Keyed] = {}
-    for oid, name, identity, count, changes, new_index, columns, _table, *index in side.rows(KEYED):
-        table = found.setdefault(oid, Keyed(oid, name, identity, count, changes, new_index, columns))
+    for oid, name, identity, generates, count, changes, new_index, columns, _table, *index in side.rows(KEYED):
+        table = found.setdefault(oid, Keyed(oid, name, identity, generates, count, changes, new_index, columns))
         if index[0] is not None:
             table.indexes.append(Index(*index))
     return list(found.values())
@@ -128,10 +146,12 @@ def without_equality(side) -> dict[int, list]:
     return found
 
 
-def way_to_identity(table: Keyed, incomparable: bool) -> tuple[str, str]:
-    """(what there is to make an identity of, the SQL that does it), the cheapest way."""
+def way_to_identity(table: Keyed, incomparable: bool, *majors: int) -> tuple[str, str]:
+    """(what there is to make an identity of, the SQL that does it), the cheapest way; ``majors`` are those of the
+    servers that are to publish the table.
+    """
     alter, candidate = f"ALTER TABLE {table.name}", table.candidate
-    if table.primary:
+    if table.primary and not table.primary.has_generated:
         return "though it has a primary key", f"{alter} REPLICA IDENTITY DEFAULT;"
     if candidate and not candidate.nullable:
         return "though a unique index would do", f"{alter} REPLICA IDENTITY USING INDEX {candidate.name};"
@@ -139,43 +159,52 @@ def way_to_identity(table: Keyed, incomparable: bool) -> tuple[str, str]:
         columns = ", ".join(f"ALTER COLUMN {column} SET NOT NULL" for column in candidate.nullable)
         statement = f"{alter} {columns}; {alter} REPLICA IDENTITY USING INDEX {candidate.name};"
         return "though a unique index would do if its columns were NOT NULL", statement
-    deferrable = next((index for index in table.indexes if index.primary), None)
+    deferrable = next((index for index in table.indexes if index.primary and not index.has_generated), None)
     if deferrable:
         columns = ", ".join(deferrable.columns)
         statement = f"CREATE UNIQUE INDEX CONCURRENTLY {table.new_index} ON {table.name} ({columns});"
         statement += f"\n{alter} REPLICA IDENTITY USING INDEX {table.new_index};"
         return "as its primary key is deferrable", statement
-    if incomparable:
-        statement = f"{alter} ADD COLUMN handover_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY; -- rewrites it"
-        return "nor a unique index, with columns whose type has no equality", statement
+    generated = not all(table.may_publish_full(major) for major in majors)
+    if incomparable or generated or table.primary:
+        why = "nor a unique index, with columns whose type has no equality"
+        if generated or table.primary:
+            why = "nor a unique index that would do, with generated columns"
+        kind = f"CONSTRAINT {table.new_index} UNIQUE" if table.primary else "PRIMARY KEY"
+        statement = f"{alter} ADD COLUMN handover_id bigint GENERATED ALWAYS AS IDENTITY {kind}; -- rewrites it"
+        if table.primary:
+            statement += f"\n{alter} REPLICA IDENTITY USING INDEX {table.new_index};"
+        return why, statement
     return "nor a unique index", f"{alter} REPLICA IDENTITY FULL; -- better: ADD PRIMARY KEY, if columns are unique"
 
 
 @dataclass(frozen=True)
 class Lacking:
-    """A table that may not be published as it is: ``why``, the SQL that gives it an identity (``remedy``), and whether
-    REPLICA IDENTITY FULL would serve (``may_be_full``). ``name`` is quoted.
+    """A table that may not be published as it is: ``why``, the SQL that gives it an identity (``remedy``), and what
+    would serve for the time of the migration (``identity``: what follows REPLICA IDENTITY; empty where nothing does).
+    ``name`` is quoted.
     """
 
     oid: int
     name: str
     why: str
     remedy: str
-    may_be_full: bool
+    identity: str
 
 
 def lacking(side) -> list[Lacking]:
-    """Tables whose updates and deletes the source would refuse, or the target could not apply, once published.
-
-    ``side`` is anything with ``rows(query)``.
+    """Tables whose updates and deletes this side would refuse, or the other could not apply, once this one publishes
+    them. ``side`` is a preflight.subject.Side, or what has its ``rows`` and ``connection``.
     """
-    incomparable = without_equality(side)
+    incomparable, major = without_equality(side), side.connection.info.server_version // 10000
     found = []
     for table in keyed_tables(side):
-        comparable = table.oid not in incomparable
-        if table.identity == "f" and (comparable or table.primary):
+        comparable, publishable = table.oid not in incomparable, table.may_publish_full(major)
+        if table.identity == "f" and publishable and (comparable or table.primary):
             continue
-        if table.identity == "f":
+        if table.identity == "f" and not publishable:
+            why = f"its replica identity is FULL and it has generated columns, which PostgreSQL {major} refuses"
+        elif table.identity == "f":
             why = "its replica identity is FULL, but the type of a column has no equality"
         elif not table.used:
             why = "it has no replica identity"
@@ -183,14 +212,18 @@ def lacking(side) -> list[Lacking]:
             why = "its replica identity contains a generated column"
         else:
             continue
-        remedy = way_to_identity(table, not comparable)[1]
-        found.append(Lacking(table.oid, table.name, why, remedy, may_be_full(table, not comparable)))
+        remedy = way_to_identity(table, not comparable, major)[1]
+        found.append(Lacking(table.oid, table.name, why, remedy, serving_identity(table, not comparable, major)))
     return found
 
 
-def may_be_full(table: Keyed, incomparable: bool) -> bool:
-    """Whether REPLICA IDENTITY FULL would serve; apply prefers a primary key where there is one."""
-    return not table.primary.has_generated if table.primary else not incomparable
+def serving_identity(table: Keyed, incomparable: bool, major: int) -> str:
+    """What follows REPLICA IDENTITY for a table without one: FULL where a publisher of that ``major`` lets rows be
+    changed then and the other end finds them (apply prefers a primary key), else an index that is there. Or empty.
+    """
+    searchable = not table.primary.has_generated if table.primary else not incomparable
+    may_be_full = searchable and table.identity != "f" and table.may_publish_full(major)
+    return "FULL" if may_be_full else table.at_hand
 
 
 CURRENT = """
@@ -211,29 +244,30 @@ def restoring_statement(connection, schema: str, table: str) -> str:
     return _statement(schema, table, identity).as_string(connection)
 
 
-def restoring_block(connection, schema: str, table: str) -> str:
-    """The same for this end: SQL that goes by the table, which may have another name by then, or be gone, as its index
-    may. It does nothing to a table whose identity is not FULL any more.
+def restoring_block(connection, schema: str, table: str, identity: str) -> str:
+    """The same for this end, before it gets ``identity``: SQL that goes by the table, which may have another name by
+    then, or be gone, as its index may. It does nothing to a table that has an identity of another kind by then.
     """
     oid, kind, index, _name = rows(connection, CURRENT, (schema, table))[0]
     found = f"'REPLICA IDENTITY {KINDS.get(kind, 'NOTHING')}'"
+    given = next((letter for letter, word in KINDS.items() if word == identity), "i")
     if kind == "i" and index:
         chosen = f"SELECT format('REPLICA IDENTITY USING INDEX %I', relname) FROM pg_class WHERE oid = {index}"
         found = f"coalesce(({chosen}), 'REPLICA IDENTITY DEFAULT')"
     return (
-        f"DO $$ BEGIN IF EXISTS (SELECT FROM pg_class WHERE oid = {oid} AND relreplident = 'f') THEN "
+        f"DO $$ BEGIN IF EXISTS (SELECT FROM pg_class WHERE oid = {oid} AND relreplident = '{given}') THEN "
         f"EXECUTE format('ALTER TABLE %s %s', {oid}::regclass, {found}); END IF; END $$"
     )
 
 
-def set_full(connection, schema: str, table: str) -> None:
-    """Whole old rows identify rows from now on. Raises HandoverError where the lock is not to be had."""
-    execute_patiently(connection, full_statement(schema, table))
+def give(connection, schema: str, table: str, identity: str) -> None:
+    """Give a table this replica identity. Raises HandoverError where the lock is not to be had."""
+    execute_patiently(connection, giving_statement(schema, table, identity))
 
 
-def full_statement(schema: str, table: str):
-    """The SQL of that."""
-    return _statement(schema, table, sql.SQL("FULL"))
+def giving_statement(schema: str, table: str, identity: str):
+    """The SQL of that; ``identity`` is of Lacking, with names quoted."""
+    return _statement(schema, table, sql.SQL(identity.replace("{", "{{").replace("}", "}}")).format())
 
 
 def _statement(schema: str, table: str, identity):

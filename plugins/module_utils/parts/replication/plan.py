@@ -29,14 +29,14 @@ JOINED = """
 
 @dataclass(frozen=True)
 class Planned:
-    """A table, its ``kind`` (replicated, at_cutover), why it is not replicated, and whether it gets REPLICA IDENTITY
-    FULL for that.
+    """A table, its ``kind`` (replicated, at_cutover), why it is not replicated, and which replica identity it gets for
+    that: what follows REPLICA IDENTITY, or empty.
     """
 
     table: Table
     kind: str
     why: str = ""
-    full: bool = False
+    identity: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,19 +94,19 @@ def _planned(table: Table, lacks, no_identity: str) -> Planned:
     if why:
         return Planned(table, "at_cutover", why)
     if lacks and no_identity == "full":
-        return Planned(table, "replicated", full=True)
+        return Planned(table, "replicated", identity=lacks.identity)
     return Planned(table, "at_cutover", lacks.why) if lacks else Planned(table, "replicated")
 
 
 def _refuse(lacking: list, no_identity: str) -> None:
     if no_identity == "full":
-        lacking = [one for one in lacking if not one.may_be_full]
+        lacking = [one for one in lacking if not one.identity]
     if not lacking or no_identity == "copy_at_cutover":
         return
     lacking.sort(key=lambda one: one.name)
     shown = "; ".join(f"{one.name} ({one.why})" for one in lacking[:SHOWN])
     more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
-    choice = "no_identity: full, or " if no_identity == "fail" and all(one.may_be_full for one in lacking) else ""
+    choice = "no_identity: full, or " if no_identity == "fail" and all(one.identity for one in lacking) else ""
     raise HandoverError(
         f"{len(lacking)} tables cannot be replicated, and nothing was published: {shown}{more}.",
         "Give them a replica identity, as in statements; or leave it to the migration with "
