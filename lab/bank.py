@@ -121,16 +121,20 @@ class Bank(Load):
         """What is wrong on a server, where the clients' last word is; the connection is closed. Empty: all is well.
 
         Each acknowledged transaction is there once; those of unknown outcome at most once; no others are there; each
-        account holds what the transfers say.
+        account holds what the transfers say. While the clients go on, that is as of now.
         """
+        result = self.result or self.look()
         with closing(connection), connection.cursor() as cursor:
             cursor.execute("SET search_path = ''")
             cursor.execute(SUMS, {"opening": OPENING, "accounts": self.accounts})
             found = [text for (text,) in cursor.fetchall()]
-            for client in self.result["ledgers"]:
+            for client in result["ledgers"]:
                 cursor.execute(f"SELECT number, count(*) FROM bank.{client['table']} WHERE run = %s AND client = %s"
                                " GROUP BY number", [self.run, client["client"]])  # fmt: skip
-                found += _differences(client, dict(cursor.fetchall()))
+                there = dict(cursor.fetchall())
+                if not self.result:  # what was begun since is not judged
+                    there = {number: count for number, count in there.items() if number <= client["numbers"]}
+                found += _differences(client, there)
         return found
 
 
@@ -191,14 +195,16 @@ class Customer(Client):
         }  # fmt: skip
 
     def done(self, unknown: bool = False) -> None:
-        """Remember the transaction; the next one is another."""
-        self.numbers += 1
+        """Remember the transaction; the next one is another. Whoever looks meanwhile takes none for acknowledged that
+        is not.
+        """
         if unknown:
-            self.unknown.append(self.numbers)
+            self.unknown.append(self.numbers + 1)
         else:
             self.waits.append((time.time(), round((time.monotonic() - self._since) * 1000, 1)))
             self.waits.sort(key=lambda wait: -wait[1])
             del self.waits[REMEMBERED_WAITS:]
+        self.numbers += 1
         self._next = {}
 
     def roll_back(self) -> None:

@@ -5,7 +5,7 @@
 
 The two talk in lines of JSON. On its standard input the process gets its configuration, then commands; the end of it
 means: finish what is under way, and stop. So clients end with the process that started them, however it went.
-On its standard output it says what happens: ``ready``, ``failure``, ``counts``, ``end``.
+On its standard output it says what happens: ``ready``, ``failure``, ``counts``, ``look``, ``end``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import random
 import subprocess
 import sys
@@ -67,6 +68,7 @@ class Load:
         self.counts: dict[str, int] = {}  # transactions committed so far, by kind
         self.result: dict[str, Any] = {}
         self._ready = threading.Event()
+        self._looks: queue.Queue[dict[str, Any]] = queue.Queue()
         self._process: subprocess.Popen | None = None
         self._reader: threading.Thread | None = None
 
@@ -101,6 +103,17 @@ class Load:
     def switch(self, endpoint: Mapping[str, Any]) -> None:
         """From now on clients connect here, as after a change of DNS; connections that are open stay as they are."""
         self._say({"endpoint": {**endpoint, "dbname": self.configuration["endpoint"]["dbname"]}})
+
+    def look(self, timeout: float = PATIENCE) -> dict[str, Any]:
+        """What ``result`` will be, as of now; the clients go on.
+
+        :raises LoadError: when their process does not answer.
+        """
+        self._say({"look": True})
+        try:
+            return self._looks.get(timeout=timeout)
+        except queue.Empty:
+            raise LoadError("the clients' process does not answer") from None
 
     def stop(self) -> Load:
         """Let the clients finish what is under way, and end.
@@ -139,6 +152,8 @@ class Load:
                 self.failures.append(Failure(**event))
             elif kind == "counts":
                 self.counts = event
+            elif kind == "look":
+                self._looks.put(event)
             else:
                 self.result = event
         self._ready.set()
@@ -247,7 +262,7 @@ class Process:
         """Let the clients work until standard input ends; ``result`` of them is told at the end."""
         sys.setswitchinterval(0.001)  # clients are to wait for the server, not for each other
         threads = [threading.Thread(target=client.work, daemon=True) for client in self._all]
-        for thread in (threading.Thread(target=self._listen, daemon=True), *threads):
+        for thread in (threading.Thread(target=self._listen, args=[result], daemon=True), *threads):
             thread.start()
         while not self.stopping.wait(0.2):
             self._tell_counts()
@@ -258,9 +273,12 @@ class Process:
         self._tell(event="end", stuck=sum(thread.is_alive() for thread in threads), **result(self._all))
         return 0
 
-    def _listen(self) -> None:
+    def _listen(self, result: Callable[[list[Any]], Mapping[str, Any]]) -> None:
         for line in sys.stdin:
-            self.configuration.update(json.loads(line))
+            words = json.loads(line)
+            if words.pop("look", False):
+                self._tell(event="look", **result(self._all))
+            self.configuration.update(words)
         self.stopping.set()
 
     def turn_from(self, endpoint: dict[str, Any]) -> bool:

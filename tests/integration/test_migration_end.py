@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 
-import catalogs
 import pytest
 from cutovers import cut_over, handed_over, homes, make_bank
 from dumps import done, refused
 from faults import await_that, watching
 from migrations import in_step, migrate, start_migration
 from support import create_database, run_module
+
+from lab import catalogs
 
 TABLES = """
     CREATE TABLE kept (id serial PRIMARY KEY, v text);
