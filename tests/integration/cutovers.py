@@ -21,14 +21,14 @@ from lab.pooler import Pooler
 CLERK = {"user": "clerk", "password": "a clerk's password"}
 USERS = {CLERK["user"]: CLERK["password"]}
 
-# A Python that stops when it is about to take a step of the window, until it is let go or killed.
+# A Python that stops when it is about to take a step of the window, or to ask for a turn, until it is let go or killed.
 HOLD_AT = """
 import os, sys, time
 
 seen = []
 
 def hold(event, arguments):
-    if event == "handover.step" and arguments[0] == {step!r}:
+    if event == {event!r} and {step!r} in (arguments[0], ""):
         seen.append(event)
         if len(seen) <= {after}:
             return
@@ -110,11 +110,16 @@ def homes(source: Cluster, target: Cluster, dbname: str = "shop") -> list[str]:
     return [side for side, cluster in (("source", source), ("target", target)) if not refusal(cluster, dbname)]
 
 
-def hold_at(place: Path, step: str, after: int = 0) -> dict[str, str]:
+def hold_at(place: Path, step: str, after: int = 0, event: str = "handover.step") -> dict[str, str]:
     """The environment of a Python that stops before a step of the window, the first or one ``after`` so many."""
     place.mkdir()
-    (place / "sitecustomize.py").write_text(HOLD_AT.format(step=step, place=str(place), after=after))
+    (place / "sitecustomize.py").write_text(HOLD_AT.format(event=event, step=step, place=str(place), after=after))
     return {"PYTHONPATH": f"{place}:{COLLECTIONS}"}
+
+
+def hold_at_turn(place: Path) -> dict[str, str]:
+    """The environment of a Python that stops before it asks for its first turn."""
+    return hold_at(place, "", event="handover.turn")
 
 
 def await_step(place: Path, running: Running) -> None:

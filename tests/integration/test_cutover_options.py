@@ -148,7 +148,8 @@ def test_without_a_pooler(servers):
         half_open = replace(fence.read(session), roles=("clerk", "dropped meanwhile"))
         session.cursor().execute("ALTER ROLE clerk NOLOGIN")
         session.cursor().execute(fence.define(half_open, ""))
-        assert fence.open_(session) and not fence.open_(session)
+        ours = half_open.migration
+        assert not fence.open_(session, "another") and fence.open_(session, ours) and not fence.open_(session, ours)
     source.connect("shop", **CLERK).close()
 
 

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_names
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases, home
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
 
 
 @dataclass
@@ -32,20 +34,18 @@ class Destination:
 
 @contextlib.contextmanager
 def only_run(run: Destination, goal: str):
-    """One import into a database at a time; the lock goes with the session, whatever ends it."""
-    key = (f"handover.postgresql import {goal}",)
-    if not value(run.connection, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key):
-        raise HandoverError(f'Another run is importing into database "{goal}".', "Wait until it has ended, or stop it.")
-    try:
+    """One run at a time brings something into a database; the lock goes with the session, whatever ends it."""
+    sys.audit(turn.EVENT, goal)
+    shown = goal.replace("{", "{{").replace("}", "}}")
+    problem = f'Another run is importing into database "{shown}": {{}}.'
+    with turn.held(run.connection, f"handover.postgresql import {goal}", problem):
         yield
-    finally:
-        with contextlib.suppress(psycopg2.Error):  # the session is gone, and its lock with it
-            value(run.connection, "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", key)
 
 
 def refuse_occupied(run: Destination, goal: str, former: dict | None) -> None:
-    """Nothing of the operator's is replaced unless they name it."""
+    """Nothing of the operator's is replaced unless they name it; what another migration needs, not even then."""
     params = run.params
+    _refuse_needed(run, goal)
     if not target_db.exists(run.connection, goal):
         if not params["create"]:
             raise HandoverError(
@@ -74,6 +74,13 @@ def refuse_occupied(run: Destination, goal: str, former: dict | None) -> None:
             + (f", which holds {len(objects)} objects ({', '.join(objects[:5])})." if objects else "; it is empty."),
             remedy,
         )
+
+
+def _refuse_needed(run: Destination, goal: str) -> None:
+    """Raise HandoverError for a database that a migration leads into or out of, as far as this role may look."""
+    if goal in database_names(run.connection):
+        with run.visit(goal) as session, contextlib.suppress(psycopg2.errors.InsufficientPrivilege):
+            home.refuse_occupied(session, goal)
 
 
 def create_and_fill(run: Destination, goal: str, filling: Filling) -> dict:

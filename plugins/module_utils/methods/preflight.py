@@ -21,6 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     constraints,
     extensions,
     functions,
+    homes,
     identity,
     locales,
     network,

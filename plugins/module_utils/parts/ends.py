@@ -38,6 +38,12 @@ class End:
         except HandoverError as error:
             return cls(endpoint, problem=error.problem, remedy=error.remedy)
 
+    def look_again(self) -> None:
+        """See which databases it has by now, if it could be reached before."""
+        if self.problem is None:
+            now = End.reach(self.endpoint)
+            self.server, self.databases, self.problem, self.remedy = now.server, now.databases, now.problem, now.remedy
+
     @property
     def side(self) -> str:
         """``source`` or ``target``."""

@@ -144,12 +144,12 @@ def close(connection, fence: Fence, dbname: str, tables: list[tuple[str, str]]) 
     return len(missing)
 
 
-def open_(connection) -> bool:
+def open_(connection, migration: str) -> bool:
     """Let writers pass again, at once and for all tables; the triggers stay until ``remove``. Whether that
-    was left to do.
+    was left to do. Another migration's fence is left alone.
     """
     found = read(connection)
-    if found is None or not (found.closed or found.roles):
+    if found is None or found.migration != migration or not (found.closed or found.roles):
         return False
     there = rows(connection, "SELECT rolname::text FROM pg_roles WHERE rolname = ANY (%s)", (list(found.roles),))
     with connection.cursor() as cursor:
@@ -176,16 +176,16 @@ def define(fence: Fence, dbname: str):
     return sql.SQL(statements).format(sql.Literal(body), sql.Literal(record))
 
 
-def remove(connection) -> int:
+def remove(connection, migration: str) -> int:
     """Take the fence down for good, in an autocommit session; how many triggers were dropped.
 
     Each batch of triggers needs an ACCESS EXCLUSIVE lock on its tables, which is asked for with patience. Until the
     last is gone, the fence is open. Raises HandoverError for locks that are not to be had; a rerun goes on.
     """
     found = read(connection)
-    if found is None:
+    if found is None or found.migration != migration:
         return 0
-    open_(connection)
+    open_(connection, migration)
     tables = fenced_tables(connection)
     for start in range(0, len(tables), BATCH):
         drop = sql.SQL("DROP TRIGGER IF EXISTS " + TRIGGER + " ON {}")

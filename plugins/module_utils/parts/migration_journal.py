@@ -162,6 +162,14 @@ def read_migration(connection, identifier: str | None = None) -> Migration | Non
     return Migration(**migration, waves=_all(Wave, waves), tables=_all(WaveTable, tables))
 
 
+def read_all(connection) -> list[Migration]:
+    """The migrations into this database, with their waves and tables, the most recent last."""
+    if not is_present(connection):
+        return []
+    found = rows(connection, "SELECT id FROM handover.migration ORDER BY started")
+    return [read_migration(connection, identifier) for (identifier,) in found]
+
+
 def begin(connection, identifier: str, source: dict) -> None:
     """Record a migration, in a journal made for it; nothing happens if that is done."""
     with transaction(connection) as cursor:

@@ -91,9 +91,8 @@ def roles(connection, identifier: str) -> list[Step]:
     return [step for (name,) in found for step in _step(connection, [f"DROP ROLE {_quoted(name)}"])]
 
 
-def fences(connection, lift: bool) -> tuple[list[Step], bool]:
-    """(what takes the fence down, whether there is one that stays: a closed one does, unless it is to be lifted)."""
-    found = fence.read(connection)
+def fences(connection, found: fence.Fence | None, lift: bool) -> tuple[list[Step], bool]:
+    """(what takes the fence down that was ``found``, whether it stays: a closed one does, unless it is lifted)."""
     if found is None or (found.closed and not lift):
         return [], found is not None
     drops = [
@@ -101,7 +100,25 @@ def fences(connection, lift: bool) -> tuple[list[Step], bool]:
         for schema, name in fence.fenced_tables(connection)
     ]
     logins = [f"ALTER ROLE {_quoted(role)} LOGIN" for role in found.roles]
-    return [Step([*logins, *drops, "DROP FUNCTION handover.fence()"], lambda: fence.remove(connection))], False
+    take_down = Step(
+        [*logins, *drops, "DROP FUNCTION handover.fence()"], lambda: fence.remove(connection, found.migration)
+    )
+    return [take_down], False
+
+
+def strangers(connection, known: set[str]) -> list[str]:
+    """SQL that removes what is left in this database, named as ours are, of migrations that are not known any more."""
+    pattern = f"^{naming.PREFIX}([0-9a-f]{{10}})_"
+    query = """
+        SELECT DISTINCT (regexp_match(name, %s))[1] FROM (
+            SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()
+            UNION SELECT pubname::text FROM pg_publication
+            UNION SELECT subname::text FROM pg_subscription
+                WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())) AS made (name)
+        WHERE name ~ %s ORDER BY 1"""
+    found = [one for (one,) in rows(connection, query, (pattern, pattern)) if one not in known]
+    looks = (subscriptions, slots, publications)
+    return [line for one in found for look in looks for step in look(connection, one) for line in step.statements]
 
 
 def undo(connection, statements: list[str]) -> list[Step]:

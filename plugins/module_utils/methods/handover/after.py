@@ -62,7 +62,7 @@ def let_in(passages: list[Passage]) -> None:
                     attempt(passage, "sequences", lambda one=passage: cargo.overtake_sequences(one), SEQUENCES_REMEDY)
         for passage in passages:
             with passage.step("open"):
-                opened = attempt(passage, "open", lambda one=passage: fence.open_(one.new))
+                opened = attempt(passage, "open", lambda one=passage: fence.open_(one.new, one.route.migration.id))
                 passage.changed = passage.changed or bool(opened)
 
 

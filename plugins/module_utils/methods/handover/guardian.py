@@ -104,18 +104,20 @@ def _decide(databases: list[dict]) -> bool | None:
             new = [stack.enter_context(contextlib.closing(_connect("new", one))) for one in databases]
             for one, *sessions in zip(databases, old, new):
                 stack.enter_context(turn.taken(sessions[one["source"] == "new"], one["migration"]))
+                for session in sessions if one["source"] == "old" else sessions[::-1]:
+                    stack.enter_context(turn.home(session, "run that was killed"))
             if any(_is_under_way(session) for session in old):
                 return None
             handed_over = [_is_handed_over(session, one["migration"]) for session, one in zip(old, databases)]
             if all(handed_over):
                 for one, before, after in zip(databases, old, new):
                     _overtake(before, after, one["margin"])
-                    fence.open_(after)
+                    fence.open_(after, one["migration"])
                 return True
             for before, after, one in zip(old, new, databases):
                 standby = fence.read(after)
                 if standby and standby.closed:
-                    fence.open_(before)
+                    fence.open_(before, one["migration"])
                     slot.drop(after, one["slot"])
             return False
     except (HandoverError, psycopg2.Error):

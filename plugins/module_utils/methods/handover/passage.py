@@ -131,8 +131,12 @@ def opened(routes: list[Route], params: dict):
         for route in routes:
             keeper = stack.enter_context(contextlib.closing(route.source.connect()))
             stack.enter_context(turn.taken(keeper, route.migration.id))
+            other_keeper = stack.enter_context(contextlib.closing(route.target.connect()))
+            for session, place in ((keeper, route.source), (other_keeper, route.target)):
+                stack.enter_context(turn.home(session, place.endpoint.side))
             route = find_route(route.source, route.target, route.direction)  # another run may have gone on until now
-            passage = Passage(route, params, timeline=timeline, alone=len(routes) == 1, others=[keeper])
+            keepers = [keeper, other_keeper]
+            passage = Passage(route, params, timeline=timeline, alone=len(routes) == 1, others=keepers)
             for name, place in (("lock", route.old), ("old", route.old), ("new", route.new), ("helper", route.new)):
                 setattr(passage, name, stack.enter_context(contextlib.closing(place.connect())))
             passages.append(passage)

@@ -15,7 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     read_server,
     select_databases,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, home, migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration_journal import Migration
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.naming import (
     back_name,
@@ -134,15 +134,15 @@ def _find_route(source: Place, target: Place, direction: str) -> Route:
                 "The target has no journal of a continuous migration of it.",
                 "Bring it into step first: handover.postgresql.replicate. A dump needs no cutover.",
             )
+        for session, place in ((here, source), (there, target)):
+            home.refuse_elsewhere(session, place.endpoint.side, identifier)
         fences = {FORWARD: fence.read(here), BACK: fence.read(there)}
     _refuse_wrong_phase(migration, direction)
     closed = {way: _says_so(found, migration) for way, found in fences.items()}
     other = BACK if direction == FORWARD else FORWARD
     if closed[other] and not _is_recorded(migration, other):
         word, playbook = ("handover", "cutover") if other == FORWARD else ("rollback", "rollback")
-        raise HandoverError(
-            f"Its {word} was begun and not completed.", f"Complete it: handover.postgresql.{playbook}."
-        )
+        raise HandoverError(f"Its {word} was begun and not completed.", f"Complete it: handover.postgresql.{playbook}.")
     if direction == BACK and migration.phase != "handed_over":
         raise HandoverError("It was not handed over.", "There is nothing to roll back.")
     status = COMMITTED if closed[direction] or _is_recorded(migration, direction) else READY

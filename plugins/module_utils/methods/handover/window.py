@@ -19,7 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo, way_back
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.gates import stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence, home
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, slot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.table_locks import lock_tables
@@ -143,6 +143,7 @@ class Window:
                     )
         with passage.step("fence"):
             route, roles = passage.route, tuple(passage.facts["fenced_roles"])
+            home.refuse_elsewhere(passage.lock, route.old.endpoint.side, route.migration.id)
             closed = fence.Fence(True, route.new.address, route.migration.id, roles)
             fence.close(passage.lock, closed, route.old.dbname, passage.tables)
             if passage.way_back:
@@ -183,7 +184,7 @@ class Window:
                     cursor.execute("ROLLBACK")
             if passage.decided:
                 with self._trying():
-                    fence.open_(passage.old)
+                    fence.open_(passage.old, passage.route.migration.id)
                     passage.decided = False
         if self.poolers:
             with self.timeline.step("resume"), self._trying():

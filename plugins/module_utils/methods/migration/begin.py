@@ -41,18 +41,19 @@ def make_target(job: Job) -> None:
             _begin_journal(job, session)
         return
     properties = databases.read_properties(job.source_session, job.dbname)
-    working = destination.make_working(_destination(job), job.goal, properties)
+    working = destination.make_working(destination_of(job), job.goal, properties)
     with contextlib.closing(job.target.connect(working)) as session:
         _begin_journal(job, session)
-    destination.take_place(_destination(job), job.goal)
+    destination.take_place(destination_of(job), job.goal)
 
 
 def refuse_occupied(job: Job) -> None:
     """Nothing of the operator's is replaced unless they name it. Raises HandoverError."""
-    destination.refuse_occupied(_destination(job), job.goal, None)
+    destination.refuse_occupied(destination_of(job), job.goal, None)
 
 
-def _destination(job: Job) -> destination.Destination:
+def destination_of(job: Job) -> destination.Destination:
+    """Where it goes, as imports know it."""
     return destination.Destination(job.target, job.maintenance, job.params, job.check_mode)
 
 

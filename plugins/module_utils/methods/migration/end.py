@@ -24,14 +24,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import (
     Ends,
     Visit,
-    find_records,
     visit,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
-    naming,
-    source_record,
-    turn,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.recognition import recognise
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import source_record, turn
 
 
 @dataclass
@@ -99,82 +95,79 @@ def _each(source: Endpoint, target: Endpoint, params: dict, check_mode: bool, wo
     return result
 
 
-def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, work=None) -> dict:
-    """End the migration of one database, by stopping it unless something else is said. Raises HandoverError."""
-    with visit(ends.source, dbname, check_mode) as at_source, visit(ends.target, goal, check_mode) as at_target:
-        ending = Ending(ends, at_source, at_target, dbname, goal, check_mode)
-        ending.left = {end.side: None if end.unknown else [] for end in (at_source, at_target)}
+def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, work=None, still=None) -> dict | None:
+    """End the migration of one database, by stopping it unless something else is said. Everything is looked at again
+    once nobody else is at work on it; if ``still(source's visit, target's visit)`` says no by then, nothing is done,
+    and None returned. Raises HandoverError.
+    """
+    work = work or _stop
+    with visit(ends.source, dbname, check_mode) as at_source:
         try:
-            _recognise(ending)
-            if work is _finish:
-                _refuse_too_early(ending, params)
-            if ending.identifier is not None:
-                with _turn(ending, work or _stop):
-                    (work or _stop)(ending, params)
+            with visit(ends.target, goal) as at_target:
+                seen = recognise(ends, at_source, at_target, dbname, goal).identifier
+            with contextlib.ExitStack() as stack:
+                ended = [] if check_mode else stack.enter_context(_turn(ends, at_source, goal, seen, work))
+                at_target = stack.enter_context(visit(ends.target, goal, check_mode))
+                if still and not ended and not still(at_source, at_target):
+                    return None
+                ending = _recognise(Ending(ends, at_source, at_target, dbname, goal, check_mode), seen)
+                ending.notices += [f"A run that was at work was ended: on the source, {one}." for one in ended]
+                if work is _finish:
+                    _refuse_too_early(ending, params)
+                if ending.identifier is not None:
+                    work(ending, params)
+                _say_what_is_not_known(ending)
+                return ending.as_result()
         except HandoverError as error:
             raise error.of_database(dbname) from None
         except psycopg2.Error as error:
             text = " ".join(str(error).split())
             raise HandoverError(f"A server refused a statement: {text}.", MEND).of_database(dbname) from None
-        return ending.as_result()
 
 
 MEND = "Mend the cause, and run this again: it goes on from there."
 
 
-def _recognise(ending: Ending) -> None:
-    """Find the migration by the journal, by both ends' identities, or, with the target gone, by the source's record."""
-    source, target = ending.source.connection, ending.target.connection
-    servers = ending.ends.source.server, ending.ends.target.server
-    if all(servers):
-        ending.identifier = naming.migration_id(servers[0], ending.dbname, servers[1], ending.goal)
-    if target:
-        ending.migration = migration_journal.read_migration(target, ending.identifier)
-    records = find_records(ending.ends, source, ending.goal) if source else []
-    if ending.migration:
-        ending.identifier = ending.migration.id
-    elif records and not ending.identifier:
-        ending.identifier = records[-1]["id"]
-    elif not records and source and ending.target.unknown:
-        _refuse_other_address(ending, source_record.read(source))
-    ending.undo = [one for record in records if record["id"] == ending.identifier for one in record["undo"]]
-
-
-def _refuse_other_address(ending: Ending, records: list[dict]) -> None:
-    """With the target out of reach, its address is all that tells which migration is meant."""
-    addresses = [f"{record['target']['host']}:{record['target']['port']}" for record in records]
-    if addresses:
-        raise HandoverError(
-            f"The target cannot be reached, and the source has records of migrations to another address only: "
-            f"{', '.join(addresses)}. {ending.target.problem}",
-            "Give the target as it was when the migration began.",
-        )
+def _recognise(ending: Ending, seen: str | None) -> Ending:
+    """What there is to end, which has to be the migration that was ``seen`` before."""
+    ends, at_source, at_target = ending.ends, ending.source, ending.target
+    ending.left = {end.side: None if end.unknown else [] for end in (at_source, at_target)}
+    found = recognise(ends, at_source, at_target, ending.dbname, ending.goal)
+    if found.identifier != seen:
+        raise HandoverError("Another run has begun or ended a migration of it meanwhile.", "Run this again.")
+    ending.identifier, ending.migration, ending.undo = found.identifier, found.migration, found.undo
+    ending.notices += [found.notice] if found.notice else []
+    return ending
 
 
 @contextlib.contextmanager
-def _turn(ending: Ending, work):
-    """No other run on this migration meanwhile: one that copies is ended, to stop it, before it makes anything else."""
-    source, target = ending.source.connection, ending.target.connection
-    if ending.check_mode or not source:
-        yield
+def _turn(ends: Ends, at_source: Visit, goal: str, seen: str | None, work):
+    """No other run on this migration meanwhile: one that copies is ended, to stop it, before it makes anything else.
+    Yields who that was.
+    """
+    source = at_source.connection
+    if not source or seen is None:
+        yield []
         return
-    ended = turn.end_holders(source, ending.identifier) if work is _stop and _copies(ending) else []
-    with turn.taken(source, ending.identifier):
-        if ended:
-            target_database.end_sessions(target)
-            ending.notices.append(f"A run that was at work was ended: on the source, {', '.join(ended)}.")
-        if ending.migration:
-            ending.migration = migration_journal.read_migration(target, ending.identifier)
-        yield
+    ended, holding = [], turn.holding(source, seen) if work is _stop else []
+    if holding:
+        with visit(ends.target, goal) as at_target:  # after it was seen who holds it: nobody else is ended
+            ended = turn.end_holders(source, seen, holding) if _copies(source, at_target, seen) else []
+    with turn.taken(source, seen), turn.home(source, at_source.side):
+        ends.target.look_again()
+        with visit(ends.target, goal) as at_target:
+            if ended and at_target.connection:
+                target_database.end_sessions(at_target.connection)
+        yield ended
 
 
-def _copies(ending: Ending) -> bool:
+def _copies(source, at_target: Visit, seen: str) -> bool:
     """Whether a run that is at work can be one that copies or waits only, and no cutover."""
-    migration = ending.migration
+    migration = migration_journal.read_migration(at_target.connection, seen) if at_target.connection else None
     if migration is None:
         return False
     unfinished = any(wave.state == "copying" for wave in migration.waves)
-    return migration.phase in ("copying", "catching_up") or (unfinished and not fence.read(ending.source.connection))
+    return migration.phase in ("copying", "catching_up") or (unfinished and not fence.read(source))
 
 
 # --- stopped -----------------------------------------------------------------------------------------------------
@@ -226,11 +219,24 @@ def _free(ending: Ending, lift_fence: bool) -> None:
 
 def _take_fence_down(ending: Ending, visited: Visit, lift: bool) -> bool:
     """Whether there is one that stays. An open one, which an aborted cutover may have left, never does."""
-    steps, stays = removal.fences(visited.connection, lift)
+    found = fence.read(visited.connection)
+    if found and not _is_ours(ending, visited, found):
+        if found.closed:
+            ending.notices.append(OTHER_FENCE.format(visited.side, found.migration, found.home))
+        return True
+    steps, stays = removal.fences(visited.connection, found, lift)
     ending.run(visited, steps)
     if stays:
         ending.notices.append(FENCE_STAYS.format(visited.side))
     return stays
+
+
+def _is_ours(ending: Ending, visited: Visit, found: fence.Fence) -> bool:
+    """Whether the fence is of this migration, or names the other end as the database's home: the migration may have had
+    another identity, before an end was upgraded.
+    """
+    other, name = (ending.ends.target, ending.goal) if visited is ending.source else (ending.ends.source, ending.dbname)
+    return found.migration == ending.identifier or found.home == other.endpoint.describe(name).split(", ", 1)[1]
 
 
 def _say_what_is_left(ending: Ending) -> None:
@@ -239,6 +245,33 @@ def _say_what_is_left(ending: Ending) -> None:
         ending.left["source"] = removal.left_on_source(ending.identifier)
     if ending.target.unknown:
         ending.left["target"] = removal.left_on_target(ending.identifier)
+
+
+def _say_what_is_not_known(ending: Ending) -> None:
+    """What is named as ours are, and belongs to no migration that either end knows, is not ours to remove unasked.
+    Raises HandoverError where nothing else was done.
+    """
+    found = {}
+    for visited in (ending.source, ending.target):
+        if visited.connection:
+            records = source_record.read(visited.connection) + [
+                {"id": one.id} for one in migration_journal.read_all(visited.connection)
+            ]
+            known = {ending.identifier, *(one["id"] for one in records)}
+            found[visited.side] = removal.strangers(visited.connection, known)
+    for side, statements in found.items():
+        if statements:
+            ending.left[side] = [*(ending.left[side] or []), *statements]
+            ending.notices.append(f"{STRANGERS.format(side)} {'; '.join(statements)}.")
+    if any(found.values()) and not any(ending.statements.values()):
+        raise HandoverError(" ".join(ending.notices), "Run these statements if nobody needs it.", left=ending.left)
+
+
+STRANGERS = (
+    "The {} has slots, publications or subscriptions of a migration that has no record there, and which they belong to "
+    "cannot be told. What removes them:"
+)
+OTHER_FENCE = "The fence on the {} is that of migration {}, by which the database was handed over to {}: it stays."
 
 
 def _incomplete(migration: migration_journal.Migration) -> list[str]:
@@ -328,4 +361,4 @@ def _was_handed_over(ending: Ending) -> bool:
     the source was away, or the database went with it.
     """
     found = fence.read(ending.source.connection)
-    return bool(found) and found.closed and found.migration == ending.identifier
+    return bool(found) and found.closed and _is_ours(ending, ending.source, found)

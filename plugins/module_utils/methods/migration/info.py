@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence, home, migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, Visit, find_records, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import progress
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.publishing import (
@@ -92,11 +92,34 @@ def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goa
     status["running"] = _tolerantly(
         at_source, lambda connection: turn.holders(connection, identifier) if identifier else []
     )
+    _say_where_it_lives(status, at_source)
     if status["phase"] == "none" and status["streams"]:
         status["errors"] = [*(status["errors"] or []), LEFT_BEHIND]
     status["problems"] = [visited.problem for visited in (at_source, at_target) if visited.problem]
     status["next"] = NEXT[_situation(status)]
     return status
+
+
+def _say_where_it_lives(status: dict, at_source: Visit) -> None:
+    """Add what other migrations of the source's database have to do with this one."""
+    found = _tolerantly(at_source, lambda connection: home.elsewhere(connection, status["id"]))
+    if found and status["phase"] in HELD:
+        error = {
+            "kind": "home",
+            "stream": None,
+            "problem": f"The database of the source {found[0]}.",
+            "remedy": found[1],
+        }
+        status["errors"] = [*(status["errors"] or []), error]
+    elif found:
+        status["notices"] = [*status["notices"], f"The database of the source {found[0]}."]
+    own = _tolerantly(at_source, fence.read)
+    if own and own.closed and own.migration == status["id"] and status["phase"] in ("none", "stopped"):
+        status["notices"] = [*status["notices"], f"The source is fenced: it was handed over to {own.home}."]
+    others = _tolerantly(at_source, lambda connection: home.outgoing(connection, status["id"]))
+    if others and status["phase"] == "handed_over":
+        text = f"There are other migrations from this database, which cannot be handed over now: {', '.join(others)}."
+        status["notices"] = [*status["notices"], text]
 
 
 def _refuse_other_source(ends: Ends, at_source: Visit, migration, dbname: str) -> None:
@@ -124,6 +147,8 @@ def _situation(status: dict) -> str | None:
     rolled_back = status["phase"] == "handed_over" and status["direction"] == "back"
     return "rolled_back" if rolled_back else status["phase"]
 
+
+HELD = ("copying", "catching_up", "in_step", "handed_over")
 
 LEFT_BEHIND = {
     "kind": "left_behind",

@@ -18,10 +18,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     value,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import obstacle_to_logical_slots
+from ansible_collections.handover.postgresql.plugins.module_utils.methods import destination
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, drift, waves
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.copy import FINISHED
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import choose_client
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import home
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
@@ -103,7 +105,9 @@ def _replicate(source, target, params, check_mode, maintenance, capabilities, db
         )  # fmt: skip
         if not check_mode:
             stack.enter_context(turn.taken(session, identifier))
+            stack.enter_context(destination.only_run(begin.destination_of(job), goal))
         migration = _visit(job, stack)
+        _refuse_other_home(job, migration)
         if migration and migration.phase in OVER and not _begins_anew(job, migration):
             state = {"handed_over": "was handed over", "stopped": "was stopped"}[migration.phase]
             raise HandoverError(f"This migration {state}.", OVER[migration.phase].format(goal=goal))
@@ -117,6 +121,16 @@ def _replicate(source, target, params, check_mode, maintenance, capabilities, db
             if _is_open(session):
                 raise
             raise _ended(error) from None
+
+
+def _refuse_other_home(job: Job, migration: journal.Migration | None) -> None:
+    """Raise HandoverError where the source's database lives elsewhere by now, or is still to arrive here; without a
+    journal, whichever migration has led it there.
+    """
+    home.refuse_elsewhere(job.source_session, "source", job.id if migration else None)
+    found = home.incoming(job.source_session)
+    if found:
+        raise HandoverError(f"The database of the source {found[0]}.", found[1])
 
 
 def _is_open(session) -> bool:

@@ -68,8 +68,13 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
     if not check_mode:
         record_sample(ends, status)
     if result["level"] == "stop":
+
+        def still(at_source, at_target) -> bool:  # another run may have ended it meanwhile, or begun it anew
+            now = read_status(ends, at_source, at_target, dbname, goal)
+            return any(guard["level"] == "stop" for guard in judge(now, limits))
+
         try:
-            result["stopped"] = end.end_one(ends, dbname, goal, params, check_mode)
+            result["stopped"] = end.end_one(ends, dbname, goal, params, check_mode, still=still)
         except HandoverError as error:
             result["error"] = error.as_result()["msg"]
     return result

@@ -11,6 +11,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     Finding,
 )
 
+ELSEWHERE = "home"  # the id of the check whose blocker says that the database lives elsewhere by now
 STALE = "waivers"  # the id of findings about waivers themselves
 
 # The best first, with what speaks for it once nothing stands in its way.
@@ -64,6 +65,8 @@ def recommend(findings: list[Finding], database: str, method: str) -> dict:
     unknown = _by_method(findings, database, "unknown")
     feasible = [one for one in METHODS if not obstacles[one]]
     wanted = [one for one in PREFERENCE if method in ("auto", one)]
+    if method == "auto" and ELSEWHERE in obstacles["continuous"]:
+        wanted.remove("dump")  # of a database that is not in use here, it is taken by who says so
     best = next((one for one in wanted if one in feasible), None)
     reasons = [f"In the way of {one}: {', '.join(obstacles[one])}." for one in wanted if obstacles[one]]
     if best:
