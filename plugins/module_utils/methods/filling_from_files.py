@@ -11,6 +11,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import row_counts, staging
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.manifest import Unit
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.remains import ours
 
 
 class FillingFromFiles(Filling):
@@ -18,7 +19,9 @@ class FillingFromFiles(Filling):
 
     def __init__(self, target: Endpoint, connection, params: dict, unit: Unit, manifest: dict):
         self.directory = unit.file("archive")
-        super().__init__(target, connection, params, manifest, Contents.read(self.directory))
+        contents = Contents.read(self.directory)
+        contents.leave_out(ours)
+        super().__init__(target, connection, params, manifest, contents)
 
     def _run(self, stage: staging.Stage, dbname: str) -> None:
         if not stage.parallel:

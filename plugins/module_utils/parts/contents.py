@@ -134,6 +134,12 @@ class Contents:
         self.entries = entries
         self._needed_by = None
 
+    def leave_out(self, which) -> None:
+        """Do without the entries for which ``which(entry)`` is true, and what needs them."""
+        ids = {entry.dump_id for entry in self.entries if which(entry)}
+        ids |= {entry.dump_id for entry in self.dependents(ids)}
+        self.take([entry for entry in self.entries if entry.dump_id not in ids])
+
     def dependents(self, dump_ids: set[int]) -> list[Entry]:
         """Entries that need one of the given, directly or through others, in archive order; the given aside."""
         if self._needed_by is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients import Client
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journal import is_present
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journal import has_schema
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import Snapshot
 
 FILTERS = ("schemas", "exclude_schemas", "tables", "exclude_tables", "exclude_table_data")
@@ -80,7 +80,7 @@ class DumpOptions:
         arguments += {True: ["--blobs"], False: ["--no-blobs"], None: []}[self.large_objects]
         arguments += [f"--schema={pattern}" for pattern in self.schemas]
         arguments += [f"--exclude-schema={pattern}" for pattern in self.exclude_schemas]
-        arguments += ["--exclude-schema=handover"] if is_present(connection) else []
+        arguments += ["--exclude-schema=handover"] if has_schema(connection) else []
         arguments += [f"--table={pattern}" for pattern in self.tables]
         arguments += [f"--exclude-table={pattern}" for pattern in self.exclude_tables]
         arguments += [f"--exclude-table-data={pattern}" for pattern in self.exclude_table_data]

@@ -19,10 +19,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import archive, journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents, Entry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Table
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.remains import ours
 
 STATISTICS_SINCE = 18
 DATA, POST_DATA = 3, 4
-OURS = "handover_"
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,8 @@ def dump(client: Client, source: Endpoint, dbname: str, given: list[str]) -> Con
         directory = os.path.join(place, "archive")
         archive.dump(client, source, dbname, given, directory)
         contents = Contents.read(directory)
-    _leave_out_ours(contents)
+    contents.leave_out(ours)
     return contents
-
-
-def _leave_out_ours(contents: Contents) -> None:
-    """Publications that a migration made for itself are not the user's."""
-    ours = {one.dump_id for one in contents.entries if one.desc == "PUBLICATION" and one.tag.startswith(OURS)}
-    ours |= {one.dump_id for one in contents.dependents(ours)}
-    contents.take([entry for entry in contents.entries if entry.dump_id not in ours])
 
 
 def list_data(contents: Contents, tables: list[Table], refreshed: set[int]) -> list[Table]:
