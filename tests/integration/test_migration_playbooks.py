@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import sys
 
-import catalogs
 import pytest
 from dumps import CLIENTS
 from migrations import in_step
 from support import create_database, run_playbook
+
+from lab import catalogs
 
 STATUS, WATCH, STOP, FINISH, MIGRATE = (
     f"handover.postgresql.{name}" for name in ("status", "watch", "stop", "finish", "migrate")
