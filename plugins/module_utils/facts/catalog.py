@@ -85,7 +85,8 @@ MARK = "handover.postgresql:"
 
 # Oids of the roles that were made for migrations, and go with them.
 OUR_ROLES = f"""SELECT oid FROM pg_catalog.pg_roles
-    WHERE pg_catalog.starts_with(pg_catalog.shobj_description(oid, 'pg_authid'), '{MARK}')"""
+    WHERE pg_catalog.starts_with(coalesce(pg_catalog.shobj_description(oid, 'pg_authid'), ''), '{MARK}')
+    OR rolname ~ '^handover_[0-9a-f]{{10}}_'"""
 
 # What pg_dump locks, reads or needs the rights on, by kind. Members of extensions are left to their extension.
 OWN_RELATIONS = f"""

@@ -88,7 +88,13 @@ def roles(connection, identifier: str) -> list[Step]:
     """Drop the roles, with which their memberships go."""
     query = "SELECT rolname::text FROM pg_roles WHERE starts_with(rolname, %s) ORDER BY 1"
     found = rows(connection, query, (prefix(identifier),))
-    return [step for (name,) in found for step in _step(connection, [f"DROP ROLE {_quoted(name)}"])]
+    return [step for (name,) in found for step in _step(connection, _drop_role(identifier, name))]
+
+
+def _drop_role(identifier: str, name: str) -> list[str]:
+    """That which applies may have privileges of its own."""
+    held = [f"DROP OWNED BY {_quoted(name)}"] if name == naming.applier_name(identifier) else []
+    return [*held, f"DROP ROLE {_quoted(name)}"]
 
 
 def fences(connection, found: fence.Fence | None, lift: bool) -> tuple[list[Step], bool]:

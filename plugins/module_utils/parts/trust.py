@@ -24,6 +24,9 @@ HOLDERS = """
     FROM pg_class AS c LEFT JOIN pg_attribute AS t ON t.attrelid = c.oid AND t.attacl IS NOT NULL,
         LATERAL (SELECT * FROM aclexplode(c.relacl) UNION ALL SELECT * FROM aclexplode(t.attacl)) AS a
     WHERE c.relnamespace = {schema} AND a.privilege_type <> 'SELECT'
+    AND NOT (starts_with(c.relname, 'beacon_') AND EXISTS ( -- see replication/applier.py
+        SELECT FROM pg_roles AS r WHERE r.oid = a.grantee AND r.rolname ~ '^handover_[0-9a-f]{{10}}_apply$'
+        AND (NOT r.rolcanlogin OR r.rolconnlimit = 0)))
     UNION ALL SELECT format('handover.%I()', p.proname), p.proowner, 'owns' FROM pg_proc AS p
     WHERE p.pronamespace = {schema}
     UNION ALL SELECT format('handover.%I', c.relname), p.proowner, 'has a trigger on'
@@ -40,6 +43,7 @@ CLOSED = """;
             WHERE c.relnamespace = 'handover'::regnamespace AND c.relowner = (
                 SELECT oid FROM pg_roles WHERE rolname = current_user)
             AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT'
+            AND pg_get_userbyid(a.grantee) !~ '^handover_[0-9a-f]{10}_apply$'
         LOOP EXECUTE statement; END LOOP;
     END $closed$"""
 
@@ -82,7 +86,7 @@ REMEDY = (
 def refuse_shared_role(connection, name: str) -> None:
     """Raise HandoverError if there is a role of this name as which others may act, or that may log in."""
     query = f"""
-        SELECT FROM pg_roles AS r WHERE rolname = %s AND (rolcanlogin OR EXISTS (
+        SELECT FROM pg_roles AS r WHERE rolname = %s AND (rolcanlogin AND rolconnlimit <> 0 OR EXISTS (
             SELECT FROM pg_auth_members AS m WHERE m.roleid = r.oid
             AND NOT {trusted("m.member", connection.info.server_version)}))"""
     if rows(connection, query, (name,)):

@@ -27,6 +27,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    applier,
     beacon,
     identity,
     naming,
@@ -36,6 +37,16 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     subscription,
     triggers,
     writable,
+)
+
+# Tables whose owner we may not become.
+FOREIGN = """
+    SELECT FROM unnest(%s::text[], %s::text[]) AS t (schema, name) JOIN pg_namespace AS n ON n.nspname = t.schema
+    JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.name WHERE NOT pg_has_role(c.relowner, 'SET')"""
+
+APPLIED_AS = (
+    "On the {}, the way back applies changes of all tables as role {}, a member of their owners that bypasses row "
+    "level security and is no superuser, as owners may not write: {}."
 )
 
 BUSY = """
@@ -191,11 +202,21 @@ def _record_undo(passage: Passage, session, statement: str) -> None:
 
 
 def _options(passage: Passage) -> subscription.Options:
-    """Apply as the tables' owners where they may write; else as ourselves."""
-    since_16 = passage.old.info.server_version >= 160000
-    superuser = value(passage.old, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
-    refusing = since_16 and rows(passage.old, NOT_BY_OWNER, columns_of(passage.route.tables))
-    return subscription.Options(run_as_owner=since_16 and (not superuser or bool(refusing)))
+    """Apply as the tables' owners where they may write, and we may become them; else as a role that may what they may
+    and no more, or, where we are no superuser, as ourselves.
+    """
+    tables = passage.route.tables
+    if passage.old.info.server_version < 160000:
+        return subscription.Options()
+    refusing = [name for (name,) in rows(passage.old, NOT_BY_OWNER, columns_of(tables))]
+    if not value(passage.old, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        return subscription.Options(run_as_owner=bool(refusing) or bool(rows(passage.old, FOREIGN, columns_of(tables))))
+    if not refusing:
+        return subscription.Options()
+    role = naming.applier_name(passage.route.migration.id)
+    applier.make(passage.old, role, tables, beacon.table(passage.route.returning))
+    passage.note(APPLIED_AS.format(passage.route.old.endpoint.side, role, ", ".join(refusing)))
+    return subscription.Options(run_as_owner=True, owner=role)
 
 
 def _has_free_slot(passage: Passage) -> bool:

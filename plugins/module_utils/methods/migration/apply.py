@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import m
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import ownership
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    applier,
     beacon,
     naming,
     publication,
@@ -46,6 +47,11 @@ NOT_BY_OWNER = """
 
 DATABASE_OWNER = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()"
 
+APPLIED_AS = (
+    "Owners may not write: {}. Changes of these tables are applied by a subscription of their own, as role {}, which "
+    "is a member of their owners and bypasses row level security, and is no superuser."
+)
+
 OWNERS = """
     SELECT DISTINCT pg_get_userbyid(c.relowner)::text FROM unnest(%s::text[], %s::text[]) AS t (schema, name)
     JOIN pg_namespace AS n ON n.nspname = t.schema JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.name
@@ -59,12 +65,13 @@ def subscribe(job: Job, number: int) -> None:
         name = job.wave_name(number)
         keys = [(table.schema, table.name) for table in migration.replicated if table.wave == number]
         publication.restrict_to(job.source_session, name, [beacon.table(name), *keys])
-        options = _options(job, keys)
+        options = _options(job, name, keys)
         subscription.create(
             job.session, name, job.conninfo(), options,
             lambda session: journal.set_wave(session, job.id, number, "subscribed"),
         )  # fmt: skip
-        job.event("subscribed", name=name, tables=len(keys), run_as_owner=options.run_as_owner, binary=options.binary)
+        done = {"run_as_owner": options.run_as_owner, "owner": options.owner, "binary": options.binary}
+        job.event("subscribed", name=name, tables=len(keys), **done)
         enable_ready(job)
 
 
@@ -99,9 +106,10 @@ def _keys(migration: journal.Migration) -> list[tuple[str, str]]:
     return [(table.schema, table.name) for table in migration.replicated]
 
 
-def _options(job: Job, keys: list[tuple[str, str]]) -> subscription.Options:
+def _options(job: Job, name: str, keys: list[tuple[str, str]]) -> subscription.Options:
     binary = all(one.binary and not one.extensions for one in read_tables(job.source_session, keys))
-    return subscription.Options(_run_as_owner(job, keys), binary and _same_era(job))
+    owner = _applier(job, name, keys)
+    return subscription.Options(owner is not None, binary and _same_era(job), owner)
 
 
 def _same_era(job: Job) -> bool:
@@ -109,20 +117,24 @@ def _same_era(job: Job) -> bool:
     return min(job.source_session.info.server_version, job.session.info.server_version) >= 140000
 
 
-def _run_as_owner(job: Job, keys: list[tuple[str, str]]) -> bool:
-    """Whether apply has to be the subscription's owner, as tables' owners may not write. Raises HandoverError.
+def _applier(job: Job, name: str, keys: list[tuple[str, str]]) -> str | None:
+    """The role that apply has to be, as tables' owners may not write; None where it becomes each of them, from 16 on,
+    or is who subscribes, before. Raises HandoverError.
 
-    Where that owner is not a superuser, it becomes a member of the tables' owners, until the migration is finished.
+    Who subscribes and is not a superuser becomes a member of the tables' owners, until the migration is finished.
     """
     if job.session.info.server_version < 160000:
-        return False
+        return None
     refusing = refusing_owners(job.session, keys)
-    if job.capabilities.superuser:
-        return bool(refusing)
-    if refusing:
+    if refusing and not job.capabilities.superuser:
         raise unwritable(refusing)
+    if refusing:
+        role = naming.applier_name(job.id)
+        applier.make(job.session, role, keys, beacon.table(name))
+        job.note(APPLIED_AS.format(", ".join(refusing), role))
+        return role
     if not is_subscriber(job):
-        return False
+        return None
     refused = join_owners(job, [owner for (owner,) in rows(job.session, OWNERS, columns_of(keys))])
     if refused:
         reasons = "; ".join(f"{one['role']}: {one['reason']}" for one in refused)
@@ -130,7 +142,18 @@ def _run_as_owner(job: Job, keys: list[tuple[str, str]]) -> bool:
             f"The connecting role cannot become a member of roles that own tables, as which apply works: {reasons}.",
             "Grant them to it with the options INHERIT and SET, or use no_owner: true.",
         )
-    return False
+    return None
+
+
+def apart(job: Job, tables: list) -> list:
+    """Those of the tables to which changes are to be applied by a subscription of their own: where a superuser would
+    subscribe, and their owners may not write.
+    """
+    if not job.capabilities.superuser or job.session.info.server_version < 160000:
+        return []
+    keys = [(table.schema, table.name) for table in tables]
+    refusing = set(refusing_owners(job.source_session, keys))
+    return [table for table, quoted in zip(tables, job.quoted(keys)) if quoted in refusing]
 
 
 def is_subscriber(job: Job) -> bool:

@@ -49,7 +49,10 @@ def copy_waiting(job: Job) -> None:
             journal.set_wave(job.session, job.id, last.number, "copied")
         return
     count = max(1, job.params["waves"] - len(migration.waves))
-    for group in shares(waiting, count, plan.joined(job.source_session)):
+    apart = apply.apart(job, waiting)
+    others = [table for table in waiting if table not in apart]
+    groups = shares(others, count, plan.joined(job.source_session)) if others or not apart else []
+    for group in [*groups, *([apart] if apart else [])]:
         run_wave(job, group)
 
 

@@ -67,7 +67,7 @@ def row_security(database: Database):
 @database_check("forced_row_security", "No row level security stops apply.", ("continuous",), needs_target=True)
 def forced_row_security(database: Database):
     """From 15 on apply refuses tables whose policies hold for the role that it runs as; from 16 on that is the table's
-    owner, for whom they hold with FORCE, unless the subscription has run_as_owner.
+    owner, for whom they hold with FORCE. A superuser can give such tables a subscription of their own.
     """
     query = f"""
         SELECT format('%I.%I', n.nspname, c.relname)
@@ -77,13 +77,14 @@ def forced_row_security(database: Database):
     forced = [name for (name,) in database.rows(query)]
     if not forced or database.target.server.major < 15:
         return
-    bypass = database.target.value("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+    bypass = database.target.capabilities.superuser
     yield Finding(
         "info" if bypass else "blocker",
         f"{counted(len(forced), 'table')} with FORCE ROW LEVEL SECURITY: {some(forced)}.",
-        "The subscription has to run as its own owner, with run_as_owner on a target from 16 on."
+        "On a target from 16 on, their changes come by a subscription of their own, with a slot of its own, and are "
+        "applied by a role that is a member of their owners and bypasses row level security."
         if bypass
-        else "Apply stops: neither the owners of these tables nor the target's role bypass their policies.",
+        else "Apply stops: their owners do not bypass these policies, and the target's role is no superuser.",
         "" if bypass else script([f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY;" for name in forced]),
         forced,
     )

@@ -39,6 +39,11 @@ def owners_name(identifier: str) -> str:
     return f"{PREFIX}{identifier}_owners"
 
 
+def applier_name(identifier: str) -> str:
+    """Name of the role as which changes are applied to tables that their owners may not write."""
+    return f"{PREFIX}{identifier}_apply"
+
+
 def beacon_table(name: str) -> str:
     """Name of the beacon's table in schema handover that belongs to a publication."""
     return f"beacon_{name[len(PREFIX):]}"

@@ -23,11 +23,13 @@ class Options:
     """How a subscription applies; the rest follows from the majors.
 
     ``run_as_owner``: as the role that owns the subscription, from 16 on; else as the owner of each table.
-    ``binary``: values in binary form, from 14 on both ends.
+    ``binary``: values in binary form, from 14 on both ends. ``owner``: who is to own it, instead of a superuser who
+    makes it.
     """
 
     run_as_owner: bool = False
     binary: bool = False
+    owner: str | None = None
 
     def clause(self, version: int):
         """SQL of what stands behind WITH for a subscriber of this server version number.
@@ -40,6 +42,8 @@ class Options:
             given += ["binary = true"] if self.binary else []
         if version >= 160000:
             given += [f"run_as_owner = {str(self.run_as_owner).lower()}"]
+        if self.owner:
+            given += ["password_required = false"]  # the source may know the target by other means
         return sql.SQL(", ".join(given))
 
 
@@ -52,6 +56,9 @@ def create(connection, name: str, conninfo: str, options: Options, record=None) 
     try:
         with transaction(connection) as cursor:
             unseen.execute(cursor, statement(connection, name, conninfo, options).as_string(connection))
+            if options.owner:
+                names = sql.Identifier(name), sql.Identifier(options.owner)
+                cursor.execute(sql.SQL("ALTER SUBSCRIPTION {} OWNER TO {}").format(*names))
             if uses_aiven_extras(connection):
                 disable(connection, name)  # it knows no other way
             if not state(connection, [name])[name]["tables"]:
