@@ -224,6 +224,10 @@ databases:
     large_objects_in_window:
       description: How many of them were brought over or removed in the window, as they were changed since right before.
       type: int
+    unfenced:
+      description: Tables of extensions that cannot be fenced, or whose rows are the extension's own; quoted.
+      type: list
+      elements: str
     fenced_roles:
       description: Roles that lost LOGIN, with this database or with one that was handed over before it.
       type: list

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+
+import psycopg2
 import pytest
 from cutovers import await_step, cut_over, handed_over, hold_at, homes, let_go, make_bank, start_cutover
 from faults import await_that
+from migrations import finished, in_step, traces
 
 TAKE = "SELECT nextval('bank.ledger_id_seq') FROM generate_series(1, 3)"
 
@@ -90,3 +95,62 @@ def as_given(target, given):
     if given is target:
         return target.sql
     return lambda dbname, query: target.sql(dbname, query, user=given["user"], password=given["password"])
+
+
+EXTENSION = """
+    CREATE EXTENSION hstore; CREATE TABLE conf (i int); CREATE TABLE message (i int); CREATE TABLE hidden (i int);
+    ALTER EXTENSION hstore ADD TABLE conf; ALTER EXTENSION hstore ADD TABLE message;
+    ALTER EXTENSION hstore ADD TABLE hidden;
+    UPDATE pg_extension SET extconfig = ARRAY['conf'::regclass], extcondition = '{""}' WHERE extname = 'hstore'"""
+
+
+def test_tables_of_extensions_are_fenced_or_named(servers):
+    """Those whose rows are handed over are; and what their triggers are is in no dump."""
+    source, target = servers(15), servers(18)
+    for cluster in (source, target):
+        cluster.sql("postgres", "CREATE DATABASE shop")
+        cluster.sql("shop", EXTENSION)
+    source.sql("shop", "CREATE TABLE own (i int PRIMARY KEY)")
+    in_step(source, target, databases=["shop"], create=False)
+    for direction, old, new, rows in (("forward", source, target, [1]), ("back", target, source, [1, 2])):
+        old.sql("shop", "INSERT INTO conf VALUES (%s)", rows[-1:])
+        found = handed_over(cut_over(source, target, direction=direction))
+        assert found["unfenced"] == ["public.hidden", "public.message"], found
+        assert "public.message" in str(found["notices"])
+        assert new.sql("shop", "SELECT array_agg(i ORDER BY i) FROM conf") == [(rows,)]
+        for statement in ("INSERT INTO conf VALUES (9)", "TRUNCATE conf", "DELETE FROM conf"):
+            with pytest.raises(psycopg2.Error, match="handed over") as error:
+                old.sql("shop", statement)
+            assert error.value.pgcode == "25006"
+        old.sql("shop", "INSERT INTO message VALUES (1)")
+    program = [target.build.bin / "pg_dump", "--dbname", psycopg2.extensions.make_dsn(**target.endpoint("shop"))]
+    dumped = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    assert "handover_fence" in dumped and not re.search(r"handover_fence.* ON public\.conf", dumped)
+    finished(source, target, databases=["shop"], lift_fence=True)
+    assert traces(source, "shop") == traces(target, "shop") == []
+
+
+def test_settings_by_which_sessions_pass_the_fence_are_refused(servers):
+    source, target = servers(13), servers(18)
+    make_bank(source, target)
+    for cluster, statements in ((source, [
+        "ALTER DATABASE shop SET session_replication_role = 'REPLICA'",
+        "ALTER ROLE clerk SET session_replication_role = replica",
+        "ALTER ROLE clerk IN DATABASE shop SET session_replication_role = replica",
+        "ALTER ROLE ALL SET session_replication_role = replica",
+    ]), (target, ["ALTER DATABASE shop SET session_replication_role = replica"])):  # fmt: skip
+        for statement in statements:
+            cluster.sql("postgres", statement)
+            refused = cut_over(source, target)
+            assert refused.failed and "session_replication_role = replica is set for" in refused.msg, refused
+            undo = re.sub(" SET .*", " RESET session_replication_role", statement)
+            assert undo in refused.msg
+            cluster.sql("postgres", undo)
+    source.configure(session_replication_role="replica")
+    source.reload()
+    refused = cut_over(source, target)
+    source.configure(session_replication_role="origin")
+    source.reload()
+    assert refused.failed and "ALTER SYSTEM RESET session_replication_role" in refused.msg, refused
+    assert homes(source, target) == ["source", "target"]
+    handed_over(cut_over(source, target))

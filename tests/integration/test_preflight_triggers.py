@@ -44,8 +44,8 @@ CREATE TABLE parent (a integer NOT NULL);
 CREATE TABLE child () INHERITS (parent);
 """
 CHECKS = (
-    "triggers_in_apply", "disabled_triggers", "event_triggers", "rules", "invalid_indexes", "unvalidated_constraints",
-    "unchecked_foreign_keys", "inherited_not_null",
+    "triggers_in_apply", "replica_sessions", "disabled_triggers", "event_triggers", "rules", "invalid_indexes",
+    "unvalidated_constraints", "unchecked_foreign_keys", "inherited_not_null",
 )  # fmt: skip
 
 
@@ -78,6 +78,15 @@ def test_what_fires_in_apply(source, report):
     assert report.of("triggers_in_apply", "info")[0]["methods"] == ["continuous"]
     assert report.objects("disabled_triggers", "info") == {"off ON public.orders"}
     assert report.objects("rules", "info") == {"also ON public.orders"}
+
+
+def test_sessions_that_fire_no_triggers(source):
+    cluster, _defects, dbname = source
+    cluster.sql(dbname, f"ALTER DATABASE {dbname} SET session_replication_role = replica")
+    found = look(cluster.endpoint(), None, [dbname]).of("replica_sessions", "blocker")
+    assert found[0]["objects"] == ["everybody"] and found[0]["methods"] == ["continuous"]
+    mend(cluster, dbname, found)
+    assert look(cluster.endpoint(), None, [dbname]).levels("replica_sessions") == {"ok"}
 
 
 def test_event_triggers_are_for_superusers(source, report, all_servers):

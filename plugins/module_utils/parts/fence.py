@@ -17,7 +17,13 @@ from dataclasses import asdict, dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
+    MARK,
+    OWN_RELATIONS,
+    columns_of,
+    quoted_names,
+    rows,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import (
     execute_patiently,
@@ -98,11 +104,52 @@ def fenced_tables(connection) -> list[tuple[str, str]]:
     return rows(connection, FENCED)
 
 
-def tables_to_fence(connection) -> list[tuple[str, str]]:
+def tables_to_fence(connection, configuration: list[tuple[str, str]] = ()) -> list[tuple[str, str]]:
     """(schema, name) of all tables with rows of their own and of all partitioned ones: a statement that names a
-    partitioned table fires only that table's statement triggers. Those of extensions are left to their extension."""
-    query = f"SELECT n.nspname::text, c.relname::text FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p') ORDER BY 1, 2"
-    return rows(connection, query)
+    partitioned table fires only that table's statement triggers. Those of extensions are left to their extension, but
+    for ``configuration``, tables whose rows are handed over, as far as this role owns them. No dump has their triggers.
+    """
+    query = f"""
+        SELECT n.nspname::text, c.relname::text FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p')
+        UNION SELECT t.schema, t.name FROM unnest(%s::text[], %s::text[]) AS t (schema, name)
+        JOIN pg_namespace AS n ON n.nspname = t.schema
+        JOIN pg_class AS c ON (c.relnamespace, c.relname) = (n.oid, t.name)
+        WHERE c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') ORDER BY 1, 2"""
+    return rows(connection, query, columns_of([one for one in configuration if one not in WORKERS_LOGS]))
+
+
+# pg_cron's launcher writes each run there, of jobs in other databases, too: it would end at the fence, again and again.
+WORKERS_LOGS = [("cron", "job_run_details")]
+
+
+def unfenced_tables(connection, fenced: list[tuple[str, str]]) -> list[str]:
+    """Tables of extensions that are not among those that are fenced; quoted."""
+    query = """
+        SELECT n.nspname::text, c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p') AND EXISTS (
+            SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+        ORDER BY 1, 2"""
+    return quoted_names(connection, [key for key in rows(connection, query) if key not in set(fenced)])
+
+
+def passing(connection) -> list[tuple[str, str]]:
+    """(whom a setting lets pass, statement that takes it back): triggers, and so the fence, and foreign keys, do not
+    fire in sessions that begin with session_replication_role = replica.
+    """
+    settings = """
+        SELECT CASE WHEN s.setrole = 0 THEN '' ELSE format('role %I', r.rolname) END,
+               format(CASE WHEN s.setrole = 0 AND s.setdatabase = 0 THEN 'ALTER ROLE ALL'
+                           WHEN s.setrole = 0 THEN 'ALTER DATABASE %2$I'
+                           WHEN s.setdatabase = 0 THEN 'ALTER ROLE %1$I'
+                           ELSE 'ALTER ROLE %1$I IN DATABASE %2$I' END, r.rolname, current_database())
+               || ' RESET session_replication_role'
+        FROM pg_db_role_setting AS s LEFT JOIN pg_roles AS r ON r.oid = s.setrole, unnest(s.setconfig) AS setting
+        WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+        AND lower(setting) = 'session_replication_role=replica' AND r.rolcanlogin IS NOT FALSE
+        UNION ALL SELECT '', 'ALTER SYSTEM RESET session_replication_role; SELECT pg_reload_conf()' FROM pg_settings
+        WHERE name = 'session_replication_role' AND reset_val = 'replica' AND source NOT LIKE '%database%'
+        AND source <> 'user' ORDER BY 1, 2"""
+    return [(whom or "everybody", statement) for whom, statement in rows(connection, settings)]
 
 
 def not_permitted(connection, tables: list[tuple[str, str]]) -> list[str]:

@@ -62,13 +62,12 @@ def shows_versions(connection) -> bool:
     return rows(connection, "SELECT has_table_privilege('pg_catalog.pg_largeobject', 'SELECT')")[0][0]
 
 
-def versions(connection, contents: bool = True) -> dict[int, str]:
+def versions(connection, catalog: bool, contents: bool = True) -> dict[int, str]:
     """What each is now, by oid: something else after every change of bytes, owner, privileges or comment.
 
-    Where this role may not read the catalog, digests of the bytes stand for them; with ``contents=False`` they are left
-    out then. As of one snapshot if the session is in a transaction that has one, or has locked the catalogs.
+    ``catalog`` is what ``shows_versions`` says. Else digests of the bytes stand for their versions; with
+    ``contents=False`` they are left out then. Digests are as of one snapshot where the transaction has one.
     """
-    catalog = shows_versions(connection)
     query = VERSIONS.format(pages="p.amount, p.sum" if catalog else "NULL", join=PAGES if catalog else "")
     found = dict(rows(connection, query))
     if catalog or not contents or not found:

@@ -159,6 +159,9 @@ def _shown(places: dict) -> str:
 
 def complete(passage: Passage) -> None:
     """Take away the stream that led here, let the one that leads back flow, and write it into the journal."""
+    if passage.decided:
+        with contextlib.suppress(psycopg2.Error):
+            passage.facts["fence_lsn"] = value(passage.old, "SELECT pg_current_wal_lsn()::text")
     for session in (passage.old, passage.new):
         with contextlib.suppress(psycopg2.Error):  # what needs a session that is lost says so
             rows(session, "SELECT set_config('statement_timeout', '0', false)")

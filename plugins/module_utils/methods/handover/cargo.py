@@ -18,7 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 
 ROUNDS = 3  # of copying large objects before the window, while that takes so long that many may have changed meanwhile
 BRIEF = 1.0  # seconds
-SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT"
+SNAPSHOT, END_OF_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT", "COMMIT; SELECT"
 
 # Roles to which this one may give objects, and take them away again.
 MINE = """
@@ -32,7 +32,8 @@ def look(passage: Passage) -> None:
     with passage.old.cursor() as cursor:
         cursor.execute(query)
         passage.facts["large_objects"], passage.facts["large_object_bytes"] = cursor.fetchone()
-    passage.catalogs = large_objects.lockable(passage.old)
+    passage.readable = tuple(large_objects.shows_versions(session) for session in (passage.old, passage.new))
+    passage.catalogs = large_objects.lockable(passage.old) if passage.readable[0] else []
     passage.facts["copied_bytes"] = sum(table.size for table in passage.copied)
 
 
@@ -59,7 +60,8 @@ def overtake_sequences(passage: Passage) -> None:
     which conflicts with nextval(), takes a tenth of a second and more for each five hundred, and would wait for
     transactions that wait for us. What is fetched from here on, a session can write nowhere in old.
     """
-    _follow(passage, passage.new, sequences.moved(passage.old, passage.sequences, uncalled=False))
+    known, old = passage.sequences, passage.old  # nothing is known where an earlier run was interrupted here
+    _follow(passage, passage.new, sequences.overtaken(old, known) if known else sequences.read(old))
 
 
 def _follow(passage: Passage, session, moved: list) -> None:
@@ -97,14 +99,15 @@ def stow_large_objects(passage: Passage) -> None:
         started = time.monotonic()
         with _sessions(passage) as (source, target):
             rows(source, SNAPSHOT)
-            here, there = large_objects.versions(source), large_objects.versions(target, contents=False)
+            here = large_objects.versions(source, passage.readable[0])
+            there = large_objects.versions(target, passage.readable[1], contents=False)
             if passage.large_objects:
                 wanted = _changed(passage, here, there)
             else:
                 wanted = large_objects.differing(source, target) if here or there else set()
             if wanted:
                 _bring(source, target, wanted)
-                made = large_objects.versions(target, contents=False)
+                made = large_objects.versions(target, passage.readable[1], contents=False)
                 there = {**{oid: now for oid, now in there.items() if oid not in wanted},
                          **{oid: made[oid] for oid in wanted if oid in made}}  # fmt: skip
         passage.large_objects = here, there
@@ -117,18 +120,17 @@ def bring_large_objects(passage: Passage) -> None:
 
     Where the catalog cannot be locked, that is as of a snapshot; what comes later is looked for after the commit.
     """
-    with contextlib.ExitStack() as stack:
-        source = passage.lock  # who reads bytes locks as who writes them, and would wait for us
-        if not passage.catalogs:
-            source, _target = stack.enter_context(_sessions(passage))
-            rows(source, SNAPSHOT)
-        here, there = together(
-            lambda: large_objects.versions(passage.old if passage.catalogs else source),
-            lambda: large_objects.versions(passage.new, contents=False),
-        )
-        wanted = _changed(passage, here, there)
-        if wanted:
-            _bring(source, passage.new, wanted)
+    if not passage.catalogs:
+        rows(passage.reader, SNAPSHOT)
+    here, there = together(
+        lambda: large_objects.versions(passage.reader, passage.readable[0]),
+        lambda: large_objects.versions(passage.writer, passage.readable[1], contents=False),
+    )
+    wanted = _changed(passage, here, there)
+    if wanted:  # who reads bytes locks as who writes them, and would wait for us
+        _bring(passage.lock if passage.catalogs else passage.reader, passage.writer, wanted)
+    if not passage.catalogs:
+        rows(passage.reader, END_OF_SNAPSHOT)
     passage.large_objects = here, there
     passage.facts.update(large_objects=len(here), large_objects_in_window=len(wanted))
 
@@ -237,7 +239,7 @@ RELAYED, READ, DIGESTED = 40e6, 800e6, 200e6  # bytes a second: of tables, and o
 def forecast(passage: Passage, round_trips: float) -> int:
     """How long the window will be about, in milliseconds; ``round_trips`` is what its statements take to and fro."""
     facts = passage.facts
-    reading = READ if large_objects.shows_versions(passage.old) else DIGESTED
+    reading = READ if passage.readable[0] else DIGESTED
     slot = 0 if passage.params["reverse"] is False or facts["obstacles_to_way_back"] else SLOT
     return round(
         round_trips + slot + len(passage.tables) * PER_TABLE + len(passage.copied) * PER_COPIED_TABLE

@@ -218,6 +218,21 @@ def may_fence(passage: Passage):
     return None
 
 
+@gate("sessions")
+def fence_binds_everybody(passage: Passage):
+    """No setting lets sessions pass the fence of either end."""
+    for side, session in (("old", passage.old), ("new", passage.new)):
+        found = fence.passing(session)
+        if found:
+            place = getattr(passage.route, side).endpoint.side
+            whom, statements = (list(dict.fromkeys(column)) for column in zip(*found))
+            return (
+                f"On the {place}, session_replication_role = replica is set for {_some(whom)}, whom no fence binds.",
+                f"There: {'; '.join(statements)}. Then end the sessions that have it.",
+            )
+    return None
+
+
 def stamp(session) -> str:
     """Changes with every change of a table's definition."""
     return value(session, STAMP)

@@ -176,7 +176,8 @@ def _prepare(passage: Passage) -> None:
         there = fence.read(passage.new)
         if there and there.closed:
             standby = there
-        fence.prepare(passage.new, standby, route.new.dbname, fence.tables_to_fence(passage.new), 6 * patience)
+        here = fence.tables_to_fence(passage.new, passage.configuration)
+        fence.prepare(passage.new, standby, route.new.dbname, here, 6 * patience)
         passing = fence.Fence(False, route.new.address, route.migration.id)
         fence.prepare(passage.old, passing, route.old.dbname, passage.tables, patience)
         cargo.set_sequences(passage)

@@ -36,10 +36,12 @@ STAMP = """
 @dataclass
 class Passage:
     """Sessions: ``lock`` holds the locks on old; ``old`` and ``new`` are for everything else, ``helper`` is a second
-    one on new, ``others`` come and go. ``tables`` are those to fence, ``copied`` those that are copied in the window
-    (copying.plan.Table), ``sequences`` (sequences.Sequence) old's as new was last set to them. Passages of one window
-    share its ``timeline``; ``alone`` if there is one. ``catalogs`` are those of large objects as far as they can be
-    locked on old, ``large_objects`` the versions of these (old's, new's) when new was last made like old.
+    one on new, ``reader`` and ``writer`` are for large objects of old and new, ``others`` come and go. ``tables`` are
+    those to fence, ``copied`` those that are copied in the window (copying.plan.Table), ``sequences``
+    (sequences.Sequence) old's as new was last set to them. Of large objects, ``catalogs`` are those that can be locked
+    on old, ``readable`` says whether they can be read on old and on new, and ``large_objects`` are the versions on old
+    and on new when new was last made like old. Passages of one window share its ``timeline``; ``alone`` if there is
+    one.
 
     ``stamp`` is of old's definitions when the gates were asked, ``publishing_stamp`` of new's when it was proven that
     new may publish them.
@@ -53,11 +55,14 @@ class Passage:
     old: object = None
     new: object = None
     helper: object = None
+    reader: object = None
+    writer: object = None
     others: list = field(default_factory=list)
     tables: list = field(default_factory=list)
     copied: list = field(default_factory=list)
     sequences: list = field(default_factory=list)
     catalogs: list = field(default_factory=list)
+    readable: tuple = ()
     large_objects: tuple = ()
     stamp: str = ""
     publishing_stamp: str = ""
@@ -91,15 +96,21 @@ class Passage:
 
     def look(self) -> None:
         """Find out which tables there are to fence and to copy."""
-        self.tables = fence.tables_to_fence(self.old)
         migration = self.route.migration
         chosen = migration.at_cutover + (migration.one_way if self.route.new is self.route.source else [])
         names = [(table.schema, table.name) for table in chosen]
         self.copied = read_tables(self.old, names) if names else []
+        self.tables = fence.tables_to_fence(self.old, self.configuration)
+        self.facts["unfenced"] = fence.unfenced_tables(self.old, self.tables)
+
+    @property
+    def configuration(self) -> list[tuple[str, str]]:
+        """Tables of extensions whose rows are copied."""
+        return [table.key for table in self.copied if table.extension]
 
     def cut(self) -> None:
         """End the sessions at once, whatever they wait for: the servers roll back what is open."""
-        for session in (self.lock, self.old, self.new, self.helper, *self.others):
+        for session in (self.lock, self.old, self.new, self.helper, self.reader, self.writer, *self.others):
             if session is not None and not session.closed:
                 cut(session)
 
@@ -137,7 +148,8 @@ def opened(routes: list[Route], params: dict):
             route = find_route(route.source, route.target, route.direction)  # another run may have gone on until now
             keepers = [keeper, other_keeper]
             passage = Passage(route, params, timeline=timeline, alone=len(routes) == 1, others=keepers)
-            for name, place in (("lock", route.old), ("old", route.old), ("new", route.new), ("helper", route.new)):
-                setattr(passage, name, stack.enter_context(contextlib.closing(place.connect())))
+            for place, names in ((route.old, ("lock", "old", "reader")), (route.new, ("new", "helper", "writer"))):
+                for name in names:
+                    setattr(passage, name, stack.enter_context(contextlib.closing(place.connect())))
             passages.append(passage)
         yield passages

@@ -16,7 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_c
 FACTS = (
     "gates", "window_ms", "fence_lsn", "lag_seconds", "sequences", "sequence_margin", "copied_bytes", "copied_rows",
     "large_objects", "large_objects_in_window", "fenced_roles", "terminated", "poolers", "obstacles_to_way_back",
-    "way_back_seconds", "not_on_way_back",
+    "way_back_seconds", "not_on_way_back", "unfenced",
 )  # fmt: skip
 
 CRON_JOBS = "SELECT format('%s (%s)', jobid, left(command, 80)) FROM cron.job ORDER BY jobid"
@@ -125,6 +125,9 @@ def _place(place: Place, session) -> dict:
 
 def _warnings(passage: Passage, poolers: Poolers) -> list[str]:
     found = []
+    if passage.facts.get("unfenced"):
+        names, side = ", ".join(passage.facts["unfenced"]), passage.route.old.endpoint.side
+        found.append(f"Not fenced, as extensions' own: {names}. What is written there on the {side} stays there.")
     if passage.facts.get("large_objects"):
         found.append("Large objects cannot be fenced: whoever writes one to the old home later writes it there only.")
     if passage.facts.get("obstacles_to_way_back"):

@@ -72,13 +72,14 @@ class Window:
         """What is left undone after the deadline, the servers end by themselves: also when they cannot hear us."""
         limit = f"{int((self.seconds + SLOWNESS) * 1000)}ms"
         for passage in self.passages:
-            for session in (passage.lock, passage.old, passage.new, passage.helper):
+            for session in (passage.lock, passage.old, passage.new, passage.helper, passage.reader, passage.writer):
                 for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
                     rows(session, "SELECT set_config(%s, %s, false)", (name, limit))
             for session in (passage.lock, passage.new):  # a crash must not take back what they commit
                 rows(session, DURABLE)
             # What is done here becomes durable together with what apply has brought, in _receive.
-            rows(passage.helper, "SELECT set_config('synchronous_commit', 'off', false)")
+            for session in (passage.helper, passage.writer):
+                rows(session, "SELECT set_config('synchronous_commit', 'off', false)")
 
     def _pause(self) -> None:
         if self.poolers:
@@ -101,7 +102,8 @@ class Window:
         wait for that. The slot, for which the server flushes its WAL, comes when no transaction of ours is open there:
         it would wait for the WAL writer to wake up (wal_writer_delay).
         """
-        together(lambda: self._bring(passage, number), lambda: self._prepare_new(passage))
+        works = [lambda: self._bring(passage, number), lambda: self._prepare_new(passage)]
+        together(*works, *([] if passage.copied else [lambda: self._bring_large_objects(passage)]))
         if passage.way_back:
             with passage.step("slot"):
                 query = "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')"
@@ -119,6 +121,9 @@ class Window:
         if passage.copied:
             with passage.step("copy"):
                 cargo.copy_tables(passage)
+            self._bring_large_objects(passage)  # triggers on rows may remove some
+
+    def _bring_large_objects(self, passage: Passage) -> None:
         with passage.step("large_objects"):
             cargo.bring_large_objects(passage)
 
@@ -170,8 +175,6 @@ class Window:
                 passage.decided = True
         for passage in self.passages:
             passage.changed = True
-            with contextlib.suppress(psycopg2.Error):
-                passage.facts["fence_lsn"] = value(passage.old, "SELECT pg_current_wal_lsn()::text")
 
     def _abort(self) -> None:
         """Old goes on: no locks, no pause, no slot that would hold WAL back on new.

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, some
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 
 CONTINUOUS = ("continuous",)
 NAME = "format('%I.%I', n.nspname, c.relname)"
@@ -35,6 +36,21 @@ def triggers_in_apply(database: Database):
             "back on the source, until it is finished; for the application's own sessions they fire as ever.",
             "",
             names,
+        )
+
+
+@database_check("replica_sessions", "No setting lets sessions pass the cutover's fence.", CONTINUOUS)
+def replica_sessions(database: Database):
+    """Sessions that begin with session_replication_role = replica fire no trigger and check no foreign key."""
+    found = fence.passing(database.connection)
+    if found:
+        whom, statements = (list(dict.fromkeys(column)) for column in zip(*found))
+        yield Finding(
+            "blocker",
+            f"session_replication_role = replica is set for {some(whom)}.",
+            "Their sessions would go on writing to the source after the cutover, past the fence; so it refuses.",
+            script([f"{one};" for one in statements], most=len(statements)) + "\n-- then end the sessions that have it",
+            whom,
         )
 
 
