@@ -8,6 +8,7 @@ Everything is read as pairs of a name and a text: what an object is, or how many
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 SESSION = """
 SET search_path = ''; SET row_security = off; SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET jit = off;
 SET intervalstyle = 'iso_8601'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C';
-SET client_encoding = 'UTF8'; SET default_transaction_read_only = on; SET max_parallel_workers_per_gather = 0
+SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; SET quote_all_identifiers = off;
+SET default_transaction_read_only = on; SET max_parallel_workers_per_gather = 0
 """
 
 # Schema handover is the collection's journal on the target.
@@ -108,12 +110,29 @@ def read(connection) -> Contents:
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(SESSION)
-        objects = {kind: dict(_asked(cursor, query)) for kind, query in OBJECTS.items()}
+        objects = {kind: dict(_spelled(kind, *one) for one in _asked(cursor, query)) for kind, query in OBJECTS.items()}
         kinds = dict(_asked(cursor, TABLES))
         logged = sorted(name for name, persistence in kinds.items() if persistence != "u")
-        tables = {name: _asked(cursor, ROWS.format(name))[0] for name in logged}
+        tables = {_unquoted(name): _asked(cursor, ROWS.format(name))[0] for name in logged}
         [(size,)] = _asked(cursor, "SELECT pg_database_size(current_database())")
-    return Contents(objects, tables, sorted(kinds.keys() - tables.keys()), size)
+    return Contents(objects, tables, sorted(map(_unquoted, kinds.keys() - set(logged))), size)
+
+
+# What people wrote stands in the texts of these.
+WRITTEN = {"roles", "databases", "settings", "functions", "comments", "large objects"}
+QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?P<name>[a-z_][a-z0-9_]*)"(?!")|"(?:[^"]|"")*"|\bpg_catalog\.(?=json\b)""")
+
+
+def _spelled(kind: str, name: str, text: str) -> tuple[str, str]:
+    """An object without the quotes of keywords, of which later majors have more."""
+    return _unquoted(name), text if kind in WRITTEN else _unquoted(text)
+
+
+def _unquoted(text: str) -> str:
+    def shorter(found: re.Match) -> str:
+        return "" if found[0] == "pg_catalog." else found[0] if found[0] == '"char"' else found["name"] or found[0]
+
+    return QUOTED.sub(shorter, text)
 
 
 def read_both(source: Callable, target: Callable, dbname: str) -> tuple[Contents, Contents]:

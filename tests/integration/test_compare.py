@@ -23,6 +23,11 @@ TAMPERING = {
     "schemas added": "CREATE SCHEMA added",
 }
 
+# To 18, not to 16.
+KEYWORDS = """
+    CREATE TABLE shop.json_table (json_value int PRIMARY KEY CHECK (json_value > 0), json json DEFAULT '{}');
+    CREATE FUNCTION shop.json_query(json) RETURNS json LANGUAGE sql AS 'SELECT $1'"""
+
 # pg_dump without --create carries neither, nor does pg_dumpall carry passwords when told so.
 NOT_COPIED = {"databases", "settings", "roles"}
 
@@ -36,6 +41,7 @@ def found(source: Cluster, target: Cluster) -> set[str]:
 def test_comparison_finds_every_difference(servers, database):
     source, target = servers(16), servers(18)
     sample.create(source.connect, "shop", scale=0.01)
+    source.sql("shop", KEYWORDS)
     database(target, "shop", "TEMPLATE template0")
     copy_with_pg_dump(source, target, "shop")
     known = found(source, target)

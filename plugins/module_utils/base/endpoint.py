@@ -49,6 +49,7 @@ SESSION_SETTINGS_SINCE = {140000: {"idle_session_timeout": "0"}, 170000: {"trans
 # Pinned as well, so that values look the same everywhere and names mean what they say.
 PINNED_SETTINGS = {
     "search_path": "",
+    "quote_all_identifiers": "off",
     "jit": "off",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",

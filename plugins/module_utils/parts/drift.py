@@ -8,10 +8,12 @@ Logical replication carries rows, not definitions (PostgreSQL documentation, 29.
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     OWN_RELATIONS,
     quoted_names,
     rows,
+    value,
 )
 
 # Of each table with rows of its own: which it is, as a publication goes by that and not by the name; columns, the
@@ -64,6 +66,9 @@ FINGERPRINT = f"""
                     SELECT FROM pg_constraint AS u WHERE u.oid = k.conparentid AND u.confrelid <> k.confrelid)) AS one))
     FROM own LEFT JOIN parents ON parents.leaf = own.oid"""
 
+# Every name in it is quoted, whatever the server takes for a keyword.
+QUOTED = "SELECT set_config('quote_all_identifiers', %s, false)"
+
 CHANGES = {
     "identity": "its replica identity is another",
     "unlogged": "it was made unlogged, or logged",
@@ -78,6 +83,26 @@ CHANGES = {
 def fingerprint(connection) -> dict[str, dict]:
     """What there is to compare, by quoted name, of every table that is not an extension's. JSON types."""
     return dict(rows(connection, FINGERPRINT))
+
+
+def of_another(connection) -> dict[str, dict]:
+    """The same for a comparison with that of another server: definitions whole, all names spelled alike, that of the
+    table as ``unquoted`` has it.
+    """
+    before = value(connection, "SELECT current_setting('quote_all_identifiers')")
+    rows(connection, QUOTED, ("on",))
+    try:
+        return _spelled("", dict(rows(connection, FINGERPRINT.replace("md5(", "("))))
+    finally:
+        rows(connection, QUOTED, (before,))
+
+
+def _spelled(part: str, found):
+    """A part of a fingerprint as any server would write it; names of columns are not quoted to begin with."""
+    if isinstance(found, dict):
+        keys = {name: name if part == "columns" else unquoted(name) for name in found}
+        return {keys[name]: _spelled(name if part != "columns" else "", one) for name, one in found.items()}
+    return unquoted(found) if isinstance(found, str) else found
 
 
 def differences(recorded: dict[str, dict], current: dict[str, dict]) -> list[dict]:

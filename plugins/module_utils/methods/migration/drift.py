@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import dotted, unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
@@ -88,10 +89,11 @@ def _follow(job: Job, altered: list[dict]) -> bool:
     if job.check_mode:
         return False
     names = {one["table"] for one in altered}
-    current, there = drift.fingerprint(job.source_session), drift.fingerprint(job.session)
+    current = drift.fingerprint(job.source_session)
+    here, there = drift.of_another(job.source_session), drift.of_another(job.session)
     asked = {(name, key) for name in names for key in ("columns", "identity", "unlogged")}
     asked |= {(one["table"], one["change"]) for one in altered if one["change"] in FOLLOWED}
-    if any(current[name][key] != there.get(name, {}).get(key) for name, key in asked):
+    if any(here[unquoted(name)][key] != there.get(unquoted(name), {}).get(key) for name, key in asked):
         return False
     recorded = {**job.read().fingerprint, **{name: current[name] for name in names}}
     journal.update(job.session, job.id, fingerprint=recorded, verified=None)
@@ -120,7 +122,7 @@ def _refresh(job: Job, found: list[dict]) -> None:
         journal.update(job.session, job.id, fingerprint=recorded, verified=None)
         journal.remove_tables(job.session, job.id, left)
         begin.record_tables(job, planned)
-    kept = drift.fingerprint(job.session) if left else {}
+    kept = drift.of_another(job.session) if left else {}
     for (schema, name), quoted in zip(left, job.quoted(left)):
         fate = "replaced on the source, and is copied anew"
         if (schema, name) not in there:
@@ -132,7 +134,7 @@ def _refresh(job: Job, found: list[dict]) -> None:
 
 def _what_stays(name: str, kept: dict) -> str:
     """On the target, which is of that fingerprint, of a table that was dropped on the source."""
-    parents = kept.get(name, {}).get("parents")
+    parents = kept.get(unquoted(name), {}).get("parents")
     if not parents:
         return "the target still has it"
     shown = ", ".join(sorted(parents))
@@ -143,9 +145,9 @@ def _refuse_unlike(job: Job, replaced: set[str], planned) -> None:
     """Raise HandoverError for tables that the target has with another definition than those that replaced them here:
     rows would not fit, or find other keys. What is missing there is made.
     """
-    here, there = drift.fingerprint(job.source_session), drift.fingerprint(job.session)
-    names = replaced & there.keys() & here.keys()
-    given = set(job.quoted([one.table.key for one in planned.tables if one.identity]))
+    here, there = drift.of_another(job.source_session), drift.of_another(job.session)
+    names = set(map(unquoted, replaced)) & there.keys() & here.keys()
+    given = {dotted(*one.table.key) for one in planned.tables if one.identity}
     expected = {}
     for name in names:
         left = ["oid", "foreign_keys", *(["identity"] if name in given else [])]

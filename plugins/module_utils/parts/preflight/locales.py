@@ -10,6 +10,7 @@ import shlex
 from collections import defaultdict
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import dotted, unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import read_properties
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
@@ -210,11 +211,11 @@ def _is_there(found: dict, provider: str, name: str) -> bool:
 @database_check("collations", "The target has every collation.", needs_target=True)
 def collations(database: Database):
     """Predefined collations are taken by name, others are made anew from provider and locale."""
-    names = {name for (name,) in database.target.rows("SELECT quote_ident(collname) FROM pg_collation")}
+    names = {dotted(name) for (name,) in database.target.rows("SELECT collname::text FROM pg_collation")}
     found = database.target.once(_libraries)
     missing = []
     for one in database.once(_others):
-        named = not one.predefined or one.name.partition(".")[2] in names
+        named = not one.predefined or unquoted(one.name).partition(".")[2] in names
         if not named or not _is_there(found, one.provider, one.locale):
             missing.append(one)
     if missing:

@@ -4,8 +4,9 @@
 """What describes the rows of a database: definitions, owners, privileges, comments and settings, class by class.
 
 Each class is a query: the first column names the object, the others say what it is, in words that do not depend on
-oids or on the server's major (parts/verification/spelling.py). Members of extensions are left to their extension, and
-what is ours (schema handover, names that begin with handover_) is not looked at.
+oids, on the server's major (parts/verification/spelling.py) or on its keywords (base/identifiers.py). Members of
+extensions are left to their extension, and what is ours (schema handover, names that begin with handover_) is not
+looked at.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from dataclasses import dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
     definitions,
     programs,
@@ -41,6 +43,15 @@ SECRET = re.compile(r"passw|pwd|secret|token|authorization|api.?key|://[^\s/@]*:
 MASK = "********"
 SPELLED_DIFFERENTLY = {"definition", "body"}
 READS = "reads"
+# What is not made by the server of names and keywords, but as somebody wrote it.
+VERBATIM = {
+    "agginitval", "aggminitval", "collate", "comment", "ctype", "dictinitoption", "label", "labels", "library",
+    "locale", "options", "owner", "privileges", "roles", "rules", "server_options", "settings", "source",
+    "toast_options", "version",
+}  # fmt: skip
+# Every name is quoted, keyword or not, and backslashes in literals mean themselves. No query here has parameters, for
+# which a session that was opened under another setting would not do.
+SETTINGS = "SET quote_all_identifiers = on; SET standard_conforming_strings = on"
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,9 @@ def compare(connections: dict, outcome: Outcome, looks: Looks) -> None:
     versions = {side: connection.info.server_version // 10000 for side, connection in connections.items()}
     lower, same = min(versions.values()), len(set(versions.values())) == 1
     administrators = Administrators.read(connections)
+    for connection in connections.values():
+        with connection.cursor() as cursor:
+            cursor.execute(SETTINGS)
     queries = {side: _queries(Majors(version, lower, same)) for side, version in versions.items()}
     for kind in queries["source"]:
         if kind == "owners" and not looks.owners:
@@ -103,7 +117,8 @@ def _read(connection, query: str) -> Side:
             raise
         return Side(None, " ".join(str(error).split()))
     found = {}
-    for name, *values in everything:
+    for quoted, *values in everything:
+        name = unquoted(quoted)
         while name in found:  # two objects of one name in this class: each needs its counterpart
             name += " (another)"
         found[name] = dict(zip(names, values))
@@ -179,6 +194,7 @@ def _is_pending(name: str, looks: Looks) -> bool:
 
 def _apart(source: dict, target: dict, same_major: bool) -> list[str]:
     """What is not the same. Definitions that are spelled the same read the same, whatever older minors recorded."""
+    source, target = ({key: _spelled(key, one) for key, one in side.items()} for side in (source, target))
     apart = [key for key in source if source[key] != target.get(key)]
     spelled = [key for key in apart if key in SPELLED_DIFFERENTLY]
     if not spelled:
@@ -187,11 +203,18 @@ def _apart(source: dict, target: dict, same_major: bool) -> list[str]:
     return [key for key in apart if key not in same]
 
 
+def _spelled(key: str, found):
+    """A value of a description as any server would write it."""
+    if isinstance(found, list):
+        return [_spelled(key, one) for one in found]
+    return unquoted(found) if isinstance(found, str) and key not in VERBATIM else found
+
+
 def _shown(kind: str, key: str, both: tuple[dict, dict]) -> dict:
     """What one end says that the other does not, by side, as far as it may be shown: settings and options may hold
     secrets, and functions too, so there it is their names, or nothing.
     """
-    sides = dict(zip(("source", "target"), (described.get(key) for described in both)))
+    sides = dict(zip(("source", "target"), (_spelled(key, described.get(key)) for described in both)))
     if key in NOT_SHOWN.get(kind, ()):
         return dict.fromkeys(sides, MASK)
     if key == READS or key in NAMES_ONLY.get(kind, ()):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass, field
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
+
 LISTED = 500  # objects of each list in a result; all are counted
 
 
@@ -21,7 +23,8 @@ class Exclusion:
 
     def covers(self, kind: str, name: str) -> bool:
         """Whether this object is meant."""
-        return fnmatch.fnmatchcase(kind, self.kind) and fnmatch.fnmatchcase(name, self.name)
+        patterns = {self.name, unquoted(self.name)}  # whatever is quoted in it
+        return fnmatch.fnmatchcase(kind, self.kind) and any(fnmatch.fnmatchcase(name, one) for one in patterns)
 
 
 @dataclass

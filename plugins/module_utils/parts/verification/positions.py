@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import dotted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
@@ -14,27 +17,50 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 CLASS = "sequences"
 TOGETHER = 200  # sequences of one statement
 SEQUENCES = f"""
-    SELECT n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname),
+    SELECT n.nspname::text, c.relname::text, c.relpersistence = 'u', s.seqstart,
            has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
     FROM {sequences.SEQUENCES} ORDER BY 1, 2"""
+UNLOGGED = "of an unlogged table, and as new on the target: dumps leave such positions out with the rows"
 
 
-def read(connection) -> dict[str, dict | None]:
-    """``{"last_value", "is_called"}`` by quoted name; None where this role may not ask."""
+@dataclass(frozen=True)
+class Position:
+    """``last_value`` and ``is_called`` are None where this role may not ask. ``unlogged`` can be from 15 on only."""
+
+    unlogged: bool
+    start: int
+    last_value: int | None = None
+    is_called: bool | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.last_value is not None
+
+    @property
+    def as_result(self) -> dict:
+        return {"last_value": self.last_value, "is_called": self.is_called}
+
+    @property
+    def as_new(self) -> bool:
+        """Whether no value was ever taken."""
+        return not self.is_called and self.last_value == self.start
+
+
+def read(connection) -> dict[tuple[str, str], Position]:
+    """Every sequence's, by (schema, name)."""
     there = rows(connection, SEQUENCES)
-    found = {quoted: None for _schema, _name, quoted, _readable in there}
-    readable = [(schema, name, quoted) for schema, name, quoted, readable in there if readable]
-    for start in range(0, len(readable), TOGETHER):
+    found = {(schema, name): Position(unlogged, start) for schema, name, unlogged, start, _readable in there}
+    readable = [(schema, name) for schema, name, *_about, readable in there if readable]
+    for first in range(0, len(readable), TOGETHER):
+        some = readable[first : first + TOGETHER]
         each = [
-            sql.SQL("SELECT {}, last_value, is_called FROM {}").format(
-                sql.Literal(quoted), sql.Identifier(schema, name)
-            )
-            for schema, name, quoted in readable[start : start + TOGETHER]
+            sql.SQL("SELECT {}, last_value, is_called FROM {}").format(sql.Literal(number), sql.Identifier(*name))
+            for number, name in enumerate(some)
         ]
         with passing(connection):
-            some = rows(connection, sql.SQL(" UNION ALL ").join(each))
-        for quoted, last_value, is_called in some:
-            found[quoted] = {"last_value": last_value, "is_called": is_called}
+            answers = rows(connection, sql.SQL(" UNION ALL ").join(each))
+        for number, last_value, is_called in answers:
+            found[some[number]] = replace(found[some[number]], last_value=last_value, is_called=is_called)
     return found
 
 
@@ -42,17 +68,19 @@ def compare(source, target, outcome: Outcome, not_carried: str | None) -> None:
     """Add the comparison to the outcome; ``not_carried`` says why values that differ mean nothing now, if so."""
     outcome.look_at(CLASS)
     ours, theirs = read(source), read(target)
-    for name in sorted({*ours, *theirs}):
+    for key in sorted({*ours, *theirs}):
+        name, here, there = dotted(*key), ours.get(key), theirs.get(key)
         if outcome.excluded(CLASS, name):
             continue
-        if name not in theirs or name not in ours:
-            outcome.differ(CLASS, name, problem=f"only on the {'source' if name in ours else 'target'}")
-        elif ours[name] is None or theirs[name] is None:
-            side = "source" if ours[name] is None else "target"
-            outcome.miss(CLASS, name, f"{side}: SELECT on the sequence is missing")
-        elif ours[name] == theirs[name]:
+        if here is None or there is None:
+            outcome.differ(CLASS, name, problem=f"only on the {'source' if here else 'target'}")
+        elif not (here.known and there.known):
+            outcome.miss(CLASS, name, f"{'target' if here.known else 'source'}: SELECT on the sequence is missing")
+        elif here.as_result == there.as_result:
             outcome.equal(CLASS)
         elif not_carried:
             outcome.leave_out(CLASS, name, not_carried)
+        elif here.unlogged and there.as_new:
+            outcome.leave_out(CLASS, name, UNLOGGED)
         else:
-            outcome.differ(CLASS, name, source=ours[name], target=theirs[name])
+            outcome.differ(CLASS, name, source=here.as_result, target=there.as_result)
