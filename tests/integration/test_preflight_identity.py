@@ -186,6 +186,11 @@ def test_full_and_a_generated_column_are_refused_from_18_on(source, all_servers)
     else:
         assert back in report.about("replica_identity_generated", "public.whole")["consequence"]
         assert back in report.about("replica_identity", "public.bare")["consequence"]
+    cluster.sql(dbname, "CREATE PUBLICATION everything FOR ALL TABLES")
+    published = {"public.whole", "public.at_hand"}
+    report = found(all_servers(18))
+    assert report.objects("published_generated", "blocker") == (set() if at_once else published)
+    cluster.sql(dbname, "DROP PUBLICATION everything")
     report = found(all_servers(18))
     mend(cluster, dbname, report.of("replica_identity") + report.of("replica_identity_generated"))
     report = found(all_servers(18))

@@ -11,7 +11,8 @@ import pytest
 from cutovers import await_step as await_window
 from cutovers import cut_over, eventually_same, handed_over, hold_at, let_go, start_cutover
 from dumps import refused
-from migrations import finished, in_step, migrate, stopped, traces
+from faults import await_that, watching
+from migrations import finished, in_step, migrate, start_migration, stopped, traces
 from support import create_database, run_module
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
@@ -185,6 +186,25 @@ def test_a_generated_column_that_is_added_later(servers):
     handed_over(cut_over(source, target))
     assert target.sql("shop", "SELECT n, g FROM bare") == [(2, 4)]
     target.sql("shop", "UPDATE bare SET n = 3")
+
+
+def test_what_waits_for_its_wave_is_proven_when_that_begins(servers):
+    """The slot of the first wave waits for a transaction, and meanwhile a table of the second one is altered."""
+    source, target = servers(18), servers(18, "target")
+    create_database(source, "shop")
+    source.sql("shop", """
+        CREATE TABLE first (id int PRIMARY KEY); INSERT INTO first SELECT generate_series(1, 5000);
+        CREATE TABLE bare (n int); INSERT INTO bare VALUES (1)""")
+    with contextlib.closing(source.connect("shop", autocommit=False)) as session:
+        session.cursor().execute("DELETE FROM first WHERE id = 1")
+        running = start_migration(source, target, databases=["shop"], no_identity="full", waves=2)
+        with watching(source) as watch:
+            waits = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+            await_that(lambda: watch.ask(waits, session.info.backend_pid), "the slot to wait")
+        source.sql("shop", "ALTER TABLE bare ADD COLUMN g int GENERATED ALWAYS AS (n * 2) STORED")
+        session.rollback()
+    refused(running.wait(), "public.bare", "unpublished generated columns", "copy_at_cutover")
+    source.sql("shop", "UPDATE bare SET n = 2; UPDATE first SET id = -id; DELETE FROM bare")
 
 
 def test_what_is_altered_on_the_new_home_is_proven_again_in_the_window(servers, tmp_path):

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
+    METHODS,
+    Finding,
+    database_check,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.identity import (
@@ -122,6 +126,45 @@ def _full_and_generated(database: Database):
             f"The replica identity of {table.name} is FULL, and a column of it is generated.",
             consequence,
             statement,
+            [table.name],
+        )
+
+
+PUBLISHED = """
+    SELECT DISTINCT leaf.oid::bigint, quote_ident(p.pubname)
+    FROM unnest(%s::oid[]) AS leaf (oid),
+    LATERAL (SELECT leaf.oid UNION SELECT relid FROM pg_partition_ancestors(leaf.oid)) AS up (oid)
+    JOIN pg_class AS c ON c.oid = up.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_publication_tables AS t ON t.schemaname = n.nspname AND t.tablename = c.relname
+    JOIN pg_publication AS p ON p.pubname = t.pubname
+    WHERE (p.pubupdate OR p.pubdelete) AND NOT starts_with(p.pubname, 'handover_') ORDER BY 2"""
+
+
+@database_check(
+    "published_generated", "No publication keeps the application from changing rows on the target.", METHODS, True
+)
+def published_generated(database: Database):
+    """Publications of the user's come along. From PostgreSQL 18 on they make the server refuse UPDATE and DELETE on
+    tables whose replica identity contains a generated column, as FULL does; before, they did not.
+    """
+    source, target = database.pair.source.server.major, database.target.server.major
+    if source >= FULL_WITHOUT_GENERATED or target < FULL_WITHOUT_GENERATED:
+        return
+    refused = {
+        table.oid: table
+        for table in database.once(keyed_tables)
+        if (table.identity == "f" and table.generates) or (table.used and table.used.has_generated)
+    }
+    found: dict[int, list[str]] = {}
+    for oid, name in database.rows(PUBLISHED, (list(refused),)) if refused else ():
+        found.setdefault(oid, []).append(name)
+    for oid, names in found.items():
+        table = refused[oid]
+        yield Finding(
+            "blocker",
+            f"{table.name} is published by {some(names)}, and its replica identity contains a generated column.",
+            f"PostgreSQL {target} refuses UPDATE and DELETE on such a table: the application's would fail there.",
+            way_to_identity(table, oid in database.once(without_equality), target)[1],
             [table.name],
         )
 

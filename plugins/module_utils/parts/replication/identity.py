@@ -174,6 +174,8 @@ def way_to_identity(table: Keyed, incomparable: bool, *majors: int) -> tuple[str
         statement = f"{alter} ADD COLUMN handover_id bigint GENERATED ALWAYS AS IDENTITY {kind}; -- rewrites it"
         if table.primary:
             statement += f"\n{alter} REPLICA IDENTITY USING INDEX {table.new_index};"
+        elif table.identity != "d":
+            statement += f"\n{alter} REPLICA IDENTITY DEFAULT;"
         return why, statement
     return "nor a unique index", f"{alter} REPLICA IDENTITY FULL; -- better: ADD PRIMARY KEY, if columns are unique"
 

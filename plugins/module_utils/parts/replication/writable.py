@@ -89,7 +89,8 @@ BEGIN
                 EXECUTE coalesce((
                     SELECT string_agg(format('ALTER PUBLICATION %I DROP TABLE ONLY %s', p.pubname, one.name), ';')
                     FROM pg_publication AS p JOIN pg_publication_rel AS r ON r.prpubid = p.oid
-                    WHERE r.prrelid = one.oid AND p.pubname ~ '^handover_'), 'SELECT');
+                    WHERE r.prrelid = one.oid AND p.pubname ~ '^handover_'
+                    AND pg_has_role(p.pubowner, 'USAGE')), 'SELECT');
                 FOR i IN 1..cardinality(one.before) LOOP
                     EXECUTE one.before[i];
                 END LOOP;
@@ -99,7 +100,7 @@ BEGIN
         EXCEPTION
             WHEN SQLSTATE 'HO000' THEN
                 found := found || jsonb_build_object(
-                    'table', one.key, 'why', concat_ws('. ', said, nullif(detail, '')));
+                    'table', one.key, 'why', concat_ws('. ', said, nullif(rtrim(detail, '.'), '')));
             WHEN lock_not_available OR deadlock_detected THEN
                 found := found || jsonb_build_object('table', one.key, 'busy', true);
             WHEN OTHERS THEN
