@@ -29,7 +29,7 @@ PENCIL = (
         ("search_path", '"A ""b"" , c",d', ['A "b" , c', "d"]),
         ("search_path", "Public", ["public"]),
         ("search_path", '""', [""]),
-        ("search_path", "", [""]),
+        ("search_path", "", []),
         ("Search_Path", "a, b", ["a", "b"]),
         ("local_preload_libraries", "Lib/A, b", ["Lib/A", "b"]),
         ("work_mem", "64MB", ["64MB"]),

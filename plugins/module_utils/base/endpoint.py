@@ -56,6 +56,7 @@ PINNED_SETTINGS = {
     "TimeZone": "UTC",
     "bytea_output": "hex",
     "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
 }
 
 
@@ -186,7 +187,8 @@ class Endpoint:
         query = """
             SELECT string_agg(format('-c %s=%s', name, wanted), ' ')
             FROM pg_catalog.pg_settings JOIN (VALUES ('default_transaction_read_only', 'off'),
-                ('idle_session_timeout', '0'), ('transaction_timeout', '0')) AS w (name, wanted) USING (name)
+                ('standard_conforming_strings', 'on'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'))
+                AS w (name, wanted) USING (name)
             WHERE reset_val <> wanted"""
         with connection.cursor() as cursor:
             cursor.execute(query)

@@ -111,9 +111,8 @@ def export_database(run: Export, dbname: str) -> dict:
             return {**summary, "notices": [*summary["notices"], *more], "changed": False}
         client, notices = _prepare(run, connection, dbname)
         if run.check_mode:
-            command = archive.dump_command(
-                client, run.source, dbname, run.options.arguments(client, None, connection), unit.file("archive")
-            )
+            source, arguments = run.source.for_programs(connection), run.options.arguments(client, None, connection)
+            command = archive.dump_command(client, source, dbname, arguments, unit.file("archive"))
             return {"database": dbname, "directory": unit.path, "changed": True, "command": command, "notices": notices}
         with unit.locked():
             described = _write(run, unit, connection, dbname, client, notices)
@@ -179,7 +178,8 @@ def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: cl
     with unit.rewritten(description) as folder:
         place = os.path.join(folder, "archive")
         with stages.stage("pg_dump"):
-            archive.dump(client, run.source, dbname, run.options.arguments(client, snapshot, connection), place)
+            arguments = run.options.arguments(client, snapshot, connection)
+            archive.dump(client, run.source.for_programs(connection), dbname, arguments, place)
         with stages.stage("row counts"):
             wanted = run.options.counts_rows(description["data_bytes"])
             contents = Contents.read(place)

@@ -25,6 +25,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     identity,
     locales,
     network,
+    newer_rules,
     ownership,
     privileges,
     relations,

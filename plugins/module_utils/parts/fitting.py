@@ -46,7 +46,8 @@ RESERVABLE = {
 REFUSED = re.compile(
     r"ERROR:\s+(permission denied (to|for) |must be superuser|must be owner of extension|only superuser "
     r"|aggregate transition data type cannot be internal|user mapping not found|server \".*\" does not exist"
-    r"|extension \".*\" (is not available|is not supported|must be))"
+    r"|extension \".*\" (is not available|is not supported|must be)"
+    r"|unrecognized configuration parameter |invalid value for parameter |non-standard string literals )"
 )
 
 

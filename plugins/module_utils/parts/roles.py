@@ -167,14 +167,19 @@ def set_parameter(
         subject = sql.SQL("ROLE {}").format(sql.SQL("ALL") if role is None else sql.Identifier(role))
         if database is not None:
             subject += sql.SQL(" IN DATABASE {}").format(sql.Identifier(database))
-    values = sql.SQL(", ").join(sql.Literal(element) for element in parameter_elements(name, value))
+    elements = parameter_elements(name, value)
+    if not elements:  # no statement before 19 says so
+        return sql.SQL("SELECT pg_catalog.set_config({}, '', false); ALTER {} SET {} FROM CURRENT").format(
+            sql.Literal(name), subject, sql.Identifier(name)
+        )
+    values = sql.SQL(", ").join(sql.Literal(element) for element in elements)
     if masked and SECRET_PARAMETER.search(name):
         values = MASK
     return sql.SQL("ALTER {} SET {} TO {}").format(subject, sql.Identifier(name), values)
 
 
 def parameter_elements(name: str, value: str) -> list[str]:
-    """A stored value as the literals after SET: several for a list of quoted elements, else the value itself."""
+    """A stored value as the literals after SET: several, or none, for a list of quoted elements, else the value."""
     if name.lower() not in LIST_PARAMETERS:
         return [value]
     folded = name.lower() in ("search_path", "temp_tablespaces")  # identifiers, not file names
@@ -184,7 +189,7 @@ def parameter_elements(name: str, value: str) -> list[str]:
             elements.append(token[1:-1].replace('""', '"'))
         else:
             elements.append(token.strip().lower() if folded else token.strip())
-    return elements or [""]
+    return elements
 
 
 def grant_membership(row: dict, granted_by: str | None = None) -> sql.Composable:

@@ -38,10 +38,18 @@ class Place:
 
 
 def prepare(session, contents: Contents) -> None:
-    """Let a session read statements as the archive has them: in its encoding, with its kind of strings."""
+    """Let a session read statements as the archive has them: in its encoding, with its kind of strings. Raises
+    HandoverError where the server has no such strings: what older releases of ours exported may hold them.
+    """
     statements = [entry.definition for entry in contents.entries if entry.desc in SESSION_ENTRIES]
-    with session.cursor() as cursor:
-        cursor.execute(b"; ".join([SETTINGS, *(statement.encode() for statement in statements)]))
+    try:
+        with session.cursor() as cursor:
+            cursor.execute(b"; ".join([SETTINGS, *(statement.encode() for statement in statements)]))
+    except psycopg2.errors.FeatureNotSupported as error:
+        raise HandoverError(
+            f"The target does not read the archive's string literals: {' '.join(str(error).split())}.",
+            "Export the database again.",
+        ) from None
 
 
 def run(session, client: Client, endpoint: Endpoint, place: Place, entries: list[Entry], arguments: list) -> int:

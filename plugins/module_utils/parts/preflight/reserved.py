@@ -10,6 +10,7 @@ import re
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.dependents import tables_needing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.newer_rules import STRINGS, refusal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 
@@ -38,6 +39,7 @@ RESERVED = (
     ("pg_foreign_server", "true"),
     ("pg_publication", "o.puballtables"),
 )
+OF_SEQUENCES = ("pg_publication", "o.puballsequences")  # 19+
 OF_SCHEMAS = ("pg_publication", "EXISTS (SELECT FROM pg_publication_namespace AS p WHERE p.pnpubid = o.oid)")  # 15+
 NOT_OF_EXTENSIONS = """NOT EXISTS (
     SELECT FROM pg_depend AS d WHERE d.classid = '{0}'::regclass AND d.objid = o.oid AND d.deptype = 'e')"""
@@ -45,10 +47,11 @@ NOT_OF_EXTENSIONS = """NOT EXISTS (
 
 def _reserved(major: int) -> str:
     """A query of (classid, objid)."""
+    since = {15: OF_SCHEMAS, 19: OF_SEQUENCES}
     return " UNION ".join(
         f"SELECT '{catalog}'::regclass::oid AS classid, o.oid AS objid FROM {catalog} AS o"
         f" WHERE o.oid >= 16384 AND ({condition}) AND {NOT_OF_EXTENSIONS.format(catalog)}"
-        for catalog, condition in (*RESERVED, *([OF_SCHEMAS] if major >= 15 else []))
+        for catalog, condition in (*RESERVED, *(more for first, more in since.items() if major >= first))
     )
 
 
@@ -84,43 +87,51 @@ def superuser_objects(database: Database):
 
 @database_check("function_settings", "The target takes the settings that functions bring.", needs_target=True)
 def function_settings(database: Database):
-    """SET in a function's definition: a parameter that the target does not know, or keeps to superusers."""
+    """SET in a function's definition: what the target does not know, keeps to superusers, or refuses as a value."""
     query = f"""
-        SELECT o.oid::regprocedure::text, split_part(setting, '=', 1) FROM pg_proc AS o, unnest(o.proconfig) AS setting
+        SELECT o.oid::regprocedure::text, split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1)
+        FROM pg_proc AS o, unnest(o.proconfig) AS setting
         WHERE {NOT_OF_EXTENSIONS.format("pg_proc")} ORDER BY 1, 2"""
     found = database.rows(query)
-    refused = _refused_settings(database.target, sorted({name for _function, name in found}))
+    refused = _refused_settings(database.target, sorted({(name, text) for _function, name, text in found}))
     for level, reason, consequence in (
-        ("blocker", "unknown", "The target does not know the parameter: they cannot be made, and the import fails."),
+        ("blocker", "unknown", "The target does not know the parameter: they are left out, with all that needs them."),
+        ("blocker", "refused", "The target does not take this value: they are left out, with all that needs them."),
         ("warning", "reserved", "The target's role may not set it: they are left out, with all that depends on them."),
     ):
-        concerned = [(function, name) for function, name in found if refused.get(name) == reason]
+        concerned = [(function, name) for function, name, text in found if refused.get((name, text)) == reason]
         if concerned:
             seen = some([f"{function} SET {name}" for function, name in concerned])
+            warned = "-- First write E'...' where a backslash in a literal of theirs is to escape.\n"
+            before = warned if STRINGS in {name for _function, name in concerned} else ""
             yield Finding(
                 level,
                 f"{counted(len(concerned), 'function')} with a setting that is {reason} on the target: {seen}.",
                 consequence,
-                script([f"ALTER ROUTINE {function} RESET {name};" for function, name in concerned]),
+                before + script([f"ALTER ROUTINE {function} RESET {name};" for function, name in concerned]),
                 sorted({function for function, _name in concerned}),
             )
 
 
-def _refused_settings(target: Side, names: list[str]) -> dict[str, str]:
-    """``unknown`` or ``reserved``, for each of these parameters that the target's role may not give to a function.
+def _refused_settings(target: Side, settings: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """``unknown``, ``reserved`` or ``refused``, for each of these (name, value) that the target's role may not give to
+    a function.
 
     Only superusers may give a function a parameter with a dot that no library has defined.
     """
     granted = "has_parameter_privilege(w.name, 'SET')" if target.server.major >= 15 else "false"
     query = f"""
-        SELECT w.name, s.name IS NOT NULL, {granted} OR coalesce(s.context = 'user', false)
-        FROM unnest(%s::text[]) AS w (name) LEFT JOIN pg_settings AS s ON lower(s.name) = lower(w.name)"""
+        SELECT w.name, w.value, s.name IS NOT NULL, {granted} OR coalesce(s.context = 'user', false)
+        FROM unnest(%s::text[], %s::text[]) AS w (name, value)
+        LEFT JOIN pg_settings AS s ON lower(s.name) = lower(w.name)"""
     refused = {}
-    for name, known, allowed in target.rows(query, (names,)):
+    for name, text, known, allowed in target.rows(query, ([one for one, _ in settings], [one for _, one in settings])):
         if not known and "." not in name and not _is_hidden(target, name):
-            refused[name] = "unknown"
+            refused[name, text] = "unknown"
         elif not allowed and not target.capabilities.superuser:
-            refused[name] = "reserved"
+            refused[name, text] = "reserved"
+        elif refusal(target, name, text):
+            refused[name, text] = "refused"
     return refused
 
 

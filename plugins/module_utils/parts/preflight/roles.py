@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import roles as role_data
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.newer_rules import STRINGS, refusal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair, Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.role_import import RESERVED
@@ -163,21 +164,23 @@ def md5_passwords(pair: Pair):
 
 @server_check("role_settings", "The target takes every setting that roles and databases have.", needs_target=True)
 def role_settings(pair: Pair):
-    """ALTER ROLE and ALTER DATABASE SET: parameters that the target lacks, or reserves for superusers."""
+    """ALTER ROLE and ALTER DATABASE SET: what the target lacks, keeps to superusers, or does not take as a value."""
     quoted = pair.source.once(_quoted)
     carried = {None, *(role["name"] for role in _carried(pair))}
     databases = {None, *pair.databases}
     refusals = _refused_settings(pair)
     refused = {}
     for setting in pair.source.once(_read)["settings"]:
-        if setting["role"] in carried and setting["database"] in databases and setting["name"].lower() in refusals:
+        name = setting["name"]
+        if setting["role"] in carried and setting["database"] in databases and name != STRINGS:
+            reason = refusals.get(name.lower()) or refusal(pair.target, name, setting["value"])
             role, database = quoted.get(setting["role"]), setting["database"]
             holder = " in ".join(filter(None, (role, database and f"database {database}"))) or "all roles"
-            refused.setdefault(setting["name"], []).append(holder)
-    for name, holders in refused.items():
+            refused.setdefault((name, reason), []).append(holder)
+    for (name, reason), holders in ((key, holders) for key, holders in refused.items() if key[1]):
         yield Finding(
             "warning",
-            f"{name} is set for {some(holders)}; {refusals[name.lower()]}.",
+            f"{name} is set for {some(holders)}; {reason}.",
             "It is left out.",
             "Nothing, if it does not matter; else set it in the target's configuration.",
             [f"{name}: {holder}" for holder in holders],

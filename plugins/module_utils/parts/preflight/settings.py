@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     database_check,
     server_check,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.newer_rules import refusal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair, Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 
@@ -38,6 +39,7 @@ def settings(pair: Pair):
     differ = [
         name for name in (*MEANING, *TIMEOUTS) if name in source and name in target and source[name] != target[name]
     ]
+    differ = [name for name in differ if not refusal(pair.target, name, source[name])]  # string_literals says it
     if differ:
         differences = [f"{name} is {source[name]!r} on the source, {target[name]!r} on the target" for name in differ]
         yield Finding(

@@ -161,7 +161,8 @@ def _replication(majors: Majors) -> dict[str, str]:
     columns = "(SELECT array_agg(attname::text ORDER BY attname) FROM pg_attribute WHERE attrelid = prrelid AND attnum"
     return {
         "publications": f"""
-        SELECT pubname, puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,
+        SELECT pubname, puballtables, {majors.since(19, "puballsequences", "false")} AS all_sequences, pubinsert,
+               pubupdate, pubdelete, pubtruncate, pubviaroot,
                (SELECT array_agg(concat_ws(' ', prrelid::regclass,
                        {majors.since(15, "pg_get_expr(prqual, prrelid)", "NULL")},
                        {majors.since(15, f"{columns} = ANY (prattrs::smallint[]))", "NULL")})
