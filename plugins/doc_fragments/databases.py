@@ -75,6 +75,8 @@ options:
   create:
     description:
       - Create each database, with the encoding, locale and other properties of the source's.
+      - A database with the extension pg_cron, or with a column of type regdatabase, is filled under its own name, too,
+        because these need it. It is known for incomplete, and dropped by whoever starts over, until all is there.
       - With V(false), it exists already and must be empty. It is then filled under its own name, and its owner, comment
         and connection limit stay as they are. The owner that it had on the source gets an owner's privileges.
     type: bool

@@ -13,7 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_names
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases, home
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases, home, journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
 
@@ -53,9 +53,10 @@ def refuse_occupied(run: Destination, goal: str, former: dict | None) -> None:
                 "Create it there, correct rename, or use create: true.",
             )
         return
-    if former and not former["completed"] and not params["create"]:
+    left = former and not former["completed"]
+    if left and not params["create"]:
         return  # what is in it is ours, from a run that was killed
-    if params["replace"] and goal in params["replace_databases"]:
+    if (left and former["made"]) or (params["replace"] and goal in params["replace_databases"]):
         if params["create"] and goal == run.connection.info.dbname:
             raise HandoverError(
                 f'Database "{goal}" cannot be replaced while it is the one to connect to.',
@@ -84,16 +85,31 @@ def _refuse_needed(run: Destination, goal: str) -> None:
 
 
 def create_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
-    """Fill a database under a name of ours; give it its own when everything is there."""
-    working = make_working(run, goal, filling.origin["properties"])
+    """Fill a database under a name of ours; give it its own when everything is there, or before, if it takes that."""
+    place = make_place(run, goal, filling)
     try:
-        result = filling.fill(working)
+        result = filling.fill(place)
     except BaseException:
         with contextlib.suppress(Exception):  # the error that brought us here says more
-            target_db.drop(run.connection, working)
+            target_db.drop(run.connection, place)
         raise
-    take_place(run, goal)
+    if place != goal:
+        take_place(run, goal)
     return result
+
+
+def make_place(run: Destination, goal: str, filling: Filling) -> str:
+    """An empty database to fill, under a name of ours, or under its own where something in it takes that: it is known
+    for ours by its journal, which says that it is incomplete until all is there.
+    """
+    working = make_working(run, goal, filling.origin["properties"])
+    if not filling.fitting.needs_own_name:
+        return working
+    with run.visit(working) as session:
+        journal.begin(session, filling.origin["dump_id"])
+        journal.record_made(session)
+    take_place(run, goal)
+    return goal
 
 
 def make_working(run: Destination, goal: str, properties: dict) -> str:

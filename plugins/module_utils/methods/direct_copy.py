@@ -14,7 +14,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.destination import (
     Destination,
-    make_working,
+    make_place,
     only_run,
     refuse_occupied,
     take_place,
@@ -174,7 +174,7 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
         except BaseException:
             _abandon(run, place, own)
             raise
-    if run.params["create"]:
+    if place != goal:
         take_place(run.destination, goal)
     if run.params["source_is_quiet"]:
         with contextlib.closing(run.source.connect(dbname, read_only=True)) as later:
@@ -204,9 +204,10 @@ def _transfer(run: Copy, session, dbname: str, hold: bool) -> Transfer:
 
 def _prepare_place(run: Copy, goal: str, transfer: Transfer) -> str:
     """The database to fill: as an interrupted run left it, where that can be continued, else empty."""
-    place = target_db.working_name(goal) if run.params["create"] else goal
+    own_name = transfer.fitting.needs_own_name or not run.params["create"]
+    place = goal if own_name else target_db.working_name(goal)
     former = _read_journal(run, place)
-    if former and not former["completed"]:
+    if former and not former["completed"] and (place != goal or former["made"] or not run.params["create"]):
         with run.destination.visit(place) as session:
             finished = journal.restored_rows(session)
             bound = catalog.rows(session, KEYS_TO_UNLOGGED)
@@ -221,7 +222,7 @@ def _prepare_place(run: Copy, goal: str, transfer: Transfer) -> str:
             return place
         transfer.notices.append(f"An interrupted run was started over: {reason or 'it had no table complete'}.")
     if run.params["create"]:
-        return make_working(run.destination, goal, transfer.origin["properties"])
+        return make_place(run.destination, goal, transfer)
     target_db.clear(run.destination.target, run.connection, goal)
     return place
 

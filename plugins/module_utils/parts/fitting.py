@@ -16,6 +16,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents
 # The database itself is made by us; the rest are settings of the session, which pg_restore takes without being asked.
 NOT_RESTORED = {"DATABASE", "DATABASE PROPERTIES", "ENCODING", "STDSTRINGS", "SEARCHPATH"}
 
+# Extensions that can only be created in the database that a setting of the server names: cron.database_name.
+OF_ONE_DATABASE = {"pg_cron"}
+
 # Classes that some services reserve for a superuser. Their absence loses no row and is listed.
 RESERVABLE = {
     "ACCESS METHOD",
@@ -114,6 +117,14 @@ class Fitting:
             for entry in self.contents.entries
             if not self.is_skipped(entry) and entry.desc not in NOT_RESTORED and not _is_of_database(entry)
         ]
+
+    @property
+    def needs_own_name(self) -> bool:
+        """Whether something can only be made, or loaded, in a database that has its own name by then."""
+        return any(
+            entry.tag in OF_ONE_DATABASE if entry.desc == "EXTENSION" else "regdatabase" in (entry.definition or "")
+            for entry in self.remaining()
+        )
 
     def owners(self) -> set[str]:
         """Roles that the archive gives objects to."""

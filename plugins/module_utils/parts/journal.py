@@ -24,6 +24,7 @@ TABLE = """
         started timestamptz NOT NULL DEFAULT clock_timestamp(),
         completed timestamptz,
         undo text[] NOT NULL DEFAULT '{}',
+        made boolean NOT NULL DEFAULT false,
         result json)"""
 
 ROWS = """
@@ -95,6 +96,12 @@ def begin(connection, dump_id: str) -> None:
         )
 
 
+def record_made(connection) -> None:
+    """Record that the database itself was made for this import, and may be dropped while that is not complete."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE handover.restore SET made = true")
+
+
 def record_undo(connection, statements: list[str]) -> None:
     """Record what takes back something that is about to be done for the time of the import."""
     with connection.cursor() as cursor:
@@ -144,12 +151,15 @@ def complete(connection, result: dict) -> None:
 
 
 def read(connection) -> dict | None:
-    """The last import: ``dump_id``, ``completed`` (ISO time or None), ``result``; None without one."""
+    """The last import: ``dump_id``, ``completed`` (ISO time or None), ``made`` (whether the database was made for it
+    under its own name; None in journals of older releases), ``result``; None without one.
+    """
     if not is_present(connection):
         return None
     query = """
-        SELECT json_build_object('dump_id', dump_id, 'completed', completed, 'result', result)
-        FROM handover.restore ORDER BY started DESC LIMIT 1"""
+        SELECT json_build_object(
+            'dump_id', dump_id, 'completed', completed, 'made', to_jsonb(r) -> 'made', 'result', result)
+        FROM handover.restore AS r ORDER BY started DESC LIMIT 1"""
     found = rows(connection, query)
     return found[0][0] if found else None
 

@@ -15,8 +15,8 @@ CONTINUOUS = ("continuous",)
 
 # Names of objects, kept as their oids (PostgreSQL documentation, 8.19), and counters of one server's own life.
 NAMES = (
-    "regclass", "regcollation", "regconfig", "regdictionary", "regnamespace", "regoper", "regoperator", "regproc",
-    "regprocedure", "regrole", "regtype", "aclitem",
+    "regclass", "regcollation", "regconfig", "regdatabase", "regdictionary", "regnamespace", "regoper", "regoperator",
+    "regproc", "regprocedure", "regrole", "regtype", "aclitem",
 )  # fmt: skip
 COUNTERS = ("oid", "xid", "xid8", "cid", "tid", "pg_lsn", "pg_snapshot", "txid_snapshot")
 
