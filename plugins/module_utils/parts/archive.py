@@ -44,9 +44,12 @@ class RestoreError:
 
     @property
     def is_of_pg_restore(self) -> bool:
-        """Whether it met what 17 and later send on their own account; an older server has nothing to set."""
-        own = not self.statement or self.statement.startswith(TRANSACTION_TIMEOUT)
-        return own and UNKNOWN_TIMEOUT in self.message
+        """Whether it met what some send on their own account, and this server has nothing to set."""
+        return any(
+            f'unrecognized configuration parameter "{name}"' in self.message
+            and (not self.statement or self.statement.startswith(f"SET {name} = "))
+            for name in OWN_SETTINGS
+        )
 
     def describe(self) -> str:
         where = f"{self.entry.name}: " if self.entry else ""
@@ -123,8 +126,7 @@ COMMAND_LABELS = re.compile(r"^(?:Command was: )+")
 ERROR_TEXTS = ("could not execute query: ", "COPY failed for table ")
 ENTRY_TEXT = re.compile(r"from TOC entry (\d+);")
 IGNORED_TEXT = re.compile(r"errors ignored on restore: (\d+)$")
-TRANSACTION_TIMEOUT = "SET transaction_timeout = 0;"
-UNKNOWN_TIMEOUT = 'unrecognized configuration parameter "transaction_timeout"'
+OWN_SETTINGS = ("transaction_timeout", "escape_string_warning")  # before 17 servers lack the one, since 19 the other
 
 
 def parse_errors(output: str, entries: dict[int, Entry], parallel: bool) -> tuple[list[RestoreError], bool]:
