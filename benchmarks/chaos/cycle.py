@@ -155,6 +155,9 @@ class Cycle:
         else:
             at = draw.randint(1, USUAL[name])
         hold, offset, seconds = draw.random() < 0.6, draw.random() * 0.05, draw.choices(SECONDS, WEIGHTS)[0]
+        if fault.name == "failover":  # up to the commit: what only the new home has is lost with it, whoever looks
+            at = draw.choice((*STEPS[: STEPS.index("commit")], *range(1, 60)))
+            self._fall_behind(OTHER[self.home])
         job = self._start(name, at, hold, by_playbook=fault.name == "kill playbook")
         scene = faults.Scene(self.stage, job, draw, self.home, self.number, self._beside, self._note, self._crashed,
                              self._changed)  # fmt: skip
@@ -181,6 +184,14 @@ class Cycle:
         self.besides = []
         self.stage.revive()
         self._note_said(job)
+
+    def _fall_behind(self, side: str) -> None:
+        """A copy of an end, and what is replicated to it since."""
+        self.stage.back_up(side)
+        query = "SELECT count(*) FROM bank.ledger"
+        before, deadline = self.stage.sql(side, query), time.monotonic() + 20
+        while self.stage.sql(side, query) == before and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def _start(self, name: str, at: Any = None, hold: bool = False, by_playbook: bool = False) -> Job:
         if name in faults.WINDOWS:
@@ -226,7 +237,7 @@ class Cycle:
 
     def _again(self, name: str) -> None:
         """Run it until it succeeds, or refuses for good and rightly."""
-        deadline = time.monotonic() + PATIENCE
+        deadline, before = time.monotonic() + PATIENCE, ""
         while True:
             self.outcome.runs += 1
             job = self._start(name)
@@ -236,6 +247,9 @@ class Cycle:
             self._note_said(job)
             if self._is_over(name, self.outcome.said):
                 return
+            if self.outcome.fault == "failover" and self._is_given_up(before):
+                return
+            before = self.outcome.said
             if time.monotonic() > deadline:
                 self._violated(f"{name} does not succeed: {self.outcome.said}")
                 raise AbandonedError
@@ -261,6 +275,28 @@ class Cycle:
         self._end(other)
         self._find_home()
         return False
+
+    def _is_given_up(self, before: str) -> bool:
+        """What is refused for the same reason twice is refused for good; then the migration is."""
+        if self.outcome.said != before:
+            time.sleep(2)
+            return False
+        self.has_ended = True
+        if self.home == "source":
+            self.homes.armed = False
+            self._again_quietly("stop")
+        return True
+
+    def _again_quietly(self, name: str) -> None:
+        """Another job, which has to succeed."""
+        deadline = time.monotonic() + PATIENCE
+        job = self._start(name)
+        while self._end(job) != "completed":
+            if time.monotonic() > deadline:
+                self._violated(f"{name} does not succeed: {(job.result or {}).get('msg')}")
+                return
+            time.sleep(0.3)
+            job = self._start(name)
 
     def _repeat_changes(self) -> None:
         """The same definitions at the other end; then they are taken over."""

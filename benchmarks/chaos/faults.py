@@ -179,9 +179,21 @@ def stop_server(scene: Scene) -> Mend:
 
 @_fault("kill pooler", 6, *WINDOWS, "finish")
 def kill_pooler(scene: Scene) -> Mend:
-    """It is started again; by then its file may be another."""
-    scene.stage.pooler.stop()
-    return scene.stage.pooler.start
+    """It is started again; by then its file may be another. Not as long as nothing keeps clients from writing to the new
+    home, where they would be led: until the fence is there, nobody may restart a pooler whose file says so.
+    """
+    stage, new = scene.stage, "target" if scene.job.name == "cutover" else "source"
+    stage.pooler.stop()
+
+    def mend() -> None:
+        if stage.is_fenced(new):
+            stage.pooler.start()
+        else:
+            stage.lead(scene.home)
+            stage.pooler.start()
+            stage.lead(new)
+
+    return mend
 
 
 # --- frozen ----------------------------------------------------------------------------------------------------------
@@ -284,6 +296,19 @@ def network_cut(scene: Scene) -> Mend:
     way = _way(scene)
     way.cut()
     return way.mend
+
+
+# --- gone back in time -----------------------------------------------------------------------------------------------
+
+
+@_fault("failover", 3, *WINDOWS)
+def failover(scene: Scene) -> None:
+    """The end that follows fails over to a standby that is behind, or is restored: what it has shown is not there."""
+    side = "target" if scene.home == "source" else "source"
+    promoted = scene.random.random() < 0.5
+    scene.note(f"{side}, {'promoted' if promoted else 'restored'}")
+    scene.crashed()
+    scene.stage.fail_over(side, scene.stage.place / side / "copy", promoted)
 
 
 # --- in the server ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ import contextlib
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -97,12 +99,25 @@ class Lane:
         self.stage = self.nursery = None
 
 
+def _end_in_order(*_signal: Any) -> None:
+    raise SystemExit(143)
+
+
 def _lane(arguments: argparse.Namespace, number: int, place: Path, outcomes: Any) -> None:
+    threading.Thread(target=_end_with_parent, args=[os.getppid()], daemon=True).start()
     Lane(arguments, number, place, outcomes).run()
+
+
+def _end_with_parent(parent: int) -> None:
+    """Servers and all: they are tied to us."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """All lanes; prints what they tell, and the table. The program's exit status."""
+    signal.signal(signal.SIGTERM, _end_in_order)
     jobs.link_collection()
     _sweep()
     place = builds.state() / f"chaos-{os.getpid()}"

@@ -139,7 +139,9 @@ class Ledger:
         """What is lost, there twice, or otherwise wrong at the home."""
         found = []
         for name, load in self.banks.items():
-            found += [f"{name}: {text}" for text in load.problems(self.stage.connect(side))]
+            texts = load.problems(self.stage.connect(side))
+            accounts = [text for text in texts if text.startswith("account ")]
+            found += [f"{name}: {text}" for text in (*accounts[:2], *texts[len(accounts) :])]
             twice = [one.message for one in load.failures if one.sqlstate == "23505"]
             found += [f"{name}: a value was given twice: {message}" for message in twice[:3]]
         with contextlib.closing(self.stage.connect(side)) as session:

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg2
 
 from lab import bank, builds
-from lab.cluster import Cluster, ClusterError
+from lab.cluster import Cluster, ClusterError, give
 from lab.pooler import Pooler
 from lab.proxy import Proxy
 
@@ -215,9 +215,46 @@ class Stage:
                     raise
                 time.sleep(0.05)
 
+    def back_up(self, side: str) -> Path:
+        """A copy of a server as of now, as a standby has that is about to fall behind."""
+        cluster, place = self.clusters[side], self.place / side / "copy"
+        shutil.rmtree(place, ignore_errors=True)
+        passwords = self.place / "pgpass"
+        passwords.touch(mode=0o600)
+        passwords.write_text(f"*:*:*:*:{cluster.password}\n")
+        subprocess.run(
+            [cluster.build.program("pg_basebackup"), "-D", place, "-c", "fast", "-X", "stream", "-h", "127.0.0.1",
+             "-p", str(cluster.port), "-U", "postgres"],
+            env={**os.environ, "PGPASSFILE": str(passwords)}, check=True, capture_output=True,
+        )  # fmt: skip
+        return place
+
+    def fail_over(self, side: str, place: Path, promoted: bool) -> None:
+        """The server is gone, and its copy takes its place: on a timeline of its own where it was ``promoted``, else as
+        one that was restored by copying its disk.
+        """
+        cluster = self.clusters[side]
+        cluster.kill()
+        shutil.rmtree(cluster.data)
+        place.rename(cluster.data)
+        if promoted:
+            (cluster.data / "standby.signal").touch()
+            (cluster.data / "postgresql.auto.conf").open("a").write("restore_command = 'false'\n")
+        for path in (cluster.data, *cluster.data.rglob("*")):
+            give(path)
+        cluster.start()
+        if promoted:
+            cluster.sql("postgres", "SELECT pg_promote()")
+
     def pooler_answers(self) -> bool:
         with contextlib.suppress(psycopg2.Error):
             return bool(self.pooler.console("SHOW VERSION"))
+        return False
+
+    def is_fenced(self, side: str) -> bool:
+        """Whether an end has the fence, open or closed."""
+        with contextlib.suppress(psycopg2.Error):
+            return bool(self.sql(side, "SELECT FROM pg_trigger WHERE tgname = 'handover_fence' LIMIT 1"))
         return False
 
     def lead(self, side: str, reload: bool = False) -> None:
