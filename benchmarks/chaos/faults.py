@@ -179,8 +179,8 @@ def stop_server(scene: Scene) -> Mend:
 
 @_fault("kill pooler", 6, *WINDOWS, "finish")
 def kill_pooler(scene: Scene) -> Mend:
-    """It is started again; by then its file may be another. Not as long as nothing keeps clients from writing to the new
-    home, where they would be led: until the fence is there, nobody may restart a pooler whose file says so.
+    """It is started again; by then its file may be another. Not as long as nothing keeps clients from writing to the
+    new home, where they would be led: until the fence is there, nobody may restart a pooler whose file says so.
     """
     stage, new = scene.stage, "target" if scene.job.name == "cutover" else "source"
     stage.pooler.stop()
