@@ -228,6 +228,12 @@ databases:
       description: Tables of extensions that cannot be fenced, or whose rows are the extension's own; quoted.
       type: list
       elements: str
+    strays:
+      description:
+        - What was changed on the old server only, past the fence, since the window had read it, as large objects, and
+          sequences that went further than the margin.
+      type: list
+      elements: str
     fenced_roles:
       description: Roles that lost LOGIN, with this database or with one that was handed over before it.
       type: list

@@ -13,6 +13,7 @@ import pytest
 from cutovers import await_step, cut_over, handed_over, hold_at, homes, let_go, make_bank, start_cutover
 from faults import await_that
 from migrations import finished, in_step, traces
+from support import Cluster, run_module
 
 TAKE = "SELECT nextval('bank.ledger_id_seq') FROM generate_series(1, 3)"
 
@@ -154,3 +155,36 @@ def test_settings_by_which_sessions_pass_the_fence_are_refused(servers):
     assert refused.failed and "ALTER SYSTEM RESET session_replication_role" in refused.msg, refused
     assert homes(source, target) == ["source", "target"]
     handed_over(cut_over(source, target))
+
+
+def test_what_goes_past_the_fence_is_named(ends, tmp_path):
+    """By the handover itself, by what looks at the migration later, and by what replaces or forgets it."""
+    source, target, given = ends
+    for direction, old in (("forward", source.sql), ("back", as_given(target, given))):
+        old("shop", f"{MAKE % 17}; {MAKE % 18}" if direction == "forward" else "SELECT")
+        place = tmp_path / direction
+        running = start_cutover(source, given, env=hold_at(place, "open"), direction=direction, sequence_margin=2)
+        await_step(place, running)
+        old("shop", "SELECT lo_put(17, 3, 'x'); SELECT lo_unlink(18); SELECT lo_create(19)")
+        old("shop", "SELECT nextval('bank.ledger_id_seq')")  # within the margin
+        if direction == "back":
+            old("shop", TAKE)
+        let_go(place)
+        found = handed_over(running.wait())
+        went = [one for one in found["strays"] if one.startswith("sequence bank.ledger_id_seq")]
+        changes = ["large object 17 was changed", "large object 18 was removed", "large object 19 was made"]
+        assert found["strays"] == [*changes, *went] and len(went) == (direction == "back"), found
+        assert "Past the fence" in str(found["notices"])
+        assert ("replaced by those of the target" in str(found["notices"])) == (direction == "back")
+        (status,) = run_module("pg_migration_info", ask(source, given)).databases
+        side = "source" if direction == "forward" else "target"
+        said = f"Large objects of the {side} were changed after it was handed over"
+        assert any(said in text and text.endswith(": 19.") for text in status["notices"]), status["notices"]
+        old("shop", "SELECT lo_unlink(19)")
+    bytes_too = [text for text in finished(source, given, databases=["shop"])["notices"] if said in text]
+    assert len(bytes_too) == (given is target), bytes_too
+
+
+def ask(source, given):
+    target = given.endpoint() if isinstance(given, Cluster) else given
+    return {"source": source.endpoint(), "target": target, "databases": ["shop"]}

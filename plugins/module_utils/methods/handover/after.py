@@ -162,11 +162,13 @@ def complete(passage: Passage) -> None:
     if passage.decided:
         with contextlib.suppress(psycopg2.Error):
             passage.facts["fence_lsn"] = value(passage.old, "SELECT pg_current_wal_lsn()::text")
-    for session in (passage.old, passage.new):
+    for session in (passage.old, passage.new, passage.reader):
         with contextlib.suppress(psycopg2.Error):  # what needs a session that is lost says so
             rows(session, "SELECT set_config('statement_timeout', '0', false)")
     if passage.params["terminate_sessions"] and passage.changed:
         passage.facts["terminated"] = attempt(passage, "terminate_sessions", lambda: value(passage.old, SESSIONS))
+    if passage.decided:
+        passage.facts["strays"] = attempt(passage, "strays", lambda: cargo.strays(passage), STRAYS_REMEDY) or []
     if attempt(passage, "stop_stream", lambda: _stop_stream(passage)):
         attempt(passage, "way_back", lambda: _start_way_back(passage), WAY_BACK_REMEDY)
     if not passage.route.is_recorded:
@@ -174,6 +176,7 @@ def complete(passage: Passage) -> None:
         passage.changed = True
 
 
+STRAYS_REMEDY = "See whether large objects or sequences were changed on the old server after the commit."
 WAY_BACK_REMEDY = "See the subscriber's log. Without it there is no rollback without loss."
 
 

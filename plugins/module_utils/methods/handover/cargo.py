@@ -120,6 +120,9 @@ def bring_large_objects(passage: Passage) -> None:
 
     Where the catalog cannot be locked, that is as of a snapshot; what comes later is looked for after the commit.
     """
+    if not any(passage.large_objects) and not any(map(large_objects.count, (passage.reader, passage.writer))):
+        passage.facts.update(large_objects=0, large_objects_in_window=0)
+        return
     if not passage.catalogs:
         rows(passage.reader, SNAPSHOT)
     here, there = together(
@@ -152,6 +155,25 @@ def _bring(source, target, wanted: set[int]) -> None:
             f"Large objects cannot be brought to the new home: {' '.join(str(error).split())}.",
             "Make the connecting role a member of the roles that own them, on both ends, or connect as a superuser.",
         ) from None
+
+
+def strays(passage: Passage) -> list[str]:
+    """What sessions changed on old since the window read it: large objects, where those could not be locked or as soon
+    as they were not any more, and values of sequences, further than the margin goes. New does not have that.
+    """
+    known, now = passage.large_objects[0], large_objects.versions(passage.reader, passage.readable[0])
+    changes = {
+        oid: "made" if oid not in known else "removed" if oid not in now else "changed"
+        for oid in sorted({*known, *now})
+        if known.get(oid) != now.get(oid)
+    }
+    found = [f"large object {oid} was {what}" for oid, what in changes.items()]
+    before = {one.key: one for one in passage.sequences}
+    for one in sequences.overtaken(passage.old, passage.sequences):
+        covered = sorted([before[one.key].value, before[one.key].advanced(passage.facts["sequence_margin"]).value])
+        if not covered[0] <= one.value <= covered[1]:
+            found.append(f"sequence {one.schema}.{one.name} went on to {one.value}")
+    return found
 
 
 @contextlib.contextmanager

@@ -16,9 +16,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_c
 FACTS = (
     "gates", "window_ms", "fence_lsn", "lag_seconds", "sequences", "sequence_margin", "copied_bytes", "copied_rows",
     "large_objects", "large_objects_in_window", "fenced_roles", "terminated", "poolers", "obstacles_to_way_back",
-    "way_back_seconds", "not_on_way_back", "unfenced",
+    "way_back_seconds", "not_on_way_back", "unfenced", "strays",
 )  # fmt: skip
 
+SHOWN = 10  # things named in a notice
 CRON_JOBS = "SELECT format('%s (%s)', jobid, left(command, 80)) FROM cron.job ORDER BY jobid"
 
 STEPS = (
@@ -130,6 +131,11 @@ def _warnings(passage: Passage, poolers: Poolers) -> list[str]:
         found.append(f"Not fenced, as extensions' own: {names}. What is written there on the {side} stays there.")
     if passage.facts.get("large_objects"):
         found.append("Large objects cannot be fenced: whoever writes one to the old home later writes it there only.")
+    if passage.facts.get("strays"):
+        some = passage.facts["strays"]
+        shown = "; ".join(some[:SHOWN]) + (f"; and {len(some) - SHOWN} more" if len(some) > SHOWN else "")
+        side = passage.route.old.endpoint.side
+        found.append(f"Past the fence, on the {side} only: {shown}. Bring that over by hand.")
     if passage.facts.get("obstacles_to_way_back"):
         found.append("There is no way back: " + " ".join(passage.facts["obstacles_to_way_back"]))
     if not poolers and passage.route.status == READY:

@@ -19,6 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
     migration_journal,
     ownership,
     removal,
+    strays,
     target_database,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import (
@@ -224,6 +225,7 @@ def _take_fence_down(ending: Ending, visited: Visit, lift: bool) -> bool:
         if found.closed:
             ending.notices.append(OTHER_FENCE.format(visited.side, found.migration, found.home))
         return True
+    ending.notices += strays.past_the_fence(visited.connection, visited.side, contents=True)
     steps, stays = removal.fences(visited.connection, found, lift)
     ending.run(visited, steps)
     if stays:

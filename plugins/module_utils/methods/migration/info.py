@@ -10,7 +10,13 @@ from datetime import datetime, timezone
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence, home, migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
+    drift,
+    fence,
+    home,
+    migration_journal,
+    strays,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, Visit, find_records, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import progress
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.publishing import (
@@ -93,6 +99,9 @@ def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goa
         at_source, lambda connection: turn.holders(connection, identifier) if identifier else []
     )
     _say_where_it_lives(status, at_source)
+    for visited in (at_source, at_target):
+        said = _tolerantly(visited, lambda connection, side=visited.side: strays.past_the_fence(connection, side))
+        status["notices"] = [*status["notices"], *(said or [])]
     if status["phase"] == "none" and status["streams"]:
         status["errors"] = [*(status["errors"] or []), LEFT_BEHIND]
     status["problems"] = [visited.problem for visited in (at_source, at_target) if visited.problem]
