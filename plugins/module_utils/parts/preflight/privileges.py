@@ -165,3 +165,43 @@ def way_back_roles(pair: Pair):
         remedy = f"ALTER ROLE {role} REPLICATION; -- as a superuser, or by what the service offers for it"
         seen = f"The target refuses a replication connection: {error.problem}"
         yield Finding("warning", seen, consequence, remedy, [f"target: {role}"])
+
+
+# What looks inside of functions, where the statement that subscribes is run (parts/unseen.py): by the setting that the
+# session would turn off, the setting that tells, and the values with which it does not look.
+LOOKING = {
+    "pg_stat_statements.track_utility": ("pg_stat_statements.track", ("none", "top")),
+    "pgaudit.log": ("pgaudit.log", ("none", "")),
+}
+
+
+@server_check("logged_passwords", "No extension writes down the statement that subscribes.", CONTINUOUS,
+              needs_target=True)  # fmt: skip
+def logged_passwords(pair: Pair):
+    """It has the password for the connection. Servers do not log it; extensions that look inside of functions do,
+    unless the role may turn them off.
+    """
+    for side in (pair.target, pair.source):
+        found = [name for name in LOOKING if _looks(side, name)]
+        if found:
+            role, end = side.value("SELECT quote_ident(current_user)"), side.endpoint.side
+            off = {"pg_stat_statements.track_utility": "off", "pgaudit.log": "'none'"}
+            yield Finding(
+                "warning",
+                f"On the {end}, {some([LOOKING[name][0] for name in found])} looks inside of functions, and {role} may "
+                "not turn that off.",
+                f"When the {end} subscribes, the password for its connection is written down there.",
+                "-- as a superuser, before the migration\n"
+                + script([f"ALTER ROLE {role} SET {name} = {off[name]};" for name in found]),
+                found,
+            )
+
+
+def _looks(side: Side, name: str) -> bool:
+    """Whether it writes down what our session runs, and the role may not keep it from that."""
+    telling, quiet = LOOKING[name]
+    if side.defaults.get(telling, quiet[0]) in quiet or side.defaults.get(name) in ("off", "none"):
+        return False
+    if side.server.major < 15:
+        return not side.capabilities.superuser
+    return not side.value("SELECT has_parameter_privilege(%s, 'SET')", (name,))
