@@ -8,7 +8,7 @@ from __future__ import annotations
 import psycopg2
 import pytest
 from cutovers import eventually_same
-from dumps import done
+from dumps import done, refused
 from migrations import in_step, migrate, traces
 from psycopg2 import sql
 from support import create_database, run_module
@@ -64,3 +64,24 @@ def test_no_superuser_applies_what_owners_may_not_write(servers):
     eventually_same(lambda: [who(target, number) for number in (31, 33)], [[role], [role]])
     done(migrate(source, target, databases=["shop"], state="finished", lift_fence=True, without_cutover=True))
     assert traces(source, "shop") == traces(target, "shop") == []
+
+
+def test_a_source_whose_role_is_no_superuser_takes_the_way_back_as_the_owners(servers):
+    source, target = servers(16), servers(18)
+    for cluster in (source, target):
+        cluster.sql("postgres", "CREATE ROLE landlord; CREATE ROLE tenant")
+    admin = source.managed_admin(attributes=["REPLICATION"], grants=["pg_create_subscription"])
+    source.sql("postgres", "GRANT landlord, tenant TO doadmin")
+    target.sql("postgres", "CREATE ROLE doadmin")
+    create_database(source, "shop")
+    source.sql("shop", SCHEMA + "; ALTER TABLE seen OWNER TO landlord; ALTER DATABASE shop OWNER TO doadmin")
+    source.sql("shop", "DROP TABLE forced; GRANT TRUNCATE ON closed TO landlord")
+    in_step(admin, target, databases=["shop"])
+    before = source.log.stat().st_size
+    ends = {"source": admin, "target": target.endpoint(), "databases": ["shop"], "require_verification": False}
+    wrong = {"reverse": True, "reverse_replication": {"host": "127.0.0.1", "port": 1}}
+    refused(run_module("pg_cutover", {**ends, **wrong}), "does not subscribe")
+    done(run_module("pg_cutover", {**ends, "reverse": True}))
+    target.sql("shop", "INSERT INTO closed VALUES (22); INSERT INTO plain VALUES (23)")
+    eventually_same(lambda: [who(source, number) for number in (22, 23)], [["landlord"], ["tenant"]])
+    assert target.password.encode() not in source.log.read_bytes()[before:]
