@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import pytest
-from preflights import look, run_script
+from dumps import done
+from migrations import in_step, migrate
+from preflights import look, mend, run_script
+from psycopg2 import sql
 from support import create_database
 
 HERE = ("replication_role", "publisher", "target_role", "subscriber", "way_back_roles")
@@ -71,3 +74,40 @@ def test_what_a_service_allows_is_only_known_by_trying(servers, major):
         target.sql("postgres", finding["remedy"].partition("\n")[2], user="doadmin", password=admin["password"])
     assert look(source.endpoint(), admin, [dbname], test_network="subscription").levels("subscriber") == {"blocker"}
     assert target.sql("postgres", "SELECT count(*) FROM pg_subscription") == [(0,)]
+
+
+def test_what_looks_inside_of_functions_is_told_and_kept_from_it(servers, small):
+    settings = {
+        "shared_preload_libraries": "pg_stat_statements",
+        "max_worker_processes": 10,
+        "max_replication_slots": 4,
+    }
+    source, target = servers(15), small(17, settings | {"max_logical_replication_workers": 4})
+    target.sql("postgres", "DROP DATABASE shop")
+    target.sql("postgres", "CREATE EXTENSION pg_stat_statements")
+    create_database(source, "shop")
+    source.sql("shop", "CREATE TABLE t (id int PRIMARY KEY)")
+    source.sql("postgres", sql.SQL("CREATE ROLE way SUPERUSER LOGIN PASSWORD {}").format(sql.Literal("the pa55w0rd")))
+    admin = target.managed_admin(grants=["pg_create_subscription"])
+    given = {"databases": ["shop"], "replication": {"user": "way", "password": "the pa55w0rd"}}
+
+    def findings(end):
+        return look(source.endpoint(), end, ["shop"]).levels("logged_passwords")
+
+    def written_down():
+        query = "SELECT count(*)::int FROM pg_stat_statements WHERE query ~ 'CONNECTION|0rd'"
+        return target.sql("postgres", query)[0][0]
+
+    assert findings(admin) == {"ok"}
+    in_step(source, admin, **given)
+    done(migrate(source, admin, databases=["shop"], state="stopped"))
+    assert written_down() == 0
+    target.sql("postgres", "ALTER ROLE doadmin SET pg_stat_statements.track = 'all'")
+    assert findings(target.endpoint()) == {"ok"}
+    report = look(source.endpoint(), admin, ["shop"])
+    assert report.levels("logged_passwords") == {"warning"}
+    mend(target, "postgres", report.of("logged_passwords"))
+    assert findings(admin) == {"ok"}
+    in_step(source, admin, **given, replace=True, replace_databases=["shop"])
+    assert written_down() == 0
+    done(migrate(source, admin, databases=["shop"], state="stopped"))

@@ -9,7 +9,6 @@ import pytest
 from cutovers import eventually_same
 from dumps import done, refused
 from migrations import copy_roles, finished, in_step, migrate, traces
-from preflights import look, mend
 from psycopg2 import sql
 from support import create_database, run_module
 
@@ -102,40 +101,3 @@ def test_no_log_has_the_password_whether_the_subscription_fails_or_not(fenced_in
         assert "handover_unseen" in log or logging == "default" or cluster is source or case == "superuser"
         lines = [line for line in log.splitlines() if "0rd" in line and "CREATE ROLE way" not in line]
         assert not lines
-
-
-def test_what_looks_inside_of_functions_is_told_and_kept_from_it(servers, small):
-    settings = {
-        "shared_preload_libraries": "pg_stat_statements",
-        "max_worker_processes": 10,
-        "max_replication_slots": 4,
-    }
-    source, target = servers(15), small(17, settings | {"max_logical_replication_workers": 4})
-    target.sql("postgres", "DROP DATABASE shop")
-    target.sql("postgres", "CREATE EXTENSION pg_stat_statements")
-    create_database(source, "shop")
-    source.sql("shop", TABLES)
-    source.sql("postgres", sql.SQL("CREATE ROLE way SUPERUSER LOGIN PASSWORD {}").format(sql.Literal(SECRET)))
-    admin = target.managed_admin(grants=["pg_create_subscription"])
-    given = {"databases": ["shop"], "replication": {"user": "way", "password": SECRET}}
-
-    def findings(end):
-        return look(source.endpoint(), end, ["shop"]).levels("logged_passwords")
-
-    def written_down():
-        query = "SELECT count(*)::int FROM pg_stat_statements WHERE query ~ 'CONNECTION|0rd'"
-        return target.sql("postgres", query)[0][0]
-
-    assert findings(admin) == {"ok"}
-    in_step(source, admin, **given)
-    done(migrate(source, admin, databases=["shop"], state="stopped"))
-    assert written_down() == 0
-    target.sql("postgres", "ALTER ROLE doadmin SET pg_stat_statements.track = 'all'")
-    assert findings(target.endpoint()) == {"ok"}
-    report = look(source.endpoint(), admin, ["shop"])
-    assert report.levels("logged_passwords") == {"warning"}
-    mend(target, "postgres", report.of("logged_passwords"))
-    assert findings(admin) == {"ok"}
-    in_step(source, admin, **given, replace=True, replace_databases=["shop"])
-    assert written_down() == 0
-    done(migrate(source, admin, databases=["shop"], state="stopped"))
