@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import catalogs
 import preflights
 from copies import copy
 from cutovers import cut_over, handed_over, make_bank, refusal
 from dumps import done, export, restore
 from migrations import migrate
+
+from lab import catalogs
 
 ROWS = "SELECT count(*), sum(balance) FROM bank.account"
 LIKE_OURS = """

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 
-import catalogs
 import migrations
 import pytest
 from cutovers import await_step, cut_over, handed_over, hold_at_turn, homes, let_go, make_bank, options
 from dumps import done, refused
 from migrations import in_step, migrate, one, stopped, traces
 from support import create_database, start_module
+
+from lab import catalogs
 
 
 @pytest.fixture

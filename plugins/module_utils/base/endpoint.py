@@ -46,6 +46,9 @@ SESSION_SETTINGS = {
 }
 SESSION_SETTINGS_SINCE = {140000: {"idle_session_timeout": "0"}, 170000: {"transaction_timeout": "0"}}
 
+# What pg_dump quotes, and we run, is to mean the same.
+CONFORMING = "-c standard_conforming_strings=on"
+
 # Pinned as well, so that values look the same everywhere and names mean what they say.
 PINNED_SETTINGS = {
     "search_path": "",
@@ -105,7 +108,7 @@ class Endpoint:
         change what a query yields as the database has them; ``lock_timeout`` is in milliseconds, 0 is none.
         Raises HandoverError when the server cannot be reached, or only through a pooler that shares its sessions.
         """
-        connection = self._open(dbname)
+        connection = self._open(dbname, pinned)
         settings = {**SESSION_SETTINGS, **(PINNED_SETTINGS if pinned else {})}
         settings["default_transaction_read_only"] = "on" if read_only else "off"
         settings["lock_timeout"] = str(lock_timeout)
@@ -126,14 +129,21 @@ class Endpoint:
         factory = psycopg2.extras.LogicalReplicationConnection
         return self._open(dbname, connection_factory=factory)
 
-    def _open(self, dbname: str | None, **more):
-        """A session as the server gives it."""
+    def _open(self, dbname: str | None, pinned: bool = True, **more):
+        """A session as the server gives it; ``pinned``, strings in it are what the standard says. That is asked for as
+        it begins, since the client library quotes by what it is then, and only where needed, as poolers often refuse
+        it.
+        """
         parameters = {**CONNECTION_DEFAULTS, **self.parameters, "application_name": APPLICATION_NAME}
         parameters["client_encoding"] = "UTF8"
         if dbname is not None:
             parameters["dbname"] = dbname
         try:
             connection = psycopg2.connect(**parameters, **more)
+            if pinned and connection.info.parameter_status("standard_conforming_strings") == "off":
+                connection.close()
+                parameters["options"] = f"{parameters.get('options', '')} {CONFORMING}".strip()
+                connection = psycopg2.connect(**parameters, **more)
         except (psycopg2.Error, UnicodeError) as error:
             raise self._connection_error(error, dbname) from None
         signals.watch_over(connection)
@@ -193,6 +203,8 @@ class Endpoint:
         with connection.cursor() as cursor:
             cursor.execute(query)
             needed = cursor.fetchone()[0]
+        if CONFORMING in (connection.info.dsn_parameters.get("options") or ""):
+            needed = f"{needed or ''} {CONFORMING}".strip()
         given = self.parameters.get("options", "")
         return replace(self, parameters={**self.parameters, "options": f"{given} {needed}".strip()}) if needed else self
 

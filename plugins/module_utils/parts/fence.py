@@ -15,6 +15,7 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass, replace
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
@@ -214,7 +215,7 @@ def define(fence: Fence, dbname: str):
         happened = "was handed over to" if fence.handed_over else "is not in use here before it is handed over from"
         message = f'database "{dbname}" {happened} {fence.home}'
         hint = "Connect there. Nothing may be written here."
-        body = RAISES.format(sqlstate=SQLSTATE, message=_literal(message), hint=_literal(hint))
+        body = RAISES.format(sqlstate=SQLSTATE, message=constant(message), hint=constant(hint))
     record = f"{MARK} {json.dumps(asdict(fence))}"
     statements = (
         "CREATE OR REPLACE FUNCTION handover.fence() RETURNS trigger LANGUAGE plpgsql AS {};"
@@ -253,7 +254,3 @@ def _create_triggers(connection, tables: list[tuple[str, str]], patience: float)
 
 def _triggers(tables: list[tuple[str, str]]):
     return sql.SQL("; ").join([sql.SQL(CREATE_TRIGGER).format(sql.Identifier(*table)) for table in tables])
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

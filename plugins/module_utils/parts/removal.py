@@ -137,7 +137,7 @@ def undo_on_source(connection, identifier: str, statements: list[str]) -> list[S
     heirs = [one["id"] for one in source_record.read(connection) if one["id"] != identifier]
     if not heirs:
         return undo(connection, statements)
-    found = [source_record.undo_statement(connection, heirs[-1], statement) for statement in reversed(statements)]
+    found = [source_record.undo_statement(heirs[-1], statement) for statement in reversed(statements)]
     return undo(connection, found)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import is_loopback
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import configuration, hba_rules
@@ -220,12 +221,12 @@ def network_to_source(pair: Pair):
 
 
 def _untried(pair: Pair, reason: str) -> Finding:
-    target = connection_string(pair, pair.databases[0]).replace("'", "''")
+    target = constant(connection_string(pair, pair.databases[0]))
     return Finding(
         "unknown",
         f"Whether the target reaches the source was not looked at. {reason}",
         "Without that there is no continuous migration.",
         "Use test_network: subscription. Or on the target, as an extension that you drop afterwards:\n"
-        f"CREATE EXTENSION dblink; SELECT dblink_connect('{target}');\n"
+        f"CREATE EXTENSION dblink; SELECT dblink_connect({target});\n"
         "An error about the password or pg_hba.conf means that it does reach it.",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, is_loopback
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import CONFORMING, Endpoint, is_loopback
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import (
     read_capabilities,
@@ -100,7 +100,10 @@ class Side:
     @cached_property
     def defaults(self) -> dict[str, str]:
         """The settings with which a session of this role begins here, before ours changed some of them."""
-        return dict(self.rows("SELECT name, reset_val FROM pg_settings"))
+        found = dict(self.rows("SELECT name, reset_val FROM pg_settings"))
+        if CONFORMING in (self.connection.info.dsn_parameters.get("options") or ""):
+            found["standard_conforming_strings"] = "off"  # else we had not asked for it
+        return found
 
     def describe(self) -> dict:
         """What the report says of a server; settings with their units."""

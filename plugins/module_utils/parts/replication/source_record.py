@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal, trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
@@ -32,13 +32,13 @@ def begin(connection, identifier: str, target: dict) -> None:
 def record_undo(connection, identifier: str, statement: str) -> None:
     """Record what puts back something that is about to be changed, unless it is recorded."""
     with connection.cursor() as cursor:
-        cursor.execute(undo_statement(connection, identifier, statement))
+        cursor.execute(undo_statement(identifier, statement))
 
 
-def undo_statement(connection, identifier: str, statement: str) -> str:
+def undo_statement(identifier: str, statement: str) -> str:
     """The SQL of that."""
     query = "UPDATE handover.migration SET undo = array_prepend({0}, undo) WHERE id = {1} AND NOT undo @> ARRAY[{0}]"
-    return sql.SQL(query).format(sql.Literal(statement), sql.Literal(identifier)).as_string(connection)
+    return query.format(constant(statement), constant(identifier))
 
 
 def read(connection) -> list[dict]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
 
@@ -44,13 +45,11 @@ class Trigger:
 
     def restoring_statement(self, connection) -> str:
         """SQL that lets it fire for them again, if it is still there then."""
-        block = sql.SQL("DO {}").format(
-            sql.Literal(
-                f"BEGIN {self._alter('ALTER TABLE {} ', FIRING).as_string(connection)}; "
-                "EXCEPTION WHEN undefined_object OR undefined_table OR invalid_schema_name THEN NULL; END"
-            )
+        body = (
+            f"BEGIN {self._alter('ALTER TABLE {} ', FIRING).as_string(connection)}; "
+            "EXCEPTION WHEN undefined_object OR undefined_table OR invalid_schema_name THEN NULL; END"
         )
-        return block.as_string(connection)
+        return f"DO {constant(body)}"
 
     def _alter(self, alter: str, words: dict):
         names = sql.Identifier(self.schema, self.table), sql.Identifier(self.name)
