@@ -194,9 +194,26 @@ def _stop(ending: Ending, _params: dict) -> None:
     if migration and migration.phase != "stopped" and ending.target.connection:
         ending.notices += _incomplete(migration)
         if not ending.check_mode:
+            _keep_address(ending)
             migration_journal.set_phase(ending.target.connection, migration.id, "stopped")
             migration_journal.add_event(ending.target.connection, migration.id, "stopped", left=ending.left)
         ending.statements["target"].append("UPDATE handover.migration SET phase = 'stopped'")
+
+
+def _keep_address(ending: Ending) -> None:
+    """What the journal says of the source, as it is now: its own record is gone, by which finish would know it if it
+    was upgraded.
+    """
+    if ending.source.connection:
+        server, info = ending.ends.source.server, ending.source.connection.info
+        now = {
+            "system_identifier": server.system_identifier,
+            "version": server.version,
+            "host": info.host,
+            "port": info.port,
+        }
+        source = {**ending.migration.source, **now}
+        migration_journal.update(ending.target.connection, ending.identifier, source=source)
 
 
 def _unsubscribe(ending: Ending, visited: Visit) -> None:
