@@ -292,6 +292,46 @@ class Cluster:
                 raise ClusterError(f"PostgreSQL {self.build.major} in {self.directory} does not reload")
             time.sleep(0.02)
 
+    # --- its past, and its successors --------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Keep the data directory as it is, for :meth:`go_back`; the server is stopped for that."""
+        self.stop()
+        subprocess.run(["cp", "-a", self.data, self.directory / "saved"], check=True)
+        self.start()
+
+    def go_back(self) -> None:
+        """To what was saved, as when a backup is restored."""
+        self.stop()
+        shutil.rmtree(self.data)
+        (self.directory / "saved").rename(self.data)
+        self.start()
+
+    def standby(self, directory: Path | str, **settings: str | int) -> Cluster:
+        """A running standby that follows this server until one of them is stopped, with the same login."""
+        made = Cluster(self.build, directory, settings={**self.settings, **settings}, hba=self.hba)
+        made.password = self.password
+        made.directory.mkdir(parents=True, mode=0o755)
+        made.data.mkdir(mode=0o700)
+        give(made.data)
+        primary = f"host=127.0.0.1 port={self.port} user={SUPERUSER} password={self.password} dbname=postgres"
+        subprocess.run(
+            [self.build.program("pg_basebackup"), "-D", made.data, "-d", primary, "-R", "-X", "stream", "-c", "fast"],
+            env=self._environment, cwd=made.directory, check=True, capture_output=True, **unprivileged(),
+        )  # fmt: skip
+        made.settings["primary_conninfo"] = primary
+        made._save()
+        made.start()
+        return made
+
+    def take_the_place_of(self, primary: Cluster) -> None:
+        """A standby is promoted, and is reached where the former primary was, which is stopped."""
+        primary.stop("immediate")
+        self.stop()
+        self.port, self._port_is_chosen = primary.port, True
+        self.start()
+        self.sql("postgres", "SELECT pg_promote()")
+
     def destroy(self) -> None:
         """Stop the server and remove its directory."""
         self.stop("immediate")

@@ -56,7 +56,7 @@ options:
       - V(slot) is for slots that are lost, after which a migration cannot go on.
     type: list
     elements: str
-    choices: [retained_wal, free_space, age, slot, apply_errors, drift, lag]
+    choices: [retained_wal, free_space, age, slot, apply_errors, continuity, drift, lag]
     default: []
 seealso:
   - module: handover.postgresql.pg_logical_migrate
@@ -141,7 +141,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 
 
 def main():
-    guards = ["retained_wal", "free_space", "age", "slot", "apply_errors", "drift", "lag"]
+    guards = ["retained_wal", "free_space", "age", "slot", "apply_errors", "continuity", "drift", "lag"]
     run_between(
         {
             **PAIRS,

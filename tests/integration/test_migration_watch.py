@@ -123,7 +123,7 @@ def test_in_step(pair):
     assert result.tripped == [] and not result.changed and heartbeats(source) == before + 1
     assert levels == {
         "retained_wal": "not_watched", "free_space": "not_watched", "age": "ok", "slot": "ok", "apply_errors": "ok",
-        "drift": "ok", "lag": "ok",
+        "continuity": "ok", "drift": "ok", "lag": "ok",
     }  # fmt: skip
     assert result.databases[0]["status"]["lag"]["seconds"] < 5, "measured by a heartbeat"
     check_mode_writes_nothing(source, target)
@@ -239,7 +239,8 @@ def test_an_end_that_cannot_be_reached(pair):
     assert found["streams"][0]["subscription"]["present"] and "source" in found["problems"][0]
     result, levels = watch(source, target, stop_on=["retained_wal", "slot", "drift", "lag"])
     assert result.tripped == ["shop"] and not result.changed, "what is unknown stops nothing"
-    assert {name for name, level in levels.items() if level == "unknown"} == {"retained_wal", "slot", "drift", "lag"}
+    unknown = {name for name, level in levels.items() if level == "unknown"}
+    assert unknown == {"retained_wal", "slot", "continuity", "drift", "lag"}
     assert levels["apply_errors"] == "warning", "the worker cannot reach the source either"
 
     source.start()

@@ -43,7 +43,8 @@ def status(**more):
     stream = {"name": "handover_1_w1", "direction": "forward", "slot": slot(), "subscription": subscription()}
     return {
         "database": "shop", "target_database": "shop", "phase": "in_step", "direction": "forward", "streams": [stream],
-        "errors": [], "drift": [], "age_seconds": 100.0, "lag": {"bytes": 0, "seconds": 1.0}, "started": None,
+        "errors": [], "continuity": [], "drift": [], "age_seconds": 100.0, "lag": {"bytes": 0, "seconds": 1.0},
+        "started": None,
         "wal": {"server": "source", "retained_bytes": 1000, "max_slot_wal_keep_bytes": None, "safe_bytes": None,
                 "status": "reserved"},
         "tables": None, "bytes": None, "running": [], "notices": [], "problems": [], "verified": None, "next": "Wait.",
@@ -143,13 +144,14 @@ def test_times_of_json():
 def test_guards_that_have_no_limit_do_not_say_ok():
     assert levels(status()) == {
         "retained_wal": "not_watched", "free_space": "not_watched", "age": "not_watched", "slot": "ok",
-        "apply_errors": "ok", "drift": "ok", "lag": "not_watched",
+        "apply_errors": "ok", "continuity": "ok", "drift": "ok", "lag": "not_watched",
     }  # fmt: skip
 
 
 def test_what_cannot_be_seen_is_never_ok():
     blind = status(
-        phase=None, errors=None, drift=None, age_seconds=None, lag={"bytes": None, "seconds": None}, streams=[],
+        phase=None, errors=None, continuity=None, drift=None, age_seconds=None,
+        lag={"bytes": None, "seconds": None}, streams=[],
         wal={"server": None, "retained_bytes": None, "max_slot_wal_keep_bytes": None},
     )  # fmt: skip
     every = {"max_retained_wal": 1, "max_duration": 1.0, "max_lag": 1.0, "min_free_space": 1}

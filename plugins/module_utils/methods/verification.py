@@ -17,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.progress 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
+    continuity,
     instant,
     migration_journal,
     target_database,
@@ -195,10 +196,11 @@ class Verification:
             stack.enter_context(self._as_owner_on_target())
             source, target = (stack.enter_context(contextlib.closing(end.connect())) for end in self._ends)
             course = self._course(source, target)
+            sight = self._look(source, target, course)
             record = Record(target, self.pair)
             writes = self._writes(source, target, course)
             resume = self.params["resume"] and None not in writes  # who knows what was written in between
-            earlier = record.begin(self._evidence(course, writes), resume)
+            earlier = record.begin(self._evidence(course, writes, sight), resume)
             with stages.stage("instant"):
                 moment = stack.enter_context(self._moment(course))
             outcome = Outcome([Exclusion(one["class"], one["name"], one["reason"]) for one in self.params["exclude"]])
@@ -218,7 +220,7 @@ class Verification:
                 "stages": stages.as_result(),
             }
             result["notices"] = _notices(course, result)
-            self._remember(target, course, record, result)
+            self._remember((source, target), course, record, result, sight)
             return result
 
     @contextlib.contextmanager
@@ -253,6 +255,16 @@ class Verification:
         back = naming.back_name(self.pair)
         return Course(migration, True, "target", (back,)) if subscription.exists(source, back) else Course(migration)
 
+    def _look(self, source, target, course: Course) -> continuity.Sight | None:
+        """How both ends are before they are compared, to which the result is bound. Before a beacon is written, which
+        would cover what was lost.
+        """
+        if not course.live:
+            return None
+        sight = continuity.look(source, target, course.migration)
+        continuity.remember(sight, self.pair, source, target)
+        return sight
+
     def _locked(self, course: Course) -> list[tuple[str, str]]:
         """Tables of which writers are kept out for the moment."""
         wants = table_rows.Selection(self.params["tables"]).wants
@@ -270,9 +282,10 @@ class Verification:
         """How much was written to both, as far as that tells something."""
         return [] if course.live else [count_writes(source), count_writes(target)]
 
-    def _evidence(self, course: Course, writes: list) -> dict:
+    def _evidence(self, course: Course, writes: list, sight) -> dict:
         """What must not have changed for tables found equal by a run that was killed to count in the next."""
-        return {"live": course.live, "publisher": course.publisher, "writes": writes}
+        continuous = sight and sight.as_constants()
+        return {"live": course.live, "publisher": course.publisher, "writes": writes, "continuity": continuous}
 
     def _compare(self, course, moment, record: Record, earlier: dict, outcome: Outcome, stages: Stages):
         """Everything, class after class."""
@@ -318,15 +331,20 @@ class Verification:
             locale_map=tuple(self.params["locale_map"].items()),
         )
 
-    def _remember(self, target, course: Course, record: Record, result: dict) -> None:
-        """Write into the journal what was found, unless it was about some tables only."""
+    def _remember(self, ends: tuple, course: Course, record: Record, result: dict, sight) -> None:
+        """Write into the journal what was found, unless it was about some tables only. Where everything is equal, what
+        was found broken before has lost nothing.
+        """
+        target = ends[1]
         record.finish(result["verdict"])
         if course.migration is None or self.params["tables"]:
             return
         counts = {name: sum(one[name] for one in result["classes"].values()) for name in ("different", "unknown")}
         verdict = result["verdict"]
         verified = {"at": result["oldest_instant"], "verdict": verdict, "equal": verdict == "equal", **counts}
-        migration_journal.update(target, self.pair, verified=verified)
+        migration_journal.update(target, self.pair, verified={**verified, "seen": sight and sight.as_evidence()})
+        if sight and sight.breaks and verdict == "equal" and not self.params["exclude"]:
+            continuity.settle(sight, self.pair, *ends)
         migration_journal.add_event(target, self.pair, "verified", **verified, waited_ms=result["waited_ms"])
 
 

@@ -18,7 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity, drift, fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import (
     SETTLING,
@@ -173,6 +173,7 @@ def complete(passage: Passage) -> None:
         attempt(passage, "way_back", lambda: _start_way_back(passage), WAY_BACK_REMEDY)
     if not passage.route.is_recorded:
         attempt(passage, "journal", lambda: _record(passage))
+        attempt(passage, "journal", lambda: _remember(passage))
         passage.changed = True
 
 
@@ -226,6 +227,12 @@ def _record(passage: Passage) -> None:
             window_ms=passage.facts.get("window_ms"), fence_lsn=passage.facts.get("fence_lsn"),
             way_back=passage.way_back,
         )  # fmt: skip
+
+
+def _remember(passage: Passage) -> None:
+    """From here on, both ends are looked at the other way round."""
+    ends, identifier = (passage.source, passage.journal), passage.route.migration.id
+    continuity.remember(continuity.look(*ends, journal.read_migration(passage.journal, identifier)), identifier, *ends)
 
 
 def _record_wave(passage: Passage) -> None:

@@ -12,7 +12,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.quantitie
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import STAMP, Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity, drift, fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import (
     SETTLING,
     Poolers,
@@ -78,6 +78,17 @@ def refuse(closed: list[dict]) -> None:
         )
 
 
+@gate("continuity")
+def continuous(passage: Passage):
+    """Nothing was lost on the way, as far as can be seen. First, as a beacon would cover it."""
+    passage.sight = continuity.look(passage.source, passage.journal, passage.route.migration)
+    for text in passage.sight.accepted:
+        passage.note(text)
+    if passage.sight.breaks:
+        return " ".join(one["problem"] for one in passage.sight.breaks), continuity.remedy(passage.sight)
+    return None
+
+
 @gate("in_step")
 def in_step(passage: Passage):
     """All subscriptions are there, enabled and applying."""
@@ -104,6 +115,8 @@ def lag(passage: Passage):
     flows, limit = passage.route.flows, seconds_of("max_lag", passage.params["max_lag"])
     if set(subscription.state(passage.new, flows)) != set(flows) or not flows:
         return None  # said above
+    if passage.sight.breaks:
+        return None  # another beacon would cover what was lost
     started = time.monotonic()
     number = beacon.advance(passage.old, flows)
     if not beacon.await_(passage.new, flows, number, started + limit):
@@ -162,6 +175,9 @@ def verified(passage: Passage):
         return "The contents were not verified.", remedy
     if found["verdict"] != "equal":
         return f"The last verification found the contents {found['verdict']}.", remedy
+    outdated = continuity.outdated(found, passage.sight)
+    if outdated:
+        return f"The last verification does not count any more: {'; '.join(outdated)}.", remedy
     limit = seconds_of("verified_within", params["verified_within"])
     age = value(passage.journal, "SELECT extract(epoch FROM clock_timestamp() - %s::timestamptz)", (found["at"],))
     if age > limit:

@@ -27,7 +27,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
     find_routes,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.window import Window
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, strays
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity, fence, strays
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import subscription
 
@@ -138,6 +138,8 @@ def _find_out(passage: Passage, poolers: Poolers, check_mode: bool) -> None:
     for text in strays.past_the_fence(passage.new, passage.route.new.endpoint.side, contents=True):
         passage.note(f"{text} They are replaced by those of the {passage.route.old.endpoint.side}.")
     passage.facts["gates"] = gates.ask_all(passage)
+    if not check_mode:
+        continuity.remember(passage.sight, passage.route.migration.id, passage.source, passage.journal)
     passage.facts["fenced_roles"] = logins.to_fence(passage)
     wanted = passage.params["reverse"] is not False
     passage.facts["obstacles_to_way_back"] = way_back.obstacles(passage) if wanted else []

@@ -44,7 +44,8 @@ class Passage:
     one.
 
     ``stamp`` is of old's definitions when the gates were asked, ``publishing_stamp`` of new's when it was proven that
-    new may publish them.
+    new may publish them. ``sight`` is how both ends were seen at
+    the gates (continuity.Sight).
 
     ``decided`` is set by the commit, ``way_back`` says whether there will be one, ``problems`` what is left to do.
     """
@@ -66,6 +67,7 @@ class Passage:
     large_objects: tuple = ()
     stamp: str = ""
     publishing_stamp: str = ""
+    sight: object = None
     way_back: bool = False
     decided: bool = False
     changed: bool = False

@@ -192,12 +192,13 @@ def join_owners(job: Job, owners: list[str]) -> list[dict]:
 # --- in step ---------------------------------------------------------------------------------------------------------
 
 
-def await_step(job: Job, timeout: float) -> float:
-    """Wait until a beacon takes no longer than IN_STEP seconds to all subscriptions; return how long it took.
+def await_step(job: Job, timeout: float, names: list[str] | None = None) -> float:
+    """Wait until a beacon takes no longer than IN_STEP seconds to all subscriptions, or to those named; return how
+    long it took.
 
     Raises HandoverError for errors of apply, a slot that is lost, or when ``timeout`` seconds are over.
     """
-    names = job.read().names
+    names = names or job.read().names
     deadline = time.monotonic() + timeout
     health = Health(job, names)
     while True:

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
+    continuity,
     drift,
     fence,
     home,
@@ -67,7 +68,7 @@ def info(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> 
             if params["samples"]:
                 status["samples"] = _samples(at_target, status["id"], params["samples"])
         if not check_mode:
-            record_sample(ends, status)
+            record(ends, status)
         statuses.append(status)
     return {
         "databases": statuses,
@@ -94,6 +95,7 @@ def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goa
     }
     status.update(_streams(at_source, at_target, identifier, migration))
     status.update(_progress(at_target, migration, record, status))
+    _judge_continuity(at_source, at_target, migration, status)
     status["drift"] = _drift(at_target if leads_back(migration) else at_source, migration)
     status["running"] = _tolerantly(
         at_source, lambda connection: turn.holders(connection, identifier) if identifier else []
@@ -155,6 +157,27 @@ def _situation(status: dict) -> str | None:
         return "errors"
     rolled_back = status["phase"] == "handed_over" and status["direction"] == "back"
     return "rolled_back" if rolled_back else status["phase"]
+
+
+def _judge_continuity(at_source: Visit, at_target: Visit, migration, status: dict) -> None:
+    """What was lost on the way, or may have been, and whether the verification still counts; None where an end is
+    missing, or cannot be asked.
+    """
+    sight = None
+    if migration and at_source.connection:
+        sight = _tolerantly(at_target, lambda there: continuity.look(at_source.connection, there, migration))
+    status["continuity"] = [] if migration and migration.phase == "stopped" else sight and sight.breaks
+    if status["continuity"]:
+        remedy = continuity.remedy(sight)
+        found = [
+            {"kind": "continuity", "stream": one["stream"], "problem": one["problem"], "remedy": remedy}
+            for one in sight.breaks
+        ]
+        status["errors"] = [*(status["errors"] or []), *found]
+    if status["verified"]:
+        outdated = continuity.outdated(status["verified"], sight) if sight else None
+        shown = {name: one for name, one in status["verified"].items() if name != "seen"}
+        status["verified"] = {**shown, "outdated": outdated}
 
 
 HELD = ("copying", "catching_up", "in_step", "handed_over")
@@ -306,7 +329,21 @@ def _drift(publisher: Visit, migration) -> list[dict] | None:
     return _tolerantly(publisher, lambda connection: drift.since(migration, connection))
 
 
-def record_sample(ends: Ends, status: dict) -> bool:
+def record(ends: Ends, status: dict) -> None:
+    """What a look leaves behind, where it can be written: a sample, and what both ends are to remember."""
+    _record_sample(ends, status)
+    if status["continuity"] is None or status["phase"] == "stopped" or status["running"]:
+        return  # a run remembers by itself
+    here, there = (ends.source, status["database"]), (ends.target, status["target_database"])
+    with visit(*here, read_only=False) as at_source, visit(*there, read_only=False) as at_target:
+        sessions = at_source.connection, at_target.connection
+        if all(sessions):
+            with contextlib.suppress(psycopg2.Error):  # who may not write here is told what is seen all the same
+                migration = migration_journal.read_migration(sessions[1], status["id"])
+                continuity.remember(continuity.look(*sessions, migration), migration.id, *sessions)
+
+
+def _record_sample(ends: Ends, status: dict) -> bool:
     """Record what was seen in the journal, for plots and rates, where it can be written and the last one is not new."""
     if status["phase"] not in ("copying", "catching_up", "in_step", "handed_over"):
         return False

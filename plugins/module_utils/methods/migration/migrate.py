@@ -19,7 +19,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import obstacle_to_logical_slots
 from ansible_collections.handover.postgresql.plugins.module_utils.methods import destination
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, drift, waves
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
+    apply,
+    begin,
+    drift,
+    recopy,
+    waves,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.copy import FINISHED
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import choose_client
@@ -34,6 +40,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     slot,
     subscription,
     turn,
+    witness,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import reason
 
@@ -170,6 +177,7 @@ def _begin(job: Job, stack: contextlib.ExitStack) -> None:
     if job.session:
         job.session.close()
     begin.make_target(job)
+    witness.forget(job.source_session, job.id)
     _visit(job, stack)
     job.event("begun")
 
@@ -177,6 +185,7 @@ def _begin(job: Job, stack: contextlib.ExitStack) -> None:
 def _go_on(job: Job) -> dict:
     """From wherever the journal says that it is, to where it is asked to be."""
     started = time.monotonic()
+    recopy.check(job)
     migration = job.read()
     if not any(wave.state == "subscribed" for wave in migration.waves):
         begin.check_connection(job)
@@ -189,6 +198,7 @@ def _go_on(job: Job) -> dict:
     found = drift.look(job)
     waves.copy_waiting(job)
     lag = _catch_up(job)
+    recopy.conclude(job)
     return _result(job, found, lag, time.monotonic() - started)
 
 
@@ -245,6 +255,7 @@ def _preview(job: Job, migration: journal.Migration | None) -> dict:
     if migration and migration.phase in OVER:
         migration = None
     if migration and migration.waves:
+        recopy.check(job)
         found = drift.look(job)
         _Presence(job, migration.names).check()
         changed = _is_to_do(job, migration) or bool(job.params["refresh"] and found)

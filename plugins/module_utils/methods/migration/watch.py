@@ -14,7 +14,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.quantitie
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import end
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.info import (
     read_status,
-    record_sample,
+    record,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import (
@@ -66,7 +66,7 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
     unseen = "unknown" if status["problems"] else "not_watched"
     result["level"] = max((guard["level"] for guard in guards), key=LEVELS.index, default=unseen)
     if not check_mode:
-        record_sample(ends, status)
+        record(ends, status)
     if result["level"] == "stop":
 
         def still(at_source, at_target) -> bool:  # another run may have ended it meanwhile, or begun it anew

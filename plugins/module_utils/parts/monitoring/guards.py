@@ -123,6 +123,16 @@ def _errors(kind: str, fine: str):
     return guard
 
 
+def _continuity(status: dict, _limits: Limits) -> tuple[str, str]:
+    if status["phase"] is not None and not status["streams"]:
+        return "not_watched", "No changes are sent yet, or any more."
+    if status["continuity"] is None:
+        return "unknown", "An end cannot be looked at."
+    if not status["continuity"]:
+        return "ok", "Nothing was lost on the way, as far as can be seen."
+    return "tripped", " ".join(one["problem"] for one in status["continuity"])
+
+
 def _drift(status: dict, _limits: Limits) -> tuple[str, str]:
     if status["phase"] not in NOT_OVER:
         return "not_watched", "It is over."
@@ -156,6 +166,7 @@ GUARDS = {
     "age": _age,
     "slot": _errors("slot", "The slots are there."),
     "apply_errors": _errors("apply", "Changes are applied."),
+    "continuity": _continuity,
     "drift": _drift,
     "lag": _lag,
 }

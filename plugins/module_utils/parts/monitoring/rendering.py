@@ -167,7 +167,11 @@ def _drift(drift: list[dict] | None) -> list[str]:
 
 
 def _verified(verified: dict | None) -> str:
-    return "" if not verified else f"{verified['verdict']}, as of {verified['at']}"
+    if not verified:
+        return ""
+    outdated = verified.get("outdated")
+    void = f"; it does not count any more: {'; '.join(outdated)}" if outdated else ""
+    return f"{verified['verdict']}, as of {verified['at']}{void}"
 
 
 def _guards(judged: dict) -> list[str]:

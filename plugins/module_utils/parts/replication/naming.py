@@ -29,6 +29,11 @@ def back_name(identifier: str) -> str:
     return f"{PREFIX}{identifier}_back"
 
 
+def identifier_of(name: str) -> str:
+    """The migration to which a publication, a slot or a subscription of that name belongs."""
+    return name[len(PREFIX) :].partition("_")[0]
+
+
 def trial_name(identifier: str) -> str:
     """Name of a subscription that is never kept, and of a publication that there never is."""
     return f"{PREFIX}{identifier}_trial"
@@ -46,4 +51,4 @@ def applier_name(identifier: str) -> str:
 
 def beacon_table(name: str) -> str:
     """Name of the beacon's table in schema handover that belongs to a publication."""
-    return f"beacon_{name[len(PREFIX):]}"
+    return f"beacon_{name[len(PREFIX) :]}"

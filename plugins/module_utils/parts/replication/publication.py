@@ -8,6 +8,7 @@ from __future__ import annotations
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import witness
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 
 BATCH = 100  # tables whose locks are taken at once
@@ -43,6 +44,7 @@ def add_tables(connection, name: str, tables: list[tuple[str, str]]) -> None:
     there = tables_of(connection, name)
     for statement in _in_batches("ADD", name, [table for table in tables if table not in there]):
         execute_patiently(connection, statement)
+    witness.sign_publication(connection, name)
 
 
 def restrict_to(connection, name: str, tables: list[tuple[str, str]]) -> None:
@@ -50,6 +52,7 @@ def restrict_to(connection, name: str, tables: list[tuple[str, str]]) -> None:
     surplus = sorted(tables_of(connection, name) - set(tables))
     for statement in _in_batches("DROP", name, surplus):
         execute_patiently(connection, statement)
+    witness.sign_publication(connection, name)
 
 
 def drop(connection, name: str) -> bool:

@@ -17,7 +17,8 @@ TABLE = """
         id text PRIMARY KEY,
         target jsonb NOT NULL,
         started timestamptz NOT NULL DEFAULT clock_timestamp(),
-        undo text[] NOT NULL DEFAULT '{}')"""
+        undo text[] NOT NULL DEFAULT '{}',
+        witness jsonb)"""
 
 
 def begin(connection, identifier: str, target: dict) -> None:
@@ -45,7 +46,8 @@ def read(connection) -> list[dict]:
     """The migrations from this database: each has ``id``, ``target``, ``started`` (ISO time), ``undo``."""
     if not is_present(connection):
         return []
-    return [row for (row,) in rows(connection, "SELECT to_json(m) FROM handover.migration AS m ORDER BY started")]
+    query = "SELECT to_jsonb(m) - 'witness' FROM handover.migration AS m ORDER BY started"
+    return [row for (row,) in rows(connection, query)]
 
 
 def is_present(connection) -> bool:

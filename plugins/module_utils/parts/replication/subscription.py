@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import unseen
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import witness
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import Trial, reason, transaction
 
 AIVEN = "aiven_extras"
@@ -63,6 +64,7 @@ def create(connection, name: str, conninfo: str, options: Options, record=None) 
                 disable(connection, name)  # it knows no other way
             if not state(connection, [name])[name]["tables"]:
                 raise _publishes_nothing(name)
+            witness.sign_subscription(connection, name)
             if record:
                 record(connection)
     except psycopg2.Error as error:
@@ -177,8 +179,9 @@ def _alter(connection, name: str, action: str, aiven_function: str) -> None:
     if uses_aiven_extras(connection):
         rows(connection, f"SELECT {aiven_function}(%s)", (name,))
         return
-    with connection.cursor() as cursor:
+    with transaction(connection) as cursor:
         cursor.execute(sql.SQL("ALTER SUBSCRIPTION {} " + action).format(sql.Identifier(name)))
+        witness.sign_subscription(connection, name)
 
 
 def _refusal(connection, error) -> Exception:

@@ -1,0 +1,120 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is done about lost changes (parts/continuity.py): refused, or, on request, tables are copied again.
+
+They wait for another wave, with a slot of its own. A wave none of whose tables can be trusted goes altogether: its
+slot, or what the subscription has of it, may belong to another history of the servers.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity, ownership
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    beacon,
+    publication,
+    slot,
+    subscription,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
+
+# Keys of these tables, and those that lead to them: tables that they join could be emptied and filled only together.
+FOREIGN_KEYS = """
+    SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', k.conrelid::regclass, k.conname),
+           pg_get_userbyid(c.relowner)::text
+    FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
+    WHERE k.contype = 'f' AND k.conparentid = 0 AND EXISTS (
+        SELECT FROM unnest(%s::text[], %s::text[]) AS t (schema, name)
+        JOIN pg_namespace AS n ON n.nspname = t.schema
+        JOIN pg_class AS r ON r.relnamespace = n.oid AND r.relname = t.name,
+        LATERAL (SELECT r.oid UNION SELECT relid FROM pg_partition_ancestors(r.oid)) AS a (oid)
+        WHERE a.oid IN (k.conrelid, k.confrelid))"""
+
+
+def check(job: Job) -> None:
+    """See that nothing was lost. Raises HandoverError, unless ``refresh`` asks for a new copy of what may be."""
+    migration = job.read()
+    sight = continuity.look(job.source_session, job.session, migration)
+    if not job.check_mode:
+        continuity.remember(sight, job.id, job.source_session, job.session)
+    if sight.breaks and not (job.params["refresh"] and sight.publisher == "source"):
+        continuity.refuse(sight)
+    for text in sight.accepted:
+        job.note(text)
+    if sight.breaks and not job.check_mode:
+        _copy_again(job, migration, sight)
+
+
+def conclude(job: Job) -> None:
+    """Remember both ends as they are after a run. Raises HandoverError for what was broken meanwhile."""
+    sight = continuity.look(job.source_session, job.session, job.read())
+    continuity.remember(sight, job.id, job.source_session, job.session)
+    continuity.refuse(sight)
+
+
+def _copy_again(job: Job, migration: journal.Migration, sight: continuity.Sight) -> None:
+    lost = _lost(job, migration, sight)
+    keys = [key for found in lost.values() for key in found]
+    for wave in migration.waves:
+        kept = [one for one in migration.replicated if one.wave == wave.number]
+        kept = [(one.schema, one.name) for one in kept if (one.schema, one.name) not in lost[wave.number]]
+        if kept and lost[wave.number]:
+            publication.restrict_to(job.source_session, wave.name, [beacon.table(wave.name), *kept])
+    partly = [wave for wave in migration.waves if 0 < len(lost[wave.number]) < _size(migration, wave)]
+    if partly:  # changes of before would be applied to what is copied after them
+        apply.await_step(job, job.params["timeout"], [wave.name for wave in partly])
+    _drop_foreign_keys(job, keys)
+    with transaction(job.session):
+        journal.set_phase(job.session, job.id, "copying")
+        journal.update(job.session, job.id, verified=None)
+    for wave in migration.waves:
+        if wave in partly:
+            gone = lost[wave.number]
+            kept = [(one.schema, one.name) for one in migration.replicated if one.wave == wave.number]
+            journal.release_tables(job.session, job.id, wave.number, [key for key in kept if key not in gone])
+        elif lost[wave.number]:
+            _drop_wave(job, wave)
+    job.event("copied_again", tables=len(keys), breaks=sight.breaks)
+    job.note(f"{len(keys)} tables are copied again, as changes of them were lost, or may have been.")
+    after = continuity.look(job.source_session, job.session, job.read())
+    continuity.settle(after, job.id, job.source_session, job.session)
+
+
+def _size(migration: journal.Migration, wave: journal.Wave) -> int:
+    return sum(1 for one in migration.replicated if one.wave == wave.number)
+
+
+def _lost(job: Job, migration: journal.Migration, sight: continuity.Sight) -> dict[int, set]:
+    """(schema, name) of the tables that cannot be trusted, by wave."""
+    found = {}
+    for wave in migration.waves:
+        keys = [(one.schema, one.name) for one in migration.replicated if one.wave == wave.number]
+        breaks = [one for one in sight.breaks if one["stream"] in (None, wave.name)]
+        named = {name for one in breaks for name in one["tables"] or ()}
+        every = any(one["tables"] is None for one in breaks)
+        found[wave.number] = {key for key, name in zip(keys, job.quoted(keys)) if every or name in named}
+    return found
+
+
+def _drop_foreign_keys(job: Job, keys: list[tuple[str, str]]) -> None:
+    """On the target; the copy makes them again."""
+    found = rows(job.session, FOREIGN_KEYS, columns_of(keys))
+    owners = [] if job.capabilities.superuser else sorted({owner for _statement, owner in found})
+    with ownership.temporary_memberships(job.maintenance, owners):
+        for statement, _owner in found:
+            execute_patiently(job.session, statement)
+
+
+def _drop_wave(job: Job, wave: journal.Wave) -> None:
+    """Everything of it on both ends; its tables wait for another."""
+    subscription.drop(job.session, wave.name)
+    slot.drop(job.source_session, wave.name)
+    publication.drop(job.source_session, wave.name)
+    for session in (job.source_session, job.session):
+        beacon.drop(session, wave.name)
+    journal.drop_wave(job.session, job.id, wave.number)
