@@ -85,7 +85,8 @@ options:
     default: false
   require_verification:
     description:
-      - Whether M(handover.postgresql.pg_verify) must have found the contents equal before.
+      - Whether M(handover.postgresql.pg_verify) must have found the contents equal before, since both servers were
+        started, promoted or restored, and publications and subscriptions were altered.
       - Without it, it must for O(direction=forward).
     type: bool
   verified_within:
@@ -261,7 +262,9 @@ databases:
       type: list
       elements: str
     gates:
-      description: What had to be true before, with C(gate), C(ok), C(problem), C(remedy).
+      description:
+        - What had to be true before, with C(gate), C(ok), C(problem), C(remedy). V(continuity) is closed where changes
+          were lost on the way, or may have been, as M(handover.postgresql.pg_migration_info) says.
       type: list
       elements: dict
     ready:

@@ -64,6 +64,8 @@ options:
         were dropped leave. What the target has of these stays there. Tables in whose place there is another of the same
         name are copied anew, if the target's has the same definition, or was dropped. Tables that were renamed are
         refused.
+      - Tables that have lost changes, or may have, as an end went back in time or was altered by somebody, are copied
+        again. Without it they are refused, until M(handover.postgresql.pg_verify) has found both ends equal.
     type: bool
     default: false
   wait_for:

@@ -135,12 +135,24 @@ databases:
           C(change), C(columns) and C(detail). Null where they could not be compared, empty after a stop.
       type: list
       elements: dict
+    continuity:
+      description:
+        - What says that changes were lost on the way, or may have been, each with its C(kind), V(end) (a server went
+          back in time, or another took its place), V(beacon) (an end does not show what it has shown), V(publication),
+          V(subscription) or V(slot) (altered, or made anew, by somebody), the C(side), the C(stream) or null for all,
+          the C(problem), and the C(tables) that may have lost changes, null for all. It stays until it is settled by a
+          verification that finds both ends equal, or by copying these tables again. Null where an end cannot be looked
+          at.
+      type: list
+      elements: dict
     running:
       description: Runs that are at work on the migration now. Null where the source cannot be asked.
       type: list
       elements: str
     verified:
-      description: Outcome of the last verification, or null.
+      description:
+        - Outcome of the last verification, or null. C(outdated) says why it does not count any more, an empty list
+          where it does, null where that is unknown.
       type: dict
     notices:
       description: What the migration has to say of what it did.

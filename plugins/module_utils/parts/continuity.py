@@ -136,7 +136,7 @@ def _subscribed(connection, identifier: str, names: list[str]) -> dict:
     if not value(connection, "SELECT has_column_privilege('pg_subscription', 'subpublications', 'SELECT')"):
         return {}
     query = SUBSCRIPTIONS.format(
-        skip="s.subskiplsn::text" if version >= 150000 else "NULL",
+        skip="nullif(s.subskiplsn, '0/0')::text" if version >= 150000 else "NULL",
         failover="s.subfailover" if version >= 170000 else "false",
         sign="s.xmin::text" if value(connection, witness.MAY_SEE_SUBSCRIPTIONS) else "NULL",
         origin=ORIGIN if value(connection, MAY_SEE_ORIGINS) else "NULL",
@@ -270,7 +270,7 @@ def _of_subscription(sight: Sight, name: str, memories: list) -> list[dict]:
     now = sight.subscribed.get(name)
     if now is None:
         return []
-    if now["skip"] not in (None, "0/0"):
+    if now["skip"]:
         text = f"is told to skip the transaction that ends at {now['skip']}"
     elif now["publications"] != [name]:
         text = f"reads other publications: {', '.join(now['publications']) or 'none'}"
