@@ -26,7 +26,7 @@ EVERYTHING = r"""
     CREATE TABLE json (
         json_array serial PRIMARY KEY, json json DEFAULT '{"json": "\""}', json_object json.json_value DEFAULT 'json',
         system_user text DEFAULT 'it''s "json" and b\a', json_query json_query, merge_action json_scalar.json,
-        kind regtype, CONSTRAINT json_table CHECK (json_array > 0 AND system_user <> '"json"'));
+        kind regtype DEFAULT 'json', CONSTRAINT json_table CHECK (json_array > 0 AND system_user <> '"json"'));
     CREATE TABLE json.json_table (json_scalar int REFERENCES json, json_value text, UNIQUE (json_value))
         PARTITION BY LIST (json_value);
     CREATE TABLE json.json_exists PARTITION OF json.json_table (json_scalar PRIMARY KEY) FOR VALUES IN ('json', 'b\a');
@@ -44,7 +44,7 @@ EVERYTHING = r"""
     COMMENT ON CONSTRAINT json_table ON json IS 'json'; COMMENT ON TABLE json.json_table IS 'json';
     GRANT SELECT (json_array), UPDATE (json) ON json TO json_role; GRANT USAGE ON SCHEMA json TO system_user;
     ALTER DEFAULT PRIVILEGES IN SCHEMA json GRANT SELECT ON TABLES TO system_user;
-    INSERT INTO json (json_array, kind) SELECT generate_series(1, 20), 'json';
+    INSERT INTO json (json_array) SELECT generate_series(1, 20);
     INSERT INTO json.json_table SELECT i, CASE i WHEN 1 THEN 'json' ELSE 'b\a' END FROM generate_series(1, 2) AS i;
 """
 

@@ -13,7 +13,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     OWN_RELATIONS,
     quoted_names,
     rows,
-    value,
 )
 
 # Of each table with rows of its own: which it is, as a publication goes by that and not by the name; columns, the
@@ -66,9 +65,6 @@ FINGERPRINT = f"""
                     SELECT FROM pg_constraint AS u WHERE u.oid = k.conparentid AND u.confrelid <> k.confrelid)) AS one))
     FROM own LEFT JOIN parents ON parents.leaf = own.oid"""
 
-# Every name in it is quoted, whatever the server takes for a keyword.
-QUOTED = "SELECT set_config('quote_all_identifiers', %s, false)"
-
 CHANGES = {
     "identity": "its replica identity is another",
     "unlogged": "it was made unlogged, or logged",
@@ -89,12 +85,7 @@ def of_another(connection) -> dict[str, dict]:
     """The same for a comparison with that of another server: definitions whole, all names spelled alike, that of the
     table as ``unquoted`` has it.
     """
-    before = value(connection, "SELECT current_setting('quote_all_identifiers')")
-    rows(connection, QUOTED, ("on",))
-    try:
-        return _spelled("", dict(rows(connection, FINGERPRINT.replace("md5(", "("))))
-    finally:
-        rows(connection, QUOTED, (before,))
+    return _spelled("", dict(rows(connection, FINGERPRINT.replace("md5(", "("))))
 
 
 def _spelled(part: str, found):

@@ -49,9 +49,9 @@ VERBATIM = {
     "locale", "options", "owner", "privileges", "roles", "rules", "server_options", "settings", "source",
     "toast_options", "version",
 }  # fmt: skip
-# Every name is quoted, keyword or not, and backslashes in literals mean themselves. No query here has parameters, for
-# which a session that was opened under another setting would not do.
-SETTINGS = "SET quote_all_identifiers = on; SET standard_conforming_strings = on"
+# Backslashes in literals mean themselves. No query here has parameters, for which a session that was opened under
+# another setting would not do.
+SETTINGS = "SET standard_conforming_strings = on"
 
 
 @dataclass(frozen=True)
