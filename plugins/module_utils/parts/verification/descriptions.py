@@ -49,9 +49,6 @@ VERBATIM = {
     "locale", "options", "owner", "privileges", "roles", "rules", "server_options", "settings", "source",
     "toast_options", "version",
 }  # fmt: skip
-# Backslashes in literals mean themselves. No query here has parameters, for which a session that was opened under
-# another setting would not do.
-SETTINGS = "SET standard_conforming_strings = on"
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,6 @@ def compare(connections: dict, outcome: Outcome, looks: Looks) -> None:
     versions = {side: connection.info.server_version // 10000 for side, connection in connections.items()}
     lower, same = min(versions.values()), len(set(versions.values())) == 1
     administrators = Administrators.read(connections)
-    for connection in connections.values():
-        with connection.cursor() as cursor:
-            cursor.execute(SETTINGS)
     queries = {side: _queries(Majors(version, lower, same)) for side, version in versions.items()}
     for kind in queries["source"]:
         if kind == "owners" and not looks.owners:
