@@ -10,7 +10,7 @@ import time
 
 import pytest
 from dumps import done, refused
-from migrations import migrate, start_migration
+from migrations import in_step, migrate, start_migration
 from support import create_database, run_module
 
 from lab import builds
@@ -279,3 +279,27 @@ def test_a_role_that_may_not_see_it_all(pair):
     eventually(lambda: target.sql("shop", "SELECT 1 FROM pg_stat_subscription WHERE pid IS NULL"))
     [error] = done(run_module("pg_migration_info", {**reader, "databases": ["shop"]})).databases[0]["errors"]
     assert error["kind"] == "apply", "that nothing is applied is seen, though not why"
+
+
+def test_labels_of_enums_are_drift(servers):
+    """A value that the target's type does not have stops apply; the statement that it lacks is said."""
+    source, target = servers(15), servers(18)
+    create_database(source, "yard")
+    source.sql("yard", """
+        CREATE TYPE "mo'od" AS ENUM ('b', 'd'); CREATE DOMAIN moods AS "mo'od"[];
+        CREATE TABLE felt (id int PRIMARY KEY, one "mo'od", many moods)""")
+    in_step(source, target, databases=["yard"])
+    source.sql("yard", "ALTER TYPE \"mo'od\" ADD VALUE 'a''\\' BEFORE 'b'")
+    source.sql("yard", "ALTER TYPE \"mo'od\" ADD VALUE 'c' BEFORE 'd'")
+    source.sql("yard", "INSERT INTO felt VALUES (1, 'c', ARRAY['c']::moods)")
+    [seen] = info(source, target, databases=["yard"])["drift"]
+    assert (seen["table"], seen["change"]) == ("public.felt", "enums")
+    told = refused(migrate(source, target, databases=["yard"]), "public.felt", "the labels of an enum are others")
+    statements = seen["detail"].partition("(")[2].rpartition(")")[0]
+    assert statements in told.msg and "ADD VALUE IF NOT EXISTS 'c' AFTER 'b';" in statements
+    for statement in statements.split("; "):
+        target.sql("yard", statement)
+    assert in_step(source, target, databases=["yard"])["drift"] == []
+    labels = "SELECT enumlabel FROM pg_enum ORDER BY enumsortorder"
+    assert target.sql("yard", labels) == source.sql("yard", labels)
+    assert target.sql("yard", "SELECT one::text FROM felt") == [("c",)]

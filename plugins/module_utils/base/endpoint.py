@@ -59,7 +59,6 @@ PINNED_SETTINGS = {
     "TimeZone": "UTC",
     "bytea_output": "hex",
     "extra_float_digits": "1",
-    "standard_conforming_strings": "on",
 }
 
 
@@ -197,8 +196,7 @@ class Endpoint:
         query = """
             SELECT string_agg(format('-c %s=%s', name, wanted), ' ')
             FROM pg_catalog.pg_settings JOIN (VALUES ('default_transaction_read_only', 'off'),
-                ('standard_conforming_strings', 'on'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'))
-                AS w (name, wanted) USING (name)
+                ('idle_session_timeout', '0'), ('transaction_timeout', '0')) AS w (name, wanted) USING (name)
             WHERE reset_val <> wanted"""
         with connection.cursor() as cursor:
             cursor.execute(query)

@@ -8,6 +8,7 @@ Logical replication carries rows, not definitions (PostgreSQL documentation, 29.
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     OWN_RELATIONS,
@@ -32,7 +33,18 @@ FINGERPRINT = f"""
             format('%I.%I', n.nspname, p.relname),
             md5(concat(pg_get_expr(c.relpartbound, 0), CASE i->>'inhdetachpending' WHEN 'true' THEN '?' END))) AS found
         FROM line JOIN pg_class AS c ON c.oid = line.inhrelid JOIN pg_class AS p ON p.oid = line.inhparent
-        JOIN pg_namespace AS n ON n.oid = p.relnamespace GROUP BY 1)
+        JOIN pg_namespace AS n ON n.oid = p.relnamespace GROUP BY 1),
+    enum AS (
+        SELECT t.oid, t.typarray, format('%I.%I', n.nspname, t.typname) AS name, ARRAY(
+            SELECT enumlabel FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder) AS labels
+        FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typtype = 'e'),
+    of_enum AS (SELECT oid, name, labels FROM enum UNION ALL SELECT typarray, name, labels FROM enum),
+    named AS (SELECT * FROM of_enum UNION ALL SELECT d.oid, e.name, e.labels
+              FROM pg_type AS d JOIN of_enum AS e ON e.oid = d.typbasetype WHERE d.typtype = 'd'),
+    enums AS (
+        SELECT a.attrelid, jsonb_object_agg(named.name, named.labels) AS found
+        FROM named JOIN pg_attribute AS a ON a.atttypid = named.oid
+        WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY 1)
     SELECT format('%I.%I', own.nspname, own.relname), jsonb_build_object(
         'oid', own.oid::bigint,
         'columns', coalesce((
@@ -53,6 +65,7 @@ FINGERPRINT = f"""
             SELECT md5(string_agg(pg_get_indexdef(i.indexrelid), ';' ORDER BY pg_get_indexdef(i.indexrelid)))
             FROM pg_index AS i WHERE i.indrelid = own.oid AND i.indisunique AND i.indisvalid),
         'parents', parents.found,
+        'enums', enums.found,
         'defaults', (
             SELECT md5(string_agg(concat_ws(' ', a.attname, CASE a.attgenerated
                 WHEN '' THEN pg_get_expr(d.adbin, 0) ELSE pg_get_expr(d.adbin, d.adrelid) END), ';' ORDER BY a.attname))
@@ -63,7 +76,7 @@ FINGERPRINT = f"""
                 SELECT replace(pg_get_constraintdef(k.oid), ' NOT VALID', '') AS definition FROM pg_constraint AS k
                 WHERE k.conrelid = own.oid AND k.contype = 'f' AND NOT EXISTS (
                     SELECT FROM pg_constraint AS u WHERE u.oid = k.conparentid AND u.confrelid <> k.confrelid)) AS one))
-    FROM own LEFT JOIN parents ON parents.leaf = own.oid"""
+    FROM own LEFT JOIN parents ON parents.leaf = own.oid LEFT JOIN enums ON enums.attrelid = own.oid"""
 
 CHANGES = {
     "identity": "its replica identity is another",
@@ -73,6 +86,7 @@ CHANGES = {
     "parents": "it was attached to a parent, or detached, or the bound of a partition is another",
     "defaults": "the default or the expression of a column is another",
     "foreign_keys": "its foreign keys are others",
+    "enums": "the labels of an enum are others",
 }
 
 
@@ -154,7 +168,23 @@ def _changes(name: str, before: dict, after: dict) -> list[dict]:
         columns = sorted({*(old.keys() ^ new.keys()), *altered})
         found.append(_difference(name, "columns", ", ".join(words), columns))
     known = [key for key in CHANGES if key in before]  # journals of an earlier release have fewer
-    return found + [_difference(name, key, CHANGES[key]) for key in known if before[key] != after.get(key)]
+    for key in known:
+        if before[key] != after.get(key):
+            more = enum_statements(before[key] or {}, after.get(key) or {}) if key == "enums" else []
+            found.append(_difference(name, key, CHANGES[key] + (f" ({' '.join(more)})" if more else "")))
+    return found
+
+
+def enum_statements(before: dict, after: dict) -> list[str]:
+    """What was run to give enums labels that they have now: ``{quoted name: labels in their order}``."""
+    found = []
+    for name in sorted(before.keys() & after.keys()):
+        labels, first = after[name], "".join(f" BEFORE {constant(label)}" for label in before[name][:1])
+        for position, label in enumerate(labels):
+            if label not in before[name]:
+                place = f" AFTER {constant(labels[position - 1])}" if position else first
+                found.append(f"ALTER TYPE {name} ADD VALUE IF NOT EXISTS {constant(label)}{place};")
+    return found
 
 
 def _difference(table: str, change: str, detail: str, columns: list[str] | None = None) -> dict:

@@ -16,7 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 MEMBERSHIP = ("new", "gone", "replaced")
-FOLLOWED = ("parents", "defaults", "foreign_keys")  # to be made on the target, too
+FOLLOWED = ("parents", "defaults", "foreign_keys", "enums")  # to be made on the target, too
 
 
 def look(job: Job) -> list[dict]:

@@ -43,8 +43,7 @@ def string_literals(pair: Pair):
     places = {f"DATABASE {one}": f"database {one}" for one in _set_off(pair, "database")}
     places |= {f"ROLE {one}": f"role {one}" for one in _set_off(pair, "role")}
     statements = [f"ALTER {place} RESET {STRINGS};" for place in places]
-    server_off = pair.source.value("SELECT boot_val <> reset_val FROM pg_settings WHERE name = %s", (STRINGS,))
-    if server_off and not places:
+    if pair.source.defaults[STRINGS] == "off" and not places:
         places["SYSTEM"] = "the server"
         statements = [f"ALTER SYSTEM SET {STRINGS} = on;", "SELECT pg_reload_conf();"]
     if places:
