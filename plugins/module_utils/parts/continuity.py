@@ -26,7 +26,8 @@ END = """
     SELECT CASE WHEN NOT pg_is_in_recovery() THEN jsonb_build_object(
         'timeline', ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint,
         'lsn', pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint,
-        'started', extract(epoch FROM pg_postmaster_start_time())::text) END"""
+        'started', extract(epoch FROM pg_postmaster_start_time())::text,
+        'system', (SELECT system_identifier::text FROM pg_control_system())) END"""
 
 # Of each table that a publication names: the oid, and whether rows or columns of it are left out.
 PUBLISHED = """
@@ -45,6 +46,7 @@ SUBSCRIPTIONS = """
 ORIGIN = """(
     SELECT pg_wal_lsn_diff(o.remote_lsn, '0/0')::bigint FROM pg_replication_origin_status AS o
     WHERE o.external_id = 'pg_' || s.oid)"""
+MAY_SEE_SETTINGS = "SELECT has_column_privilege('pg_subscription', 'subpublications', 'SELECT')"
 MAY_SEE_ORIGINS = """
     SELECT has_table_privilege('pg_replication_origin_status', 'SELECT')
            AND has_function_privilege('pg_show_replication_origin_status()', 'EXECUTE')"""
@@ -52,9 +54,10 @@ MAY_SEE_ORIGINS = """
 
 @dataclass
 class Sight:
-    """One look at both ends. ``ends`` by side, None where it cannot be told; ``published`` and ``subscribed`` by
-    stream; ``memories`` by side: what they remembered. ``breaks`` say what is broken, ``accepted`` what looks
-    so and is not; ``explained``: signs of subscriptions that somebody altered in a way that loses nothing.
+    """One look at both ends of a migration. ``ends`` by side, None where it cannot be told; ``published`` and
+    ``subscribed`` by stream; ``memories`` by side: what they remembered. ``breaks`` say what is broken, ``accepted``
+    what looks so and is not; ``unseen`` what could not be looked at, without which no breaks do not mean that all is
+    well; ``explained``: signs of subscriptions that somebody altered in a way that loses nothing.
 
     A break is ``{"kind", "side", "stream", "problem", "tables"}``: ``tables`` are those that may have lost changes,
     quoted, None for all of the stream; ``stream`` is None where all streams are meant.
@@ -68,6 +71,7 @@ class Sight:
     memories: dict = field(default_factory=dict)
     breaks: list = field(default_factory=list)
     accepted: list = field(default_factory=list)
+    unseen: list = field(default_factory=list)
     explained: dict = field(default_factory=dict)
 
     @property
@@ -113,8 +117,17 @@ def look(source, target, migration) -> Sight:
     if ends[publisher]:
         sight.published = _published(ends[publisher], migration, expected)
     sight.ends = {side: end and value(end, END) for side, end in ends.items()}
+    sight.unseen = _unseen(sight, ends)
     _judge(sight, migration)
     return sight
+
+
+def _unseen(sight: Sight, ends: dict) -> list[str]:
+    """What cannot be told of the ends that were asked."""
+    found = [f"The {side}'s server is in recovery." for side in SIDES if ends[side] and not sight.ends[side]]
+    if ends[sight.subscriber] and not value(ends[sight.subscriber], MAY_SEE_SETTINGS):
+        found.append(f"The role on the {sight.subscriber} may not read what subscriptions are set to.")
+    return found
 
 
 def _expected(migration) -> tuple[str, dict]:
@@ -133,7 +146,7 @@ def _expected(migration) -> tuple[str, dict]:
 def _subscribed(connection, identifier: str, names: list[str]) -> dict:
     """Of the streams that are subscribed: the subscription, and the beacon that is shown."""
     version = connection.info.server_version
-    if not value(connection, "SELECT has_column_privilege('pg_subscription', 'subpublications', 'SELECT')"):
+    if not value(connection, MAY_SEE_SETTINGS):
         return {}
     query = SUBSCRIPTIONS.format(
         skip="nullif(s.subskiplsn, '0/0')::text" if version >= 150000 else "NULL",
@@ -234,6 +247,8 @@ def _of_end(sight: Sight, side: str, memory: dict) -> list[dict]:
     now, before = sight.ends.get(side), memory.get("ends", {}).get(side)
     if not now or not before:
         return []
+    if now["system"] != before.get("system", now["system"]):
+        return [_break("end", side, None, STRANGER.format(side=side))]
     is_other, is_behind = now["timeline"] != before["timeline"], now["lsn"] < before["lsn"]
     if is_other and side == sight.publisher and _is_guarded(sight, memory):
         sight.accepted.append(GUARDED.format(side=side, before=before["timeline"], now=now["timeline"]))
@@ -350,6 +365,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
+STRANGER = "The {side}'s server is not the one that it was: its system identifier is another."
 BEHIND = (
     "The {side}'s server has gone back in time: its WAL ends at {now}, and was at {before} already. It was restored to "
     "an older state, or a standby that was behind has taken its place."
@@ -412,7 +428,7 @@ def outdated(verified: dict | None, sight: Sight) -> list[str]:
         before, now = evidence["ends"].get(side), sight.ends.get(side)
         if not now or not before:
             found.append(f"whether the {side}'s server is the one that it was is unknown")
-        elif now["timeline"] != before["timeline"] or now["lsn"] < before["lsn"]:
+        elif any(now[name] != before.get(name) for name in ("system", "timeline")) or now["lsn"] < before["lsn"]:
             found.append(f"the {side}'s server is another since, or went back in time")
         elif now["started"] != before["started"]:
             found.append(f"the {side}'s server was started anew since, and may have been restored")
@@ -444,6 +460,9 @@ REMEDY_BACK = (
     "nothing was lost, and this counts no more. Else there is no way back without loss: handover.postgresql.finish "
     "removes it."
 )
+
+
+LET_SEE = "Give a server that is not in recovery, and a role that may read pg_subscription but for subconninfo."
 
 
 def settle(sight: Sight, identifier: str, source, target) -> None:

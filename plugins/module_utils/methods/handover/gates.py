@@ -86,6 +86,8 @@ def continuous(passage: Passage):
         passage.note(text)
     if passage.sight.breaks:
         return " ".join(one["problem"] for one in passage.sight.breaks), continuity.remedy(passage.sight)
+    if passage.sight.unseen:
+        return f"Whether changes were lost cannot be told. {' '.join(passage.sight.unseen)}", continuity.LET_SEE
     return None
 
 

@@ -167,7 +167,8 @@ def _judge_continuity(at_source: Visit, at_target: Visit, migration, status: dic
     if migration and at_source.connection and at_target.connection:
         with contextlib.suppress(psycopg2.Error):  # what keeps us from it is said by who looks at one end alone
             sight = continuity.look(at_source.connection, at_target.connection, migration)
-    status["continuity"] = [] if migration and migration.phase == "stopped" else sight and sight.breaks
+    told = sight and (sight.breaks or not sight.unseen)
+    status["continuity"] = [] if migration and migration.phase == "stopped" else sight.breaks if told else None
     if status["continuity"]:
         remedy = continuity.remedy(sight)
         found = [
