@@ -224,7 +224,8 @@ def _privileges(acl: str) -> str:
     return f"""(SELECT array_agg(DISTINCT g ORDER BY g) FROM (
         SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END
                || '=' || a.privilege_type || CASE WHEN a.is_grantable THEN '*' ELSE '' END AS g
-          FROM aclexplode({acl}) AS a WHERE a.privilege_type <> 'MAINTAIN') AS expanded)"""
+          FROM aclexplode({acl}) AS a WHERE a.privilege_type <> 'MAINTAIN'
+          AND pg_get_userbyid(a.grantee) !~ '^handover_[0-9a-f]+_apply$') AS expanded)"""
 
 
 # --- definitions, one query a section --------------------------------------------------------------------------------

@@ -53,10 +53,13 @@ def test_server_runs(servers, major):
 # How statements of ours name settings. What UPDATE sets, and what a pooler's console does, is none of the server's.
 NAMED = (r"\bSET (?:LOCAL )?([a-z_]+) *=(?!=)", r"\bset_config\('([a-z_.]+)'", r"\bcurrent_setting\('([a-z_.]+)'\)")
 NO_SETTINGS = {
-    "active", "completed", "finished", "n", "phase", "result", "server_login_retry", "started", "state", "undo", "wave",
+    "active", "completed", "finished", "handover.trial", "kind", "made", "n", "phase", "result", "server_login_retry",
+    "started", "state", "undo", "wave", "witness",
 }  # fmt: skip
 # Named after the server was seen to have them, or with its refusal taken for an answer.
-ASKED_FOR = {"idle_replication_slot_timeout", "output_plugin_libraries", "transaction_timeout"}
+ASKED_FOR = {
+    "idle_replication_slot_timeout", "output_plugin_libraries", "synchronized_standby_slots", "transaction_timeout",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("major", builds.MAJORS)

@@ -29,10 +29,12 @@ def test_every_kind_of_change_arrives(servers, tmp_path, old, new):
     with load(source) as clients:
         begun = in_step(source, target, **options)
         assert begun["changed"]
-        assert len(begun["waves"]) == options["waves"]
+        # The sample has a table that its owner may not write: it has a wave of its own.
+        assert len(begun["waves"]) == options["waves"] + 1
         committed = clients.committed
         again = in_step(source, target, **options)
-        assert options["waves"] > 1 or not again["changed"], "keys between waves may be validated late"
+        validated = {one["name"] for one in begun["pending"]} - {one["name"] for one in again["pending"]}
+        assert validated or not again["changed"], "keys between waves may be validated late"
     assert clients.committed >= committed > 0
     assert not clients.failures
     found = in_step(source, target, **options)

@@ -51,7 +51,6 @@ def test_strings_that_are_no_standard_ones(old_ways):
     mend(source, "shop", report.of("string_literals"))
 
 
-
 @pytest.mark.parametrize("direct", [False, True])
 def test_what_19_refuses_is_left_out(old_ways, tmp_path, direct):
     source, target = old_ways

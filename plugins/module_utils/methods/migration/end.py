@@ -107,7 +107,7 @@ def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, 
             with visit(ends.target, goal) as at_target:
                 seen = recognise(ends, at_source, at_target, dbname, goal).identifier
             with contextlib.ExitStack() as stack:
-                ended = [] if check_mode else stack.enter_context(_turn(ends, at_source, goal, seen, work))
+                ended = [] if check_mode else _take_turn(stack, ends, at_source, goal, seen, work)
                 at_target = stack.enter_context(visit(ends.target, goal, check_mode))
                 if still and not ended and not still(at_source, at_target):
                     return None
@@ -141,25 +141,24 @@ def _recognise(ending: Ending, seen: str | None) -> Ending:
     return ending
 
 
-@contextlib.contextmanager
-def _turn(ends: Ends, at_source: Visit, goal: str, seen: str | None, work):
-    """No other run on this migration meanwhile: one that copies is ended, to stop it, before it makes anything else.
-    Yields who that was.
+def _take_turn(stack: contextlib.ExitStack, ends: Ends, at_source: Visit, goal: str, seen: str | None, work) -> list:
+    """No other run on this migration until the stack is left: one that copies is ended, to stop it, before it makes
+    anything else. Returns who that was.
     """
     source = at_source.connection
     if not source or seen is None:
-        yield []
-        return
+        return []
     ended, holding = [], turn.holding(source, seen) if work is _stop else []
     if holding:
         with visit(ends.target, goal) as at_target:  # after it was seen who holds it: nobody else is ended
             ended = turn.end_holders(source, seen, holding) if _copies(source, at_target, seen) else []
-    with turn.taken(source, seen), turn.home(source, at_source.side):
-        ends.target.look_again()
-        with visit(ends.target, goal) as at_target:
-            if ended and at_target.connection:
-                target_database.end_sessions(at_target.connection)
-        yield ended
+    stack.enter_context(turn.taken(source, seen))
+    stack.enter_context(turn.home(source, at_source.side))
+    ends.target.look_again()
+    with visit(ends.target, goal) as at_target:
+        if ended and at_target.connection:
+            target_database.end_sessions(at_target.connection)
+    return ended
 
 
 def _copies(source, at_target: Visit, seen: str) -> bool:

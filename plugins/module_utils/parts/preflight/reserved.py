@@ -125,7 +125,8 @@ def _refused_settings(target: Side, settings: list[tuple[str, str]]) -> dict[tup
         FROM unnest(%s::text[], %s::text[]) AS w (name, value)
         LEFT JOIN pg_settings AS s ON lower(s.name) = lower(w.name)"""
     refused = {}
-    for name, text, known, allowed in target.rows(query, ([one for one, _ in settings], [one for _, one in settings])):
+    names, texts = [name for name, _text in settings], [text for _name, text in settings]
+    for name, text, known, allowed in target.rows(query, (names, texts)):
         if not known and "." not in name and not _is_hidden(target, name):
             refused[name, text] = "unknown"
         elif not allowed and not target.capabilities.superuser:
