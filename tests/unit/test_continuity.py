@@ -27,7 +27,7 @@ def sight(**ends):
         },
         subscribed={
             NAME: {"beacon": 8, "enabled": True, "failover": False, "slot": NAME, "publications": [NAME], "skip": None,
-                   "sign": "900", "origin": 900},
+                   "sign": "900", "connection": 17, "origin": 900},
         },
     )  # fmt: skip
     before = copy.deepcopy(seen)
@@ -96,6 +96,7 @@ def test_each_sign(end, changes, broken):
         ("published", {"sign": "700 16390"}),  # a table was dropped
         ("subscribed", {"sign": "901", "enabled": False}),
         ("subscribed", {"sign": "901", "failover": True}),
+        ("subscribed", {"sign": "901", "connection": 18}),
         ("subscribed", {"sign": None}),  # hidden
         ("published", {"slot": {"guarded": False, "transactions": 3, "reset": "2026"}}),
         ("published", {"slot": {"guarded": False, "transactions": None, "reset": None}}),

@@ -40,12 +40,14 @@ PUBLICATIONS = """
 SUBSCRIPTIONS = """
     SELECT s.subname::text, jsonb_build_object(
         'enabled', s.subenabled, 'slot', s.subslotname, 'publications', to_jsonb(s.subpublications),
-        'skip', {skip}, 'failover', {failover}, 'sign', {sign}, 'origin', {origin})
+        'skip', {skip}, 'failover', {failover}, 'sign', {sign}, 'connection', {connection}, 'origin', {origin})
     FROM pg_subscription AS s
     WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.subname = ANY (%s)"""
 ORIGIN = """(
     SELECT pg_wal_lsn_diff(o.remote_lsn, '0/0')::bigint FROM pg_replication_origin_status AS o
     WHERE o.external_id = 'pg_' || s.oid)"""
+# One byte, by which a password that was changed is seen, and not guessed.
+CONNECTION = "hashtext(s.subconninfo) & 255"
 MAY_SEE_SETTINGS = "SELECT has_column_privilege('pg_subscription', 'subpublications', 'SELECT')"
 MAY_SEE_ORIGINS = """
     SELECT has_table_privilege('pg_replication_origin_status', 'SELECT')
@@ -148,10 +150,12 @@ def _subscribed(connection, identifier: str, names: list[str]) -> dict:
     version = connection.info.server_version
     if not value(connection, MAY_SEE_SETTINGS):
         return {}
+    may_see_all = value(connection, witness.MAY_SEE_SUBSCRIPTIONS)
     query = SUBSCRIPTIONS.format(
         skip="nullif(s.subskiplsn, '0/0')::text" if version >= 150000 else "NULL",
         failover="s.subfailover" if version >= 170000 else "false",
-        sign="s.xmin::text" if value(connection, witness.MAY_SEE_SUBSCRIPTIONS) else "NULL",
+        sign="s.xmin::text" if may_see_all else "NULL",
+        connection=CONNECTION if may_see_all else "NULL",
         origin=ORIGIN if value(connection, MAY_SEE_ORIGINS) else "NULL",
     )
     beacons = read_beacons(connection, identifier)
@@ -312,7 +316,7 @@ def _was_altered(sight: Sight, name: str, now: dict, memories: list) -> bool:
 
 
 def _settings(subscription: dict) -> list:
-    return [subscription["enabled"], subscription["failover"]]
+    return [subscription["enabled"], subscription["failover"], subscription["connection"]]
 
 
 def _was_republished(before: str | None, now: str | None) -> bool:
