@@ -302,7 +302,7 @@ def _link_clients(server: Path, clients: Path) -> None:
 # --- Debian ----------------------------------------------------------------------------------------------------------
 
 LEFT_OUT = re.compile(r"libllvm|libz3|libperl5|libc-l10n|libpython|libsystemd-shared|.*-dev_")
-TAKEN = re.compile(r"lib|zlib|postgresql-|pgbouncer")
+TAKEN = re.compile(r"lib|zlib|postgresql-|pgbouncer|odyssey")
 LEFT_OUT_PATHS = ("./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/lib/postgresql/*/lib/bitcode")
 
 

@@ -18,6 +18,7 @@ description:
   - The checks are listed in the collection's guide to findings.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.both
+  - handover.postgresql.endpoints.poolers
   - handover.postgresql.databases.selection
   - handover.postgresql.endpoints.attributes
 options:
@@ -27,6 +28,10 @@ options:
       - Without it, what concerns only the source is said; the rest is V(unknown).
       - One that cannot be reached is a finding, C(target_connection).
     required: false
+  poolers:
+    description:
+      - Admin consoles of the PgBouncers that the application uses, as M(handover.postgresql.pg_cutover) takes them.
+        They are asked for their version only; what is no PgBouncer is a finding.
   method:
     description: Method that is intended. V(auto) recommends the best that is feasible, for each database.
     type: str
@@ -301,7 +306,13 @@ failed_on:
 
 import json
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import BOTH, NAMES, SELECTION, TARGET
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
+    BOTH,
+    NAMES,
+    POOLERS,
+    SELECTION,
+    TARGET,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
 from ansible_collections.handover.postgresql.plugins.module_utils.base.query import compiled, search
@@ -316,6 +327,8 @@ def look(module):
     if fail_on:
         compiled(fail_on)  # a mistake in it is said before anything is looked at
     target = endpoint(module, "target") if module.params["target"] else None
+    for pooler in module.params["poolers"]:
+        endpoint(module, "pooler", {name: value for name, value in pooler.items() if name != "databases"})
     report = preflight(endpoint(module, "source"), target, module.params)
     if fail_on:
         found = search(fail_on, report)
@@ -346,6 +359,7 @@ def main():
             **BOTH,
             "target": {**TARGET["target"], "required": False},
             **SELECTION,
+            **POOLERS,
             "method": {"type": "str", "choices": ["auto", "dump", "continuous"], "default": "auto"},
             "client_directory": {"type": "list", "elements": "path"},
             "locale_map": {"type": "dict", "default": {}},

@@ -34,6 +34,7 @@ LOGIN_BEFORE = 0.2  # seconds during which logins at servers are awaited, before
 LOGIN_AFTERWARDS = 2.0  # seconds during which clients are awaited that have no server yet, after a pause
 AROUND_A_PAUSE = {"server_login_retry": "0", "min_pool_size": "0"}  # settings of PgBouncer, until its next RELOAD
 CONSOLE = "pgbouncer"  # the name of the console's own database
+UNKNOWN_SETTING = "42704"  # what a server says of SHOW VERSION
 
 
 class Console:
@@ -58,8 +59,9 @@ class Console:
         return f"{host}:{self.parameters.get('port', '5432')}"
 
     def open(self) -> None:
-        """Connect. Raises HandoverError."""
+        """Connect. Raises HandoverError, also where it is no PgBouncer that answers."""
         self._session = self._connect()
+        self._refuse_others()
 
     def close(self) -> None:
         """End the session, with the settings as they were; what is paused stays paused."""
@@ -258,9 +260,47 @@ class Console:
         try:
             session = psycopg2.connect(**self.parameters)
         except psycopg2.Error as error:
+            if "odyssey: " in str(error):  # which has no database of this name, or refuses the role
+                raise self._other("Odyssey", error) from None
+            if "dbname" not in self.endpoint.parameters and f'"{CONSOLE}" does not exist' in str(error):
+                raise self._other("a PostgreSQL server, or a pooler without a console like pgpool-II", error) from None
             raise self._error("cannot be reached", error) from None
         session.autocommit = True
         return session
+
+    def _refuse_others(self) -> None:
+        """Odyssey takes PAUSE with a name, and pauses everything; pgpool-II passes all of it on to a server."""
+        try:
+            told = [str(told) for one in _ask_soon(self._session, "SHOW VERSION") for told in one.values()]
+        except psycopg2.Error as error:
+            if error.pgcode is None:
+                raise self._error("does not answer", error) from None
+            raise self._other(self._who_refuses(error), error) from None
+        told += self._session.notices  # by which PgBouncer told it before 1.12
+        if not any(CONSOLE in one.lower() for one in told):
+            raise self._other(" ".join(told) or "something that does not tell its version")
+
+    def _who_refuses(self, error) -> str:
+        """Who does not know the version, which every console shows."""
+        if error.pgcode != UNKNOWN_SETTING:
+            return "something that does not tell its version"
+        with contextlib.suppress(psycopg2.Error):
+            _ask_soon(self._session, "SHOW pool_version")
+            return "pgpool-II, which has none"
+        return "a PostgreSQL server"
+
+    def _other(self, who: str, error=None) -> HandoverError:
+        """What is said of something that is no PgBouncer."""
+        self.close()
+        said = f" ({masked(' '.join(str(error).split()), self.endpoint.secrets)})" if error else ""
+        return HandoverError(
+            f"The pooler {self.name} is no console of PgBouncer, but {who}{said}. Of no other pooler can a database be "
+            "paused by itself.",
+            "Give host, port and dbname of PgBouncer's console. Take any other pooler out of poolers "
+            "(handover_poolers), and lead it to the new home in switch_command (handover_switch_command); "
+            "its clients have to try again what the old home refuses meanwhile.",
+            console_of=who,
+        )
 
     def _refuse_a_shared_port(self) -> None:
         """Each session with such a console may be one with another of several processes."""

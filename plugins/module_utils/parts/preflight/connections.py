@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.poolers import is_pooled
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import MAX_JOBS, jobs_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Console
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair, Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted
@@ -33,6 +35,23 @@ def pooler(pair: Pair):
                 "replication connections on.",
                 f"Give the server's own host and port as {name}; services list it as the direct connection.",
             )
+
+
+@server_check("pooler_consoles", "The poolers of the application are PgBouncers, or none was given.")
+def pooler_consoles(pair: Pair):
+    """A cutover pauses one database at each pooler, loads where it leads from then on, and resumes; no other pooler's
+    console does that. The consoles are asked for their version only.
+    """
+    for options in pair.options.poolers:
+        console = Console(options)
+        try:
+            console.open()
+        except HandoverError as error:
+            known = "console_of" in error.facts
+            consequence = "The cutover refuses it." if known else "Nobody can tell whether a cutover can pause it."
+            yield Finding("blocker" if known else "unknown", error.problem, consequence, error.remedy, [console.name])
+        finally:
+            console.close()
 
 
 @server_check("load_balancer", "Every new connection reaches the same server.")

@@ -133,6 +133,7 @@ class Options:
     target_addresses: list = field(default_factory=list)
     test_network: str = "no"  # or dblink, or subscription
     no_identity: str = "fail"  # or full, or copy_at_cutover
+    poolers: list = field(default_factory=list)  # how their consoles are reached
 
 
 @dataclass
