@@ -81,7 +81,7 @@ def test_status_watch_stop_finish(servers, inventory, tmp_path):
     assert len(catalogs.of_server(source)["slots"]) == 1
     on_its_host = {"handover_source_host": "here", "handover_min_free_space": "1kB"}
     result = succeeded(run_playbook(WATCH, pair, extra_vars=on_its_host))
-    assert "ok: free_space, age, slot, apply_errors, drift, lag\n" in result.stdout
+    assert "ok: free_space, age, slot, apply_errors, continuity, drift, lag\n" in result.stdout
 
     result = succeeded(run_playbook(STOP, pair))
     assert result.changed and "pair, database other: nothing to remove\n" in result.stdout
