@@ -10,6 +10,7 @@ Two sources of builds:
   and run on their own suite's C library, whatever this machine has. 19 is the newest that experimental or sid has, a
   release candidate included; ``--list`` says which. 14 and 16 are server builds from npm, which get the client
   programs of 18 (a migration uses the newer client anyway).
+* ``with_extensions()``: one of Debian's, and beside what comes with PostgreSQL the packages in ``EXTENSIONS``.
 
 Addresses of mirrors and registries come from this machine's own configuration of apt, npm and pip. Two variables of
 the environment change what is found: ``HANDOVER_LAB_CACHE`` (directory of the finished builds) and
@@ -48,6 +49,7 @@ SUITES_WITH_SECURITY = ("bullseye", "bookworm", "trixie")
 # A mirror that lags behind is good enough for a suite that is not released.
 SUITES_WITHOUT_EXPIRY = ("forky", "experimental")
 NPM_PACKAGES = {14: "14.23.0-beta.17", 16: "16.14.0-beta.17"}
+EXTENSIONS = ("cron", "partman", "pglogical", "pgvector", "timescaledb")  # PostGIS draws 75 MB of libraries
 CLIENT_MAJOR = 18
 CLIENTS = (
     "clusterdb", "createdb", "createuser", "dropdb", "dropuser", "pg_amcheck", "pg_basebackup", "pg_dump",
@@ -119,6 +121,14 @@ def builds(majors: Iterable[int] = MAJORS) -> dict[int, Build]:
 def build(major: int) -> Build:
     """The build of one major."""
     return builds([major])[major]
+
+
+def with_extensions(major: int = CLIENT_MAJOR) -> Build:
+    """A build of its own with Debian's packages of extensions, so that those who use :func:`build` do not see them."""
+    plain = build(major)
+    recipe = f"{plain.bin} {plain.version} with {' '.join(EXTENSIONS)} of {SUITES[major]}"
+    made = once(f"{major}-extensions", recipe, lambda prefix: _add_extensions(prefix, plain, SUITES[major]))
+    return Build(major, plain.version, Path(made["bin"]), plain.locale_path)
 
 
 def embedded() -> dict[int, Build]:
@@ -319,6 +329,21 @@ def _unpack_debian(major: int, suite: str, prefix: Path) -> dict:
             _tool("patchelf"), "--set-interpreter", loader, "--force-rpath", "--set-rpath", libraries, program
         )  # fmt: skip
     return {"bin": str(bin_directory), "version": _server_version(bin_directory)}
+
+
+def _add_extensions(prefix: Path, plain: Build, suite: str) -> dict:
+    """Programs and libraries stay those of the plain build, to which the programs' paths of libraries lead, too."""
+    original = cache() / str(plain.major)
+    run("cp", "-a", "--link", f"{original}/usr", prefix)
+    names = [f"postgresql-{plain.major}-{name}" for name in EXTENSIONS]
+    say(f"PostgreSQL {plain.major}: fetching extensions from Debian {suite}")
+    with tempfile.TemporaryDirectory(dir=prefix) as scratch:
+        environment = {**os.environ, "APT_CONFIG": str(private_apt(Path(scratch), suite)), "LC_ALL": "C"}
+        run("apt-get", "-qq", "update", env=environment)
+        run("apt-get", "-qq", "download", *names, env=environment, cwd=scratch)
+        for package in Path(scratch).glob("*.deb"):
+            _extract_package(package, prefix)
+    return {"bin": str(prefix / plain.bin.relative_to(original))}
 
 
 def unpack(directory: Path, suite: str, *names: str) -> None:

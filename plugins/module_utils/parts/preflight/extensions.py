@@ -172,7 +172,11 @@ def extension_tables(database: Database):
         AND c.relkind = 'r' AND pg_relation_size(c.oid) > 0 ORDER BY 1, 2"""
     found = database.rows(query)
     for kept, methods, consequence in (
-        (True, CONTINUOUS, "Their rows come with the schema at the beginning; later changes do not."),
+        (
+            True,
+            CONTINUOUS,
+            "Those of their rows that the extension calls the user's come with the schema; later changes do not.",
+        ),
         (False, METHODS, "Their rows are not carried over: a dump leaves them to the extension, which has no others."),
     ):
         tables = [(extension, table) for extension, table, config in found if config is kept]
@@ -193,7 +197,7 @@ def extension_tables(database: Database):
 SPECIAL = {
     "timescaledb": (
         "blocker", METHODS,
-        "Hypertables are loaded only between timescaledb_pre_restore() and _post_restore(), and are not replicated.",
+        "An import fails at foreign keys between the tables of its catalog, and hypertables are not replicated.",
         "Use the extension's own way of migration, or turn hypertables into partitioned tables first.",
     ),
     "citus": (
@@ -203,13 +207,23 @@ SPECIAL = {
     ),
     "pglogical": (
         "warning", METHODS,
-        "It replicates on its own account: its list of nodes and subscriptions is dumped, and these then compete.",
-        "SELECT pglogical.drop_subscription('...'); and DROP EXTENSION pglogical; if it is not needed any more.",
+        "The extension comes along empty: nodes, replication sets and subscriptions of its own stay on the source.",
+        "Make those that are still needed anew on the target after the cutover, and drop those of the source then.",
     ),
     "pg_partman": (
         "warning", CONTINUOUS,
         "Its maintenance makes and drops partitions, changes of the schema that replication does not carry.",
         "Make the partitions of the next weeks beforehand, and pause its maintenance until the cutover.",
+    ),
+    "pg_cron": (
+        "warning", METHODS,
+        "The target makes it only where its cron.database_name says. Its jobs come along, and run on both sides then.",
+        "Set cron.database_name on the target, and make the jobs inactive there until the cutover by cron.alter_job().",
+    ),
+    "postgis": (
+        "warning", METHODS,
+        "Reference systems that were added to spatial_ref_sys come along; changes of those that it ships do not.",
+        "Make such changes on the target by hand, too.",
     ),
     "pgsodium": (
         "warning", METHODS,

@@ -50,6 +50,10 @@ class Outcome:
                 return True
         return False
 
+    def covered(self, kind: str, name: str) -> bool:
+        """The same, without a record."""
+        return any(exclusion.covers(kind, name) for exclusion in self.exclusions)
+
     def look_at(self, kind: str) -> None:
         """A class is looked at, though there may be none of it."""
         self._count(kind, "equal", 0)

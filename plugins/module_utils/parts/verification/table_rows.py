@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import rewritten_tables
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import keys
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import extension_rows, keys
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
     BLOCKS,
     Digest,
@@ -70,6 +70,7 @@ def compare(connections: dict, reading: Reading, selection: Selection, outcome: 
     tables = {side: read_tables(connection) for side, connection in connections.items()}
     for pattern in selection.matching_none({*tables["source"], *tables["target"]}):
         outcome.miss(CLASS, pattern, "no table with rows of its own has such a name")
+    configuration = {side: _wanted_configuration(found, selection, outcome) for side, found in tables.items()}
     for identity in sorted({*tables["source"], *tables["target"]}):
         _check_presence(tables, identity, selection, outcome)
     pairs = _pairs(connections, tables, selection, outcome)
@@ -78,6 +79,8 @@ def compare(connections: dict, reading: Reading, selection: Selection, outcome: 
         if pair.identity in selection.finished:
             pair.digests = dict.fromkeys(("source", "target"), selection.finished[pair.identity])
     _judge(connections, pairs, outcome, show_values)
+    form = form_for(connections["source"], connections["target"])
+    extension_rows.compare(connections, configuration, form, outcome, CLASS, show_values)
     if not selection.patterns:
         _leave_out_other_relations(connections["source"], outcome)
     whole = [pair for pair in pairs if pair.complete]
@@ -86,6 +89,15 @@ def compare(connections: dict, reading: Reading, selection: Selection, outcome: 
         sum(pair.digests["source"].rows for pair in whole),
         sum(pair.tables["source"].bytes for pair in whole),
     )
+
+
+def _wanted_configuration(tables: dict, selection: Selection, outcome: Outcome) -> dict:
+    """Tables of extensions that say which rows are the user's."""
+    return {
+        identity: table
+        for identity, table in tables.items()
+        if table.condition and selection.wants(identity) and not outcome.covered(CLASS, ".".join(identity))
+    }
 
 
 def _check_presence(tables: dict, identity: tuple[str, str], selection: Selection, outcome: Outcome) -> None:

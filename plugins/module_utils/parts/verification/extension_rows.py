@@ -1,0 +1,74 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rows that an extension made itself in tables of which it calls others the user's, as PostGIS does in spatial_ref_sys.
+
+No dump holds them, and nothing replicates them: where the user has changed some, the target has them as they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import keys
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
+    Form,
+    Part,
+    digests,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Pair
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table
+
+EXTENSIONS = """
+    SELECT n.nspname::text, c.relname::text, e.extname::text, e.extversion
+    FROM pg_extension AS e, unnest(e.extconfig) AS conf (oid) JOIN pg_class AS c ON c.oid = conf.oid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace"""
+
+
+def compare(connections: dict, tables: dict, form: Form, outcome: Outcome, kind: str, show_values: bool) -> None:
+    """Compare them and add what is not the same to the outcome; ``tables`` by side, then (schema, name)."""
+    extensions = {
+        side: {(schema, name): made for schema, name, *made in rows(connection, EXTENSIONS)}
+        for side, connection in connections.items()
+    }
+    for identity in sorted({*tables["source"]} & {*tables["target"]}):
+        both = {side: tables[side][identity] for side in connections}
+        if not any(one.condition for one in both.values()) or any(one.unreadable for one in both.values()):
+            continue
+        if [one.name for one in both["source"].columns] != [one.name for one in both["target"].columns]:
+            continue  # said where all of its rows are compared
+        pair = Pair({side: _others(one, connections[side]) for side, one in both.items()}, form)
+        made = [extensions[side][identity] for side in ("source", "target")]
+        _judge(connections, pair, made, outcome, kind, show_values)
+
+
+def _others(table: Table, connection) -> Table:
+    """The rows of which the extension does not say that they are the user's; all are where it does not tell."""
+    users = sql.SQL("SELECT ctid FROM ONLY {} {}").format(sql.Identifier(*table.identity), sql.SQL(table.condition))
+    return replace(table, condition=f"WHERE ctid NOT IN ({users.as_string(connection)})")
+
+
+def _judge(connections: dict, pair: Pair, made: list, outcome: Outcome, kind: str, show_values: bool) -> None:
+    name, ((extension, here), (_extension, there)) = ".".join(pair.identity), made
+    try:
+        with passing(connections["source"]), passing(connections["target"]):
+            for side, connection in connections.items():
+                (pair.digests[side],) = digests(connection, [Part(pair.tables[side])], pair.form)
+            if pair.equal:
+                return
+            found = keys.narrow(connections, pair, show_values) if here == there else {}
+    except psycopg2.Error as error:
+        if any(connection.closed for connection in connections.values()):
+            raise
+        outcome.miss(kind, name, f"rows that {extension} made: {' '.join(str(error).split())}")
+        return
+    if here != there:
+        outcome.leave_out(kind, name, f"rows that {extension} made: it is {here} on the source, {there} on the target")
+        return
+    problem = f"rows that {extension} made were changed, and no dump holds such; make the changes on the target, too"
+    sides = {side: digest.rows for side, digest in pair.digests.items()}
+    outcome.differ(kind, name, **{"problem": problem, "rows": sides, **found})
