@@ -414,6 +414,6 @@ def forced_row_security(client: Any) -> None:
 
 @change(weight=0.3, by_app=False)
 def large_objects(client: Any) -> None:
-    """A large object changes, another one is made."""
-    client.run("SELECT lo_put(870004, 0, %s)", [client.random.randbytes(100)])
+    """A large object changes, another one is made. Who writes to one that is being written to gets an error."""
+    client.run("SELECT lo_put(870004, 0, %s) FROM pg_advisory_xact_lock(870004)", [client.random.randbytes(100)])
     client.run("SELECT lo_from_bytea(0, %s)", [client.random.randbytes(100)])

@@ -95,7 +95,8 @@ class Cycle:
         self.lifts = self.random.random() < 0.5
         self.home = "source"
         self.replaces = False
-        self.has_ended = False  # somebody else has finished the migration
+        self.has_ended = False  # before the plan was at its end: somebody else has, or there was no way on
+        self.last = self.plan[-1]  # the job that ended it
         self.changes: list[tuple[str, str, str]] = []  # the home, kind and statement of DDL
         self.besides: list[Job] = []
         self.outcome = Outcome(number, "", "", "")
@@ -155,9 +156,10 @@ class Cycle:
         else:
             at = draw.randint(1, USUAL[name])
         hold, offset, seconds = draw.random() < 0.6, draw.random() * 0.05, draw.choices(SECONDS, WEIGHTS)[0]
-        if fault.name == "failover":  # up to the commit: what only the new home has is lost with it, whoever looks
-            at = draw.choice((*STEPS[: STEPS.index("commit")], *range(1, 60)))
+        if fault.name == "failover":  # before the commit: what only the new home has is lost with it, whoever looks
+            at, hold = draw.choice((*STEPS[: STEPS.index("commit")], *range(1, 60))), True
             self._fall_behind(OTHER[self.home])
+            self._verify()
         job = self._start(name, at, hold, by_playbook=fault.name == "kill playbook")
         scene = faults.Scene(self.stage, job, draw, self.home, self.number, self._beside, self._note, self._crashed,
                              self._changed)  # fmt: skip
@@ -237,7 +239,7 @@ class Cycle:
 
     def _again(self, name: str) -> None:
         """Run it until it succeeds, or refuses for good and rightly."""
-        deadline, before = time.monotonic() + PATIENCE, ""
+        deadline = time.monotonic() + PATIENCE
         while True:
             self.outcome.runs += 1
             job = self._start(name)
@@ -247,9 +249,8 @@ class Cycle:
             self._note_said(job)
             if self._is_over(name, self.outcome.said):
                 return
-            if self.outcome.fault == "failover" and self._is_given_up(before):
+            if self.outcome.fault == "failover" and self._is_lost():
                 return
-            before = self.outcome.said
             if time.monotonic() > deadline:
                 self._violated(f"{name} does not succeed: {self.outcome.said}")
                 raise AbandonedError
@@ -268,7 +269,8 @@ class Cycle:
             if "was stopped" in said:
                 self.replaces = True
                 return False
-            self.has_ended = name != "replicate"
+            if name != "replicate":
+                self.has_ended, self.last = True, ""
             return True
         self.replaces = "was stopped" in said
         other = self._start(todo)
@@ -276,16 +278,31 @@ class Cycle:
         self._find_home()
         return False
 
-    def _is_given_up(self, before: str) -> bool:
-        """What is refused for the same reason twice is refused for good; then the migration is."""
-        if self.outcome.said != before:
-            time.sleep(2)
+    def _is_lost(self) -> bool:
+        """After a refusal: what docs/continuous.md says of changes that were lost. Whether that ends the migration."""
+        if self._verify():
             return False
-        self.has_ended = True
         if self.home == "source":
-            self.homes.armed = False
-            self._again_quietly("stop")
+            self._end(self.nursery.start("replicate", *self._module("replicate", refresh=True)))
+            if self._verify():
+                self._note(f"{self.outcome.detail}, copied again")
+                return False
+        self.last = "stop" if self.home == "source" else "finish"
+        self.has_ended = True
+        self._note(f"{self.outcome.detail}, then {self.last}")
+        self._again_quietly(self.last)
         return True
+
+    def _verify(self) -> bool:
+        """Whether both ends are found equal."""
+        job = self.nursery.start("verify", *self._module("verify"))
+        if not job.wait(HANG):
+            self._violated(f"verify hangs: {job.output[-3000:]}")
+            job.end()
+        found = job.result or {}
+        if found.get("failed") and "databases" not in found:
+            self._note_said(job)
+        return bool(found) and not found.get("failed")
 
     def _again_quietly(self, name: str) -> None:
         """Another job, which has to succeed."""
@@ -342,7 +359,7 @@ class Cycle:
         """When all is over: the last word of the ledger, catalogs, the pooler, processes and sessions."""
         self.outcome = Outcome(self.number, ":".join(map(str, self.stage.majors)), "(cycle)", "(end)")
         self._problems(self.home, "at last")
-        if self.plan[-1] in ("finish", "stop") and not self.has_ended:
+        if self.last in ("finish", "stop"):
             self.outcome.violations += self._traces()
         if (now := self._pooler_settings()) != settings:
             self._violated(f"the pooler's settings were {settings} and are {now}")
@@ -357,7 +374,7 @@ class Cycle:
         deadline = time.monotonic() + 5
         while True:
             ends = {"source": self.before.source()}
-            if self.plan[-1] == "finish":
+            if self.last == "finish":
                 ends["target"] = self.before.target()
                 if not self.lifts:
                     ends[OTHER[self.home]] = but_for_the_fence(ends[OTHER[self.home]])
@@ -401,9 +418,13 @@ class Cycle:
         clients = [str(builds.build(builds.CLIENT_MAJOR).bin)]
         if name in faults.WINDOWS:
             direction = "forward" if name == "cutover" else "back"
-            return "pg_cutover", {**given, "direction": direction, "require_verification": False, "deadline": "4s",
+            return "pg_cutover", {**given, "direction": direction, "deadline": "4s",
+                                  "require_verification": self.outcome.fault == "failover",
                                   "poolers": [stage.console()],
                                   "reverse_replication": stage.between("source", "target"), **more}  # fmt: skip
+        if name == "verify":
+            del given["replication"]
+            return "pg_verify", {**given, "jobs": 2, **more}
         given |= {"client_directory": clients, "jobs": 2, "timeout": 30, "slot_patience": 10, "waves": self.waves}
         if name == "replicate":
             replace = {"replace": True, "replace_databases": [NAME]} if self.replaces else {}

@@ -207,6 +207,7 @@ class Nursery:
             "ANSIBLE_CONFIG": f"{job.place}/ansible.cfg", "ANSIBLE_HOME": f"{job.place}/home", "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
             "ANSIBLE_REMOTE_TEMP": f"{job.place}/remote", "CHAOS_PLAYBOOK": str(job.place),
+            "ANSIBLE_PIPELINING": "1",  # killed, Ansible leaves modules with their arguments in files otherwise
         }  # fmt: skip
         process = subprocess.Popen(
             command, cwd="/", env={**environment(self.place), **settings}, stdin=subprocess.DEVNULL,

@@ -239,7 +239,6 @@ class Stage:
         place.rename(cluster.data)
         if promoted:
             (cluster.data / "standby.signal").touch()
-            (cluster.data / "postgresql.auto.conf").open("a").write("restore_command = 'false'\n")
         for path in (cluster.data, *cluster.data.rglob("*")):
             give(path)
         cluster.start()

@@ -15,6 +15,8 @@ from dumps import done, one
 from migrations import copy_roles, in_step
 from support import run_module
 
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import descriptions
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from lab import sample
 from lab.bank import Bank
 from lab.workload import Workload
@@ -77,6 +79,23 @@ def test_what_replication_lost_is_found_while_both_are_written(replicated):
     assert database["instant"]["live"] is True
     [(verified,)] = target.sql("shop", "SELECT verified FROM handover.migration")
     assert verified["equal"] is False and verified["different"] == 2
+
+
+def test_what_is_dropped_after_the_instant_stops_nothing(servers):
+    """As an application does with large objects. The servers have no identity for what is gone."""
+    server = servers(17)
+    server.sql("postgres", "CREATE DATABASE shop")
+    made = (f"CREATE FUNCTION {name}() RETURNS int LANGUAGE sql RETURN 1" for name in ("kept", "dropped"))
+    server.sql("shop", f"SELECT lo_create(7001); COMMENT ON LARGE OBJECT 7001 IS 'scan'; {'; '.join(made)}")
+    with contextlib.closing(server.connect("shop", autocommit=False)) as session:
+        session.set_session(isolation_level="REPEATABLE READ")
+        with session.cursor() as cursor:
+            cursor.execute("SELECT FROM pg_class LIMIT 1")
+        server.sql("shop", "SELECT lo_unlink(7001); DROP FUNCTION dropped()")
+        outcome = Outcome()
+        descriptions.compare({"source": session, "target": session}, outcome, descriptions.Looks())
+    assert not outcome.different and not outcome.unknown
+    assert outcome.counts["owners"]["equal"] >= 2  # of kept() and the database
 
 
 def test_a_writer_in_the_way_is_waited_for_and_then_named(replicated):

@@ -112,6 +112,8 @@ def _read(connection, query: str) -> Side:
         return Side(None, " ".join(str(error).split()))
     found = {}
     for quoted, *values in everything:
+        if quoted is None:  # dropped since the instant, as large objects are at any time: it has no identity any more
+            continue
         name = unquoted(quoted)
         while name in found:  # two objects of one name in this class: each needs its counterpart
             name += " (another)"
