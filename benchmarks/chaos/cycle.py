@@ -320,8 +320,7 @@ class Cycle:
         for home, _what, statement in self.changes:
             with contextlib.suppress(psycopg2.Error):
                 self.stage.sql(OTHER[home], statement)
-        if self.home == "source":
-            self._end(self.nursery.start("replicate", *self._module("replicate", refresh=True)))
+        self._end(self.nursery.start("replicate", *self._module("replicate", refresh=True)))
 
     # --- what is judged ----------------------------------------------------------------------------------------------
 

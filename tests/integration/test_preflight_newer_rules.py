@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from dumps import JOURNAL, done, export, look, one, restore
-from migrations import copy_roles
+from migrations import copy_roles, in_step, migrate, stopped
 from preflights import look as preflight
 from preflights import mend
 from support import assert_same, create_database, run_module
@@ -124,3 +124,25 @@ def test_publications_of_all_sequences_are_compared(servers, tmp_path):
     target.sql("shop", "DROP PUBLICATION p; CREATE PUBLICATION p")
     [found] = run_module("pg_verify", pair).databases
     assert [entry["class"] for entry in found["different"]] == ["publications"]
+
+
+def test_operator_classes_that_19_takes_by_itself_are_the_same(servers):
+    """Definitions name inet_ops up to 18 only, and pg_dump turns that of btree_gist into it."""
+    source, target = servers(15), servers(19, "target")
+    create_database(source, "shop")
+    source.sql("shop", """
+        CREATE EXTENSION btree_gist;
+        CREATE TABLE net (id int PRIMARY KEY, ip inet, range cidr, EXCLUDE USING gist (ip inet_ops WITH &&));
+        CREATE INDEX named ON net USING gist (range inet_ops, id);
+        CREATE INDEX of_the_extension ON net USING gist (ip, id) WHERE range IS NOT NULL;
+        INSERT INTO net VALUES (1, '10.0.0.0/24', '10.0.0.0/24')""")  # fmt: skip
+    pair = {"databases": ["shop"]}
+    in_step(source, target, **pair)
+    assert not done(migrate(source, target, **pair)).changed
+    ends = {"source": source.endpoint(), "target": target.endpoint(), **pair}
+    assert one(done(run_module("pg_verify", ends)))["verdict"] == "equal"
+    target.sql("shop", "DROP INDEX named; CREATE INDEX named ON net USING gist (ip, id)")
+    [found] = run_module("pg_verify", ends).databases
+    [different] = found["different"]
+    assert (different["class"], different["object"]) == ("indexes", "public.named")
+    stopped(source, target, **pair)

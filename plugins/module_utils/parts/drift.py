@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     quoted_names,
     rows,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import of_addresses
 
 # Of each table with rows of its own: which it is, as a publication goes by that and not by the name; columns, the
 # replica identity, what apply would run against on the target, and what would be another there after a cutover.
@@ -59,8 +60,8 @@ FINGERPRINT = f"""
                                                 ELSE own.relreplident = 'd' AND i.indisprimary END), ''),
         'unlogged', own.relpersistence = 'u',
         'constraints', (
-            SELECT md5(string_agg(pg_get_constraintdef(k.oid), ';' ORDER BY k.conname)) FROM pg_constraint AS k
-            WHERE k.conrelid = own.oid AND k.contype IN ('c', 'x') AND k.convalidated),
+            SELECT md5(string_agg({of_addresses("pg_get_constraintdef(k.oid)")}, ';' ORDER BY k.conname))
+            FROM pg_constraint AS k WHERE k.conrelid = own.oid AND k.contype IN ('c', 'x') AND k.convalidated),
         'unique', (
             SELECT md5(string_agg(pg_get_indexdef(i.indexrelid), ';' ORDER BY pg_get_indexdef(i.indexrelid)))
             FROM pg_index AS i WHERE i.indrelid = own.oid AND i.indisunique AND i.indisvalid),

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import dotted, unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
@@ -16,7 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 MEMBERSHIP = ("new", "gone", "replaced")
-FOLLOWED = ("parents", "defaults", "foreign_keys", "enums")  # to be made on the target, too
+FOLLOWED = ("identity", "parents", "defaults", "foreign_keys", "enums")  # to be made at the other end, too
 
 
 def look(job: Job) -> list[dict]:
@@ -83,22 +85,64 @@ def _free_refused(job: Job, altered: set[str]) -> None:
 
 
 def _follow(job: Job, altered: list[dict]) -> bool:
-    """Whether the target has columns and identities like the source's by now, and whatever else would be missed there;
-    they are what is recorded then.
-    """
-    if job.check_mode:
+    """Whether the target has by now what was altered on the source; that is what is recorded then."""
+    if job.check_mode or not _are_alike(job.source_session, job.session, altered):
         return False
-    names = {one["table"] for one in altered}
-    current = drift.fingerprint(job.source_session)
-    here, there = drift.of_another(job.source_session), drift.of_another(job.session)
-    asked = {(name, key) for name in names for key in ("columns", "identity", "unlogged")}
-    asked |= {(one["table"], one["change"]) for one in altered if one["change"] in FOLLOWED}
-    if any(here[unquoted(name)][key] != there.get(unquoted(name), {}).get(key) for name, key in asked):
-        return False
-    recorded = {**job.read().fingerprint, **{name: current[name] for name in names}}
-    journal.update(job.session, job.id, fingerprint=recorded, verified=None)
-    job.event("followed", tables=sorted(names))
+    _record(job, job.source_session, {one["table"] for one in altered})
     return True
+
+
+def follow_home(job: Job) -> bool:
+    """After a handover: whether tables were redefined where the application writes, and at the other end alike.
+
+    Raises HandoverError for what the other end does not have, or cannot have without a copy of rows.
+    """
+    migration = job.read()
+    is_back = migration.direction == "back"
+    home, other = (job.source_session, job.session) if is_back else (job.session, job.source_session)
+    end = "target" if is_back else "source"
+    found = drift.since(migration, home)
+    names = set(map(unquoted, drift.fingerprint(other)))
+    dropped = [one for one in found if one["change"] == "gone" and unquoted(one["table"]) not in names]
+    lost = [one for one in found if one["change"] in ("new", "replaced", "renamed")]
+    if lost:
+        raise HandoverError(
+            f"Since this migration was handed over, tables were made or renamed: {drift.describe(lost)}.",
+            f"The {end} does not follow these. Take that back, or finish the migration: there is no other way on.",
+            drift=lost,
+        )
+    altered = [one for one in found if one["change"] not in MEMBERSHIP]
+    if len(dropped) + len(altered) < len(found) or not _are_alike(home, other, altered):
+        raise HandoverError(
+            f"Since this migration was handed over, tables were redefined: {drift.describe(found)}.",
+            f"Run the same statements on the {end}, and then this again.",
+            drift=found,
+        )
+    if found and not job.check_mode:
+        _record(job, home, {one["table"] for one in altered}, {one["table"] for one in dropped})
+    job.changed = bool(found)
+    return bool(found)
+
+
+def _are_alike(home, other, altered: list[dict]) -> bool:
+    """Whether both ends have the same columns, and whatever else of what was altered would be missed there."""
+    here, there = drift.of_another(home), drift.of_another(other)
+    asked = {(one["table"], key) for one in altered for key in ("columns", "unlogged")}
+    asked |= {(one["table"], one["change"]) for one in altered if one["change"] in FOLLOWED}
+    return all(here[unquoted(name)][key] == there.get(unquoted(name), {}).get(key) for name, key in asked)
+
+
+def _record(job: Job, home, altered: set[str], dropped: Iterable[str] = ()) -> None:
+    """These are defined as they are at home; rows that were verified before are not known to be equal any more."""
+    current, migration = drift.fingerprint(home), job.read()
+    recorded = {name: one for name, one in migration.fingerprint.items() if name not in dropped}
+    recorded |= {name: current[name] for name in altered}
+    left = set(map(unquoted, dropped))
+    keys = [(table.schema, table.name) for table in migration.tables if dotted(table.schema, table.name) in left]
+    with transaction(job.session):
+        journal.update(job.session, job.id, fingerprint=recorded, verified=None)
+        journal.remove_tables(job.session, job.id, keys)
+        job.event("followed", tables=sorted({*altered, *dropped}))
 
 
 def _refresh(job: Job, found: list[dict]) -> None:

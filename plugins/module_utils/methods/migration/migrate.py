@@ -44,11 +44,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import reason
 
-OVER = {
-    "handed_over": "Finish it, or roll back first.",
-    "stopped": "To begin anew, use replace: true and replace_databases: [{goal}].",
-}
-
 
 def replicate(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
     """Do what pg_logical_migrate documents for ``state: replicating``. Raises HandoverError."""
@@ -115,13 +110,15 @@ def _replicate(source, target, params, check_mode, maintenance, capabilities, db
             stack.enter_context(destination.only_run(begin.destination_of(job), goal))
         migration = _visit(job, stack)
         _refuse_other_home(job, migration)
-        if migration and migration.phase in OVER and not _begins_anew(job, migration):
-            state = {"handed_over": "was handed over", "stopped": "was stopped"}[migration.phase]
-            raise HandoverError(f"This migration {state}.", OVER[migration.phase].format(goal=goal))
+        if migration and migration.phase == "handed_over":
+            return _follow_home(job)
+        if migration and migration.phase == "stopped" and not _begins_anew(job):
+            remedy = f"To begin anew, use replace: true and replace_databases: [{goal}]."
+            raise HandoverError("This migration was stopped.", remedy)
         if check_mode:
             return _preview(job, migration)
         try:
-            if migration is None or migration.phase in OVER:
+            if migration is None or migration.phase == "stopped":
                 _begin(job, stack)
             return _go_on(job)
         except (HandoverError, psycopg2.Error) as error:
@@ -165,10 +162,18 @@ def _visit(job: Job, stack: contextlib.ExitStack) -> journal.Migration | None:
     return job.read()
 
 
-def _begins_anew(job: Job, migration: journal.Migration) -> bool:
+def _begins_anew(job: Job) -> bool:
     """Whether the operator named the database of a stopped migration as one to replace."""
-    named = job.params["replace"] and job.goal in job.params["replace_databases"]
-    return migration.phase == "stopped" and named
+    return job.params["replace"] and job.goal in job.params["replace_databases"]
+
+
+def _follow_home(job: Job) -> dict:
+    """After a handover: what was redefined at both ends is taken over. Raises HandoverError where nothing was."""
+    if not drift.follow_home(job):
+        if job.read().direction == "back":
+            raise HandoverError("This migration was handed over, and back.", "Hand over again, or finish it.")
+        raise HandoverError("This migration was handed over.", "Finish it, or roll back first.")
+    return _result(job, [], None, 0)
 
 
 def _begin(job: Job, stack: contextlib.ExitStack) -> None:
@@ -252,7 +257,7 @@ def _result(job: Job, found: list[dict], lag: float | None, seconds: float) -> d
 def _preview(job: Job, migration: journal.Migration | None) -> dict:
     """What check mode can say: the statements that would be run, secrets masked."""
     base = {"database": job.dbname, "target_database": job.goal, "id": job.id, "changed": True, "notices": []}
-    if migration and migration.phase in OVER:
+    if migration and migration.phase == "stopped":
         migration = None
     if migration and migration.waves:
         recopy.check(job)

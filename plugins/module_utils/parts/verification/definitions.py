@@ -9,6 +9,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import (
     COLUMN_OPTIONS,
     Majors,
+    of_addresses,
     reads,
 )
 
@@ -92,6 +93,9 @@ def _relations() -> dict[str, str]:
 
 def _of_tables(majors: Majors) -> dict[str, str]:
     not_null = "" if majors.both(18) else " AND contype <> 'n'"
+    of_constraint, of_index = "pg_get_constraintdef(o.oid)", "pg_get_indexdef(i.indexrelid)"
+    if majors.between(19):
+        of_constraint, of_index = of_addresses(of_constraint), of_addresses(of_index)
     return {
         "columns": f"""
         SELECT {NAME} || '.' || quote_ident(attname), format_type(atttypid, atttypmod) AS type, attnotnull AS not_null,
@@ -108,14 +112,14 @@ def _of_tables(majors: Majors) -> dict[str, str]:
         WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND {OWN_RELATION}""",
         "constraints": f"""
         SELECT quote_ident(conname) || ' on ' || CASE WHEN conrelid <> 0 THEN {NAME} ELSE contypid::regtype::text END,
-               pg_get_constraintdef(o.oid) AS sql, convalidated AS validated, conislocal AS local,
+               {of_constraint} AS sql, convalidated AS validated, conislocal AS local,
                coninhcount AS inherited, contype = 'c' AND connoinherit AS no_inherit, {ENFORCED} AS enforced
         FROM pg_constraint AS o LEFT JOIN pg_class AS c ON c.oid = conrelid
         WHERE NOT (contype = 'f' AND conparentid <> 0){not_null}
         AND (conrelid = 0 AND o.oid >= 16384 AND o.connamespace NOT IN {OTHER_SCHEMAS}
              AND {not_of_extension("pg_type", "o.contypid")} OR conrelid <> 0 AND {OWN_RELATION})""",
         "indexes": f"""
-        SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) AS sql, indisvalid AS valid,
+        SELECT i.indexrelid::regclass::text, {of_index} AS sql, indisvalid AS valid,
                indisready AND indislive AS ready, indisunique AS unique, indisprimary AS primary,
                indisclustered AS clustered, indisreplident AS replica_identity,
                (SELECT array_agg(attnum || '=' || attstattarget ORDER BY attnum) FROM pg_attribute

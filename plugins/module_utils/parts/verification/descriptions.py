@@ -80,9 +80,9 @@ class Side:
 def compare(connections: dict, outcome: Outcome, looks: Looks) -> None:
     """Add the comparison of every class to the outcome; the sessions are in transactions, which they stay in."""
     versions = {side: connection.info.server_version // 10000 for side, connection in connections.items()}
-    lower, same = min(versions.values()), len(set(versions.values())) == 1
     administrators = Administrators.read(connections)
-    queries = {side: _queries(Majors(version, lower, same)) for side, version in versions.items()}
+    lower, higher = min(versions.values()), max(versions.values())
+    queries = {side: _queries(Majors(version, lower, higher)) for side, version in versions.items()}
     for kind in queries["source"]:
         if kind == "owners" and not looks.owners:
             outcome.leave_out(kind, "*", "no_owner is set")
@@ -91,7 +91,7 @@ def compare(connections: dict, outcome: Outcome, looks: Looks) -> None:
             outcome.leave_out(kind, "*", "no_privileges is set")
             continue
         sides = {side: _read(connection, queries[side][kind]) for side, connection in connections.items()}
-        _compare_class(kind, sides, outcome, replace(looks, administrators=administrators, same_major=same))
+        _compare_class(kind, sides, outcome, replace(looks, administrators=administrators, same_major=lower == higher))
 
 
 def _queries(majors: Majors) -> dict[str, str]:

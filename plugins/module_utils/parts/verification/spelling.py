@@ -13,6 +13,8 @@
 - 18 has not-null constraints as objects: they count where both ends do; that a column is not null counts anyway.
 - Minors of 2026-11-12 keep an internal option, pg_attver, with every column.
 - 14 writes IN before arguments of procedures, 13 does not.
+- 19 has inet_ops as the operator class that GiST takes for addresses, 18 and before have none, or that of btree_gist,
+  which pg_dump lets become inet_ops. Definitions name the class where it is not the one that is taken anyway.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Majors:
-    """Of this side, and the lower one of both; ``same``: whether both are of one major."""
+    """Of this side, and of both."""
 
     this: int
     lower: int
-    same: bool
+    higher: int
 
     def since(self, major: int, expression: str, before: str) -> str:
         """SQL that this side understands: ``before`` stands for what it does not know."""
@@ -36,6 +38,10 @@ class Majors:
     def both(self, major: int) -> bool:
         """Whether both ends are of this major or later."""
         return self.lower >= major
+
+    def between(self, major: int) -> bool:
+        """Whether one end knows what came with this major, and the other does not."""
+        return self.lower < major <= self.higher
 
 
 NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
@@ -72,6 +78,11 @@ def reads(catalog: str, oid: str, itself: str = "0") -> str:
 def arguments(column: str) -> str:
     """SQL: arguments of a function, as all majors write them."""
     return f"regexp_replace({column}, '(^|, )IN ', '\\1', 'g')"
+
+
+def of_addresses(definition: str) -> str:
+    """SQL: the definition of an index or constraint without the names of operator classes that 19 takes by itself."""
+    return f"regexp_replace({definition}, ' ([^ (),]+\\.)?(inet_ops|gist_inet_ops|gist_cidr_ops)(?=[ ,)])', '', 'g')"
 
 
 # SQL: options of a column without the internal one, in an order.
