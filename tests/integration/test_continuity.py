@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
 
+import psycopg2
 import pytest
 from cutovers import cut_over, handed_over
 from dumps import done, one, refused
@@ -285,6 +289,33 @@ def test_what_is_altered_behind_our_back(pair):
     assert_broken(source, target, "The publication", "The subscription", "The slot")
     assert verify(source, target).databases[0]["verdict"] == "equal"
     assert_whole(source, target)
+
+
+def test_a_server_that_crashed_counts_anew(pair):
+    """As after kill -9 of any of its processes: its counters are gone, and the slot is the one that it was."""
+    source, target = pair(15, 17)
+    name = begin(source, target)
+    for key in (1001, 1002, 1003):
+        insert(source, key, key)
+    confirmed(source, target, 1003)
+    in_step(source, target, databases=["shop"])
+    counted = "SELECT total_txns FROM pg_stat_replication_slots WHERE slot_name = %s"
+    await_that(lambda: source.sql("postgres", counted, (name,))[0][0] > 3, "the counter")
+    assert watched(source, target) == "ok"
+    [(walsender,)] = source.sql("postgres", "SELECT pid FROM pg_stat_replication WHERE application_name = %s", (name,))
+    os.kill(walsender, signal.SIGKILL)
+    await_that(lambda: crashed(source, walsender), "the server to be back")
+    insert(source, 2001, 2001)
+    confirmed(source, target, 2001)
+    [(count,)] = source.sql("postgres", counted, (name,))
+    assert count < 4 and watched(source, target) == "ok"
+    assert_whole(source, target)
+
+
+def crashed(server, pid):
+    with contextlib.suppress(psycopg2.Error):
+        return server.sql("postgres", "SELECT FROM pg_stat_activity WHERE pid = %s", (pid,)) == []
+    return False
 
 
 def make_slot_anew(source, target, name):

@@ -27,6 +27,7 @@ END = """
         'timeline', ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint,
         'lsn', pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint,
         'started', extract(epoch FROM pg_postmaster_start_time())::text,
+        'counting', (SELECT extract(epoch FROM stats_reset)::text FROM pg_stat_bgwriter),
         'system', (SELECT system_identifier::text FROM pg_control_system())) END"""
 
 # Of each table that a publication names: the oid, and whether rows or columns of it are left out.
@@ -96,7 +97,7 @@ class Sight:
 
     def as_constants(self) -> dict:
         """What must not change while something is compared."""
-        ends = {side: end and {**end, "lsn": None} for side, end in self.ends.items()}
+        ends = {side: end and {**end, "lsn": None, "counting": None} for side, end in self.ends.items()}
         found = self.as_memory(signs=True)
         return {"ends": ends, "breaks": self.breaks, **{name: found[name] for name in ("altered", "published")}}
 
@@ -349,10 +350,14 @@ def _of_publication(sight: Sight, name: str) -> list[dict]:
 
 
 def _of_slot(sight: Sight, name: str, memory: dict) -> list[dict]:
-    """Whether it is the one that it was; only a server that was not restarted meanwhile tells."""
+    """Whether it is the one that it was; only a server that has counted on all the time tells. After a crash of any of
+    its processes it counts anew, though it was not started anew.
+    """
     now, before = sight.published.get(name, {}).get("slot"), memory.get("slots", {}).get(name)
     ends = sight.ends.get(sight.publisher), memory.get("ends", {}).get(sight.publisher)
-    if not (now and before and all(ends)) or ends[0]["started"] != ends[1]["started"]:
+    if not (now and before and all(ends)):
+        return []
+    if any(ends[0].get(since) != ends[1].get(since) for since in ("started", "counting")):
         return []
     if None in (now["transactions"], before["transactions"]) or now["reset"] != before["reset"]:
         return []
