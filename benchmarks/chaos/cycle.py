@@ -60,6 +60,12 @@ OVER = {
 }  # fmt: skip
 
 
+def _was_out_of_reach(result: dict[str, Any]) -> bool:
+    """Whether an end could not be cleaned up, so that the same job is to be run again when it is back."""
+    notices = [text for one in result.get("databases") or [] for text in one.get("notices") or []]
+    return any("Cannot connect to the" in text for text in notices)
+
+
 @dataclass
 class Outcome:
     """What became of one job under one fault."""
@@ -226,7 +232,7 @@ class Cycle:
                 self._violated(f"{job.name} ended without a result: {job.output[-3000:]}")
             return "killed"
         if not result.get("failed"):
-            return "completed"
+            return "refused" if _was_out_of_reach(result) else "completed"
         words = result.get("msg", "")
         if "Traceback" in job.output or not words or not result.get("remedy"):
             self._violated(f"{job.name} refused without a remedy: {job.output[-3000:]}")
@@ -271,6 +277,7 @@ class Cycle:
                 return False
             if name != "replicate":
                 self.has_ended, self.last = True, ""
+            self._find_home()
             return True
         self.replaces = "was stopped" in said
         other = self._start(todo)
@@ -319,8 +326,13 @@ class Cycle:
         """The same definitions at the other end; then they are taken over."""
         for home, _what, statement in self.changes:
             with contextlib.suppress(psycopg2.Error):
-                self.stage.sql(OTHER[home], statement)
-        self._end(self.nursery.start("replicate", *self._module("replicate", refresh=True)))
+                self.stage.define(OTHER[home], statement)
+        job = self.nursery.start("replicate", *self._module("replicate", refresh=True))
+        self._end(job)
+        if "Take that back" in (job.result or {}).get("msg", ""):
+            for side in OTHER:
+                self.stage.sql(side, f"SET transaction_read_only = off; DROP TABLE IF EXISTS bank.new_{self.number}")
+            self.changes = [one for one in self.changes if one[1] != "create table"]
 
     # --- what is judged ----------------------------------------------------------------------------------------------
 
@@ -387,6 +399,8 @@ class Cycle:
         asked = [side for side in OTHER if accepts(self.stage, side)]
         if len(asked) == 1:
             self.home = asked[0]
+        elif self.outcome.first == "completed" and self.outcome.job in faults.WINDOWS:  # and then the fence was lifted
+            self.home = "target" if self.outcome.job == "cutover" else "source"
 
     def _pooler_settings(self) -> dict[str, str]:
         names = ("min_pool_size", "server_login_retry")

@@ -380,10 +380,8 @@ def ddl(scene: Scene) -> None:
     what = scene.random.choice(tuple(DDL))
     statement = DDL[what].format(table=scene.random.choice(("product", "line")), number=scene.number)
     scene.note(what)
-    with contextlib.suppress(psycopg2.Error), contextlib.closing(scene.stage.connect(scene.home)) as session:
-        with session.cursor() as cursor:
-            cursor.execute("SET lock_timeout = '2s'")
-            cursor.execute(statement)
+    with contextlib.suppress(psycopg2.Error):
+        scene.stage.define(scene.home, statement)
         scene.changed(what, statement)
 
 

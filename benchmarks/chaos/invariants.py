@@ -60,7 +60,9 @@ class OneHome:
         while not self._stopping.wait(BETWEEN_PROBES):
             sides = ("source", "target") if self.asked % 2 else ("target", "source")
             try:
-                if self._is_fenced("target") and self._write(sides[0]) and self._write(sides[1]):
+                if not self._is_fenced("target"):
+                    self._forget()  # whoever replaces the target's database cannot end a superuser's session
+                elif self._write(sides[0]) and self._write(sides[1]):
                     self._judge(sides)
                 self.asked += 1
             except psycopg2.Error:

@@ -5,7 +5,16 @@
 
 from __future__ import annotations
 
-from cutovers import cut_over, eventually_same, handed_over, make_bank
+from cutovers import (
+    await_step,
+    cut_over,
+    eventually_same,
+    handed_over,
+    hold_at,
+    let_go,
+    make_bank,
+    start_cutover,
+)
 from dumps import done, one
 from migrations import finished, migrate
 from support import run_module
@@ -59,3 +68,24 @@ def test_what_the_other_end_cannot_follow_is_refused(servers):
     target.sql("shop", "DROP TABLE made")
     handed_over(cut_over(source, target, direction="back"))
     finished(source, target, **PAIR)
+
+
+def test_tables_that_are_made_past_the_fence_are_named(servers, tmp_path):
+    """No lock keeps somebody from making them, at the last moment or later; what they hold stays behind."""
+    source, target = servers(15), servers(18)
+    make_bank(source, target)
+    hold = tmp_path / "hold"
+    running = start_cutover(source, target, env=hold_at(hold, "commit"), deadline="30s")
+    await_step(hold, running)
+    source.sql("shop", 'CREATE TABLE bank."Made in it" (id int PRIMARY KEY)')
+    let_go(hold)
+    found = handed_over(running.wait())
+    assert found["strays"] == ['table bank."Made in it" was made, and is not fenced']
+    assert any('bank."Made in it"' in text and "Bring that over by hand" in text for text in found["notices"])
+    source.sql("shop", "SET transaction_read_only = off; CREATE TABLE made_later (id int)")
+    ends = {"source": source.endpoint(), "target": target.endpoint(), **PAIR}
+    [status] = done(run_module("pg_migration_info", ends)).databases
+    named = [text for text in status["notices"] if "not fenced" in text]
+    assert len(named) == 1 and 'bank."Made in it", public.made_later' in named[0]
+    ended = done(migrate(source, target, state="finished", **PAIR)).databases[0]
+    assert named[0] in ended["notices"]

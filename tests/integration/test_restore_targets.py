@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -48,6 +49,21 @@ def test_an_existing_database_is_not_touched_unless_it_is_named(dump):
     assert rows_of(target, "small") == 10
     assert not done(restore(target, directory, replace=True, replace_databases=["small"])).changed
     assert_nothing_of_ours(target)
+
+
+def test_sessions_that_keep_a_database_from_being_replaced_are_named(dump):
+    directory, target = dump
+    admin = target.managed_admin()
+    small(target, rows=3)
+    target.sql("small", f"ALTER DATABASE small OWNER TO {admin['user']}; ALTER TABLE t OWNER TO {admin['user']}")
+    with contextlib.closing(target.connect("small")) as session:
+        again = {"replace": True, "replace_databases": ["small"]}
+        pid = session.info.backend_pid
+        words = ["sessions use it", f"postgres (process {pid}", "ended, and kept away"]
+        refused(restore(admin, directory, **again), *words)
+    assert rows_of(target, "small") == 3
+    done(restore(admin, directory, **again))
+    assert rows_of(target, "small") == 10
 
 
 def test_an_empty_database_that_exists_is_left_to_the_operator(dump):

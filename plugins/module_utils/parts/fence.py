@@ -133,6 +133,12 @@ def unfenced_tables(connection, fenced: list[tuple[str, str]]) -> list[str]:
     return quoted_names(connection, [key for key in rows(connection, query) if key not in set(fenced)])
 
 
+def without_trigger(connection, configuration: list[tuple[str, str]] = ()) -> list[str]:
+    """Tables that belong within the fence and are not, as they were made since, or freed; quoted."""
+    fenced = set(fenced_tables(connection))
+    return quoted_names(connection, [key for key in tables_to_fence(connection, configuration) if key not in fenced])
+
+
 def passing(connection) -> list[tuple[str, str]]:
     """(whom a setting lets pass, statement that takes it back): triggers, and so the fence, and foreign keys, do not
     fire in sessions that begin with session_replication_role = replica.

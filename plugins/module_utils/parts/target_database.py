@@ -58,14 +58,29 @@ def drop(connection, dbname: str) -> None:
     """Drop a database, and end the sessions in it: only for one of ours, or one that the operator named.
 
     FORCE is refused to a role that is not a superuser while autovacuum is in the database; without it, the server
-    ends autovacuum by itself.
+    ends autovacuum by itself. Raises HandoverError naming sessions that the role may not end.
     """
     statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(dbname))
     with _as_owner(connection, dbname):
         try:
             execute(connection, statement + sql.SQL(" WITH (FORCE)"))
         except psycopg2.errors.InsufficientPrivilege:
-            execute(connection, statement)
+            try:
+                execute(connection, statement)
+            except psycopg2.errors.ObjectInUse:
+                raise _in_use(connection, dbname) from None
+
+
+def _in_use(connection, dbname: str) -> HandoverError:
+    query = """
+        SELECT format('%%s (process %%s%%s)', usename, pid, ', ' || nullif(application_name, ''))
+        FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid() ORDER BY pid"""
+    sessions = [text for (text,) in rows(connection, query, (dbname,))]
+    shown = f": {', '.join(sessions[:10])}" if sessions else ""
+    return HandoverError(
+        f'Database "{dbname}" of the target is to be replaced, and sessions use it that its role may not end{shown}.',
+        "Have them ended, and kept away, and run this again.",
+    )
 
 
 def end_leftovers(connection, dbname: str, spared: list[int]) -> None:

@@ -159,7 +159,8 @@ def _bring(source, target, wanted: set[int]) -> None:
 
 def strays(passage: Passage) -> list[str]:
     """What sessions changed on old since the window read it: large objects, where those could not be locked or as soon
-    as they were not any more, and values of sequences, further than the margin goes. New does not have that.
+    as they were not any more, values of sequences, further than the margin goes, and tables that were made, which no
+    lock prevents. New does not have that.
     """
     known, now = passage.large_objects[0], large_objects.versions(passage.reader, passage.readable[0])
     changes = {
@@ -173,7 +174,8 @@ def strays(passage: Passage) -> list[str]:
         covered = sorted([before[one.key].value, before[one.key].advanced(passage.facts["sequence_margin"]).value])
         if not covered[0] <= one.value <= covered[1]:
             found.append(f"sequence {one.schema}.{one.name} went on to {one.value}")
-    return found
+    made = fence.without_trigger(passage.old, passage.configuration)
+    return found + [f"table {name} was made, and is not fenced" for name in made]
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import (
@@ -16,11 +17,29 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.transf
     in_snapshot,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import ownership
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.slot import Slot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import Snapshot, export_snapshot
 
 FINISHED = ("copied", "indexed")
+# Of these tables, those with rows on the target.
+FILLED = """
+    SELECT n.nspname::text, c.relname::text FROM unnest(%s::text[], %s::text[]) AS t (schema, name)
+    JOIN pg_namespace AS n ON n.nspname = t.schema
+    JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.name WHERE pg_relation_size(c.oid) > 0"""
+# Keys of these tables, and those that lead to them: tables that they join could be emptied and filled only together.
+FOREIGN_KEYS = """
+    SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', k.conrelid::regclass, k.conname),
+           pg_get_userbyid(c.relowner)::text
+    FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
+    WHERE k.contype = 'f' AND k.conparentid = 0 AND EXISTS (
+        SELECT FROM unnest(%s::text[], %s::text[]) AS t (schema, name)
+        JOIN pg_namespace AS n ON n.nspname = t.schema
+        JOIN pg_class AS r ON r.relnamespace = n.oid AND r.relname = t.name,
+        LATERAL (SELECT r.oid UNION SELECT relid FROM pg_partition_ancestors(r.oid)) AS a (oid)
+        WHERE a.oid IN (k.conrelid, k.confrelid))"""
 
 
 def copy(job: Job, number: int, made: Slot) -> None:
@@ -45,6 +64,7 @@ def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_co
         for table in migration.tables
         if (number and table.wave == number) or (table.kind == "at_cutover" and table.state not in FINISHED)
     ]
+    _drop_foreign_keys(job, tables)
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(contextlib.closing(connect_for_record(job.target, job.goal)))
         session = stack.enter_context(in_snapshot(job.source, job.dbname, snapshot))
@@ -64,6 +84,15 @@ def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_co
         result = transfer.fill(job.goal)
     _keep(job, transfer, result)
     apply.quiet_triggers(job)
+
+
+def _drop_foreign_keys(job: Job, keys: list[tuple[str, str]]) -> None:
+    """Of tables with rows that are to be copied again, on the target; the copy makes them again."""
+    found = rows(job.session, FOREIGN_KEYS, columns_of(rows(job.session, FILLED, columns_of(keys))))
+    owners = [] if job.capabilities.superuser else sorted({owner for _statement, owner in found})
+    with ownership.temporary_memberships(job.maintenance, owners):
+        for statement, _owner in found:
+            execute_patiently(job.session, statement)
 
 
 def _has_contents(job: Job) -> bool:

@@ -9,10 +9,9 @@ slot, or what the subscription has of it, may belong to another history of the s
 
 from __future__ import annotations
 
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity, ownership
+from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
@@ -20,20 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     slot,
     subscription,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
-
-# Keys of these tables, and those that lead to them: tables that they join could be emptied and filled only together.
-FOREIGN_KEYS = """
-    SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', k.conrelid::regclass, k.conname),
-           pg_get_userbyid(c.relowner)::text
-    FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
-    WHERE k.contype = 'f' AND k.conparentid = 0 AND EXISTS (
-        SELECT FROM unnest(%s::text[], %s::text[]) AS t (schema, name)
-        JOIN pg_namespace AS n ON n.nspname = t.schema
-        JOIN pg_class AS r ON r.relnamespace = n.oid AND r.relname = t.name,
-        LATERAL (SELECT r.oid UNION SELECT relid FROM pg_partition_ancestors(r.oid)) AS a (oid)
-        WHERE a.oid IN (k.conrelid, k.confrelid))"""
 
 
 def check(job: Job) -> None:
@@ -68,7 +54,6 @@ def _copy_again(job: Job, migration: journal.Migration, sight: continuity.Sight)
     partly = [wave for wave in migration.waves if 0 < len(lost[wave.number]) < _size(migration, wave)]
     if partly:  # changes of before would be applied to what is copied after them
         apply.await_step(job, job.params["timeout"], [wave.name for wave in partly])
-    _drop_foreign_keys(job, keys)
     with transaction(job.session):
         journal.set_phase(job.session, job.id, "copying")
         journal.update(job.session, job.id, verified=None)
@@ -99,15 +84,6 @@ def _lost(job: Job, migration: journal.Migration, sight: continuity.Sight) -> di
         every = any(one["tables"] is None for one in breaks)
         found[wave.number] = {key for key, name in zip(keys, job.quoted(keys)) if every or name in named}
     return found
-
-
-def _drop_foreign_keys(job: Job, keys: list[tuple[str, str]]) -> None:
-    """On the target; the copy makes them again."""
-    found = rows(job.session, FOREIGN_KEYS, columns_of(keys))
-    owners = [] if job.capabilities.superuser else sorted({owner for _statement, owner in found})
-    with ownership.temporary_memberships(job.maintenance, owners):
-        for statement, _owner in found:
-            execute_patiently(job.session, statement)
 
 
 def _drop_wave(job: Job, wave: journal.Wave) -> None:
