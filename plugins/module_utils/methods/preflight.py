@@ -11,6 +11,7 @@ from collections import Counter
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import (  # noqa: F401  # pylint: disable=unused-import
     access,
     activity,
@@ -56,7 +57,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     Database,
     Options,
     Pair,
-    Side,
+    describe,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import some
 
@@ -152,8 +153,8 @@ def _report(pair: Pair, databases: list[dict], findings: list[Finding]) -> dict:
     counts = Counter(finding.level for finding in findings if finding.waived is None)
     return {
         "method": pair.options.method,
-        "source": pair.source.describe(),
-        "target": pair.target.describe() if pair.target else None,
+        "source": describe(pair.source),
+        "target": describe(pair.target) if pair.target else None,
         "databases": databases,
         "findings": [finding.as_result() for finding in findings],
         "summary": {

@@ -18,6 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     rows,
     value,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import obstacle_to_logical_slots
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.gates import stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
@@ -25,7 +26,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.apply import NOT_BY_OWNER
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import conninfo_parameters
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     applier,
     beacon,

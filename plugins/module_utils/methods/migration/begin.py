@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.methods import destination
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     identity,
     naming,

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     Finding,
     database_check,
     server_check,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair, Side
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
     counted,
     duration,

@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import configuration, hba_rules
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts import hba
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.network_trial import (
@@ -20,7 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     try_dblink,
     try_subscription,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair, Side
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, some
 
 CONTINUOUS = ("continuous",)

@@ -13,7 +13,8 @@ import re
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import APPLICATION_NAME, psycopg2, sql
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair, Side
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
 
 TIMEOUT = 5  # seconds
 NAME = "handover_probe"

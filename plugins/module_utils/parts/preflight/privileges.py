@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     Finding,
     database_check,
@@ -15,7 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     PROBE,
     refused_subscription,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair, Side
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.role_import import RESERVED
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import shlex
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.columns import columns_made_of
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import columns_made_of
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
     counted,
     script,

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import (
     levels_for_logical_slots,
     obstacle_to_logical_slots,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.servers import is_older
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair, Side
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted
 
 CONTINUOUS = ("continuous",)

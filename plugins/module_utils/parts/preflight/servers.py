@@ -9,8 +9,9 @@ import re
 import time
 from datetime import date
 
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair, Side
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import some
 
 OLDEST, NEWEST = 13, 19

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import columns_made_of
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.columns import columns_made_of
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 
 # From this major on a publisher refuses UPDATE and DELETE where an identity contains a generated column, as FULL does.
@@ -196,7 +196,7 @@ class Lacking:
 
 def lacking(side) -> list[Lacking]:
     """Tables whose updates and deletes this side would refuse, or the other could not apply, once this one publishes
-    them. ``side`` is a preflight.subject.Side, or what has its ``rows`` and ``connection``.
+    them. ``side`` is a facts.side.Side, or what has its ``rows`` and ``connection``.
     """
     incomparable, major = without_equality(side), side.connection.info.server_version // 10000
     found = []

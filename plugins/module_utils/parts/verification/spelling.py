@@ -80,10 +80,5 @@ def arguments(column: str) -> str:
     return f"regexp_replace({column}, '(^|, )IN ', '\\1', 'g')"
 
 
-def of_addresses(definition: str) -> str:
-    """SQL: the definition of an index or constraint without the names of operator classes that 19 takes by itself."""
-    return f"regexp_replace({definition}, ' ([^ (),]+\\.)?(inet_ops|gist_inet_ops|gist_cidr_ops)(?=[ ,)])', '', 'g')"
-
-
 # SQL: options of a column without the internal one, in an order.
 COLUMN_OPTIONS = "(SELECT array_agg(o ORDER BY o) FROM unnest(attoptions) AS o WHERE o !~ '^pg_attver=')"
