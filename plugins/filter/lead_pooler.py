@@ -43,7 +43,7 @@ _value:
   type: str
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_file import lead
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_file import lead
 from ansible_collections.handover.postgresql.plugins.plugin_utils.filters import as_filter
 
 

@@ -33,7 +33,7 @@ from faults import await_that
 from migrations import copy_roles, in_step
 from support import assert_same, run_module
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from lab import sample
 from lab.bank import Bank
 

@@ -9,7 +9,7 @@ import pytest
 from dumps import assert_nothing_of_ours, done, export, finish, look, one, refused, restore
 from support import assert_same, create_database, environment, run_module
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
 from lab import builds, every_class, sample
 
 PROGRAMS = {

@@ -30,7 +30,7 @@ from support import (
 )
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import endpoint
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_role
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import migration_role
 from lab import builds, every_class, sample
 from lab.cluster import Cluster
 

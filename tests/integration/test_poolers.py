@@ -30,7 +30,7 @@ from faults import await_that
 from support import run_module
 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import guardian
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Console
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Console
 from lab.bank import Bank
 
 SETTINGS = "SELECT current_setting('default_transaction_read_only'), current_setting('search_path')"

@@ -17,15 +17,15 @@ from psycopg2 import sql
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import ownership
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import read_properties
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.role_import import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.databases import read_properties
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_import import (
     Options,
     apply,
     plan,
     plan_database_settings,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.roles import (
     as_sql,
     read_password_hashes,
     read_roles,

@@ -12,7 +12,7 @@ from support import Cluster
 
 def count(cluster: Cluster) -> int | None:
     from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
-    from ansible_collections.handover.postgresql.plugins.module_utils.parts.source_writes import count_writes
+    from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.source_writes import count_writes
 
     with contextlib.closing(Endpoint.from_options("source", cluster.endpoint()).connect("small")) as session:
         return count_writes(session)

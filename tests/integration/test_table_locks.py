@@ -13,7 +13,7 @@ import pytest
 from support import create_database
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.table_locks import lock_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import lock_tables
 
 MODE = "SHARE ROW EXCLUSIVE"
 TABLES = [("public", f"t{number}") for number in range(200)]

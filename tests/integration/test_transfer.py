@@ -45,7 +45,7 @@ def transfer(source: Cluster, target: Cluster, dump_id: str, jobs: int = 2, **sc
     """One wave into database "waves", and what it reported of states."""
     from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
     from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import Scope, Transfer
-    from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import export_snapshot
+    from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import export_snapshot
 
     ends = [Endpoint.from_options(side, end.endpoint()) for side, end in (("source", source), ("target", target))]
     states = []

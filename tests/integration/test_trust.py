@@ -15,7 +15,7 @@ from preflights import look
 from support import create_database
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
 MADE = "CREATE SCHEMA handover; COMMENT ON SCHEMA handover IS 'handover.postgresql: journal'"
 MARKED = MADE.replace("handover;", "handover AUTHORIZATION app;", 1)

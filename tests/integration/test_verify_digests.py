@@ -12,7 +12,7 @@ import pytest
 from support import create_database
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
     connect_to_snapshot,
     export_snapshot,
 )

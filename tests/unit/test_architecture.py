@@ -15,6 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
 UTILS = "ansible_collections.handover.postgresql.plugins.module_utils"
 FLOORS = ["base", "facts", "parts", "methods"]
+# Packages of parts: each imports those before it.
+PARTS = [
+    "trust", "journals", "roles", "databases", "archive", "copying", "replication", "fencing", "verification",
+    "monitoring", "migration", "poolers", "source", "preflight",
+]  # fmt: skip
 FILE_LINES = 400
 FUNCTION_LINES = 60
 LICENSE = "# SPDX-License-Identifier: GPL-3.0-or-later\n"
@@ -50,6 +55,12 @@ def imported(name: str) -> set[str]:
 def floors_used(name: str) -> set[str]:
     """Floors that a file imports from."""
     return {found[len(UTILS) + 1 :].split(".")[0] for found in imported(name) if found.startswith(UTILS + ".")}
+
+
+def parts_used(name: str) -> set[str]:
+    """Packages of parts that a file imports from."""
+    of_parts = f"{UTILS}.parts."
+    return {found[len(of_parts) :].split(".")[0] for found in imported(name) if found.startswith(of_parts)}
 
 
 def code_lines(node: ast.AST) -> int:
@@ -89,6 +100,23 @@ def test_module_utils_is_floors_and_nothing_else():
 def test_floor_imports_only_its_own_and_those_below(name):
     floor = FLOORS.index(Path(name).parts[2])
     assert floors_used(name) <= set(FLOORS[: floor + 1])
+
+
+def test_parts_is_packages_and_nothing_else():
+    found = {path.name for path in (PLUGINS / "module_utils" / "parts").iterdir() if path.name != "__pycache__"}
+    assert found == {*PARTS, "__init__.py"}
+
+
+@pytest.mark.parametrize("name", sources("plugins/module_utils/parts"))
+def test_packages_of_parts_import_only_those_before_them(name):
+    assert parts_used(name) <= set(PARTS[: PARTS.index(Path(name).parts[3]) + 1])
+
+
+@pytest.mark.parametrize("name", sources("plugins"))
+def test_only_the_preflight_imports_its_checks(name):
+    callers = "plugins/module_utils/methods/preflight.py", "plugins/filter/"
+    if not name.startswith(callers) and "parts/preflight" not in name:
+        assert "preflight" not in parts_used(name)
 
 
 @pytest.mark.parametrize("name", sources("plugins/modules", "plugins/action"))

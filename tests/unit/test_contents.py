@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
 
 TOCS = sorted((Path(__file__).parent / "toc").glob("*.dat"))
 UTF8 = [path for path in TOCS if "utf8" in path.name]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity
 
 NAME = "handover_0123456789_w1"
 END = {"system": "7", "timeline": 1, "lsn": 1000, "started": "1.5"}

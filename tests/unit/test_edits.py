@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.edits import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.edits import (
     grantors,
     with_public_perhaps_there,
     with_set_role,

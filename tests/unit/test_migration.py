@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import conninfo_parameters
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.waves import shares
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 
 SOURCE = {"host": "db.example", "port": "5433", "user": "admin", "sslmode": "verify-full", "sslrootcert": "/here/ca"}
 DEFAULTS = {"connect_timeout": "15", "keepalives_idle": "30", "keepalives_interval": "10"}

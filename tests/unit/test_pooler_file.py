@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_file import lead
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_file import lead
 
 FILE = """\
 ;; ours

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import parse_errors
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.fitting import Fitting
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import parse_errors
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import Fitting
 
 CONTENTS = Contents.parse((Path(__file__).parent / "toc/18-utf8.dat").read_bytes())
 ENTRIES = {entry.dump_id: entry for entry in CONTENTS.entries}

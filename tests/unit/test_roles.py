@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.passwords import belongs_to, hash_kind
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.role_import import RESERVED
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.passwords import belongs_to, hash_kind
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_import import RESERVED
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.roles import (
     database_settings,
     in_grant_order,
     parameter_elements,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import script
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import script
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
 
 HEAD = b"--\n-- PostgreSQL database dump\n--\n\n%s-- Dumped by\n\nSET statement_timeout = 0;\nSET row_security = off;\n"
 

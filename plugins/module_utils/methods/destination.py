@@ -13,8 +13,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_names
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import databases, home, journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import home
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
 
 
@@ -106,8 +108,8 @@ def make_place(run: Destination, goal: str, filling: Filling) -> str:
     if not filling.fitting.needs_own_name:
         return working
     with run.visit(working) as session:
-        journal.begin(session, filling.origin["dump_id"])
-        journal.record_made(session)
+        import_journal.begin(session, filling.origin["dump_id"])
+        import_journal.record_made(session)
     take_place(run, goal)
     return goal
 

@@ -29,14 +29,14 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.transf
     Transfer,
     connect_for_record,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import export_snapshot
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.source_writes import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import export_snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.source_writes import (
     NOT_QUIET,
     count_writes,
     refuse_stale,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 
 KEYS_TO_UNLOGGED = """
     SELECT conname::text FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.confrelid
@@ -112,7 +112,7 @@ def _read_journal(run: Copy, dbname: str) -> dict | None:
     if not target_db.is_valid(run.connection, dbname):
         return None
     with run.destination.visit(dbname) as session:
-        return journal.read(session)
+        return import_journal.read(session)
 
 
 def _is_of(run: Copy, former: dict, dbname: str) -> bool:
@@ -209,7 +209,7 @@ def _prepare_place(run: Copy, goal: str, transfer: Transfer) -> str:
     former = _read_journal(run, place)
     if former and not former["completed"] and (place != goal or former["made"] or not run.params["create"]):
         with run.destination.visit(place) as session:
-            finished = journal.restored_rows(session)
+            finished = import_journal.restored_rows(session)
             bound = catalog.rows(session, KEYS_TO_UNLOGGED)
         reason = _reason_to_start_over(run, former, transfer)
         if bound and not reason:
@@ -253,7 +253,7 @@ def _remember(session, changes: list[tuple]) -> None:
     """Each table in the journal as soon as its rows are there."""
     copied = [(schema, name, rows, size) for schema, name, state, rows, size in changes if state == "copied"]
     if copied:
-        journal.record_rows(session, copied)
+        import_journal.record_rows(session, copied)
 
 
 def _let_go(session) -> None:
@@ -265,6 +265,6 @@ def _let_go(session) -> None:
 def _abandon(run: Copy, place: str, own) -> None:
     """After an error: what a rerun can continue stays, the rest of a database of ours goes."""
     with contextlib.suppress(Exception):  # the error that brought us here says more
-        if run.params["create"] and not (run.params["source_is_quiet"] and journal.restored_rows(own)):
+        if run.params["create"] and not (run.params["source_is_quiet"] and import_journal.restored_rows(own)):
             own.close()
             target_db.drop(run.connection, place)

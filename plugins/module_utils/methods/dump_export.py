@@ -16,20 +16,24 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.locks import exclusive_locks
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import archive, manifest, roles
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import DumpOptions
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.origin import describe
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.row_counts import count_rows, tables_to_count
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive, manifest
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import DumpOptions
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.row_counts import (
+    count_rows,
+    tables_to_count,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.origin import describe
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
     connect_to_snapshot,
     export_snapshot,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.source_writes import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.source_writes import (
     NOT_QUIET,
     count_writes,
     refuse_stale,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import roles
 
 # Bytes of dump for a byte of table: text is larger than TOAST's compressed storage, compressed text smaller.
 EXPECTED_RATIO = {"compressed": 0.6, "uncompressed": 1.5}

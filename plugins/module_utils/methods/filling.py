@@ -14,21 +14,16 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.progress 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import clients
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
-    archive,
-    databases,
-    journal,
-    role_import,
-    script,
-    staging,
-    statistics,
-)
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import STATISTICS, Contents
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import jobs_for
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.edits import with_set_role
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.fitting import Fitting
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.target_database import execute
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive, script, staging
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import STATISTICS, Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import jobs_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.edits import with_set_role
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import Fitting
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases, statistics
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.target_database import execute
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import temporary_memberships
 
 
 class Filling:
@@ -103,7 +98,7 @@ class Filling:
                 "Import the roles first. With no_owner: true and no_privileges: true, the named ones are enough.",
             )
         with contextlib.closing(self.target.connect(dbname)) as session, contextlib.ExitStack() as stack:
-            journal.begin(session, self.origin["dump_id"])
+            import_journal.begin(session, self.origin["dump_id"])
             self._begun(session)
             self._take_ownership(stack)
             self._restore(session, dbname, stack)
@@ -115,7 +110,7 @@ class Filling:
             with self.stages.stage("database properties"):
                 self._restore_properties(session, dbname)
             result = self._result()
-            journal.complete(session, result)
+            import_journal.complete(session, result)
         return result
 
     def _begun(self, session) -> None:
@@ -153,16 +148,16 @@ class Filling:
         """Stage by stage, so that an object that is refused is known before any row is loaded."""
         self.place = archive.edited(self.fitting.contents, stack)
         self.programs = self.target.for_programs(session)
-        journal.undo(session)  # of a run that was killed: what it did for a while does not look so any more
+        import_journal.undo(session)  # of a run that was killed: what it did for a while does not look so any more
         stack.callback(_try_to_undo, session)
         for stage in self._stages():
             if stage.name == "definitions" and not self.capabilities.superuser:
                 self._open(session)
             if stage.name == "privileges":
-                journal.undo(session)
+                import_journal.undo(session)
             with self.stages.stage(stage.name):
                 self._run(stage, dbname)
-        journal.undo(session)
+        import_journal.undo(session)
         self._open_public_schema(session)
 
     def _run(self, stage: staging.Stage, dbname: str) -> None:
@@ -218,7 +213,7 @@ class Filling:
             WHERE NOT has_database_privilege('public', current_database(), 'CREATE')"""
         closed = [sql.SQL(kind + " {}").format(sql.Identifier(name)) for kind, name in rows(session, query)]
         revocations = [sql.SQL("REVOKE CREATE ON {} FROM PUBLIC").format(thing) for thing in closed]
-        journal.record_undo(session, [revocation.as_string(session) for revocation in revocations])
+        import_journal.record_undo(session, [revocation.as_string(session) for revocation in revocations])
         for thing in closed:
             _try(session, sql.SQL("GRANT CREATE ON {} TO PUBLIC").format(thing))
 
@@ -307,4 +302,4 @@ def _try(session, statement) -> str:
 
 def _try_to_undo(session) -> None:
     with contextlib.suppress(psycopg2.Error):  # the error that brought us here says more; the next run tries again
-        journal.undo(session)
+        import_journal.undo(session)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import row_counts, staging
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.manifest import Unit
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.remains import ours
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import row_counts, staging
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.manifest import Unit
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.remains import ours
 
 
 class FillingFromFiles(Filling):

@@ -10,6 +10,7 @@ from collections import Counter
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import (  # noqa: F401  # pylint: disable=unused-import
@@ -59,7 +60,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     Pair,
     describe,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import some
 
 LOCK_TIMEOUT = 3000  # ms; what cannot be looked at because somebody alters it is unknown
 

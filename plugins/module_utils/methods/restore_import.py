@@ -20,9 +20,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.destin
     refuse_occupied,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling_from_files import FillingFromFiles
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal, role_import
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.manifest import Unit, database_units
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.manifest import Unit, database_units
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
 
 NOT_YET = "There is no dump yet, so its contents were not looked at."
 
@@ -52,12 +53,12 @@ def finish(run: Destination) -> dict:
         if not target_db.exists(run.connection, goal):
             continue
         with run.visit(goal) as session:
-            entry = journal.read(session)
+            entry = import_journal.read(session)
             if entry and not entry["completed"]:
                 raise HandoverError(
                     f'The import of database "{goal}" is not complete.', "Run the import again before finishing it."
                 )
-            if entry and (run.check_mode or journal.remove(session)):
+            if entry and (run.check_mode or import_journal.remove(session)):
                 finished.append(goal)
     return {"finished_databases": finished, "changed": bool(finished)}
 
@@ -123,11 +124,11 @@ def _former_import(run: Destination, goal: str, dump_id: str | None) -> dict | N
     working = target_db.working_name(goal)
     if not run.check_mode and target_db.is_valid(run.connection, working):
         with run.visit(working) as session:
-            entry = journal.read(session)
+            entry = import_journal.read(session)
         is_this = entry and entry["completed"] and entry["dump_id"] == dump_id
         if is_this and not target_db.exists(run.connection, goal):
             target_db.rename(run.connection, working, goal)
     if not target_db.is_valid(run.connection, goal):
         return None
     with run.visit(goal) as session:
-        return journal.read(session)
+        return import_journal.read(session)

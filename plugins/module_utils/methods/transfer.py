@@ -14,27 +14,29 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
-    archive,
-    journal,
-    large_objects,
-    origin,
-    schema,
-    sequences,
-    staging,
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive, staging
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import STATISTICS, Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.row_counts import (
+    count_rows,
+    differences,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import STATISTICS, Contents
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import schema
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     FOREIGN_KEY,
     make_keys,
     read_definitions,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.identities import existing_entries
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.loading import Counts, Loading, Options
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Table, hold, read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import Flow
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.identities import existing_entries
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.row_counts import count_rows, differences
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import Snapshot, connect_to_snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import origin, sequences
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
+    Snapshot,
+    connect_to_snapshot,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import large_objects
 
 LOCK_WAIT_TIMEOUT = 480000  # ms
 MAINTENANCE_MEMORY = (64, 1024)  # MB, least and most of one session
@@ -162,7 +164,7 @@ class Transfer(Filling):
 
     def _begun(self, session) -> None:
         if self.facts:
-            journal.record_facts(session, self.facts)
+            import_journal.record_facts(session, self.facts)
 
     def _result(self) -> dict:
         return {

@@ -15,21 +15,19 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import server_error
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
-from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
-    continuity,
-    instant,
-    migration_journal,
-    target_database,
-)
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import jobs_for
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import temporary_memberships
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming, subscription
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import connect_to_snapshot
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.source_writes import count_writes
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, naming
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import jobs_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import connect_to_snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.source_writes import count_writes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import subscription
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import temporary_memberships
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
     descriptions,
     digests,
+    instant,
     large_objects,
     positions,
     table_rows,

@@ -14,13 +14,15 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity, drift, fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, drift
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import (
     SETTLING,
     Poolers,
     is_place_of,
@@ -31,7 +33,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     slot,
     subscription,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 OPEN_PATIENCE = 10.0  # seconds; then the guardian goes on trying
 WAY_BACK_PATIENCE = 10.0  # seconds until the first beacon comes back; a worker may take 5 s to start

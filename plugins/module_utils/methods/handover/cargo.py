@@ -13,8 +13,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, large_objects, sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import copy_table
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import sequences
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import large_objects
 
 ROUNDS = 3  # of copying large objects before the window, while that takes so long that many may have changed meanwhile
 BRIEF = 1.0  # seconds

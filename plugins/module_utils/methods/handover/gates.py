@@ -12,8 +12,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.quantitie
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import STAMP, Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity, drift, fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, drift
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import (
     SETTLING,
     Poolers,
     is_place_of,

@@ -21,8 +21,9 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, sequences
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Console
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import sequences
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Console
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import slot, turn
 
 PATIENCE = 300.0  # seconds during which what cannot be reached is tried again

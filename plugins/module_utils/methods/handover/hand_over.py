@@ -27,8 +27,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
     find_routes,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.window import Window
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity, fence, strays
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, strays
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import subscription
 
 MARGIN_WITHOUT_POOLER = 1000  # calls of nextval() whose values sessions may hold and use elsewhere

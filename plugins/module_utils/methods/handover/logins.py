@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import other_databases, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.naming import PREFIX
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.naming import PREFIX
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 
 # We, the streams of any migration that are sent from here, and, as their workers log in, the owners of those that
 # come here.

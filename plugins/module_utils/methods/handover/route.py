@@ -15,13 +15,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     read_server,
     select_databases,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence, home, migration_journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration_journal import Migration
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.naming import (
-    back_name,
-    migration_id,
-    wave_name,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.naming import back_name, migration_id, wave_name
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals.migration_journal import Migration
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import home
 
 FORWARD, BACK = "forward", "back"
 READY, COMMITTED = "ready", "committed"

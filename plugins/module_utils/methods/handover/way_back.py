@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     columns_of,
     quoted_names,
@@ -25,15 +26,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.apply import NOT_BY_OWNER
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import conninfo_parameters
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal, source_record
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     applier,
     beacon,
     identity,
-    naming,
     publication,
     slot,
-    source_record,
     subscription,
     triggers,
     writable,

@@ -19,10 +19,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo, way_back
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.gates import stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift, fence, home
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import lock_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift, home
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, slot
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.table_locks import lock_tables
 
 LOCK_TIMEOUT = 200  # milliseconds that writers may wait behind us before we give way and try again
 POLL = 0.002  # seconds between two looks at the beacon

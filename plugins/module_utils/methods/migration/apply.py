@@ -9,15 +9,14 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import ownership
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import read_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     applier,
     beacon,
-    naming,
     publication,
     slot,
     subscription,
@@ -27,6 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     execute_patiently,
     patiently,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
 
 IN_STEP = 5.0  # seconds: a beacon that takes no longer to arrive
 FAILURES = 2  # of apply while it is waited for; one may be a lost connection

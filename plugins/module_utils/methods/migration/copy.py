@@ -16,12 +16,15 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.transf
     connect_for_record,
     in_snapshot,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import ownership
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
+    Snapshot,
+    export_snapshot,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.slot import Slot
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import Snapshot, export_snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
 
 FINISHED = ("copied", "indexed")
 # Of these tables, those with rows on the target.

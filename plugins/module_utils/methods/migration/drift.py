@@ -9,13 +9,13 @@ from collections.abc import Iterable
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import dotted, unquoted
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import drift
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import publication
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 MEMBERSHIP = ("new", "gone", "replaced")
 FOLLOWED = ("identity", "parents", "defaults", "foreign_keys", "enums")  # to be made at the other end, too

@@ -14,21 +14,14 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
-    fence,
-    migration_journal,
-    ownership,
-    removal,
-    strays,
-    target_database,
-)
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import (
-    Ends,
-    Visit,
-    visit,
-)
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.recognition import recognise
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import source_record, turn
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal, source_record
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import removal, strays
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.ends import Ends, Visit, visit
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.recognition import recognise
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
 
 
 @dataclass

@@ -9,16 +9,17 @@ import contextlib
 from datetime import datetime, timezone
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import (
-    continuity,
-    drift,
-    fence,
-    home,
-    migration_journal,
-    strays,
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, drift, home, strays
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.ends import (
+    Ends,
+    Visit,
+    find_records,
+    visit,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, Visit, find_records, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import progress
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.publishing import (
     read_beacons,
@@ -33,7 +34,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitori
     read_subscribing,
     unsteady,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming, turn
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
 
 SAMPLE_INTERVAL = 10  # seconds that two samples are apart at least
 RECENT_SAMPLES = 200

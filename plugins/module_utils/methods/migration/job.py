@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import Capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
 
 MASK = "********"
 CONNINFO_NAMES = ("host", "hostaddr", "port", "user", "sslmode")

@@ -10,6 +10,8 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     read_server,
@@ -29,20 +31,18 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.copy import FINISHED
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import choose_client
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import home
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import home
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
     identity,
-    naming,
     publication,
     slot,
     subscription,
     turn,
     witness,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import reason
 
 
 def replicate(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is done about lost changes (parts/continuity.py): refused, or, on request, tables are copied again.
+"""What is done about lost changes (parts/migration/continuity.py): refused, or, on request, tables are copied again.
 
 They wait for another wave, with a slot of its own. A wave none of whose tables can be trusted goes altogether: its
 slot, or what the subscription has of it, may belong to another history of the servers.
@@ -9,17 +9,17 @@ slot, or what the subscription has of it, may belong to another history of the s
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import continuity
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
     publication,
     slot,
     subscription,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
 
 
 def check(job: Job) -> None:

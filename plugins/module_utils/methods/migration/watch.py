@@ -16,7 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
     read_status,
     record,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.ends import Ends, visit
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.ends import Ends, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import (
     Limits,
     holds_back,

@@ -20,10 +20,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.source
     settings_in_files,
     state_of_server,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import hba
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_role as roles
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import source_settings as settings
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.changes import Changes, wait_for_other_runs
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import hba
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import migration_role as roles
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import source_settings as settings
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source.changes import (
+    Changes,
+    wait_for_other_runs,
+)
 
 
 def prepare(source: Endpoint, params: dict, check_mode: bool) -> dict:

@@ -10,8 +10,8 @@ import contextlib
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.source.state import Preparation
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import migration_role as roles
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import source_settings as settings
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import migration_role as roles
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import source_settings as settings
 
 
 def ensure_role(run: Preparation) -> bool:

@@ -11,7 +11,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, configuration
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.management import Manager
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.changes import Changes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source.changes import Changes
 
 
 @dataclass

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.contents import Contents, Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents, Entry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 
 FOREIGN_KEY = "FK CONSTRAINT"

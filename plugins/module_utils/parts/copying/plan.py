@@ -15,7 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     rows,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import execute
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import rewritten_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import rewritten_tables
 
 FIRST_USER_OID = 16384
 TID_SCAN_SINCE = 140000  # before, each piece of a table would read all of it

@@ -7,12 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
-    counted,
-    duration,
-    size,
-    some,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, duration, size, some
 
 # Of max_slot_wal_keep_size, past which the slot is lost: the rest is the time to do something about it.
 KEEP_SHARE = 0.8

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration_journal import Migration
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals.migration_journal import Migration
 
 WINDOW = 900.0  # seconds of samples that say how fast it goes now
 LEAST = 5.0  # seconds that two samples must be apart

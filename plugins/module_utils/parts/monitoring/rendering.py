@@ -5,17 +5,14 @@
 
 from __future__ import annotations
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
-    duration,
-    size,
-)
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.typesetting import (
+from ansible_collections.handover.postgresql.plugins.module_utils.base.typesetting import (
     escaped,
     grid,
     heading,
     on_one_line,
     wrap,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import duration, size
 
 UNKNOWN = "unknown"
 CHANGES = 10  # of the schema that are named

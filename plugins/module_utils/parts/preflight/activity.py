@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, duration, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     Finding,
@@ -12,12 +13,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     server_check,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
-    counted,
-    duration,
-    script,
-    some,
-)
 
 LONG = 15  # seconds
 # Transactions until the server refuses to begin another, less its own margin (PostgreSQL documentation, 24.1.5).

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import contextlib
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, size, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, OWN_RELATIONS, rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import jobs_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import jobs_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.target_database import exists
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import Table
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
-    counted,
-    script,
-    size,
-    some,
-)
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.target_database import exists
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
 CONTINUOUS = ("continuous",)
 COPY_LIMIT = 2**30 - 1  # bytes of one row as text: MaxAllocSize

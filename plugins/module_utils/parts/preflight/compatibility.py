@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, some
 
 FIRST_OF_USERS = 16384  # FirstNormalObjectId
 

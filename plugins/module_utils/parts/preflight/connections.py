@@ -9,13 +9,13 @@ import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.poolers import is_pooled
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.dump_options import MAX_JOBS, jobs_for
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.pooler_console import Console
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import MAX_JOBS, jobs_for
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Console
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted
 
 TRIES = 4
 # Beside the jobs: our own session, the one that holds the snapshot, pg_dump's first.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.dependents import (
     tables_needing,
@@ -19,7 +20,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     database_check,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 
 CONTINUOUS = ("continuous",)
 

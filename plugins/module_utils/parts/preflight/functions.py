@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     METHODS,
     Finding,
     database_check,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 
 CONTINUOUS = ("continuous",)
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import home as homes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import home as homes
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     Finding,
     database_check,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     METHODS,
@@ -17,7 +18,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     database_check,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.identity import (
     FULL_WITHOUT_GENERATED,
     Index,

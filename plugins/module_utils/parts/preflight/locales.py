@@ -11,12 +11,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import dotted, unquoted
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import read_properties
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.databases import read_properties
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 
 PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
 EVERYWHERE = {"c", "posix"}  # of libc, normalised

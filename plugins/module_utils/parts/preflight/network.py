@@ -11,10 +11,10 @@ import socket
 from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import is_loopback
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import configuration, hba_rules
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import hba
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.network_trial import (
     connection_string,
@@ -22,7 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     try_subscription,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, some
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import hba
 
 CONTINUOUS = ("continuous",)
 FIREWALL = "Open the way from the target to {place} in firewalls, and in the service's list of trusted sources."

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import read_roles
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import reason
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.roles import read_roles
 
 STRINGS = "standard_conforming_strings"
 NO_LINE_BREAKS_SINCE = 19

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, some
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.role_import import RESERVED
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_import import RESERVED
 
 # Members of extensions belong to these.
 OWN = """o.oid >= 16384 AND NOT EXISTS (

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     Finding,
@@ -17,8 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     refused_subscription,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.role_import import RESERVED
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_import import RESERVED
 
 CONTINUOUS = ("continuous",)
 REPLICATION_REFUSED = ("must be superuser or replication role", "permission denied to start WAL sender")
@@ -168,7 +168,7 @@ def way_back_roles(pair: Pair):
         yield Finding("warning", seen, consequence, remedy, [f"target: {role}"])
 
 
-# What looks inside of functions, where the statement that subscribes is run (parts/unseen.py): by the setting that the
+# What looks inside of functions, where the statement that subscribes is run (trust/unseen.py): by the setting that the
 # session would turn off, the setting that tells, and the values with which it does not look.
 LOOKING = {
     "pg_stat_statements.track_utility": ("pg_stat_statements.track", ("none", "top")),

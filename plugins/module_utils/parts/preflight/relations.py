@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import shlex
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, size, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.columns import columns_made_of
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
-    counted,
-    script,
-    size,
-    some,
-)
 
 CONTINUOUS = ("continuous",)
 MANY_LARGE_OBJECTS = 1_000_000  # pg_dump before 17 keeps an entry in memory for each

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import GIVE_TARGET, LEVELS
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, size, some
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.typesetting import (
+from ansible_collections.handover.postgresql.plugins.module_utils.base.typesetting import (
     code,
     escaped,
     grid,
@@ -18,6 +16,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.typesett
     printable,
     wrap,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, size, some
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import GIVE_TARGET, LEVELS
 
 OBJECTS = 5  # of one finding; the report itself has them all
 LARGEST = 3  # tables of a database that are named

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import (
     levels_for_logical_slots,
@@ -15,7 +16,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal impo
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.servers import is_older
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted
 
 CONTINUOUS = ("continuous",)
 RESTART = "then restart the {side}. Managed services have a parameter for it."

@@ -5,18 +5,13 @@
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, size, some
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     Finding,
     database_check,
     server_check,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
-    counted,
-    script,
-    size,
-    some,
-)
 
 CONTINUOUS = ("continuous",)
 OURS = "handover_"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import duration, size
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import duration, size
 
 CONTINUOUS = ("continuous",)
 SAMPLE_SECONDS = 0.3

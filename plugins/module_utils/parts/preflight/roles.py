@@ -9,13 +9,13 @@ CREATE ROLE): they are those of a server that no service has changed.
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import roles as role_data
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.newer_rules import STRINGS, refusal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.role_import import RESERVED
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import roles as role_data
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_import import RESERVED
 
 
 def _read(side: Side) -> dict:

@@ -9,10 +9,10 @@ import re
 import time
 from datetime import date
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import some
 
 OLDEST, NEWEST = 13, 19
 # The last day of community support (postgresql.org, Versioning Policy).

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import clients
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import has_pg_attver
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
@@ -16,7 +17,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.newer_rules import refusal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import counted, script, some
 
 # What queries mean, what they return, and when they end, depends on these.
 MEANING = (

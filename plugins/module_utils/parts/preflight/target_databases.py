@@ -8,27 +8,22 @@ from __future__ import annotations
 import contextlib
 import json
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, size, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_size
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.ownership import NAME as TEMPORARY_ROLE
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.target_database import (
+    WORKING_PREFIX,
+    exists,
+    own_objects,
+    working_name,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     Finding,
     database_check,
     server_check,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.wording import (
-    counted,
-    script,
-    size,
-    some,
-)
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.target_database import (
-    WORKING_PREFIX,
-    exists,
-    own_objects,
-    working_name,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import NAME as TEMPORARY_ROLE
 
 
 @database_check("target_database", "The target has no database of this name.", needs_target=True)
@@ -38,7 +33,7 @@ def target_database(database: Database):
     if not exists(target.connection, name):
         return
     with contextlib.closing(target.endpoint.connect(name, read_only=True)) as connection:
-        entry = journal.read(connection)
+        entry = import_journal.read(connection)
         objects = own_objects(connection)
     if entry and not entry["completed"]:
         seen = f"The target has a database {name}, whose import was begun and not completed."

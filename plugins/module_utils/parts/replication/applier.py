@@ -12,9 +12,9 @@ connect as it.
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import transaction
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
 TABLES = """
     unnest(%s::text[], %s::text[]) AS t (schema, name) JOIN pg_namespace AS n ON n.nspname = t.schema

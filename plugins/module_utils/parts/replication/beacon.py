@@ -11,8 +11,8 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.naming import SCHEMA, beacon_table
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.naming import SCHEMA, beacon_table
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
 TABLE = """
     CREATE TABLE IF NOT EXISTS {table} (

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import witness
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
 BATCH = 100  # tables whose locks are taken at once
 

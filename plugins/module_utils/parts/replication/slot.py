@@ -18,7 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import Snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import Snapshot
 
 PAUSE = 0.2  # seconds between two looks at who is in the way
 DROP_PATIENCE = 30.0  # seconds for the reader of a slot to go

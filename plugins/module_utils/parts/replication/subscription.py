@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import Trial, reason, transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import unseen
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import witness
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.trial import Trial, reason, transaction
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import unseen
 
 AIVEN = "aiven_extras"
 

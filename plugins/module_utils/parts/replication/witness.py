@@ -4,9 +4,9 @@
 """What each end remembers of both: an end that goes back in time forgets it, and the other does not.
 
 It is the column ``witness`` of ``handover.migration``: of the source's record, and of the target's journal.
-``ends``, ``beacons`` and ``slots`` are what was seen last (parts/continuity.py); ``breaks`` what was found broken, kept
-until it is settled; ``altered`` and ``published`` are signs of the end's own subscriptions and publications, that tell
-our own changes of them from others'.
+``ends``, ``beacons`` and ``slots`` are what was seen last (migration/continuity.py); ``breaks`` what was found broken,
+kept until it is settled; ``altered`` and ``published`` are signs of the end's own subscriptions and publications, that
+tell our own changes of them from others'.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import naming
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 
 COLUMN = """
     SELECT count(*) FROM pg_attribute
@@ -40,7 +40,7 @@ def read(connection, identifier: str) -> dict | None:
     """What this end remembers of a migration; None where it has no record of it. Raises HandoverError for a schema
     that is not ours.
     """
-    if not journal.has_schema(connection) or not value(connection, COLUMN):
+    if not import_journal.has_schema(connection) or not value(connection, COLUMN):
         return None
     found = rows(connection, "SELECT witness FROM handover.migration WHERE id = %s", (identifier,))
     return (found[0][0] or {}) if found else None
@@ -87,7 +87,7 @@ def forget(connection, identifier: str) -> None:
 
 
 def _sign(connection, kind: str, name: str, query: str) -> None:
-    if not journal.has_schema(connection) or not value(connection, PRESENT):
+    if not import_journal.has_schema(connection) or not value(connection, PRESENT):
         return
     found = rows(connection, query, (name,))
     if found:

@@ -14,7 +14,8 @@ import threading
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts import journal, trust
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import Digest
 
 TABLES = """
@@ -39,7 +40,7 @@ class Record:
         self._connection = connection
         self._pair = pair
         self._lock = threading.Lock()
-        self._present = may_use_journal(connection, "CREATE") and journal.has_schema(connection)
+        self._present = may_use_journal(connection, "CREATE") and import_journal.has_schema(connection)
 
     @property
     def present(self) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.snapshot import rewritten_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import rewritten_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import extension_rows, keys
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
     BLOCKS,

@@ -1,0 +1,227 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fitting an archive to its target: what is left out, and which refusals of the server are known."""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import Capabilities
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import edits
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import RestoreError
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents, Entry
+
+# The database itself is made by us; the rest are settings of the session, which pg_restore takes without being asked.
+NOT_RESTORED = {"DATABASE", "DATABASE PROPERTIES", "ENCODING", "STDSTRINGS", "SEARCHPATH"}
+
+# Extensions that can only be created in the database that a setting of the server names: cron.database_name.
+OF_ONE_DATABASE = {"pg_cron"}
+
+# Classes that some services reserve for a superuser. Their absence loses no row and is listed.
+RESERVABLE = {
+    "ACCESS METHOD",
+    "AGGREGATE",
+    "CAST",
+    "COMMENT",
+    "CONVERSION",
+    "EVENT TRIGGER",
+    "EXTENSION",
+    "FOREIGN DATA WRAPPER",
+    "FUNCTION",
+    "OPERATOR CLASS",
+    "OPERATOR FAMILY",
+    "PROCEDURAL LANGUAGE",
+    "PROCEDURE",
+    "PUBLICATION",
+    "PUBLICATION TABLE",
+    "PUBLICATION TABLES IN SCHEMA",
+    "SECURITY LABEL",
+    "SERVER",
+    "SHELL TYPE",
+    "TEXT SEARCH PARSER",
+    "TEXT SEARCH TEMPLATE",
+    "TRANSFORM",
+    "TYPE",
+    "USER MAPPING",
+}
+REFUSED = re.compile(
+    r"ERROR:\s+(permission denied (to|for) |must be superuser|must be owner of extension|only superuser "
+    r"|aggregate transition data type cannot be internal|user mapping not found|server \".*\" does not exist"
+    r"|extension \".*\" (is not available|is not supported|must be)"
+    r"|unrecognized configuration parameter |invalid value for parameter |non-standard string literals )"
+)
+
+
+class Fitting:
+    """An archive on its way into a target: ``contents`` as edited, and what was done to them.
+
+    ``skipped``: ``{"object", "class", "reason"}`` of every object that is left out;
+    ``edits``: ``{"edit", "objects", "reason"}``, objects being the number of those changed.
+    """
+
+    def __init__(self, contents: Contents, exclude_extensions: list[str]):
+        self.contents = contents
+        self.skipped = []
+        self.edits = []
+        self._skipped_ids = set()
+        self._reasons = []
+        excluded = {
+            one.dump_id for one in contents.entries if one.desc == "EXTENSION" and one.tag in exclude_extensions
+        }
+        self._excused_ids = {entry.dump_id for entry in contents.dependents(excluded)}
+        self._excluded_ids = excluded
+
+    def fit(self, target: Capabilities, no_privileges: bool) -> None:
+        """Leave out and edit what is known beforehand. Raises HandoverError where rows would be lost."""
+        for entry in self.contents.entries:
+            reason = "it is in exclude_extensions" if entry.dump_id in self._excluded_ids else ""
+            reason = reason or _reason_to_skip(entry, target, no_privileges)
+            if reason:
+                self.skip(entry, reason)
+        self.require_rows()
+        self.edit(
+            "pg_attver", "an internal option that an older pg_dump wrote as one of the user's", edits.without_pg_attver
+        )
+        self.edit("schema public", "every new database has one", edits.with_public_perhaps_there)
+
+    def skip(self, entry: Entry, reason: str) -> None:
+        """Leave out an entry and all that needs it. What is skipped already is not listed twice."""
+        self._reasons.append((entry, reason))
+        self._leave_out(entry, reason)
+        for dependent in self.contents.dependents({entry.dump_id}):
+            self._leave_out(dependent, f"needs {entry.name}")
+
+    def _leave_out(self, entry: Entry, reason: str) -> None:
+        if entry.dump_id not in self._skipped_ids:
+            self._skipped_ids.add(entry.dump_id)
+            if entry.desc not in NOT_RESTORED:
+                self.note(entry.name, entry.desc, reason)
+
+    def note(self, name: str, desc: str, reason: str) -> None:
+        """List something as skipped that is not, or not only, an entry of the archive."""
+        self.skipped.append({"object": name, "class": desc, "reason": reason})
+
+    def is_skipped(self, entry: Entry) -> bool:
+        return entry.dump_id in self._skipped_ids
+
+    def skipped_rows(self) -> list[Entry]:
+        """Data that is left out because something else is."""
+        return [entry for entry in self.contents.entries if entry.desc == "TABLE DATA" and self.is_skipped(entry)]
+
+    def remaining(self) -> list[Entry]:
+        """The entries to restore, in archive order."""
+        return [
+            entry
+            for entry in self.contents.entries
+            if not self.is_skipped(entry) and entry.desc not in NOT_RESTORED and not _is_of_database(entry)
+        ]
+
+    @property
+    def needs_own_name(self) -> bool:
+        """Whether something can only be made, or loaded, in a database that has its own name by then."""
+        return any(
+            entry.tag in OF_ONE_DATABASE if entry.desc == "EXTENSION" else "regdatabase" in (entry.definition or "")
+            for entry in self.remaining()
+        )
+
+    def owners(self) -> set[str]:
+        """Roles that the archive gives objects to."""
+        found = {entry.owner for entry in self.remaining() if entry.owner}
+        return {name for name in found if not name.startswith("pg_")}  # pg_database_owner is whoever owns the database
+
+    def grantors(self) -> set[str]:
+        """Roles that the archive speaks as when it grants, or whose default privileges it sets."""
+        return set().union(*map(edits.grantors, self.remaining()))
+
+    def edit(self, name: str, reason: str, change) -> None:
+        """Replace every entry for which ``change(entry)`` gives another one."""
+        changed = 0
+        for index, entry in enumerate(self.contents.entries):
+            edited = change(entry)
+            if edited is not entry and edited != entry:
+                self.contents.entries[index] = edited
+                changed += 1
+        if changed:
+            self.edits.append({"edit": name, "objects": changed, "reason": reason})
+
+    def leave_to_us(self, role: str, reason: str) -> None:
+        """Let what belongs to this role belong to the connecting role; its default privileges are for it alone."""
+        for entry in self.contents.entries:
+            if entry.desc == "DEFAULT ACL" and entry.owner == role:
+                self.skip(entry, reason)
+        self.edit(f"owner {role}", reason, lambda entry: edits.without_owner(entry, role))
+
+    def forget(self, role: str, reason: str) -> None:
+        """Take a role that the target does not have out of the archive."""
+        for entry in self.contents.entries:
+            if entry.desc == "USER MAPPING" and entry.tag.startswith(f"USER MAPPING {role} SERVER "):
+                self.skip(entry, reason)
+        self.leave_to_us(role, reason)
+        self.edit(f"grants of {role}", reason, lambda entry: edits.without_grants(entry, role))
+
+    def explain(self, errors: list[RestoreError]) -> list[RestoreError]:
+        """Take refusals of known classes for skipped objects; what remains is a failure."""
+        unknown = []
+        for error in errors:
+            if error.is_of_pg_restore:
+                continue
+            if error.entry and not self.is_skipped(error.entry) and _is_reserved(error):
+                self.skip(error.entry, error.message.partition("ERROR:")[2].strip())
+            if not error.entry or not self.is_skipped(error.entry):
+                unknown.append(error)
+        return unknown
+
+    def require_rows(self) -> None:
+        """Raise HandoverError if a table's data had to be left out without the operator's word for it."""
+        lost = [entry for entry in self.skipped_rows() if entry.dump_id not in self._excused_ids]
+        if not lost:
+            return
+        reasons = "; ".join(f"{cause.name}: {reason}" for cause, reason in self._causes(lost)[:5])
+        tables = ", ".join(entry.name[len("TABLE DATA ") :] for entry in lost[:10])
+        raise HandoverError(
+            f"The target cannot take everything that these tables need: {tables}. The cause: {reasons}.",
+            "Make it available on the target (services have a list of allowed extensions), "
+            "or name the extension in exclude_extensions to leave it out with these tables.",
+            skipped=self.skipped,
+        )
+
+    def _causes(self, lost: list[Entry]) -> list[tuple[Entry, str]]:
+        """What was left out for a reason of its own and is needed by these entries, with that reason."""
+        ids = {entry.dump_id for entry in lost}
+        return [
+            (cause, reason)
+            for cause, reason in self._reasons
+            if ids & {entry.dump_id for entry in self.contents.dependents({cause.dump_id})}
+        ]
+
+
+def _is_of_database(entry: Entry) -> bool:
+    return entry.desc in ("ACL", "COMMENT", "SECURITY LABEL") and entry.tag.startswith("DATABASE ")
+
+
+def _is_reserved(error: RestoreError) -> bool:
+    """Whether a service keeps this to itself."""
+    on_system = error.entry.desc == "ACL" and error.entry.namespace in ("pg_catalog", "information_schema")
+    if (error.entry.desc in RESERVABLE or on_system) and REFUSED.search(error.message):
+        return True
+    names = ('SCHEMA "public"', "SCHEMA public")
+    on_public = error.entry.tag in names or (error.entry.desc, error.entry.tag) == ("SCHEMA", "public")
+    return on_public and bool(re.search(r"(must be owner of|permission denied for) schema public", error.message))
+
+
+def _reason_to_skip(entry: Entry, target: Capabilities, no_privileges: bool) -> str:
+    if entry.desc.startswith("SUBSCRIPTION"):
+        return "a restored subscription would compete with the source's for its publisher"
+    if entry.desc == "EXTENSION" and entry.tag not in target.extensions:
+        return "the target does not offer this extension"
+    if entry.desc == "COMMENT" and entry.tag.startswith("EXTENSION ") and not target.superuser:
+        return "only the owner of an extension may comment on it"
+    if entry.desc == "STATISTICS DATA" and target.major < 18:
+        return "a target before PostgreSQL 18 takes no statistics; ANALYZE makes them"
+    if entry.desc == "EXTENDED STATISTICS DATA" and target.major < 19:
+        return "a target before PostgreSQL 19 takes no extended statistics; ANALYZE makes them"
+    if entry.desc in edits.PRIVILEGES and no_privileges:
+        return "no_privileges is set"
+    return ""

@@ -1,0 +1,27 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What describes a database beyond its archive: what the other end needs to make it the same."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.databases import read_properties
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import roles
+
+
+def describe(connection, dbname: str) -> dict:
+    """``properties``, ``database_settings``, ``roles_referenced``, ``roles_named``, ``bootstrap_role``: JSON types."""
+    return {
+        "properties": read_properties(connection, dbname),
+        "database_settings": _settings(connection, dbname),
+        "roles_referenced": catalog.referenced_roles(connection),
+        "roles_named": catalog.named_roles(connection),
+        "bootstrap_role": catalog.bootstrap_role(connection),
+    }
+
+
+def _settings(connection, dbname: str) -> dict:
+    """The settings that hold in this database only, in the shape of roles.read_roles."""
+    data = roles.read_roles(connection)
+    return {**data, "roles": [], "memberships": [], "settings": roles.database_settings(data, dbname)}

@@ -1,0 +1,172 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The migration's own record, in schema handover of the target database: what was begun, and what is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
+
+SCHEMA = f"""
+    CREATE SCHEMA handover;
+    COMMENT ON SCHEMA handover IS '{MARK} journal of the migration; removed when it is finished'"""
+
+TABLE = """
+    CREATE TABLE handover.restore (
+        dump_id text PRIMARY KEY,
+        started timestamptz NOT NULL DEFAULT clock_timestamp(),
+        completed timestamptz,
+        undo text[] NOT NULL DEFAULT '{}',
+        made boolean NOT NULL DEFAULT false,
+        result json)"""
+
+ROWS = """
+    CREATE TABLE IF NOT EXISTS handover.restored_rows (
+        schema text,
+        name text,
+        rows bigint NOT NULL,
+        bytes bigint NOT NULL,
+        PRIMARY KEY (schema, name))"""
+
+RELATIONS = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('handover') AND relkind = 'r'"
+
+OCCUPANTS = """
+    SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = to_regnamespace('handover')"""
+
+
+# What a verification found (parts/verification/record.py) is worth nothing without what it was about.
+WITH_IT = ("verification", "verified_table")
+
+
+def has_schema(connection) -> bool:
+    """Whether this database has a schema handover. Raises HandoverError where that is not ours, or not ours alone."""
+    found = rows(connection, "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'handover'")
+    if found and not (found[0][0] or "").startswith(MARK):
+        raise HandoverError(
+            "The database has a schema handover that is not ours.", "Rename it for the time of the migration."
+        )
+    if found:
+        trust.refuse_strangers(connection)
+    return bool(found)
+
+
+def make_schema(connection) -> None:
+    """Make it, unless it is there."""
+    if not has_schema(connection):
+        with connection.cursor() as cursor:
+            cursor.execute(SCHEMA)
+
+
+def drop_tables(connection, tables: list[str]) -> None:
+    """Drop these tables of the schema handover, what was verified, and the schema if it is empty then: all, or
+    nothing.
+    """
+    if not has_schema(connection):
+        return
+    there = [name for (name,) in rows(connection, RELATIONS) if name in {*tables, *WITH_IT}]
+    with transaction(connection) as cursor:
+        for name in there:
+            cursor.execute(sql.SQL("DROP TABLE handover.{}").format(sql.Identifier(name)))
+        if not rows(connection, OCCUPANTS):
+            cursor.execute("DROP SCHEMA handover")
+
+
+def is_present(connection) -> bool:
+    """Whether this database has a journal of an import. Raises HandoverError for a schema handover that is not ours."""
+    return has_schema(connection) and ("restore",) in rows(connection, RELATIONS)
+
+
+def begin(connection, dump_id: str) -> None:
+    """Record that the import of this dump has begun, in a journal made for it."""
+    with connection.cursor() as cursor:
+        make_schema(connection)
+        if not is_present(connection):
+            cursor.execute(TABLE + trust.CLOSED)
+        cursor.execute(
+            "INSERT INTO handover.restore (dump_id) VALUES (%s) ON CONFLICT (dump_id) DO UPDATE"
+            " SET started = clock_timestamp(), completed = NULL",
+            (dump_id,),
+        )
+
+
+def record_made(connection) -> None:
+    """Record that the database itself was made for this import, and may be dropped while that is not complete."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE handover.restore SET made = true")
+
+
+def record_undo(connection, statements: list[str]) -> None:
+    """Record what takes back something that is about to be done for the time of the import."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE handover.restore SET undo = %s WHERE completed IS NULL", (statements,))
+
+
+def undo(connection) -> None:
+    """Take it back, also for a run that was killed. What this role may not take back, it could not do either."""
+    if not is_present(connection):
+        return
+    for (statement,) in rows(connection, "SELECT unnest(undo) FROM handover.restore WHERE completed IS NULL"):
+        with contextlib.suppress(psycopg2.errors.InsufficientPrivilege), connection.cursor() as cursor:
+            cursor.execute(statement)
+    record_undo(connection, [])
+
+
+def record_facts(connection, facts: dict) -> None:
+    """Record what has to be known before an interrupted import may be continued; the result takes its place."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE handover.restore SET result = %s WHERE completed IS NULL", (json.dumps(facts),))
+        cursor.execute(ROWS + trust.CLOSED)
+
+
+def record_rows(connection, tables: list[tuple[str, str, int, int]]) -> None:
+    """Record that all rows of these tables are there: (schema, name, rows, bytes)."""
+    columns = list(zip(*tables))
+    statement = """
+        INSERT INTO handover.restored_rows
+        SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[]) ON CONFLICT DO NOTHING"""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [list(column) for column in columns])
+
+
+def restored_rows(connection) -> dict[tuple[str, str], tuple[int, int]]:
+    """(rows, bytes) of each table that is there, by (schema, name)."""
+    if not (has_schema(connection) and ("restored_rows",) in rows(connection, RELATIONS)):
+        return {}
+    found = rows(connection, "SELECT schema, name, rows, bytes FROM handover.restored_rows")
+    return {(schema, name): (count, size) for schema, name, count, size in found}
+
+
+def complete(connection, result: dict) -> None:
+    """Record that everything is there."""
+    with connection.cursor() as cursor:
+        statement = "UPDATE handover.restore SET completed = clock_timestamp(), result = %s WHERE completed IS NULL"
+        cursor.execute(statement, (json.dumps(result),))
+
+
+def read(connection) -> dict | None:
+    """The last import: ``dump_id``, ``completed`` (ISO time or None), ``made`` (whether the database was made for it
+    under its own name; None in journals of older releases), ``result``; None without one.
+    """
+    if not is_present(connection):
+        return None
+    query = """
+        SELECT json_build_object(
+            'dump_id', dump_id, 'completed', completed, 'made', to_jsonb(r) -> 'made', 'result', result)
+        FROM handover.restore AS r ORDER BY started DESC LIMIT 1"""
+    found = rows(connection, query)
+    return found[0][0] if found else None
+
+
+def remove(connection) -> bool:
+    """Drop the journal; whether there was one."""
+    if not is_present(connection):
+        return False
+    drop_tables(connection, ["restore", "restored_rows"])
+    return True
