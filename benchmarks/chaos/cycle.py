@@ -232,6 +232,8 @@ class Cycle:
                 self._violated(f"{job.name} ended without a result: {job.output[-3000:]}")
             return "killed"
         if not result.get("failed"):
+            if job.name in faults.WINDOWS:  # whatever becomes of the jobs after it
+                self.home = "target" if job.name == "cutover" else "source"
             return "refused" if _was_out_of_reach(result) else "completed"
         words = result.get("msg", "")
         if "Traceback" in job.output or not words or not result.get("remedy"):

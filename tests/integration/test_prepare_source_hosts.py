@@ -27,8 +27,8 @@ host "a b",c \\
 RULES = "".join(f"# {i} größer\nhost all role_{i} 172.16.{i}.0/24 md5\n" for i in range(100))
 
 
-def test_fresh_installations_are_made_ready_and_put_back(new_source, target_host, host):
-    sources = [new_source(major) for major in (13, 17)]
+def test_a_fresh_installation_is_made_ready_and_put_back(new_source, target_host, host):
+    sources = [new_source(13)]
     inventory = pairs(*sources, handover_target_addresses=[target_host.address])
     before = [(one.files(), one.state()) for one in sources]
     started = [one.started() for one in sources]
@@ -36,11 +36,11 @@ def test_fresh_installations_are_made_ready_and_put_back(new_source, target_host
     checked = succeeded(prepare(sources, inventory, check=True, diff=True))
     for one in sources:
         assert f"+hostssl shop {one.role} {target_host.address}/32 scram-sha-256" in checked.stdout
-    assert checked.stdout.count("+listen_addresses = *") == checked.stdout.count("+wal_level = logical") == 2
+    assert checked.stdout.count("+listen_addresses = *") == checked.stdout.count("+wal_level = logical") == 1
     assert [(one.files(), one.state()) for one in sources] == before
 
     asked = refused(prepare(sources, inventory), "wal_level: replica is in force", "handover_allow_restart: true")
-    assert len(asked.failures) == 2 and all("main restart" in failure["msg"] for failure in asked.failures)
+    assert len(asked.failures) == 1 and "main restart" in asked.failures[0]["msg"]
     assert [one.started() for one in sources] == started
 
     done = succeeded(prepare(sources, inventory, handover_allow_restart=True))
