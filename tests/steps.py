@@ -204,7 +204,7 @@ def integration() -> str:
     run(sys.executable, "-m", "lab.builds", cwd=ROOT)
     # Tests mostly wait for servers and programs; each of these processes has servers of its own.
     parallel = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder"]
-    return run(sys.executable, "-m", "pytest", "-v", *parallel, "--durations=10", "tests/integration", cwd=ROOT)
+    return run(sys.executable, "-m", "pytest", "-v", *parallel, "--durations=40", "tests/integration", cwd=ROOT)
 
 
 # In this order: the fast ones first.

@@ -178,7 +178,7 @@ def complete(passage: Passage) -> None:
         passage.changed = True
 
 
-STRAYS_REMEDY = "See whether large objects or sequences were changed on the old server after the commit."
+STRAYS_REMEDY = "See whether large objects, sequences or tables were changed on the old server after the commit."
 WAY_BACK_REMEDY = "See the subscriber's log. Without it there is no rollback without loss."
 
 
