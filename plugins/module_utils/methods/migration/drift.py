@@ -100,7 +100,7 @@ def follow_home(job: Job) -> bool:
     migration = job.read()
     is_back = migration.direction == "back"
     home, other = (job.source_session, job.session) if is_back else (job.session, job.source_session)
-    end = "target" if is_back else "source"
+    end, over = ("target", "stop") if is_back else ("source", "finish")
     found = drift.since(migration, home)
     names = set(map(unquoted, drift.fingerprint(other)))
     dropped = [one for one in found if one["change"] == "gone" and unquoted(one["table"]) not in names]
@@ -108,7 +108,7 @@ def follow_home(job: Job) -> bool:
     if lost:
         raise HandoverError(
             f"Since this migration was handed over, tables were made or renamed: {drift.describe(lost)}.",
-            f"The {end} does not follow these. Take that back, or finish the migration: there is no other way on.",
+            f"The {end} does not follow these. Take that back, or {over} the migration: there is no other way on.",
             drift=lost,
         )
     altered = [one for one in found if one["change"] not in MEMBERSHIP]

@@ -171,7 +171,7 @@ def _follow_home(job: Job) -> dict:
     """After a handover: what was redefined at both ends is taken over. Raises HandoverError where nothing was."""
     if not drift.follow_home(job):
         if job.read().direction == "back":
-            raise HandoverError("This migration was handed over, and back.", "Hand over again, or finish it.")
+            raise HandoverError("This migration was handed over, and back.", "Hand over again, or stop it.")
         raise HandoverError("This migration was handed over.", "Finish it, or roll back first.")
     return _result(job, [], None, 0)
 
