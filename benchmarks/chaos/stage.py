@@ -278,6 +278,8 @@ class Stage:
                 self.sql(side, f'DROP SUBSCRIPTION "{name}"', dbname)
         for side in ("target", "source"):
             self.sql(side, f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)", "postgres")
+            for (role,) in self.sql(side, "SELECT rolname FROM pg_roles WHERE rolname ~ '^handover_'", "postgres"):
+                self.sql(side, f'DROP ROLE "{role}"', "postgres")  # of a cycle that nobody finished
         strategy = " STRATEGY file_copy" if self.majors[0] >= 15 else ""
         self.sql("source", f"CREATE DATABASE {NAME} TEMPLATE {TEMPLATE}{strategy}", "postgres")
         self.sql("source", "INSERT INTO bank.passing SELECT generate_series(1, 200) ON CONFLICT DO NOTHING")
