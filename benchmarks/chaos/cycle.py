@@ -435,7 +435,7 @@ class Cycle:
             direction = "forward" if name == "cutover" else "back"
             return "pg_cutover", {**given, "direction": direction, "deadline": "4s",
                                   "require_verification": self.outcome.fault == "failover",
-                                  "poolers": [stage.console()],
+                                  "poolers": [stage.console()], "reverse": "rollback" in self.plan or None,
                                   "reverse_replication": stage.between("source", "target"), **more}  # fmt: skip
         if name == "verify":
             del given["replication"]
