@@ -43,7 +43,7 @@ def test_on_the_new_home_and_then_on_the_old_one_again(servers):
         lacking = follow(source, target)
         end = "source" if home is target else "target"
         assert lacking.failed and REDEFINED in lacking.msg and f"Run the same statements on the {end}" in lacking.msg
-        other.sql("shop", f"SET transaction_read_only = off; SET session_replication_role = replica; {statements}")
+        other.sql("shop", f"SET transaction_read_only = off; {statements}")
         assert done(follow(source, target, check=True)).changed
         followed = one(done(follow(source, target)))
         assert followed["changed"] and followed["phase"] == "handed_over"

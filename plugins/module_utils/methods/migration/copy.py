@@ -27,11 +27,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
 
 FINISHED = ("copied", "indexed")
-# Of these tables, those with rows on the target.
-FILLED = """
-    SELECT n.nspname::text, c.relname::text FROM unnest(%s::text[], %s::text[]) AS t (schema, name)
-    JOIN pg_namespace AS n ON n.nspname = t.schema
-    JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.name WHERE pg_relation_size(c.oid) > 0"""
 # Keys of these tables, and those that lead to them: tables that they join could be emptied and filled only together.
 FOREIGN_KEYS = """
     SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', k.conrelid::regclass, k.conname),
@@ -90,8 +85,8 @@ def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_co
 
 
 def _drop_foreign_keys(job: Job, keys: list[tuple[str, str]]) -> None:
-    """Of tables with rows that are to be copied again, on the target; the copy makes them again."""
-    found = rows(job.session, FOREIGN_KEYS, columns_of(rows(job.session, FILLED, columns_of(keys))))
+    """Of tables that are to be copied again, on the target; the copy makes them again when all rows are there."""
+    found = rows(job.session, FOREIGN_KEYS, columns_of(keys))
     owners = [] if job.capabilities.superuser else sorted({owner for _statement, owner in found})
     with ownership.temporary_memberships(job.maintenance, owners):
         for statement, _owner in found:
