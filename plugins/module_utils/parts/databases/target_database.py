@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
     sql,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import referenced_roles, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import temporary_memberships
@@ -76,7 +77,7 @@ def _in_use(connection, dbname: str) -> HandoverError:
         SELECT format('%%s (process %%s%%s)', usename, pid, ', ' || nullif(application_name, ''))
         FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid() ORDER BY pid"""
     sessions = [text for (text,) in rows(connection, query, (dbname,))]
-    shown = f": {', '.join(sessions[:10])}" if sessions else ""
+    shown = f": {some(sessions, 10)}" if sessions else ""
     return HandoverError(
         f'Database "{dbname}" of the target is to be replaced, and sessions use it that its role may not end{shown}.',
         "Have them ended, and kept away, and run this again.",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.publishing import read_beacons
@@ -342,7 +343,7 @@ def _of_publication(sight: Sight, name: str) -> list[dict]:
         text = "does not publish all of INSERT, UPDATE, DELETE and TRUNCATE any more"
     elif now["lacking"] or now["narrowed"]:
         tables = sorted({*now["lacking"], *now["narrowed"]})
-        text = f"does not publish all rows and columns any more of {_some(tables)}"
+        text = f"does not publish all rows and columns any more of {some(tables, SHOWN)}"
     elif _was_republished(sign, now["sign"]):
         text = "was altered by somebody, and altered back"
     else:
@@ -369,10 +370,6 @@ def _of_slot(sight: Sight, name: str, memory: dict) -> list[dict]:
 
 def _lsn(number: int) -> str:
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 STRANGER = "The {side}'s server is not the one that it was: its system identifier is another."
@@ -457,7 +454,7 @@ def remedy(sight: Sight) -> str:
         return REMEDY_BACK
     tables = sorted({name for one in sight.breaks for name in one["tables"] or ()})
     every = any(one["tables"] is None for one in sight.breaks)
-    return REMEDY.format(what="all its tables" if every else _some(tables))
+    return REMEDY.format(what="all its tables" if every else some(tables, SHOWN))
 
 
 REMEDY = (

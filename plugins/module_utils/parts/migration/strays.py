@@ -10,6 +10,7 @@ are those of a rollback that had begun to bring large objects back, and was take
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import large_objects
@@ -36,9 +37,4 @@ def past_the_fence(connection, side: str, contents: bool = False) -> list[str]:
         f"Tables of the {side} are not fenced, as they were made or freed after it was handed over; what is written"
         " there is not at the new home": fence.without_trigger(connection),
     }
-    return [f"{text}: {_some(names)}." for text, names in sentences.items() if names]
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}"
+    return [f"{text}: {some(names, SHOWN)}." for text, names in sentences.items() if names]
