@@ -36,6 +36,8 @@ def await_end_of_family(running: Running) -> None:
 
 BLOCKED = "SELECT query FROM pg_stat_activity WHERE application_name = 'handover' AND %s = ANY (pg_blocking_pids(pid))"
 
+ATTEMPTS = "SELECT xact_start FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+
 RUNNING = """
     SELECT pid FROM pg_stat_activity WHERE application_name = 'handover' AND state = 'active' AND query ~ %s"""
 
@@ -57,6 +59,11 @@ class Watch:
         """The statement of a session of ours that waits for a lock which the session ``blocker`` holds."""
         pid = blocker.info.backend_pid
         return await_that(lambda: self.ask(BLOCKED, pid), "a session that waits for a lock")[0]
+
+    def await_attempts(self, blocker: Any, number: int = 2) -> None:
+        """Until that many transactions, one after the other, have waited for a lock of the session ``blocker``."""
+        pid, seen = blocker.info.backend_pid, set()
+        await_that(lambda: len(seen.update(self.ask(ATTEMPTS, pid)) or seen) >= number, f"{number} attempts", pause=0)
 
     def await_query(self, pattern: str) -> None:
         """Until a session of ours runs such a statement."""

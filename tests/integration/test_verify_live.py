@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cutovers import CLERK, await_commits, cut_over, handed_over, make_bank
 from dumps import done, one
+from faults import watching
 from migrations import copy_roles, in_step
 from support import run_module
 
@@ -104,10 +105,13 @@ def test_a_writer_in_the_way_is_waited_for_and_then_named(replicated):
         cursor.execute("BEGIN; UPDATE shop.country SET name = name || '!' WHERE code = 'DE'")
         result = verify(source, target, lock_patience=2, lock_timeout=100)
         assert result.failed and str(writer.info.backend_pid) in result.msg and "shop.country" in result.msg
-        threading.Timer(1.5, cursor.execute, ["COMMIT"]).start()
-        found = one(done(verify(source, target, lock_patience=30, lock_timeout=100)))
+        with watching(source) as watch, ThreadPoolExecutor() as beside:
+            verifying = beside.submit(verify, source, target, lock_patience=60, lock_timeout=100)
+            watch.await_attempts(writer)
+            cursor.execute("COMMIT")
+            found = one(done(verifying.result()))
     assert found["verdict"] == "equal" and found["instant"]["attempts"] > 1
-    assert 100 <= found["waited_ms"] < 1000
+    assert 100 <= found["waited_ms"] < 5000
 
 
 def test_a_target_that_does_not_apply_is_not_compared(replicated):
