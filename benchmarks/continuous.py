@@ -114,9 +114,15 @@ class Load:
         """A row of the table: pgbench at so many transactions a second, 0 for as many as it can."""
         limit = [f"--rate={rate}"] if rate else []
         command = [
-            self.pair.clients / "pgbench", "-n", "-N", f"--client={WRITERS}", "--jobs=2",
-            f"--time={self.pair.arguments.seconds}", *limit, "data",
-        ]  # fmt: skip
+            self.pair.clients / "pgbench",
+            "-n",
+            "-N",
+            f"--client={WRITERS}",
+            "--jobs=2",
+            f"--time={self.pair.arguments.seconds}",
+            *limit,
+            "data",
+        ]
         environment = self.pair.environment(self.pair.source)
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as writers:
             delays = []

@@ -36,9 +36,16 @@ from lab.bank import Bank  # noqa: E402
 from lab.pooler import Pooler  # noqa: E402
 
 SETTINGS = {
-    "shared_buffers": "256MB", "max_wal_size": "4GB", "wal_level": "logical", "fsync": "on", "full_page_writes": "on",
-    "max_connections": 100, "max_locks_per_transaction": 1024, "checkpoint_timeout": "30min", "autovacuum": "off",
-}  # fmt: skip
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+    "wal_level": "logical",
+    "fsync": "on",
+    "full_page_writes": "on",
+    "max_connections": 100,
+    "max_locks_per_transaction": 1024,
+    "checkpoint_timeout": "30min",
+    "autovacuum": "off",
+}
 BANK_TABLES = 3
 
 
@@ -66,8 +73,10 @@ def main() -> int:
 
 def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     """The windows, and what the clients say."""
-    source, target = (make_cluster(major, place / name) for major, name in
-                      ((arguments.source, "source"), (arguments.target, "target")))  # fmt: skip
+    source, target = (
+        make_cluster(major, place / name)
+        for major, name in ((arguments.source, "source"), (arguments.target, "target"))
+    )
     front = Pooler(source, place / "pooler", users=USERS, default_pool_size=20)
     try:
         for each in (source, target, front):
@@ -84,10 +93,14 @@ def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
             rate = (load.committed - before) / (time.time() - began)
         home = target if arguments.runs % 2 else source
         return {
-            "windows": windows, "rate": rate, "acknowledged": load.acknowledged, "failures": len(load.failures),
-            "problems": load.problems(home.connect("shop")), "worst": worst_waits(load, windows),
+            "windows": windows,
+            "rate": rate,
+            "acknowledged": load.acknowledged,
+            "failures": len(load.failures),
+            "problems": load.problems(home.connect("shop")),
+            "worst": worst_waits(load, windows),
             "versions": [source.build.version, target.build.version],
-        }  # fmt: skip
+        }
     finally:
         for each in (front, source, target):
             each.destroy()

@@ -32,9 +32,15 @@ import support  # noqa: E402
 from lab import builds  # noqa: E402
 
 SETTINGS = {
-    "shared_buffers": "1GB", "max_wal_size": "8GB", "wal_level": "logical", "fsync": "on", "full_page_writes": "on",
-    "checkpoint_timeout": "15min", "autovacuum": "off", "max_locks_per_transaction": 1024,
-}  # fmt: skip
+    "shared_buffers": "1GB",
+    "max_wal_size": "8GB",
+    "wal_level": "logical",
+    "fsync": "on",
+    "full_page_writes": "on",
+    "checkpoint_timeout": "15min",
+    "autovacuum": "off",
+    "max_locks_per_transaction": 1024,
+}
 WIDE = """
     CREATE TABLE wide (id bigserial PRIMARY KEY, code uuid NOT NULL, title text, body text, details jsonb,
                        amount numeric(12, 2), made timestamptz NOT NULL, kind int REFERENCES pgbench_branches);
@@ -165,8 +171,11 @@ class Pair:
         )
         reader = subprocess.run(
             [self.clients / restore[0], *restore[1:], "--dbname=data"],
-            env=self.environment(self.target), stdin=writer.stdout, stdout=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            env=self.environment(self.target),
+            stdin=writer.stdout,
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
         writer.stdout.close()
         if writer.wait() or reader.returncode:
             raise SystemExit(f"pg_dump {dump} | {restore} failed")

@@ -1,6 +1,6 @@
-"""Writes docs/findings.md from the checks themselves: run it after a check was added or changed.
+"""Writes docs/findings.md from the checks themselves.
 
-    .build/venv/bin/python docs/generate_findings.py
+After a check was added or changed: ``.build/venv/bin/python docs/generate_findings.py``
 """
 
 from __future__ import annotations

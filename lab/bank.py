@@ -87,15 +87,29 @@ class Bank(Load):
     module = "lab.bank"
 
     def __init__(
-        self, endpoint: Mapping[str, Any], dbname: str = "shop", rate: float = 200, transferring: int = 4,
-        appending: int = 2, then: Mapping[str, Any] | None = None, accounts: int = ACCOUNTS, seed: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        endpoint: Mapping[str, Any],
+        dbname: str = "shop",
+        rate: float = 200,
+        transferring: int = 4,
+        appending: int = 2,
+        then: Mapping[str, Any] | None = None,
+        accounts: int = ACCOUNTS,
+        seed: int = 1,
+    ) -> None:
         self.run = secrets.randbits(40)
         self.accounts = accounts
         super().__init__(
-            endpoint, dbname, then, rate=rate, clients=transferring + appending, transferring=transferring,
-            accounts=accounts, seed=seed, run=self.run,
-        )  # fmt: skip
+            endpoint,
+            dbname,
+            then,
+            rate=rate,
+            clients=transferring + appending,
+            transferring=transferring,
+            accounts=accounts,
+            seed=seed,
+            run=self.run,
+        )
 
     @property
     def worst(self) -> float:
@@ -129,8 +143,11 @@ class Bank(Load):
             cursor.execute(SUMS, {"opening": OPENING, "accounts": self.accounts})
             found = [text for (text,) in cursor.fetchall()]
             for client in result["ledgers"]:
-                cursor.execute(f"SELECT number, count(*) FROM bank.{client['table']} WHERE run = %s AND client = %s"
-                               " GROUP BY number", [self.run, client["client"]])  # fmt: skip
+                cursor.execute(
+                    f"SELECT number, count(*) FROM bank.{client['table']} WHERE run = %s AND client = %s"
+                    " GROUP BY number",
+                    [self.run, client["client"]],
+                )
                 there = dict(cursor.fetchall())
                 if not self.result:  # what was begun since is not judged
                     there = {number: count for number, count in there.items() if number <= client["numbers"]}
@@ -189,10 +206,16 @@ class Customer(Client):
         amount = self.random.randint(1, 50)
         low, high = sorted((payer, payee))
         return {
-            "run": self.process.configuration["run"], "client": self.number, "number": self.numbers + 1,
-            "payer": payer, "payee": payee, "amount": amount, "low": low, "high": high,
+            "run": self.process.configuration["run"],
+            "client": self.number,
+            "number": self.numbers + 1,
+            "payer": payer,
+            "payee": payee,
+            "amount": amount,
+            "low": low,
+            "high": high,
             "first": amount if low == payee else -amount,
-        }  # fmt: skip
+        }
 
     def done(self, unknown: bool = False) -> None:
         """Remember the transaction; the next one is another. Whoever looks meanwhile takes none for acknowledged that

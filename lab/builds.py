@@ -325,9 +325,7 @@ def _unpack_debian(major: int, suite: str, prefix: Path) -> dict:
     shutil.copy2(prefix / "usr" / "sbin" / "pgbouncer", bin_directory / "pgbouncer")
     for program in filter(_is_elf, bin_directory.iterdir()):
         # RPATH rather than RUNPATH: the modules that the program loads later inherit it
-        run(
-            _tool("patchelf"), "--set-interpreter", loader, "--force-rpath", "--set-rpath", libraries, program
-        )  # fmt: skip
+        run(_tool("patchelf"), "--set-interpreter", loader, "--force-rpath", "--set-rpath", libraries, program)
     return {"bin": str(bin_directory), "version": _server_version(bin_directory)}
 
 
@@ -477,10 +475,18 @@ def _compile_locales(prefix: Path) -> dict:
         (root / "usr" / "lib" / "locale" / "C.utf8").rename(prefix / "C.utf8")
         for name, (language, charset) in LOCALES.items():
             run(
-                loader, "--library-path", libraries, root / "usr" / "bin" / "localedef", "--no-archive",
-                "-i", language, "-f", charset, prefix / name,
+                loader,
+                "--library-path",
+                libraries,
+                root / "usr" / "bin" / "localedef",
+                "--no-archive",
+                "-i",
+                language,
+                "-f",
+                charset,
+                prefix / name,
                 env={"I18NPATH": str(root / "usr" / "share" / "i18n")},
-            )  # fmt: skip
+            )
     return {"path": str(prefix)}
 
 

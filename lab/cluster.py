@@ -212,9 +212,15 @@ class Cluster:
         with self.log.open("ab") as log:
             beginning = log.tell()
             self._process = subprocess.Popen(
-                [self.build.program("postgres"), "-D", self.data], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=self._environment, cwd=self.directory, start_new_session=True, **unprivileged(),
-            )  # fmt: skip
+                [self.build.program("postgres"), "-D", self.data],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                cwd=self.directory,
+                start_new_session=True,
+                **unprivileged(),
+            )
         if not outlive:
             self._tie = tie_to_this_process(self._process.pid)
         deadline = time.monotonic() + timeout
@@ -317,8 +323,12 @@ class Cluster:
         primary = f"host=127.0.0.1 port={self.port} user={SUPERUSER} password={self.password} dbname=postgres"
         subprocess.run(
             [self.build.program("pg_basebackup"), "-D", made.data, "-d", primary, "-R", "-X", "stream", "-c", "fast"],
-            env=self._environment, cwd=made.directory, check=True, capture_output=True, **unprivileged(),
-        )  # fmt: skip
+            env=self._environment,
+            cwd=made.directory,
+            check=True,
+            capture_output=True,
+            **unprivileged(),
+        )
         made.settings["primary_conninfo"] = primary
         made._save()
         made.start()
@@ -391,9 +401,7 @@ class Cluster:
         password = secrets.token_urlsafe(18)
         role = sql.Identifier(name)
         statement = sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER {} PASSWORD {}")
-        self.sql(
-            "postgres", statement.format(role, sql.SQL(" ".join(attributes)), sql.Literal(password))
-        )  # fmt: skip
+        self.sql("postgres", statement.format(role, sql.SQL(" ".join(attributes)), sql.Literal(password)))
         known = self.sql("postgres", "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)", [list(grants)])
         for (granted,) in known:
             self.sql("postgres", sql.SQL("GRANT {} TO {}").format(sql.Identifier(granted), role))

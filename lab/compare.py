@@ -38,35 +38,37 @@ OBJECTS = {
     "role memberships": """SELECT concat_ws(' ', roleid::regrole, member::regrole, grantor::regrole),
             concat_ws(' ', admin_option, inherit_option, set_option) FROM pg_auth_members WHERE member >= 16384""",
     "databases": f"""SELECT datname, concat_ws(' ', datdba::regrole, pg_encoding_to_char(encoding), datcollate,
-            datctype, datconnlimit, shobj_description(oid, 'pg_database'), {PRIVILEGES.format('datacl')})
+            datctype, datconnlimit, shobj_description(oid, 'pg_database'), {PRIVILEGES.format("datacl")})
         FROM pg_database WHERE datname = current_database()""",
     "settings": """SELECT concat_ws(' ', nullif(setrole, 0)::regrole, datname),
             (SELECT string_agg(s, ', ' ORDER BY s) FROM unnest(setconfig) AS s) FROM pg_db_role_setting
         LEFT JOIN pg_database AS d ON d.oid = setdatabase WHERE setdatabase = 0 OR datname = current_database()""",
-    "schemas": f"""SELECT nspname, concat_ws(' ', nspowner::regrole, {PRIVILEGES.format('nspacl')})
-        FROM pg_namespace WHERE {USERS.format('oid')}""",
-    **{kind: f"""SELECT oid::regclass::text, concat_ws(' ', relowner::regrole, relpersistence, relrowsecurity,
+    "schemas": f"""SELECT nspname, concat_ws(' ', nspowner::regrole, {PRIVILEGES.format("nspacl")})
+        FROM pg_namespace WHERE {USERS.format("oid")}""",
+    **{
+        kind: f"""SELECT oid::regclass::text, concat_ws(' ', relowner::regrole, relpersistence, relrowsecurity,
             relforcerowsecurity, relreplident, reloptions, pg_get_partkeydef(oid), pg_get_expr(relpartbound, oid),
-            CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(oid) END, {PRIVILEGES.format('relacl')})
-        FROM pg_class WHERE relkind = ANY ('{relkinds}') AND {USERS.format('relnamespace')}"""
-       for kind, relkinds in {"tables": "{r,p}", "views": "{v}", "materialized views": "{m}"}.items()},
+            CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(oid) END, {PRIVILEGES.format("relacl")})
+        FROM pg_class WHERE relkind = ANY ('{relkinds}') AND {USERS.format("relnamespace")}"""
+        for kind, relkinds in {"tables": "{r,p}", "views": "{v}", "materialized views": "{m}"}.items()
+    },
     "columns": f"""SELECT concat_ws('.', attrelid::regclass, quote_ident(attname)), concat_ws(' ',
             format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated, attcollation::regcollation,
-            pg_get_expr(adbin, adrelid), {PRIVILEGES.format('attacl')})
+            pg_get_expr(adbin, adrelid), {PRIVILEGES.format("attacl")})
         FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid LEFT JOIN pg_attrdef ON adrelid = attrelid
             AND adnum = attnum
-        WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p', 'v', 'm') AND {USERS.format('relnamespace')}""",
+        WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p', 'v', 'm') AND {USERS.format("relnamespace")}""",
     "sequences": f"""SELECT seqrelid::regclass::text, concat_ws(' ', relowner::regrole, seqtypid::regtype, seqstart,
-            seqincrement, seqmin, seqmax, seqcycle, pg_sequence_last_value(seqrelid), {PRIVILEGES.format('relacl')})
+            seqincrement, seqmin, seqmax, seqcycle, pg_sequence_last_value(seqrelid), {PRIVILEGES.format("relacl")})
         FROM pg_sequence JOIN pg_class AS c ON c.oid = seqrelid""",
     "constraints": f"""SELECT concat_ws(' ', conrelid::regclass, contypid::regtype, quote_ident(conname)),
             concat_ws(' ', pg_get_constraintdef(oid), convalidated)
-        FROM pg_constraint WHERE contype <> 'n' AND {USERS.format('connamespace')}""",
+        FROM pg_constraint WHERE contype <> 'n' AND {USERS.format("connamespace")}""",
     "indexes": f"""SELECT indexrelid::regclass::text, concat_ws(' ', pg_get_indexdef(indexrelid), indisvalid)
-        FROM pg_index JOIN pg_class AS c ON c.oid = indrelid WHERE {USERS.format('relnamespace')}""",
+        FROM pg_index JOIN pg_class AS c ON c.oid = indrelid WHERE {USERS.format("relnamespace")}""",
     "functions": f"""SELECT oid::regprocedure::text, concat_ws(' ', proowner::regrole, prosrc, prokind, prosecdef,
-            provolatile, proconfig, pg_get_function_result(oid), {PRIVILEGES.format('proacl')})
-        FROM pg_proc WHERE {USERS.format('pronamespace')}""",
+            provolatile, proconfig, pg_get_function_result(oid), {PRIVILEGES.format("proacl")})
+        FROM pg_proc WHERE {USERS.format("pronamespace")}""",
     "triggers": """SELECT concat_ws(' ', tgrelid::regclass, quote_ident(tgname)),
             concat_ws(' ', pg_get_triggerdef(oid), tgenabled) FROM pg_trigger WHERE NOT tgisinternal""",
     "policies": """SELECT concat_ws(' ', polrelid::regclass, quote_ident(polname)), concat_ws(' ', polcmd,
@@ -75,21 +77,21 @@ OBJECTS = {
         FROM pg_policy""",
     "types": f"""SELECT t.oid::regtype::text, concat_ws(' ', typowner::regrole, typtype, typnotnull, typdefault,
             nullif(typbasetype, 0)::regtype, (SELECT string_agg(enumlabel, ', ' ORDER BY enumsortorder) FROM pg_enum
-            WHERE enumtypid = t.oid), {PRIVILEGES.format('typacl')})
+            WHERE enumtypid = t.oid), {PRIVILEGES.format("typacl")})
         FROM pg_type AS t LEFT JOIN pg_class AS c ON c.oid = typrelid WHERE typtype IN ('c', 'd', 'e', 'm', 'r')
-            AND coalesce(relkind, 'c') = 'c' AND {USERS.format('typnamespace')}""",
+            AND coalesce(relkind, 'c') = 'c' AND {USERS.format("typnamespace")}""",
     "comments": """SELECT concat_ws(' ', type, identity), description
         FROM pg_description, pg_identify_object(classoid, objoid, objsubid)
         WHERE (objoid >= 16384 OR classoid = 'pg_largeobject'::regclass) AND identity <> 'handover'""",
     "large objects": f"""SELECT m.oid::text, concat_ws(' ', lomowner::regrole, md5(lo_get(m.oid)),
-            {PRIVILEGES.format('lomacl')}) FROM pg_largeobject_metadata AS m""",
-}  # fmt: skip
+            {PRIVILEGES.format("lomacl")}) FROM pg_largeobject_metadata AS m""",
+}
 
 # A sum of digests does not depend on the order of rows and counts equal rows; numeric, as it outgrows bigint.
 ROWS = """SELECT count(*), coalesce(sum(('x' || left(md5((r.*)::text), 16))::bit(64)::bigint::numeric), 0)
     FROM ONLY {} AS r"""
 TABLES = f"""SELECT oid::regclass::text, relpersistence FROM pg_class
-    WHERE relkind IN ('r', 'm') AND relispopulated AND {USERS.format('relnamespace')}"""
+    WHERE relkind IN ('r', 'm') AND relispopulated AND {USERS.format("relnamespace")}"""
 
 
 @dataclass(frozen=True)

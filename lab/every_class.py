@@ -23,12 +23,18 @@ CONTRIB = (
     "hstore", "citext", "pg_trgm", "btree_gist", "btree_gin", "ltree", "intarray", "uuid-ossp", "pgcrypto", "dblink",
     "cube", "earthdistance", "file_fdw", "postgres_fdw", "tablefunc", "fuzzystrmatch", "unaccent", "isn", "seg",
     "bloom", "lo", "tcn", "moddatetime", "dict_int", "pg_stat_statements", "pageinspect", "vector",
-)
+)  # fmt: skip
 LANGUAGES = ("plperl", "plpython3u", "pltcl")
 
 
-def create(connect: Callable, dbname: str, prefix: str = "every", password: str = "sample",
-           tablespace: str = "", extensions: Iterable[str] = CONTRIB) -> dict:
+def create(
+    connect: Callable,
+    dbname: str,
+    prefix: str = "every",
+    password: str = "sample",
+    tablespace: str = "",
+    extensions: Iterable[str] = CONTRIB,
+) -> dict:
     """Make the database, its two roles and its tablespace.
 
     ``connect(dbname)`` returns an autocommit connection of a superuser. ``tablespace`` is an empty directory of the
@@ -93,7 +99,9 @@ def _try(cursor, step: Step, outcome: dict) -> None:
 def _drop_subscriptions(connect: Callable, dbname: str) -> None:
     """A database with subscriptions cannot be dropped; these have no slots."""
     with session(connect, dbname) as cursor:
-        cursor.execute("SELECT subname FROM pg_subscription AS s JOIN pg_database AS d ON d.oid = s.subdbid"
-                       " WHERE d.datname = current_database()")
+        cursor.execute(
+            "SELECT subname FROM pg_subscription AS s JOIN pg_database AS d ON d.oid = s.subdbid"
+            " WHERE d.datname = current_database()"
+        )
         for (name,) in cursor.fetchall():
             cursor.execute(f"DROP SUBSCRIPTION {quoted(name)}")

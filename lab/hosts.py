@@ -42,9 +42,12 @@ def obstacle(directory: Path) -> str:
     options = "lowerdir=lower,upperdir=upper,workdir=work"
     trial = f"ip link add type bridge && mount -t overlay overlay -o {options} root && mount -t proc proc root"
     done = subprocess.run(
-        ["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", trial], cwd=directory / "trial",
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", trial],
+        cwd=directory / "trial",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     shutil.rmtree(directory / "trial", ignore_errors=True)
     return "" if done.returncode == 0 else f"no namespaces here: {done.stderr.strip()}"
 
@@ -135,9 +138,12 @@ class Host:
         script = [HOST_SCRIPT, self.name, self.address, self.root, self.state, f"{self.network.key}.pub"]
         with console.open("wb") as output:
             self._process = subprocess.Popen(
-                ["unshare", *namespaces, "--", *script], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                ["unshare", *namespaces, "--", *script],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         self._tie = tie_to_this_process(self._process.pid)
         deadline = time.monotonic() + timeout
         ours = os.readlink("/proc/self/ns/net")
@@ -196,9 +202,14 @@ class Host:
         become = [] if user == "root" else ["runuser", "-u", user, "--"]
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         done = subprocess.run(
-            [*self.inside(), "env", "-i", path, "LANG=C.UTF-8", *become, *map(str, command)], input=stdin, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", check=False,
-        )  # fmt: skip
+            [*self.inside(), "env", "-i", path, "LANG=C.UTF-8", *become, *map(str, command)],
+            input=stdin,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+            check=False,
+        )
         if check and done.returncode:
             raise HostError(f"{self.name}: {' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}")
         return done.stdout
@@ -218,8 +229,16 @@ class Host:
         reach = self.ansible()
         words = ["-i", reach["ansible_ssh_private_key_file"], *reach["ansible_ssh_common_args"].split()]
         forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}"]
-        report = ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo up", "-o", "ServerAliveInterval=10",
-                  "-o", "ConnectionAttempts=20"]  # fmt: skip
+        report = [
+            "-o",
+            "PermitLocalCommand=yes",
+            "-o",
+            "LocalCommand=echo up",
+            "-o",
+            "ServerAliveInterval=10",
+            "-o",
+            "ConnectionAttempts=20",
+        ]
         command = [*self.network.here, "ssh", *words, *forward, *report, f"{ADMIN}@{self.address}"]
         tunnel = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self._tunnels.append(tunnel)
@@ -231,10 +250,14 @@ class Host:
         """How Ansible at the controller reaches the host."""
         options = "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
         return {
-            "ansible_connection": "ssh", "ansible_host": self.address, "ansible_user": ADMIN,
-            "ansible_ssh_private_key_file": str(self.network.key), "ansible_ssh_common_args": options,
-            "ansible_python_interpreter": "/usr/bin/python3", "ansible_control_path_dir": str(self.network.sockets),
-        }  # fmt: skip
+            "ansible_connection": "ssh",
+            "ansible_host": self.address,
+            "ansible_user": ADMIN,
+            "ansible_ssh_private_key_file": str(self.network.key),
+            "ansible_ssh_common_args": options,
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_control_path_dir": str(self.network.sockets),
+        }
 
 
 def _children(pid: int | str) -> list[str]:

@@ -70,10 +70,15 @@ class Pooler:
         self._write_configuration()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self.build.program("pgbouncer"), self.directory / "pgbouncer.ini"], stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, cwd=self.directory, env={"PATH": os.defpath}, start_new_session=True,
+                [self.build.program("pgbouncer"), self.directory / "pgbouncer.ini"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env={"PATH": os.defpath},
+                start_new_session=True,
                 **unprivileged(),
-            )  # fmt: skip
+            )
         self._tie = tie_to_this_process(self._process.pid)
         deadline = time.monotonic() + timeout
         while True:
@@ -140,9 +145,10 @@ class Pooler:
             **self.settings,
         }
         lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        entries = "".join(
-            f'{name} = host=127.0.0.1 port={cluster.port}\n' for name, cluster in self.databases.items()
-        ) + f"* = host=127.0.0.1 port={self.cluster.port}\n"
+        entries = (
+            "".join(f"{name} = host=127.0.0.1 port={cluster.port}\n" for name, cluster in self.databases.items())
+            + f"* = host=127.0.0.1 port={self.cluster.port}\n"
+        )
         self._write("pgbouncer.ini", f"[databases]\n{entries}[pgbouncer]\n{lines}")
         users = {SUPERUSER: self.cluster.password, CONSOLE: self.password, **self.users}
         self._write("users", "".join(f'"{name}" "{password}"\n' for name, password in users.items()))

@@ -61,10 +61,14 @@ class Proxy:
         :raises ProxyError: when the port is taken.
         """
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "lab.proxy", str(self.port), str(self.to)], cwd=CHECKOUT, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+            [sys.executable, "-m", "lab.proxy", str(self.port), str(self.to)],
+            cwd=CHECKOUT,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        )  # fmt: skip
+        )
         self._await_answer()
         return self
 

@@ -25,12 +25,16 @@ DATABASE = [SQL / f"{part}.sql" for part in ("types", "tables", "data", "odditie
 def role_names(prefix: str = "shop") -> dict[str, str]:
     """The roles by their part in the application: words, spaces, quotes and letters beyond ASCII among them."""
     parts = ("owner", "billing", "app", "reporting", "readers", "analyst", "replicator", "locked")
-    return {**{part: f"{prefix}_{part}" for part in parts},
-            "admin": f"{prefix.capitalize()} Admin", "guest": f"{prefix} gäst \"O'Brien\""}
+    return {
+        **{part: f"{prefix}_{part}" for part in parts},
+        "admin": f"{prefix.capitalize()} Admin",
+        "guest": f'{prefix} gäst "O\'Brien"',
+    }
 
 
-def create(connect: Callable, dbname: str, scale: float = 1.0, seed: int = 1, prefix: str = "shop",
-           password: str = "sample") -> dict:
+def create(
+    connect: Callable, dbname: str, scale: float = 1.0, seed: int = 1, prefix: str = "shop", password: str = "sample"
+) -> dict:
     """Make the database and its roles: about 118 MB at scale 1, 12 MB at 0.01 (an empty database has 8).
 
     ``connect(dbname)`` returns an autocommit connection of a superuser. Every role that may log in, and ``locked``,
@@ -64,7 +68,8 @@ def _size(cursor) -> dict:
         WHERE relkind = 'r' AND relnamespace NOT IN (SELECT oid FROM pg_namespace
               WHERE nspname ~ '^pg_' OR nspname = 'information_schema')""")
     counts = [query for (query,) in cursor.fetchall()]
-    cursor.execute("SELECT sum(count), pg_database_size(current_database()) FROM ("
-                   + " UNION ALL ".join(counts) + ") AS t")
+    cursor.execute(
+        "SELECT sum(count), pg_database_size(current_database()) FROM (" + " UNION ALL ".join(counts) + ") AS t"
+    )
     rows, size = cursor.fetchone()
     return {"tables": len(counts), "rows": int(rows), "bytes": size}

@@ -46,7 +46,7 @@ def steps(path: Path, names: Mapping[str, object]) -> Iterator[Step]:
     ends = [head.start() for head in heads[1:]] + [len(text)]
     for head, end in zip(heads, ends):
         first, last = int(head["first"] or 0), int(head["last"] or 99)
-        yield Step(head["title"], first, last, text[head.end():end].strip())
+        yield Step(head["title"], first, last, text[head.end() : end].strip())
 
 
 def quoted(identifier: str) -> str:
@@ -60,9 +60,16 @@ def literal(text: str) -> str:
 
 
 _SETTINGS = (
-    "search_path = pg_catalog", "timezone = 'UTC'", "datestyle = 'ISO, MDY'", "standard_conforming_strings = on",
-    "synchronous_commit = off", "work_mem = '64MB'", "maintenance_work_mem = '128MB'", "jit = off",
-    "max_parallel_maintenance_workers = 0", "client_min_messages = warning",
+    "search_path = pg_catalog",
+    "timezone = 'UTC'",
+    "datestyle = 'ISO, MDY'",
+    "standard_conforming_strings = on",
+    "synchronous_commit = off",
+    "work_mem = '64MB'",
+    "maintenance_work_mem = '128MB'",
+    "jit = off",
+    "max_parallel_maintenance_workers = 0",
+    "client_min_messages = warning",
 )
 
 

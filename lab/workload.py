@@ -38,14 +38,23 @@ class Workload(Load):
     module = "lab.workload"
 
     def __init__(
-        self, endpoint: Mapping[str, Any], dbname: str = "shop", rate: float = 50, clients: int = 2, seed: int = 1,
-        only: Iterable[str] = (), without: Iterable[str] = (), by_app: bool = False, pause: float = 0.1,
+        self,
+        endpoint: Mapping[str, Any],
+        dbname: str = "shop",
+        rate: float = 50,
+        clients: int = 2,
+        seed: int = 1,
+        only: Iterable[str] = (),
+        without: Iterable[str] = (),
+        by_app: bool = False,
+        pause: float = 0.1,
         then: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         chosen = [
-            name for name, change in CHANGES.items()
+            name
+            for name, change in CHANGES.items()
             if (not only or name in only) and name not in without and (change.by_app or not by_app)
-        ]  # fmt: skip
+        ]
         super().__init__(
             endpoint, dbname, then, rate=rate, clients=clients, seed=seed, chosen=chosen, by_app=by_app, pause=pause
         )

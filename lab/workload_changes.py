@@ -40,6 +40,7 @@ CHANGES: dict[str, Change] = {}
 
 def change(weight: float = 1, by_app: bool = True, first: int = 13) -> Callable:
     """Add a function to CHANGES, under its name."""
+
     def register(make: Callable[[Any], None]) -> Callable:
         CHANGES[make.__name__] = Change(make, weight, by_app, first)
         return make
@@ -117,16 +118,19 @@ def insert_customer(client: Any, email: str = "") -> int:
 @change(weight=3)
 def customer(client: Any) -> None:
     """jsonb and arrays, and a generated column that follows."""
-    client.one("""UPDATE shop.customer SET preferences = preferences || jsonb_build_object('seen', %s::text),
+    client.one(
+        """UPDATE shop.customer SET preferences = preferences || jsonb_build_object('seen', %s::text),
         tags = (tags || %s::text)[1:20], name = %s, status = 'vip' WHERE id = %s""",
-               [client.word(), "x, \"y\"", f"Özil {client.word()}", client.pick("customers")])  # fmt: skip
+        [client.word(), 'x, "y"', f"Özil {client.word()}", client.pick("customers")],
+    )
 
 
 @change()
 def email(client: Any) -> None:
     """A unique index on an expression, and a trigger that changes the row."""
-    client.one("UPDATE shop.customer SET email = %s WHERE id = %s",
-               [f"{client.word()}@Example.com", client.pick("customers")])  # fmt: skip
+    client.one(
+        "UPDATE shop.customer SET email = %s WHERE id = %s", [f"{client.word()}@Example.com", client.pick("customers")]
+    )
 
 
 @change()
@@ -156,9 +160,11 @@ def big_product(client: Any) -> int:
     known = client.pick("big_products")
     if known and client.random.random() < 0.9:
         return known
-    made = client.one("""INSERT INTO shop.product (category, sku, name, net, available, description, image)
+    made = client.one(
+        """INSERT INTO shop.product (category, sku, name, net, available, description, image)
         VALUES (1, %s, 'Wide', 1, '(,)', repeat('A long description. ', 400), %s) RETURNING id""",
-                      [client.word(), client.random.randbytes(9000)])[0]  # fmt: skip
+        [client.word(), client.random.randbytes(9000)],
+    )[0]
     client.keep("big_products", made)
     return made
 
@@ -166,9 +172,10 @@ def big_product(client: Any) -> int:
 @change()
 def toasted_changed(client: Any) -> None:
     """Wide values change."""
-    client.one("UPDATE shop.product SET image = %s, description = %s, net = %s WHERE id = %s",
-               [client.random.randbytes(5000), client.word() * 300, client.random.randint(1, 999) / 4,
-                big_product(client)])  # fmt: skip
+    client.one(
+        "UPDATE shop.product SET image = %s, description = %s, net = %s WHERE id = %s",
+        [client.random.randbytes(5000), client.word() * 300, client.random.randint(1, 999) / 4, big_product(client)],
+    )
 
 
 @change()
@@ -187,19 +194,27 @@ def delete(client: Any) -> None:
 @change()
 def types(client: Any) -> None:
     """Ranges, arrays, jsonb, and a generated column."""
-    client.one("""UPDATE shop.product SET sizes = ARRAY[%s, NULL, 0.5], discount = shop.price_range(%s, NULL),
+    client.one(
+        """UPDATE shop.product SET sizes = ARRAY[%s, NULL, 0.5], discount = shop.price_range(%s, NULL),
         attributes = attributes || '{"x": {"y": [1.50, "\\u00e9"]}}', available = '[2025-01-01,)', net = %s
         WHERE id = %s""",
-               [client.random.randint(1, 99), client.random.randint(1, 9), client.random.randint(1, 999) / 8,
-                client.pick("products")])  # fmt: skip
+        [
+            client.random.randint(1, 99),
+            client.random.randint(1, 9),
+            client.random.randint(1, 999) / 8,
+            client.pick("products"),
+        ],
+    )
 
 
 @change()
 def reviews(client: Any) -> None:
     """A table without any key. The delete is doubled by a rule."""
     body = f"A review of more than sixty letters, as the constraint wants it: {client.word()}"
-    client.one("INSERT INTO shop.review VALUES (%s, %s, 5, 'fine:1 product:2', %s)",
-               [client.pick("products"), client.pick("customers"), body])  # fmt: skip
+    client.one(
+        "INSERT INTO shop.review VALUES (%s, %s, 5, 'fine:1 product:2', %s)",
+        [client.pick("products"), client.pick("customers"), body],
+    )
     client.one("UPDATE shop.review SET stars = 1 WHERE body = %s", [body])
     if client.random.random() < 0.5:
         client.run("DELETE FROM shop.review WHERE body = %s", [body])
@@ -208,9 +223,11 @@ def reviews(client: Any) -> None:
 @change()
 def unlogged(client: Any) -> None:
     """A table whose rows are in no WAL."""
-    client.one("""INSERT INTO shop.cart SELECT md5(%s::text)::uuid, %s, '[]', now()
+    client.one(
+        """INSERT INTO shop.cart SELECT md5(%s::text)::uuid, %s, '[]', now()
         ON CONFLICT (session) DO UPDATE SET touched = now()""",
-               [client.random.randint(1, 500), client.pick("customers")])  # fmt: skip
+        [client.random.randint(1, 500), client.pick("customers")],
+    )
 
 
 @change()
@@ -268,11 +285,16 @@ def pause(client: Any) -> None:
 @change(weight=0.2)
 def big(client: Any) -> None:
     """Some thousand rows in one transaction, in an order that all clients keep to."""
-    client.run("UPDATE shop.customer SET credit = least(credit + 1, 90000) WHERE id = ANY (%s)",
-               [sorted(client.keys["customers"])[:500]])  # fmt: skip
+    client.run(
+        "UPDATE shop.customer SET credit = least(credit + 1, 90000) WHERE id = ANY (%s)",
+        [sorted(client.keys["customers"])[:500]],
+    )
     number = new_order(client)
-    client.run("""INSERT INTO shop.order_line SELECT %s, i, %s, 1, i / 4.0, repeat('note ', 20)
-        FROM generate_series(1, 2000) AS i""", [number, client.pick("products")])  # fmt: skip
+    client.run(
+        """INSERT INTO shop.order_line SELECT %s, i, %s, 1, i / 4.0, repeat('note ', 20)
+        FROM generate_series(1, 2000) AS i""",
+        [number, client.pick("products")],
+    )
 
 
 # --- logistics and analytics -----------------------------------------------------------------------------------------
@@ -282,19 +304,27 @@ def big(client: Any) -> None:
 def stock(client: Any) -> None:
     """A primary key of two columns."""
     warehouse, product = client.pick("stock")
-    client.one("UPDATE logistics.stock SET pieces = pieces + 1, counted = now() WHERE warehouse = %s AND product = %s",
-               [warehouse, product])  # fmt: skip
+    client.one(
+        "UPDATE logistics.stock SET pieces = pieces + 1, counted = now() WHERE warehouse = %s AND product = %s",
+        [warehouse, product],
+    )
 
 
 @change()
 def tracking(client: Any) -> None:
     """Partitions below partitions, without a primary key: a row moves along the list and over the range."""
     row = [client.pick("shipments"), client.word()]
-    client.one("""INSERT INTO logistics.tracking (shipment, place, at, code, detail)
-        VALUES (%s, %s, '2025-06-01+00', 1, '{"n": 1}')""", row)  # fmt: skip
+    client.one(
+        """INSERT INTO logistics.tracking (shipment, place, at, code, detail)
+        VALUES (%s, %s, '2025-06-01+00', 1, '{"n": 1}')""",
+        row,
+    )
     client.one("UPDATE logistics.tracking SET code = 4 WHERE shipment = %s AND place = %s", row)
-    client.one("""UPDATE logistics.tracking SET at = '2024-06-01+00', detail = NULL
-        WHERE shipment = %s AND place = %s""", row)  # fmt: skip
+    client.one(
+        """UPDATE logistics.tracking SET at = '2024-06-01+00', detail = NULL
+        WHERE shipment = %s AND place = %s""",
+        row,
+    )
 
 
 @change(by_app=False)
@@ -303,8 +333,11 @@ def page_views(client: Any) -> None:
     key = client.number_of_its_own()
     client.one("INSERT INTO analytics.page_view VALUES (%s, '2025-02-01+00', 1, '/x', '10.0.0.1', '{}')", [key])
     client.commit()
-    client.one("""UPDATE analytics.page_view SET viewed = '2025-09-01+00', path = '/é', client = '{"a": 1}'
-        WHERE id = %s""", [key])  # fmt: skip
+    client.one(
+        """UPDATE analytics.page_view SET viewed = '2025-09-01+00', path = '/é', client = '{"a": 1}'
+        WHERE id = %s""",
+        [key],
+    )
     client.one("UPDATE analytics.page_view SET visitor = visitor + 1 + %s WHERE id = %s", [key % 7, key])
     if client.random.random() < 0.3:
         client.one("DELETE FROM analytics.page_view WHERE id = %s", [key])
@@ -325,12 +358,17 @@ def inheritance(client: Any) -> None:
 @change(weight=2, by_app=False)
 def invoice(client: Any) -> None:
     """A serial column, a unique constraint that is checked at the end, a trigger that fires then."""
-    key = client.one("""INSERT INTO billing.invoice (number, order_no, amount, issued, lines)
+    key = client.one(
+        """INSERT INTO billing.invoice (number, order_no, amount, issued, lines)
         VALUES (%s, %s, 47.11, '2025-12-01', '[{"text": "x"}]') RETURNING id""",
-                     [client.word(), new_order(client)])[0]  # fmt: skip
+        [client.word(), new_order(client)],
+    )[0]
     client.one("UPDATE billing.invoice SET number = number || '-A', amount = 12 WHERE id = %s", [key])
-    paid = client.one("""INSERT INTO billing.payment (invoice, method, amount, paid) VALUES (%s, 'card', 12, now())
-        RETURNING id""", [key])[0]  # fmt: skip
+    paid = client.one(
+        """INSERT INTO billing.payment (invoice, method, amount, paid) VALUES (%s, 'card', 12, now())
+        RETURNING id""",
+        [key],
+    )[0]
     if client.random.random() < 0.3:
         client.one("DELETE FROM billing.payment WHERE id = %s", [paid])
 
@@ -348,9 +386,11 @@ def equal_rows(client: Any) -> None:
 @change(by_app=False, first=14)
 def multiranges(client: Any) -> None:
     """A type that came with 14."""
-    client.one("""INSERT INTO billing.closed_period VALUES (%s, '{[2020-01-01,2020-02-01),[2021-01-01,)}')
+    client.one(
+        """INSERT INTO billing.closed_period VALUES (%s, '{[2020-01-01,2020-02-01),[2021-01-01,)}')
         ON CONFLICT (year) DO UPDATE SET days = closed_period.days + '{[2022-01-05,2022-01-07)}'""",
-               [3000 + client.number])  # fmt: skip
+        [3000 + client.number],
+    )
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------
@@ -380,12 +420,15 @@ def values(client: Any) -> None:
     """Types and values of note."""
     key = client.number_of_its_own() % 2_000_000_000 + 100
     client.run("DELETE FROM public.values_of_note WHERE id = %s", [key])
-    client.one("""INSERT INTO public.values_of_note (id, words, real4, real8, number, moment_tz, span, bytes, flag,
+    client.one(
+        """INSERT INTO public.values_of_note (id, words, real4, real8, number, moment_tz, span, bytes, flag,
         document, binary_document, words_of, address, lexemes, ranged) VALUES (%s, %s, 'NaN', '-0', 1e100, 'infinity',
         '1 mon -1 day', %s, NULL, '{"a" : 1, "a":2}', '[0.10]', '[2:3]={x,NULL}', '::1', '''it''''s'':1A', 'empty')""",
-               [key, "tab\t, line\n, \\N, 😀", client.random.randbytes(300)])  # fmt: skip
-    client.one("UPDATE public.values_of_note SET number = -number, bytes = bytes || '\\x00', cash = 1 WHERE id = %s",
-               [key])  # fmt: skip
+        [key, "tab\t, line\n, \\N, 😀", client.random.randbytes(300)],
+    )
+    client.one(
+        "UPDATE public.values_of_note SET number = -number, bytes = bytes || '\\x00', cash = 1 WHERE id = %s", [key]
+    )
     client.keep("values", key)
     if len(client.keys["values"]) > 50:
         client.one("DELETE FROM public.values_of_note WHERE id = %s", [client.keys["values"].pop(0)])
@@ -394,22 +437,31 @@ def values(client: Any) -> None:
 @change(by_app=False)
 def odd_names(client: Any) -> None:
     """Names of tables and columns that have to be quoted."""
-    client.one("""UPDATE "Lager & Größe"."Tabelle mit ""Anführung"" und 'Apostroph'" SET "%%s" = %s, "日本語" = %s
-        WHERE "Spalte 1" = %s""", [client.word(), client.word(), 1 + client.number % 2])  # fmt: skip
+    client.one(
+        """UPDATE "Lager & Größe"."Tabelle mit ""Anführung"" und 'Apostroph'" SET "%%s" = %s, "日本語" = %s
+        WHERE "Spalte 1" = %s""",
+        [client.word(), client.word(), 1 + client.number % 2],
+    )
 
 
 @change(weight=0.5, by_app=False)
 def without_owners_right(client: Any) -> None:
     """The table's owner has revoked its own right to insert."""
-    client.one("""INSERT INTO shop.country VALUES ('X' || %s, %s, 'EUR')
-        ON CONFLICT (code) DO UPDATE SET name = excluded.name""", [client.number % 10, client.word()])  # fmt: skip
+    client.one(
+        """INSERT INTO shop.country VALUES ('X' || %s, %s, 'EUR')
+        ON CONFLICT (code) DO UPDATE SET name = excluded.name""",
+        [client.number % 10, client.word()],
+    )
 
 
 @change(weight=0.5, by_app=False)
 def forced_row_security(client: Any) -> None:
     """Row level security that holds for the table's owner, too."""
-    client.one("""INSERT INTO billing.internal_note VALUES (%s, 'somebody', %s)
-        ON CONFLICT (id) DO UPDATE SET body = excluded.body""", [1000 + client.number, client.word()])  # fmt: skip
+    client.one(
+        """INSERT INTO billing.internal_note VALUES (%s, 'somebody', %s)
+        ON CONFLICT (id) DO UPDATE SET body = excluded.body""",
+        [1000 + client.number, client.word()],
+    )
 
 
 @change(weight=0.3, by_app=False)

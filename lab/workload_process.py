@@ -89,9 +89,15 @@ class Load:
         :raises LoadError: when they cannot.
         """
         self._process = subprocess.Popen(
-            [sys.executable, "-m", self.module], cwd=CHECKOUT, text=True, encoding="utf-8", start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        )  # fmt: skip
+            [sys.executable, "-m", self.module],
+            cwd=CHECKOUT,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        )
         self._say(self.configuration)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -134,6 +134,7 @@ def shell_scripts() -> list[Path]:
 def lint() -> None:
     """Style and obvious errors: Python, shell, changelog, YAML and Ansible; the collection builds and installs."""
     run("ruff", "check", ".")
+    run("ruff", "format", "--check", ".")
     run("shellcheck", *shell_scripts())
     run("antsibull-changelog", "lint")
     run("ansible-lint", "--strict", ANSIBLE_COLLECTIONS_PATH=str(BUILD))

@@ -167,8 +167,9 @@ class Cycle:
             self._fall_behind(OTHER[self.home])
             self._verify()
         job = self._start(name, at, hold, by_playbook=fault.name == "kill playbook")
-        scene = faults.Scene(self.stage, job, draw, self.home, self.number, self._beside, self._note, self._crashed,
-                             self._changed)  # fmt: skip
+        scene = faults.Scene(
+            self.stage, job, draw, self.home, self.number, self._beside, self._note, self._crashed, self._changed
+        )
         if fault.name == "kill playbook":
             job.wait(0.5 + draw.random() * 12)
         else:
@@ -391,8 +392,12 @@ class Cycle:
                 ends["target"] = self.before.target()
                 if not self.lifts:
                     ends[OTHER[self.home]] = but_for_the_fence(ends[OTHER[self.home]])
-            found = [f"{side} {text}" for side, texts in ends.items() for text in texts
-                     if not any(word in text for word in MADE)]  # fmt: skip
+            found = [
+                f"{side} {text}"
+                for side, texts in ends.items()
+                for text in texts
+                if not any(word in text for word in MADE)
+            ]
             if not found or time.monotonic() > deadline:
                 return found
             time.sleep(0.2)
@@ -428,15 +433,25 @@ class Cycle:
     def _module(self, name: str, **more: Any) -> tuple[str, dict[str, Any]]:
         """The module that does a job, and its arguments."""
         stage = self.stage
-        given = {"source": stage.endpoint("source"), "target": stage.endpoint("target"), "databases": [NAME],
-                 "replication": stage.between("target", "source")}  # fmt: skip
+        given = {
+            "source": stage.endpoint("source"),
+            "target": stage.endpoint("target"),
+            "databases": [NAME],
+            "replication": stage.between("target", "source"),
+        }
         clients = [str(builds.build(builds.CLIENT_MAJOR).bin)]
         if name in faults.WINDOWS:
             direction = "forward" if name == "cutover" else "back"
-            return "pg_cutover", {**given, "direction": direction, "deadline": "4s",
-                                  "require_verification": self.outcome.fault == "failover",
-                                  "poolers": [stage.console()], "reverse": "rollback" in self.plan or None,
-                                  "reverse_replication": stage.between("source", "target"), **more}  # fmt: skip
+            return "pg_cutover", {
+                **given,
+                "direction": direction,
+                "deadline": "4s",
+                "require_verification": self.outcome.fault == "failover",
+                "poolers": [stage.console()],
+                "reverse": "rollback" in self.plan or None,
+                "reverse_replication": stage.between("source", "target"),
+                **more,
+            }
         if name == "verify":
             del given["replication"]
             return "pg_verify", {**given, "jobs": 2, **more}

@@ -388,9 +388,13 @@ def ddl(scene: Scene) -> None:
 @_fault("two operators", 7)
 def two_operators(scene: Scene) -> None:
     """The same or another job beside it."""
-    others = {"replicate": ("replicate", "cutover", "stop", "finish"), "cutover": ("cutover", "replicate", "finish",
-              "rollback", "stop"), "rollback": ("rollback", "cutover", "replicate"), "finish": ("finish", "cutover"),
-              "stop": ("stop", "replicate")}  # fmt: skip
+    others = {
+        "replicate": ("replicate", "cutover", "stop", "finish"),
+        "cutover": ("cutover", "replicate", "finish", "rollback", "stop"),
+        "rollback": ("rollback", "cutover", "replicate"),
+        "finish": ("finish", "cutover"),
+        "stop": ("stop", "replicate"),
+    }
     name = scene.random.choice(others[scene.job.name])
     scene.note(name)
     scene.beside(name)

@@ -175,9 +175,15 @@ class Nursery:
         self._pid_known = threading.Event()
         place.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("warm.py"))], env=environment(place), cwd="/", text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, stderr=(place / "warm").open("w"),
-        )  # fmt: skip
+            [sys.executable, str(Path(__file__).with_name("warm.py"))],
+            env=environment(place),
+            cwd="/",
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            stderr=(place / "warm").open("w"),
+        )
         if not self._process.stdout.readline():
             raise RuntimeError(f"the interpreter does not start: {(place / 'warm').read_text()}")
         threading.Thread(target=self._listen, daemon=True).start()
@@ -201,18 +207,33 @@ class Nursery:
             (job.place / file).touch(mode=0o600)
             (job.place / file).write_text(json.dumps(content))
         (job.place / "ansible.cfg").touch()
-        command = ["ansible-playbook", "-i", f"{job.place}/inventory.json", "-e", f"@{job.place}/extra.json",
-                   f"handover.postgresql.{playbook}"]  # fmt: skip
+        command = [
+            "ansible-playbook",
+            "-i",
+            f"{job.place}/inventory.json",
+            "-e",
+            f"@{job.place}/extra.json",
+            f"handover.postgresql.{playbook}",
+        ]
         settings = {
-            "ANSIBLE_CONFIG": f"{job.place}/ansible.cfg", "ANSIBLE_HOME": f"{job.place}/home", "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-            "ANSIBLE_REMOTE_TEMP": f"{job.place}/remote", "CHAOS_PLAYBOOK": str(job.place),
+            "ANSIBLE_CONFIG": f"{job.place}/ansible.cfg",
+            "ANSIBLE_HOME": f"{job.place}/home",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            "ANSIBLE_REMOTE_TEMP": f"{job.place}/remote",
+            "CHAOS_PLAYBOOK": str(job.place),
             "ANSIBLE_PIPELINING": "1",  # killed, Ansible leaves modules with their arguments in files otherwise
-        }  # fmt: skip
+        }
         process = subprocess.Popen(
-            command, cwd="/", env={**environment(self.place), **settings}, stdin=subprocess.DEVNULL,
-            stdout=(job.place / "stdout").open("w"), stderr=(job.place / "stderr").open("w"), start_new_session=True,
-        )  # fmt: skip
+            command,
+            cwd="/",
+            env={**environment(self.place), **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=(job.place / "stdout").open("w"),
+            stderr=(job.place / "stderr").open("w"),
+            start_new_session=True,
+        )
         job.pid = process.pid
         threading.Thread(target=lambda: job.ended(process.wait()), daemon=True).start()
         return job

@@ -102,8 +102,12 @@ class Scans:
         lost = [n for n, s in known.items() if s == "there" and there.get(n) != f"scan {n}" and n not in changed]
         back = [n for n, s in known.items() if s in ("gone", "") and n in there and n not in changed]
         hollow = [number for number, text in there.items() if text != f"scan {number}"]
-        what = {"lost or changed": lost, "back though thrown away": back, "without its content": hollow,
-                "left without a row (oids)": orphans}  # fmt: skip
+        what = {
+            "lost or changed": lost,
+            "back though thrown away": back,
+            "without its content": hollow,
+            "left without a row (oids)": orphans,
+        }
         return [f"documents {text}: {numbers[:10]}" for text, numbers in what.items() if numbers]
 
 
@@ -115,9 +119,15 @@ class Ledger:
         self.has_crashed = False  # then unlogged tables may be empty
         self.banks = {
             "pooler": Bank(stage.through_pooler(), rate=RATE, transferring=2, appending=1, seed=seed),
-            "direct": Bank(stage.direct("source"), rate=RATE, transferring=1, appending=1, seed=seed + 1,
-                           then=stage.direct("target")),
-        }  # fmt: skip
+            "direct": Bank(
+                stage.direct("source"),
+                rate=RATE,
+                transferring=1,
+                appending=1,
+                seed=seed + 1,
+                then=stage.direct("target"),
+            ),
+        }
         for load in self.banks.values():
             load.start()
         self.scans = Scans(stage.through_pooler(), "shop")

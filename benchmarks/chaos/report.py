@@ -27,8 +27,10 @@ def lines(outcome: Outcome, seed: int) -> Iterable[str]:
     if outcome.fault != "(end)":
         what = f"{outcome.fault} ({outcome.detail})" if outcome.detail else outcome.fault
         runs = f"{outcome.first}" + (f", {outcome.last} at run {outcome.runs}" if outcome.runs > 1 else "")
-        yield (f"{seed}:{outcome.cycle:<4} {outcome.pair:<6} {outcome.job:<10} {what:<46} {runs:<32}"
-               f"{outcome.seconds:5.1f} s  at {outcome.moment[:70]}")  # fmt: skip
+        yield (
+            f"{seed}:{outcome.cycle:<4} {outcome.pair:<6} {outcome.job:<10} {what:<46} {runs:<32}"
+            f"{outcome.seconds:5.1f} s  at {outcome.moment[:70]}"
+        )
     for text in outcome.violations:
         yield f"{seed}:{outcome.cycle} VIOLATION {outcome.pair} {outcome.job} {outcome.fault} {outcome.detail}: {text}"
     if outcome.violations:
@@ -50,14 +52,17 @@ def table(outcomes: list[Outcome], arguments: argparse.Namespace, seconds: float
             counts[one.fault, one.job, measure] += 1
     rows = sorted({key[:2] for key in counts})
     text = [f"\n| fault | job | {' | '.join(MEASURES)} |", "|---|---|" + "---|" * len(MEASURES)]
-    text += [f"| {fault} | {job} | " + " | ".join(str(counts[fault, job, m]) for m in MEASURES) + " |"
-             for fault, job in rows]  # fmt: skip
+    text += [
+        f"| {fault} | {job} | " + " | ".join(str(counts[fault, job, m]) for m in MEASURES) + " |" for fault, job in rows
+    ]
     total = [sum(count for key, count in counts.items() if key[2] == measure) for measure in MEASURES]
     text.append("| all | | " + " | ".join(map(str, total)) + " |")
     cycles = sorted({one.cycle for one in outcomes if one.violations})
-    text.append(f"\n{total[0]} faults in {seconds / 60:.1f} minutes, {seconds / max(1, total[0]):.1f} s each; "
-                f"{len({one.cycle for one in outcomes})} cycles; violated: "
-                + (", ".join(f"{arguments.seed}:{cycle}" for cycle in cycles) or "none"))  # fmt: skip
+    text.append(
+        f"\n{total[0]} faults in {seconds / 60:.1f} minutes, {seconds / max(1, total[0]):.1f} s each; "
+        f"{len({one.cycle for one in outcomes})} cycles; violated: "
+        + (", ".join(f"{arguments.seed}:{cycle}" for cycle in cycles) or "none")
+    )
     if cycles:
         text.append(f"logs and data are in {arguments.keep}")
     return "\n".join(text)

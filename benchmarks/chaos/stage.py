@@ -27,10 +27,17 @@ DISK = 640  # megabytes of each server's own disk, where we may mount one
 # clients from then on: it sets scram_iterations there, which the older one does not know.
 POOLERS = {14: 15}
 SETTINGS = {
-    "wal_receiver_timeout": "4s", "wal_sender_timeout": "4s", "wal_retrieve_retry_interval": "100ms",
-    "max_wal_size": "64MB", "min_wal_size": "32MB", "autovacuum_naptime": "5s", "log_min_messages": "warning",
-    "max_connections": 100, "tcp_user_timeout": "5s", "log_checkpoints": "off",
-}  # fmt: skip
+    "wal_receiver_timeout": "4s",
+    "wal_sender_timeout": "4s",
+    "wal_retrieve_retry_interval": "100ms",
+    "max_wal_size": "64MB",
+    "min_wal_size": "32MB",
+    "autovacuum_naptime": "5s",
+    "log_min_messages": "warning",
+    "max_connections": 100,
+    "tcp_user_timeout": "5s",
+    "log_checkpoints": "off",
+}
 
 CONTENT = """
 CREATE TABLE bank.probe (id integer PRIMARY KEY, n bigint NOT NULL);
@@ -112,10 +119,14 @@ class Stage:
         place.mkdir(parents=True, mode=0o755)
         self.disks = {side: Disk(place / side) for side in ("source", "target")}
         self.clusters = {
-            side: Cluster(builds.build(major), place / side / "server", settings=SETTINGS,
-                          initdb_args=("--encoding=UTF8", "--locale=C.UTF-8", "--wal-segsize=1"))
+            side: Cluster(
+                builds.build(major),
+                place / side / "server",
+                settings=SETTINGS,
+                initdb_args=("--encoding=UTF8", "--locale=C.UTF-8", "--wal-segsize=1"),
+            )
             for side, major in zip(("source", "target"), majors)
-        }  # fmt: skip
+        }
         for disk in self.disks.values():
             (disk.place / "server").mkdir(mode=0o755)
         self.clerk = {"user": "clerk", "password": secrets.token_urlsafe(18)}
@@ -126,15 +137,23 @@ class Stage:
             cluster.start()
             cluster.sql("postgres", f"CREATE ROLE clerk LOGIN PASSWORD '{self.clerk['password']}'")
         source, target = self.clusters.values()
-        self.pooler = Pooler(source, self.place / "pooler", users={self.clerk["user"]: self.clerk["password"]},
-                             build=builds.build(POOLERS.get(self.majors[0], self.majors[0])),
-                             default_pool_size=12, server_login_retry=1)  # fmt: skip
+        self.pooler = Pooler(
+            source,
+            self.place / "pooler",
+            users={self.clerk["user"]: self.clerk["password"]},
+            build=builds.build(POOLERS.get(self.majors[0], self.majors[0])),
+            default_pool_size=12,
+            server_login_retry=1,
+        )
         self.pooler.start()
         self.ways = {
-            "migrator-source": Proxy(source.port), "migrator-target": Proxy(target.port),
-            "target-source": Proxy(source.port), "source-target": Proxy(target.port),
-            "clients-pooler": Proxy(self.pooler.port), "migrator-pooler": Proxy(self.pooler.port),
-        }  # fmt: skip
+            "migrator-source": Proxy(source.port),
+            "migrator-target": Proxy(target.port),
+            "target-source": Proxy(source.port),
+            "source-target": Proxy(target.port),
+            "clients-pooler": Proxy(self.pooler.port),
+            "migrator-pooler": Proxy(self.pooler.port),
+        }
         for way in self.ways.values():
             way.start()
         self.admins = {side: cluster.endpoint() for side, cluster in self.clusters.items()}
@@ -155,8 +174,14 @@ class Stage:
     def passwords(self) -> list[str]:
         """Everything that must be nowhere to be read."""
         servers = [cluster.password for cluster in self.clusters.values()]
-        return list({*servers, self.pooler.password, self.clerk["password"],
-                     *(admin["password"] for admin in self.admins.values())})  # fmt: skip
+        return list(
+            {
+                *servers,
+                self.pooler.password,
+                self.clerk["password"],
+                *(admin["password"] for admin in self.admins.values()),
+            }
+        )
 
     # --- what is given to the product ---------------------------------------------------------------------------------
 

@@ -36,8 +36,11 @@ def demonstrate(stage: Stage) -> None:
     heading("A database that nobody writes to, of a sample application")
     with stage.times.measured("sample"):
         made = sample.create(stage.source.connect, DATABASE, password=PASSWORD)
-    line("sample", f"database {DATABASE}: {amount(made['tables'], 'tables')}, {amount(made['rows'], 'rows')}, "
-                   f"{megabytes(made['bytes'])}")  # fmt: skip
+    line(
+        "sample",
+        f"database {DATABASE}: {amount(made['tables'], 'tables')}, {amount(made['rows'], 'rows')}, "
+        f"{megabytes(made['bytes'])}",
+    )
     stage.write_inventory(DATABASE, INVENTORY, database=DATABASE, dump=DEMO / "dump")
     look_first(stage)
     migrate_twice(stage)
@@ -79,8 +82,11 @@ def compare_ends(stage: Stage) -> compare.Contents:
     objects = sum(map(len, before.objects.values()))
     counted = report(DATABASE)["database"]["import"]["tables_compared"]
     line("playbook", f"{amount(counted, 'tables')} have as many rows as on the source")
-    line("demo", f"{good('all equal:')} {amount(rows, 'rows')} of tables and materialized views, by digests; "
-                 f"{amount(objects, 'objects')}, each with its definition, owner, privileges; positions of sequences")
+    line(
+        "demo",
+        f"{good('all equal:')} {amount(rows, 'rows')} of tables and materialized views, by digests; "
+        f"{amount(objects, 'objects')}, each with its definition, owner, privileges; positions of sequences",
+    )
     line("", "shop_app logs in on the target with the password that it has on the source")
     return before
 
@@ -91,15 +97,24 @@ def summarize(stage: Stage, contents: compare.Contents) -> None:
     done = report(DATABASE)["database"]
     exported, imported = done["export"], done["import"]
     heading("Summary")
-    line("handed over", f"database {DATABASE} from PostgreSQL {versions}: "
-                        f"{megabytes(contents.bytes)}, {megabytes(exported['bytes'])} as a dump")
+    line(
+        "handed over",
+        f"database {DATABASE} from PostgreSQL {versions}: "
+        f"{megabytes(contents.bytes)}, {megabytes(exported['bytes'])} as a dump",
+    )
     line("", f"{amount(imported['rows_compared'], 'rows')} in {amount(imported['tables_compared'], 'tables')}")
     line("", ", ".join(amount(len(found), kind) for kind, found in contents.objects.items() if found))
     line("left out", f"rows of unlogged tables, as dumps do: {', '.join(contents.unlogged)}")
     line("second run", good("changed nothing"))
     line("seconds", ", ".join(f"{part} {seconds:.1f}" for part, seconds in stage.times.seconds.items()))
-    bars([(label, part["stage"], part["seconds"]) for label, unit in (("export", exported), ("import", imported))
-          for part in unit["stages"] if part["seconds"] >= 0.05])  # fmt: skip
+    bars(
+        [
+            (label, part["stage"], part["seconds"])
+            for label, unit in (("export", exported), ("import", imported))
+            for part in unit["stages"]
+            if part["seconds"] >= 0.05
+        ]
+    )
 
 
 def where_to_look(stage: Stage) -> None:

@@ -56,8 +56,11 @@ def demonstrate(stage: Stage, with_rollback: bool = False) -> None:
     stage.times = Times()
     with stage.times.measured("sample"):
         made = sample.create(stage.source.connect, DATABASE, SCALE, prefix=DATABASE, password=PASSWORD)
-    line("sample", f"database {DATABASE}: {amount(made['tables'], 'tables')}, {amount(made['rows'], 'rows')}, "
-                   f"{megabytes(made['bytes'])}")  # fmt: skip
+    line(
+        "sample",
+        f"database {DATABASE}: {amount(made['tables'], 'tables')}, {amount(made['rows'], 'rows')}, "
+        f"{megabytes(made['bytes'])}",
+    )
     with Clients(stage.source, stage.target, DATABASE) as clients:
         line("clients", f"{clients.number} write from now on, {TRANSFERS + PURCHASES} transactions a second")
         write_inventory(stage, clients)
@@ -121,8 +124,11 @@ def look_afterwards(stage: Stage, clients: Clients) -> compare.Contents:
     if problems := clients.problems():
         raise DemoError("The clients miss something on the target:\n" + "\n".join(f"  {text}" for text in problems))
     acknowledged = amount(clients.bank.acknowledged, "transactions")
-    line("bank", f"{good('nothing lost:')} {acknowledged} were acknowledged, each is on the target, none twice, "
-                 "and all sums are right")  # fmt: skip
+    line(
+        "bank",
+        f"{good('nothing lost:')} {acknowledged} were acknowledged, each is on the target, none twice, "
+        "and all sums are right",
+    )
     await_arrival(stage.target)
     heading("The migration ends")
     with stage.times.measured("finish"):
@@ -142,10 +148,16 @@ def compare_ends(stage: Stage) -> compare.Contents:
         raise DemoError(f"{amount(len(different), 'things')} differ, listed in {place}:\n{shown}")
     rows = sum(count for name, (count, _digest) in before.tables.items() if name not in before.objects[VIEWS])
     objects = sum(map(len, after.objects.values())) - len(after.objects["sequences"])
-    line("demo", f"{good('all equal:')} {amount(rows, 'rows')}, by digests; {amount(objects, 'objects')}, "
-                 "each with its definition, owner, privileges")  # fmt: skip
-    line("", "but for what belongs to one end: the source's fence, and on the target positions of sequences and "
-             "materialized views that went on")  # fmt: skip
+    line(
+        "demo",
+        f"{good('all equal:')} {amount(rows, 'rows')}, by digests; {amount(objects, 'objects')}, "
+        "each with its definition, owner, privileges",
+    )
+    line(
+        "",
+        "but for what belongs to one end: the source's fence, and on the target positions of sequences and "
+        "materialized views that went on",
+    )
     return after
 
 
@@ -172,15 +184,27 @@ def summarize(stage: Stage, clients: Clients, contents: compare.Contents) -> Non
     versions = f"{stage.source.build.version} to {stage.target.build.version}"
     verified, handed_over = (report(DATABASE, name)["database"] for name in ("verify", "cutover"))
     heading("Summary")
-    line("handed over", f"database {DATABASE} from PostgreSQL {versions}, {megabytes(contents.bytes)}, while "
-                        f"{clients.number} clients wrote")  # fmt: skip
+    line(
+        "handed over",
+        f"database {DATABASE} from PostgreSQL {versions}, {megabytes(contents.bytes)}, while "
+        f"{clients.number} clients wrote",
+    )
     copied = sum(part["ms"] for part in handed_over["timeline"] if part["step"] in ("copy", "large_objects"))
-    line("window", f"{handed_over['window_ms']:.0f} ms, in which clients waited; {copied:.0f} ms of it to copy large "
-                   "objects and an unlogged table, which are not replicated")  # fmt: skip
-    line("clients", f"{amount(clients.committed, 'transactions')}, {clients.refusals()}; the slowest took "
-                    f"{clients.bank.worst:.0f} ms")  # fmt: skip
-    line("verified", f"in use: {amount(verified['rows'], 'rows')} in {amount(verified['tables'], 'tables')} compared, "
-                     f"for which writers waited {verified['waited_ms']:.0f} ms at most")  # fmt: skip
+    line(
+        "window",
+        f"{handed_over['window_ms']:.0f} ms, in which clients waited; {copied:.0f} ms of it to copy large "
+        "objects and an unlogged table, which are not replicated",
+    )
+    line(
+        "clients",
+        f"{amount(clients.committed, 'transactions')}, {clients.refusals()}; the slowest took "
+        f"{clients.bank.worst:.0f} ms",
+    )
+    line(
+        "verified",
+        f"in use: {amount(verified['rows'], 'rows')} in {amount(verified['tables'], 'tables')} compared, "
+        f"for which writers waited {verified['waited_ms']:.0f} ms at most",
+    )
     line("left behind", "nothing but the fence on the source, which refuses every write and names the new home")
     line("seconds", ", ".join(f"{part} {seconds:.1f}" for part, seconds in stage.times.seconds.items()))
 

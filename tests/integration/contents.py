@@ -574,9 +574,11 @@ ROLES = """
 
 
 def _memberships(recorded: bool) -> str:
-    options = "bool_or(inherit_option) AS inherit, bool_or(set_option) AS set" if recorded else (
-        "bool_or(m.rolinherit) AS inherit, true AS set"
-    )  # fmt: skip
+    options = (
+        "bool_or(inherit_option) AS inherit, bool_or(set_option) AS set"
+        if recorded
+        else ("bool_or(m.rolinherit) AS inherit, true AS set")
+    )
     return f"""
     SELECT quote_ident(m.rolname) || ' in ' || quote_ident(g.rolname), m.rolname::text AS member,
            g.rolname::text AS role, bool_or(admin_option) AS admin, {options}

@@ -94,14 +94,25 @@ def finish(sources: list[Source], inventory: dict[str, Any], tags=("source",), *
 
 
 def start(
-    name: str, sources: list[Source], inventory: dict[str, Any], check: bool = False, diff: bool = False,
-    tags: Iterable[str] = (), **variables: Any,
-) -> Running:  # fmt: skip
+    name: str,
+    sources: list[Source],
+    inventory: dict[str, Any],
+    check: bool = False,
+    diff: bool = False,
+    tags: Iterable[str] = (),
+    **variables: Any,
+) -> Running:
     """Start a playbook at the controller of the hosts' network, with these variables besides."""
     return start_playbook(
-        f"handover.postgresql.{name}", inventory, check=check, diff=diff, tags=tags, env=ENVIRONMENT,
-        extra_vars={"handover_serial": len(sources), **variables}, here=sources[0].host.network.here,
-    )  # fmt: skip
+        f"handover.postgresql.{name}",
+        inventory,
+        check=check,
+        diff=diff,
+        tags=tags,
+        env=ENVIRONMENT,
+        extra_vars={"handover_serial": len(sources), **variables},
+        here=sources[0].host.network.here,
+    )
 
 
 def succeeded(result: PlaybookResult) -> PlaybookResult:

@@ -180,9 +180,14 @@ class Result(UserDict):
 
 
 def run_module(
-    name: str, args: Mapping[str, Any], check: bool = False, diff: bool = False, env: Mapping[str, str] | None = None,
-    warnings: bool = False, timeout: float = 300,
-) -> Result:  # fmt: skip
+    name: str,
+    args: Mapping[str, Any],
+    check: bool = False,
+    diff: bool = False,
+    env: Mapping[str, str] | None = None,
+    warnings: bool = False,
+    timeout: float = 300,
+) -> Result:
     """Run a module of the collection, for example ``pg_dump_export``, and return its result, failed or not.
 
     Asserts that no password of ``args`` is in what it printed, and, unless ``warnings`` are expected, that there are
@@ -192,9 +197,13 @@ def run_module(
 
 
 def start_module(
-    name: str, args: Mapping[str, Any], check: bool = False, diff: bool = False, env: Mapping[str, str] | None = None,
+    name: str,
+    args: Mapping[str, Any],
+    check: bool = False,
+    diff: bool = False,
+    env: Mapping[str, str] | None = None,
     warnings: bool = False,
-) -> Running:  # fmt: skip
+) -> Running:
     """Start a module without waiting for it: for tests that kill it or look at it while it runs."""
     given = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
 
@@ -258,10 +267,18 @@ def run_playbook(
 
 
 def start_playbook(
-    playbook: str | Path, inventory: Mapping[str, Any], check: bool = False, diff: bool = False,
-    extra_vars: Mapping[str, Any] | None = None, tags: Iterable[str] = (), skip_tags: Iterable[str] = (),
-    args: Iterable[str] = (), env: Mapping[str, str] | None = None, warnings: bool = False, here: Iterable[str] = (),
-) -> Running:  # fmt: skip
+    playbook: str | Path,
+    inventory: Mapping[str, Any],
+    check: bool = False,
+    diff: bool = False,
+    extra_vars: Mapping[str, Any] | None = None,
+    tags: Iterable[str] = (),
+    skip_tags: Iterable[str] = (),
+    args: Iterable[str] = (),
+    env: Mapping[str, str] | None = None,
+    warnings: bool = False,
+    here: Iterable[str] = (),
+) -> Running:
     """Start ansible-playbook with an inventory given as what its YAML would hold; ``here`` are words before it.
 
     Afterwards it asserts that no password of the inventory or the extra variables was printed, and that there were no
@@ -338,9 +355,13 @@ def _client(programs: Cluster, server: Cluster, name: str, *arguments: str, stdi
     """What a client program printed; it has to succeed without a word of complaint."""
     variables = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "postgres", "PGPASSWORD": server.password}
     done = subprocess.run(
-        [programs.build.program(name), *arguments], env=environment(variables), input=stdin, text=True,
-        capture_output=True, check=False,
-    )  # fmt: skip
+        [programs.build.program(name), *arguments],
+        env=environment(variables),
+        input=stdin,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0 and not done.stderr, done.stderr
     return done.stdout
 
@@ -386,8 +407,11 @@ def _drop_subscriptions(cluster: Cluster, cursor: Any) -> None:
     cursor.execute("SELECT datname, subname FROM pg_subscription JOIN pg_database AS d ON d.oid = subdbid")
     for database, name in cursor.fetchall():
         subscription = sql.Identifier(name)
-        for statement in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
-                          "DROP SUBSCRIPTION {}"):  # fmt: skip
+        for statement in (
+            "ALTER SUBSCRIPTION {} DISABLE",
+            "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
+            "DROP SUBSCRIPTION {}",
+        ):
             cluster.sql(database, sql.SQL(statement).format(subscription))
 
 

@@ -21,9 +21,13 @@ from benchmarks.chaos.stage import Stage
 def test_a_short_piece_of_it(tmp_path):
     command = [sys.executable, ROOT / "benchmarks" / "chaos.py", "--seed", "3", "--faults", "5", "--lanes", "1"]
     done = subprocess.run(
-        [*command, "--pairs", "15:18", "--keep", tmp_path / "kept"], capture_output=True, text=True, check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=240,
-    )  # fmt: skip
+        [*command, "--pairs", "15:18", "--keep", tmp_path / "kept"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        timeout=240,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "violated: none" in done.stdout
 
@@ -43,8 +47,11 @@ def test_it_sees_what_is_broken(stage, tmp_path):
         await_that(lambda: len(ledger.scans.states) > 2, "documents")
         assert ledger.progress(20) == "" and ledger.problems("source") == []
         stage.sql("source", "DELETE FROM bank.ledger WHERE number = 1")
-        stage.sql("source", "INSERT INTO bank.transfer (run, client, number, payer, payee, amount)"
-                  " SELECT run, client, number, payer, payee, amount FROM bank.transfer WHERE number = 2")  # fmt: skip
+        stage.sql(
+            "source",
+            "INSERT INTO bank.transfer (run, client, number, payer, payee, amount)"
+            " SELECT run, client, number, payer, payee, amount FROM bank.transfer WHERE number = 2",
+        )
         stage.sql("source", "SELECT lo_unlink(document) FROM bank.scan ORDER BY number DESC LIMIT 1")
         found = " ".join(ledger.problems("source"))
         for words in ("lost though acknowledged", "twice", "holds", "without its content"):
@@ -55,8 +62,11 @@ def test_it_sees_what_is_broken(stage, tmp_path):
             if side == "target":
                 stage.sql(side, "CREATE DATABASE shop", "postgres")
                 stage.sql(side, "CREATE SCHEMA bank CREATE TABLE probe (id integer PRIMARY KEY, n bigint)")
-            stage.sql(side, "CREATE TRIGGER handover_fence BEFORE UPDATE ON bank.probe FOR EACH ROW EXECUTE FUNCTION"
-                      " suppress_redundant_updates_trigger()")  # fmt: skip
+            stage.sql(
+                side,
+                "CREATE TRIGGER handover_fence BEFORE UPDATE ON bank.probe FOR EACH ROW EXECUTE FUNCTION"
+                " suppress_redundant_updates_trigger()",
+            )
         assert accepts(stage, "target")
         await_that(lambda: homes.found, "that both ends take writes")
         assert any("handover_fence" in text for text in before.source())

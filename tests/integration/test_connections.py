@@ -206,9 +206,12 @@ def test_missing_rights_are_named(servers, tmp_path, major):
     )
     reader = cluster.endpoint(user="reader", password="of the reader")
     lacking = [
-        'table public."Not Mine"', "sequence public.numbers", "large object 4711", "table closed.t",
+        'table public."Not Mine"',
+        "sequence public.numbers",
+        "large object 4711",
+        "table closed.t",
         "table public.guarded",
-    ]  # fmt: skip
+    ]
     result = refused(export_app(reader, tmp_path), *lacking, "BYPASSRLS")
     assert len(result.unreadable_objects) == len(lacking)
     assert "public.mine" not in result.msg
@@ -264,8 +267,15 @@ def set_all(cluster, of: str) -> None:
 
 def digest(cluster) -> list[tuple]:
     """Of the rows, whatever the database's settings are."""
-    wanted = {"search_path": "public", "DateStyle": "ISO", "IntervalStyle": "postgres", "bytea_output": "hex",
-              "client_encoding": "UTF8", "statement_timeout": "0", "transaction_timeout": "0"}  # fmt: skip
+    wanted = {
+        "search_path": "public",
+        "DateStyle": "ISO",
+        "IntervalStyle": "postgres",
+        "bytea_output": "hex",
+        "client_encoding": "UTF8",
+        "statement_timeout": "0",
+        "transaction_timeout": "0",
+    }
     options = " ".join(f"-c {name}={value}" for name, value in wanted.items())
     return cluster.sql("app", "SELECT md5(string_agg(t::text, '' ORDER BY id)), count(*) FROM t", options=options)
 

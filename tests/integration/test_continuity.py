@@ -67,8 +67,9 @@ def gates(source, target, **more):
 def insert(cluster, first, last):
     for table, columns in (("parent", "id, v"), ("child", "id, parent, v")):
         values = "i, 'later'" if table == "parent" else f"i, {first}, 'later'"
-        cluster.sql("shop", f"INSERT INTO {table} ({columns}) SELECT {values} FROM generate_series(%s, %s) AS i",
-                    (first, last))  # fmt: skip
+        cluster.sql(
+            "shop", f"INSERT INTO {table} ({columns}) SELECT {values} FROM generate_series(%s, %s) AS i", (first, last)
+        )
 
 
 def applied(target, key):
@@ -146,8 +147,9 @@ def test_a_target_that_was_restored(servers, new_cluster):
     assert_broken(source, target, "target", "restored")
     found = verify(source, target)
     assert found.failed and {one["object"] for one in found.databases[0]["different"]} == {
-        "public.parent", "public.child",
-    }  # fmt: skip
+        "public.parent",
+        "public.child",
+    }
     copy_again(source, target)
 
     target.save()
@@ -216,9 +218,11 @@ def test_a_source_that_failed_over_with_its_slots(servers, new_cluster, run_dire
     name = begin(source, target)
     source.sql("postgres", "SELECT pg_create_physical_replication_slot('standby', true)")
     standby = source.standby(
-        run_directory / "standby-with-slots", primary_slot_name="standby", sync_replication_slots="on",
+        run_directory / "standby-with-slots",
+        primary_slot_name="standby",
+        sync_replication_slots="on",
         hot_standby_feedback="on",
-    )  # fmt: skip
+    )
     try:
         source.configure(synchronized_standby_slots="standby")
         source.reload()

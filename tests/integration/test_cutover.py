@@ -80,7 +80,7 @@ def test_an_administrator_hands_over_and_back(servers, old, new):
     source, target = servers(old), servers(new, "target" if old == new else "")
     admin = target.managed_admin(
         attributes=["CREATEDB", "CREATEROLE", "REPLICATION"], grants=["pg_create_subscription"]
-    )  # fmt: skip
+    )
     make_bank(source, target, as_role=admin)
     for direction, home in (("forward", target), ("back", source), ("forward", target)):
         found = handed_over(cut_over(source, admin, direction=direction))
@@ -127,13 +127,21 @@ def test_the_fence_holds(servers):
     source, target = servers(15), servers(18)
     make_bank(source, target)
     handed_over(cut_over(source, target))
-    for begin in ("BEGIN", "BEGIN READ WRITE", "BEGIN ISOLATION LEVEL SERIALIZABLE",
-                  "SET default_transaction_read_only = off; BEGIN"):  # fmt: skip
+    for begin in (
+        "BEGIN",
+        "BEGIN READ WRITE",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        "SET default_transaction_read_only = off; BEGIN",
+    ):
         assert refusal(source, begin=begin) == "25006"
     with source.connect("shop") as session, session.cursor() as cursor:
-        for statement in ("TRUNCATE bank.ledger", "DELETE FROM bank.ledger", "COPY bank.account FROM PROGRAM 'true'",
-                          "INSERT INTO bank.ledger VALUES (1, 1, 1, 1, '') ON CONFLICT DO NOTHING"):  # fmt: skip
-            with pytest.raises(Exception, match=f"handed over to 127.0.0.1:{target.port}, database \"shop\"") as error:
+        for statement in (
+            "TRUNCATE bank.ledger",
+            "DELETE FROM bank.ledger",
+            "COPY bank.account FROM PROGRAM 'true'",
+            "INSERT INTO bank.ledger VALUES (1, 1, 1, 1, '') ON CONFLICT DO NOTHING",
+        ):
+            with pytest.raises(Exception, match=f'handed over to 127.0.0.1:{target.port}, database "shop"') as error:
                 cursor.execute(statement)
             assert error.value.pgcode == "25006"
             session.rollback()

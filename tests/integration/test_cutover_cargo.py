@@ -24,9 +24,14 @@ def test_no_value_of_a_sequence_is_given_twice(servers, tmp_path, majors):
     program left behind, or the next run, that lets the new home in."""
     source, target = (servers(major) for major in majors)
     make_bank(source, target)
-    for number, (step, end) in enumerate([
-        ("commit", "finish"), ("overtake", "finish"), ("overtake", "kill"), ("overtake", "kill_family"),
-    ]):  # fmt: skip
+    for number, (step, end) in enumerate(
+        [
+            ("commit", "finish"),
+            ("overtake", "finish"),
+            ("overtake", "kill"),
+            ("overtake", "kill_family"),
+        ]
+    ):
         direction, old, new = ("back", target, source) if number % 2 else ("forward", source, target)
         more = {"direction": direction, "sequence_margin": 0}
         place = tmp_path / str(number)
@@ -73,11 +78,15 @@ def test_large_objects_are_what_they_are_under_the_locks(ends, tmp_path):
     """The first one, one that is changed in any way, and the end of the last one, there and back."""
     source, target, given = ends
     where = {"forward": (source, target, source.sql), "back": (target, source, as_given(target, given))}
-    for number, (direction, before, meanwhile, copied) in enumerate([
-        ("forward", "SELECT", MAKE % 17, 1), ("back", "SELECT", "SELECT lo_unlink(17)", 1),
-        ("forward", ";".join(MAKE % oid for oid in range(200, 205)), CHANGES, 6), ("back", "SELECT", "SELECT", 0),
-        ("forward", "SELECT", "SELECT", 0),
-    ]):  # fmt: skip
+    for number, (direction, before, meanwhile, copied) in enumerate(
+        [
+            ("forward", "SELECT", MAKE % 17, 1),
+            ("back", "SELECT", "SELECT lo_unlink(17)", 1),
+            ("forward", ";".join(MAKE % oid for oid in range(200, 205)), CHANGES, 6),
+            ("back", "SELECT", "SELECT", 0),
+            ("forward", "SELECT", "SELECT", 0),
+        ]
+    ):
         old, new, work = where[direction]
         work("shop", before)
         place = tmp_path / str(number)
@@ -134,12 +143,18 @@ def test_tables_of_extensions_are_fenced_or_named(servers):
 def test_settings_by_which_sessions_pass_the_fence_are_refused(servers):
     source, target = servers(13), servers(18)
     make_bank(source, target)
-    for cluster, statements in ((source, [
-        "ALTER DATABASE shop SET session_replication_role = 'REPLICA'",
-        "ALTER ROLE clerk SET session_replication_role = replica",
-        "ALTER ROLE clerk IN DATABASE shop SET session_replication_role = replica",
-        "ALTER ROLE ALL SET session_replication_role = replica",
-    ]), (target, ["ALTER DATABASE shop SET session_replication_role = replica"])):  # fmt: skip
+    for cluster, statements in (
+        (
+            source,
+            [
+                "ALTER DATABASE shop SET session_replication_role = 'REPLICA'",
+                "ALTER ROLE clerk SET session_replication_role = replica",
+                "ALTER ROLE clerk IN DATABASE shop SET session_replication_role = replica",
+                "ALTER ROLE ALL SET session_replication_role = replica",
+            ],
+        ),
+        (target, ["ALTER DATABASE shop SET session_replication_role = replica"]),
+    ):
         for statement in statements:
             cluster.sql("postgres", statement)
             refused = cut_over(source, target)

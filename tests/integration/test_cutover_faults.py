@@ -178,9 +178,15 @@ def test_the_deadline_ends_the_window_whatever_it_waits_for(pair, pooler, tmp_pa
     assert load.failures == [] and load.problems(source.connect("shop")) == []
 
 
-@pytest.mark.parametrize(("side", "step"), [
-    ("source", "commit"), ("target", "lock"), ("target", "commit"), ("target", "open"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("side", "step"),
+    [
+        ("source", "commit"),
+        ("target", "lock"),
+        ("target", "commit"),
+        ("target", "open"),
+    ],
+)
 def test_a_server_is_killed(new_cluster, pooler, tmp_path, side, step):
     source, target = new_cluster(15), new_cluster(18)
     make_bank(source, target)
@@ -245,9 +251,14 @@ def test_the_pooler_is_killed(pair, pooler, tmp_path):
     assert load.failures == [] and not load.problems(target.connect("shop"))
 
 
-@pytest.mark.parametrize(("side", "step", "home"), [
-    ("source", "fence", "source"), ("source", "commit", ""), ("target", "open", "target"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("side", "step", "home"),
+    [
+        ("source", "fence", "source"),
+        ("source", "commit", ""),
+        ("target", "open", "target"),
+    ],
+)
 def test_an_end_does_not_answer(new_cluster, tmp_path, side, step, home):
     """As with a network that is cut. The module ends, and says what it knows; there is one home when it is mended."""
     source, target = new_cluster(15), new_cluster(18)

@@ -266,8 +266,11 @@ def test_a_transaction_that_holds_apply_up_makes_the_handover_wait(servers, tmp_
     await_step(tmp_path / "hold", running)
     with contextlib.closing(target.connect("shop", autocommit=False)) as session:
         session.cursor().execute("LOCK TABLE bank.ledger IN SHARE MODE")
-        source.sql("shop", "INSERT INTO bank.ledger (run, client, number, words)"
-                   " SELECT 1, 1, n, repeat('x', 500) FROM generate_series(1, 20000) AS n")  # fmt: skip
+        source.sql(
+            "shop",
+            "INSERT INTO bank.ledger (run, client, number, words)"
+            " SELECT 1, 1, n, repeat('x', 500) FROM generate_series(1, 20000) AS n",
+        )
         let_go(tmp_path / "hold")
         time.sleep(0.5)
         assert running.process.poll() is None

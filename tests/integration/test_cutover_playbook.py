@@ -20,9 +20,13 @@ def inventory(source, target, front, **more):
     """One pair behind one pooler, whose configuration is a file of this machine."""
     pooler = {**front.console_endpoint(), "config_file": str(front.directory / "pgbouncer.ini")}
     variables = {
-        "ansible_connection": "local", "handover_source": source.endpoint(), "handover_target": target.endpoint(),
-        "handover_databases": ["shop"], "handover_poolers": [pooler], **more,
-    }  # fmt: skip
+        "ansible_connection": "local",
+        "handover_source": source.endpoint(),
+        "handover_target": target.endpoint(),
+        "handover_databases": ["shop"],
+        "handover_poolers": [pooler],
+        **more,
+    }
     return {"all": {"hosts": {"lab": variables}}}
 
 
@@ -50,9 +54,14 @@ def test_there_and_back(pair, pooler, tmp_path):
     copy = {"content": "{{ window }} {{ places }}", "dest": f"{tmp_path}/switched", "mode": "0600"}
     tasks.write_text(json.dumps([{"name": "Switch", "ansible.builtin.copy": copy}]))
     given = inventory(
-        source, target, front, handover_require_verification=False, handover_switch_tasks=str(tasks),
-        handover_report_directory=str(tmp_path / "reports"), handover_reverse=True,
-    )  # fmt: skip
+        source,
+        target,
+        front,
+        handover_require_verification=False,
+        handover_switch_tasks=str(tasks),
+        handover_report_directory=str(tmp_path / "reports"),
+        handover_reverse=True,
+    )
     with Bank(front.endpoint(**CLERK), rate=100) as load:
         check = run_playbook("handover.postgresql.cutover", given, check=True)
         assert not check.failed and "LOCK TABLE" in check.stdout, check

@@ -33,9 +33,13 @@ def checkout(run_directory: Path) -> Iterator[Path]:
 
 def demo(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "lab.demo", *arguments], cwd=checkout, text=True, capture_output=True, check=False,
+        [sys.executable, "-m", "lab.demo", *arguments],
+        cwd=checkout,
+        text=True,
+        capture_output=True,
+        check=False,
         env={**os.environ, "HANDOVER_LAB_CACHE": str(builds.cache())},
-    )  # fmt: skip
+    )
 
 
 def servers(checkout: Path) -> list[str]:
@@ -98,8 +102,9 @@ def assert_nothing_was_noticed(shown: str) -> None:
 def assert_handed_over(checkout: Path, store: dict[str, str]) -> None:
     """The source refuses writes, the target takes them, and neither knows of a replication."""
     write = "UPDATE bank.account SET balance = balance WHERE id = 1"
-    refused = subprocess.run(f'{store["source"]} -c "{write}"', shell=True, cwd=checkout, text=True, check=False,
-                             capture_output=True)  # fmt: skip
+    refused = subprocess.run(
+        f'{store["source"]} -c "{write}"', shell=True, cwd=checkout, text=True, check=False, capture_output=True
+    )
     assert "handed over" in refused.stderr
     assert asked(checkout, store["target"], write) == "UPDATE 1"
     left = """SELECT (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_subscription),

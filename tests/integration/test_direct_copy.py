@@ -136,8 +136,10 @@ def test_parts_are_left_out(servers):
     copied = one(copy(source, target, exclude_tables=["u", "w"], exclude_schemas=["s"]))
     assert copied["tables"] == 1
     assert not one(copy(source, target, exclude_tables=["w", "u"], exclude_schemas=["s"]))["changed"]
-    refused(copy(source, target, unlogged_table_data=True, exclude_tables=["u", "w"]), "copy that was made with other "
-            "options (exclude_schemas, unlogged_table_data)")  # fmt: skip
+    refused(
+        copy(source, target, unlogged_table_data=True, exclude_tables=["u", "w"]),
+        "copy that was made with other options (exclude_schemas, unlogged_table_data)",
+    )
     assert set(look(target, "small")["relations"]) >= {"public.t"}
     assert not set(look(target, "small")["relations"]) & {"public.u", "s.v"}
 

@@ -84,8 +84,12 @@ def test_configuration_of_extensions(servers):
     assert copied["rows"] == 4
     assert target.sql("there", "SELECT nextval('numbers')") == [(43,)]
     assert target.sql("there", "SELECT i, h -> 'k' FROM config ORDER BY 1") == [
-        (1, None), (6, "6"), (7, "7"), (8, "8"), (9, "9"),
-    ]  # fmt: skip
+        (1, None),
+        (6, "6"),
+        (7, "7"),
+        (8, "8"),
+        (9, "9"),
+    ]
 
 
 def test_large_table_in_ranges(servers):
@@ -220,7 +224,7 @@ def test_many_tables_take_linear_time_and_little_memory(new_cluster):
 def test_names_and_values_of_another_encoding(servers):
     source, target = servers(15), servers(18, "target")
     create_database(source, "latin", options="TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
-    source.sql("latin", "CREATE TABLE \"Größe\" (\"für\" text PRIMARY KEY); INSERT INTO \"Größe\" VALUES ('groß')")
+    source.sql("latin", 'CREATE TABLE "Größe" ("für" text PRIMARY KEY); INSERT INTO "Größe" VALUES (\'groß\')')
     done(copy(source, target))
     assert target.sql("latin", 'SELECT * FROM "Größe"') == [("groß",)]
     finish(target, "latin")

@@ -116,9 +116,12 @@ def test_clients_that_reach_a_server_of_19(servers, tmp_path, by):
 def test_extended_statistics_arrive_where_they_can(servers, tmp_path, old, new):
     """pg_dump of 19 writes their values, which servers before do not take; these are analyzed instead."""
     source, target = servers(old), servers(new, "target")
-    source.sql(create_database(source, "a"), """
+    source.sql(
+        create_database(source, "a"),
+        """
         CREATE TABLE t AS SELECT i, i % 10 AS j FROM generate_series(1, 100) AS i;
-        CREATE STATISTICS es (ndistinct) ON i, j FROM t; ANALYZE t""")  # fmt: skip
+        CREATE STATISTICS es (ndistinct) ON i, j FROM t; ANALYZE t""",
+    )
     exported = one(export(source, tmp_path, **client(19)))
     assert exported["client"].startswith("19")
     imported = one(restore(target, tmp_path, **client(19)))

@@ -49,8 +49,15 @@ def carried(source, target, directory, **options):
 def test_schemas(sample_database, tmp_path, large_objects):
     source, target = sample_database
     before = look(source, "shop")
-    after = carried(source, target, tmp_path, schemas=["billing", "public"], exclude_tables=["billing.*note"],
-                    extra_args=["--section=pre-data", "--section=data"], large_objects=large_objects)  # fmt: skip
+    after = carried(
+        source,
+        target,
+        tmp_path,
+        schemas=["billing", "public"],
+        exclude_tables=["billing.*note"],
+        extra_args=["--section=pre-data", "--section=data"],
+        large_objects=large_objects,
+    )
     wanted = {name for name in before["relations"] if name.startswith(("billing.", "public."))}
     assert set(after["relations"]) == wanted - {"billing.internal_note"}
     assert after["rows"] == {name: before["rows"][name] for name in after["rows"]}
@@ -61,8 +68,14 @@ def test_schemas(sample_database, tmp_path, large_objects):
 def test_what_is_left_out(sample_database, tmp_path):
     source, target = sample_database
     before = look(source, "shop")
-    after = carried(source, target, tmp_path, exclude_schemas=['"Lager & Größe"'], exclude_table_data=["billing.*t"],
-                    exclude_tables=["public.values*"])  # fmt: skip
+    after = carried(
+        source,
+        target,
+        tmp_path,
+        exclude_schemas=['"Lager & Größe"'],
+        exclude_table_data=["billing.*t"],
+        exclude_tables=["public.values*"],
+    )
     gone = {name for name in before["relations"] if name.startswith(('"Lager', "public.values"))}
     assert set(before["relations"]) - set(after["relations"]) == gone
     assert len(gone) > 4
@@ -115,10 +128,16 @@ def test_unlogged_tables(servers, tmp_path):
 @pytest.mark.parametrize(
     ("major", "compress", "ending"),
     [
-        (13, "none", ".dat"), (13, "gzip:9", ".dat.gz"), (13, "3", ".dat.gz"), (17, None, ".dat.gz"),
-        (18, "none", ".dat"), (18, "gzip:1", ".dat.gz"), (18, "lz4:3", ".dat.lz4"), (18, "zstd", ".dat.zst"),
+        (13, "none", ".dat"),
+        (13, "gzip:9", ".dat.gz"),
+        (13, "3", ".dat.gz"),
+        (17, None, ".dat.gz"),
+        (18, "none", ".dat"),
+        (18, "gzip:1", ".dat.gz"),
+        (18, "lz4:3", ".dat.lz4"),
+        (18, "zstd", ".dat.zst"),
     ],
-)  # fmt: skip
+)
 def test_compression(servers, tmp_path, major, compress, ending):
     source, target = servers(13), servers(18, "target")
     small(source, rows=1000)
@@ -250,11 +269,16 @@ def test_what_cannot_be_read_is_named(servers, tmp_path):
     )
     endpoint = source.endpoint(user="reader", password="of the reader")
     result = refused(export(endpoint, tmp_path), "lacks privileges that a dump needs", "Grant them")
-    assert sorted(result.unreadable_objects) == sorted([
-        "sequence public.\"not Mine_i_seq\": SELECT", "sequence public.numbers: SELECT",
-        "table closed.there: USAGE on its schema", 'table public."not Mine": SELECT',
-        "table public.filtered: BYPASSRLS, for its row level security", "large object 4711: SELECT",
-    ])  # fmt: skip
+    assert sorted(result.unreadable_objects) == sorted(
+        [
+            'sequence public."not Mine_i_seq": SELECT',
+            "sequence public.numbers: SELECT",
+            "table closed.there: USAGE on its schema",
+            'table public."not Mine": SELECT',
+            "table public.filtered: BYPASSRLS, for its row level security",
+            "large object 4711: SELECT",
+        ]
+    )
     assert not (tmp_path / "databases" / "small").exists()
     source.sql(
         "small",

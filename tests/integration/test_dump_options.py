@@ -107,9 +107,12 @@ def test_the_manifest_tells_the_truth(servers, tmp_path):
     )
     assert lsn_is_right
     assert manifest["source"] == {
-        "version": source.build.version, "major": 17, "system_identifier": identifier, "in_recovery": False,
+        "version": source.build.version,
+        "major": 17,
+        "system_identifier": identifier,
+        "in_recovery": False,
         "database": "small",
-    }  # fmt: skip
+    }
     assert manifest["snapshot"]["isolation"] == "serializable, read only, deferrable"
     assert manifest["client"] == exported["client"] == builds.build(17).version
     assert [count["rows"] for count in manifest["row_counts"]] == [10]

@@ -58,8 +58,11 @@ NO_SETTINGS = {
 }  # fmt: skip
 # Named after the server was seen to have them, or with its refusal taken for an answer.
 ASKED_FOR = {
-    "idle_replication_slot_timeout", "output_plugin_libraries", "synchronized_standby_slots", "transaction_timeout",
-}  # fmt: skip
+    "idle_replication_slot_timeout",
+    "output_plugin_libraries",
+    "synchronized_standby_slots",
+    "transaction_timeout",
+}
 
 
 @pytest.mark.parametrize("major", builds.MAJORS)
@@ -98,9 +101,10 @@ def test_contents_of_a_copy_are_equal(servers, database, old, new):
     with closing(source.connect("shop")) as one, closing(target.connect("shop")) as other:
         before, after = contents(one), contents(other)
     tables = [
-        name for name, relation in before["relations"].items()
+        name
+        for name, relation in before["relations"].items()
         if relation["relkind"] in ("r", "p") and relation["partition_bound"] is None
-    ]  # fmt: skip
+    ]
     assert sum(before["rows"][name]["rows"] for name in tables) == summary["rows"]
     # A dump without --create carries nothing of the database itself, and 15 changed who may do what in "public".
     assert_same(before, after, ignore=["database/.*"])
@@ -178,9 +182,14 @@ def test_roles_show_every_change(servers):
         before = roles(session)
     assert before["memberships"] == {
         "b in a": {"member": "b", "role": "a", "admin": False, "inherit": True, "set": True}
-    }  # fmt: skip
-    for change in ("ALTER ROLE a PASSWORD 'two'", "ALTER ROLE b SET work_mem = '7MB'", "COMMENT ON ROLE a IS 'x'",
-                   "GRANT a TO b WITH ADMIN OPTION", "ALTER ROLE b CONNECTION LIMIT 3"):  # fmt: skip
+    }
+    for change in (
+        "ALTER ROLE a PASSWORD 'two'",
+        "ALTER ROLE b SET work_mem = '7MB'",
+        "COMMENT ON ROLE a IS 'x'",
+        "GRANT a TO b WITH ADMIN OPTION",
+        "ALTER ROLE b CONNECTION LIMIT 3",
+    ):
         cluster.sql("postgres", change)
         with closing(cluster.connect()) as session:
             after = roles(session)

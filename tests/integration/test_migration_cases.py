@@ -90,7 +90,7 @@ def test_two_runs_at_once(pair):
 
 def test_several_databases_and_waves(servers):
     source, target = servers(17), servers(18)
-    names = ['Ünïcode"\' $(x)', "a b"]
+    names = ["Ünïcode\"' $(x)", "a b"]
     for name in names:
         create_database(source, name)
         source.sql(name, TABLES + "; CREATE TABLE apart (id int PRIMARY KEY REFERENCES big)")
@@ -109,22 +109,31 @@ def test_several_databases_and_waves(servers):
 
 def test_new_tables_join_and_dropped_ones_leave(pair):
     source, target = pair
-    source.sql("yard", """
+    source.sql(
+        "yard",
+        """
         CREATE TABLE whole (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE points (id int PRIMARY KEY);
-        ALTER TABLE points ADD FOREIGN KEY (id) REFERENCES whole""")
+        ALTER TABLE points ADD FOREIGN KEY (id) REFERENCES whole""",
+    )
     in_step(source, target, databases=["yard"])
-    source.sql("yard", """
+    source.sql(
+        "yard",
+        """
         CREATE TABLE whole_2 PARTITION OF whole FOR VALUES FROM (10) TO (20); INSERT INTO whole VALUES (11);
         DROP TABLE child; CREATE TABLE fresh (id int PRIMARY KEY, keyed int REFERENCES keyed);
         DROP TABLE big; CREATE TABLE big (id int PRIMARY KEY, word text); CREATE INDEX ON big (word);
         INSERT INTO big VALUES (0, 'another');
         CREATE TYPE mood AS ENUM ('good'); CREATE SCHEMA more; CREATE TABLE more.fresh (id int PRIMARY KEY, mood mood);
-        INSERT INTO fresh SELECT id, id FROM keyed; INSERT INTO more.fresh VALUES (1, 'good')""")  # fmt: skip
+        INSERT INTO fresh SELECT id, id FROM keyed; INSERT INTO more.fresh VALUES (1, 'good')""",
+    )
     found = in_step(source, target, databases=["yard"])
     assert {(one["table"], one["change"]) for one in found["drift"]} == {
-        ("public.big", "replaced"), ("public.child", "gone"), ("public.fresh", "new"), ("more.fresh", "new"),
+        ("public.big", "replaced"),
+        ("public.child", "gone"),
+        ("public.fresh", "new"),
+        ("more.fresh", "new"),
         ("public.whole_2", "new"),
-    }  # fmt: skip
+    }
     assert not found["changed"]
     with contextlib.closing(source.connect("yard", autocommit=False)) as session:
         session.cursor().execute("DELETE FROM fresh WHERE id = 1")
@@ -135,9 +144,12 @@ def test_new_tables_join_and_dropped_ones_leave(pair):
     found = in_step(source, target, databases=["yard"], refresh=True)
     assert found["changed"]
     assert len(found["waves"]) == 2
-    source.sql("yard", """
+    source.sql(
+        "yard",
+        """
         INSERT INTO fresh VALUES (0, 1); UPDATE more.fresh SET id = 2; UPDATE keyed SET word = 'y';
-        INSERT INTO big VALUES (1, 'arrives')""")
+        INSERT INTO big VALUES (1, 'arrives')""",
+    )
     found = in_step(source, target, databases=["yard"], refresh=True)
     assert not found["changed"]
     target.sql("yard", "DROP TABLE child")
@@ -147,9 +159,12 @@ def test_new_tables_join_and_dropped_ones_leave(pair):
 def test_a_refresh_that_is_refused_or_killed_forgets_nothing(pair):
     source, target = pair
     in_step(source, target, databases=["yard"])
-    source.sql("yard", """
+    source.sql(
+        "yard",
+        """
         DROP TABLE big; CREATE TABLE big (id int PRIMARY KEY, word text); CREATE INDEX ON big (word);
-        INSERT INTO big VALUES (0, 'another'); CREATE TABLE keyless (id int); INSERT INTO keyless VALUES (1)""")
+        INSERT INTO big VALUES (0, 'another'); CREATE TABLE keyless (id int); INSERT INTO keyless VALUES (1)""",
+    )
     refused(migrate(source, target, databases=["yard"], refresh=True), "public.keyless")
     source.sql("yard", "ALTER TABLE keyless ADD PRIMARY KEY (id)")
     with contextlib.closing(target.connect("yard", autocommit=False)) as session, watching(target) as watch:
@@ -159,8 +174,9 @@ def test_a_refresh_that_is_refused_or_killed_forgets_nothing(pair):
         running.kill_family()
         watch.end_sessions()
     assert {(one["table"], one["change"]) for one in in_step(source, target, databases=["yard"])["drift"]} == {
-        ("public.big", "replaced"), ("public.keyless", "new")
-    }  # fmt: skip
+        ("public.big", "replaced"),
+        ("public.keyless", "new"),
+    }
     target.sql("yard", "UPDATE handover.migration SET fingerprint = fingerprint - 'public.big'")
     found = in_step(source, target, databases=["yard"])
     assert ("public.big", "replaced") in {(one["table"], one["change"]) for one in found["drift"]}
@@ -224,9 +240,12 @@ def test_pending_keys_that_are_there_or_gone_are_done(pair):
 def test_a_table_that_was_replaced_by_another_definition_is_refused(pair):
     source, target = pair
     in_step(source, target, databases=["yard"])
-    source.sql("yard", """
+    source.sql(
+        "yard",
+        """
         DROP TABLE big; CREATE TABLE big (id bigint CONSTRAINT its_key PRIMARY KEY, n int NOT NULL);
-        INSERT INTO big VALUES (1, 2)""")
+        INSERT INTO big VALUES (1, 2)""",
+    )
     words = ["public.big", "column word was dropped", "column n was added", "its unique indexes are others"]
     for _run in range(2):
         found = refused(migrate(source, target, databases=["yard"], refresh=True), *words)
@@ -253,13 +272,16 @@ def test_a_new_table_for_the_cutover_only_needs_no_wave(pair):
 def test_triggers_that_fire_always_do_nothing_twice(pair):
     """Their work is replicated; in the application's own sessions they fire on the target, too."""
     source, target = pair
-    source.sql("yard", """
+    source.sql(
+        "yard",
+        """
         CREATE TABLE log (id int PRIMARY KEY, word text);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
             'BEGIN INSERT INTO public.log VALUES (new.id, tg_name); RETURN NULL; END';
         CREATE TRIGGER always AFTER INSERT ON big FOR EACH ROW EXECUTE FUNCTION note();
         CREATE TRIGGER replica AFTER INSERT ON big FOR EACH ROW EXECUTE FUNCTION note();
-        ALTER TABLE big ENABLE ALWAYS TRIGGER always, ENABLE REPLICA TRIGGER replica""")
+        ALTER TABLE big ENABLE ALWAYS TRIGGER always, ENABLE REPLICA TRIGGER replica""",
+    )
     in_step(source, target, databases=["yard"])
     source.sql("yard", "INSERT INTO big VALUES (-1)")
     found = in_step(source, target, databases=["yard"])
@@ -299,12 +321,15 @@ def test_altered_tables_are_refused_until_both_ends_are_alike(pair):
 def test_partitions_defaults_and_foreign_keys_are_drift(pair):
     """The target would not show the same rows, or go on otherwise, though every row of every table is there."""
     source, target = pair
-    source.sql("yard", """
+    source.sql(
+        "yard",
+        """
         CREATE TABLE part (id int PRIMARY KEY) PARTITION BY RANGE (id);
         CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (10);
         CREATE TABLE part_2 (id int PRIMARY KEY); CREATE TABLE part_3 PARTITION OF part FOR VALUES FROM (20) TO (30);
         CREATE TABLE refers (id int PRIMARY KEY, part int DEFAULT 1 REFERENCES part);
-        INSERT INTO part VALUES (1), (21); INSERT INTO part_2 VALUES (11)""")
+        INSERT INTO part VALUES (1), (21); INSERT INTO part_2 VALUES (11)""",
+    )
     in_step(source, target, databases=["yard"])
     ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["yard"]}
     done(run_module("pg_verify", ends))
@@ -403,14 +428,17 @@ def test_a_role_that_is_no_superuser_from_16_on(servers):
     for cluster in (source, target):
         cluster.sql("postgres", "CREATE ROLE yard_owner; CREATE ROLE other_owner")
     source.sql("yard", "ALTER DATABASE yard OWNER TO yard_owner;" + TABLES)
-    source.sql("yard", """
+    source.sql(
+        "yard",
+        """
         ALTER TABLE keyed OWNER TO yard_owner; ALTER TABLE child OWNER TO yard_owner;
         ALTER TABLE big OWNER TO other_owner;
         ALTER TABLE big ENABLE ROW LEVEL SECURITY;
         CREATE TABLE keyless (i int); ALTER TABLE keyless OWNER TO yard_owner; INSERT INTO keyless VALUES (1), (1);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
         CREATE TRIGGER always BEFORE UPDATE ON big FOR EACH ROW EXECUTE FUNCTION note();
-        ALTER TABLE big ENABLE ALWAYS TRIGGER always; ALTER FUNCTION note() OWNER TO yard_owner""")
+        ALTER TABLE big ENABLE ALWAYS TRIGGER always; ALTER FUNCTION note() OWNER TO yard_owner""",
+    )
     admin = target.managed_admin(grants=["pg_create_subscription"])
     target.sql("postgres", "GRANT yard_owner, other_owner TO doadmin WITH ADMIN OPTION, INHERIT FALSE, SET FALSE")
     in_step(source, admin, databases=["yard"], no_identity="full")

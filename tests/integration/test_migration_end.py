@@ -91,23 +91,33 @@ def test_stopped_and_finished(begun):
 def test_identities_are_put_back_whatever_the_tables_are_called_by_then(servers):
     source, target = servers(15), servers(17, "target")
     create_database(source, "shop")
-    source.sql("shop", """
+    source.sql(
+        "shop",
+        """
         CREATE TABLE plain (v text); CREATE TABLE nothing (v text); ALTER TABLE nothing REPLICA IDENTITY NOTHING;
         CREATE TABLE kept (i int, g int GENERATED ALWAYS AS (i) STORED NOT NULL CONSTRAINT kept_key UNIQUE);
         CREATE TABLE lost (LIKE kept INCLUDING GENERATED, CONSTRAINT lost_key UNIQUE (g));
         ALTER TABLE kept REPLICA IDENTITY USING INDEX kept_key;
-        ALTER TABLE lost REPLICA IDENTITY USING INDEX lost_key""")
+        ALTER TABLE lost REPLICA IDENTITY USING INDEX lost_key""",
+    )
     in_step(source, target, databases=["shop"], no_identity="full")
     query = "SELECT relname, relreplident FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
     assert {kind for _name, kind in source.sql("shop", query)} == {"f"}
-    source.sql("shop", """
+    source.sql(
+        "shop",
+        """
         ALTER TABLE plain RENAME TO "Was 'it' $$"; CREATE TABLE plain (v text); DROP TABLE nothing;
         CREATE TABLE nothing (v text); ALTER TABLE plain REPLICA IDENTITY FULL;
-        ALTER INDEX kept_key RENAME TO "An index"; ALTER TABLE lost DROP CONSTRAINT lost_key""")
+        ALTER INDEX kept_key RENAME TO "An index"; ALTER TABLE lost DROP CONSTRAINT lost_key""",
+    )
     end("stopped", source, target)
     assert dict(source.sql("shop", query)) == {
-        "plain": "f", "Was 'it' $$": "d", "nothing": "d", "kept": "i", "lost": "d"
-    }  # fmt: skip
+        "plain": "f",
+        "Was 'it' $$": "d",
+        "nothing": "d",
+        "kept": "i",
+        "lost": "d",
+    }
 
 
 def test_begun_anew_after_it_was_stopped(begun):

@@ -104,13 +104,16 @@ def test_an_interruption_after_the_last_row(servers):
     create_database(source, "yard")
     for cluster in (source, target):
         cluster.sql("postgres", "CREATE ROLE yard_reader")
-    source.sql("yard", """
+    source.sql(
+        "yard",
+        """
         CREATE TABLE keyed (id int PRIMARY KEY); INSERT INTO keyed SELECT generate_series(1, 100);
         CREATE TABLE child (id int PRIMARY KEY REFERENCES keyed); INSERT INTO child SELECT id FROM keyed;
         CREATE FUNCTION same() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
         CREATE TRIGGER same BEFORE UPDATE ON child FOR EACH ROW EXECUTE FUNCTION same();
         ALTER TABLE child ENABLE ALWAYS TRIGGER same;
-        ALTER TABLE child ENABLE ROW LEVEL SECURITY; GRANT SELECT ON keyed TO yard_reader""")
+        ALTER TABLE child ENABLE ROW LEVEL SECURITY; GRANT SELECT ON keyed TO yard_reader""",
+    )
     running = start_migration(source, target, databases=["yard"])
     with brake(target) as stop:
         stop.until("GRANT SELECT")

@@ -122,9 +122,15 @@ def test_in_step(pair):
     result, levels = watch(source, target)
     assert result.tripped == [] and not result.changed and heartbeats(source) == before + 1
     assert levels == {
-        "retained_wal": "not_watched", "free_space": "not_watched", "age": "ok", "slot": "ok", "apply_errors": "ok",
-        "continuity": "ok", "drift": "ok", "lag": "ok",
-    }  # fmt: skip
+        "retained_wal": "not_watched",
+        "free_space": "not_watched",
+        "age": "ok",
+        "slot": "ok",
+        "apply_errors": "ok",
+        "continuity": "ok",
+        "drift": "ok",
+        "lag": "ok",
+    }
     assert result.databases[0]["status"]["lag"]["seconds"] < 5, "measured by a heartbeat"
     check_mode_writes_nothing(source, target)
 
@@ -172,8 +178,12 @@ def test_a_run_that_copies_is_ended_where_a_limit_says_so(servers):
     """All WAL is kept meanwhile: the source is free at once, and nothing comes back."""
     source, target = servers(15), servers(17, "target")
     create_database(source, "shop")
-    source.sql("shop", TABLES + """; CREATE TABLE big (i integer PRIMARY KEY, v text);
-        INSERT INTO big SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 20000) AS i""")
+    source.sql(
+        "shop",
+        TABLES
+        + """; CREATE TABLE big (i integer PRIMARY KEY, v text);
+        INSERT INTO big SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 20000) AS i""",
+    )
     running = start_migration(source, target, databases=["shop"], no_identity="full", max_rate="500kB")
     copies = "SELECT 1 FROM pg_stat_progress_copy WHERE datname = 'shop' AND bytes_processed > 0"
     eventually(lambda: target.sql("postgres", copies))
@@ -287,9 +297,12 @@ def test_labels_of_enums_are_drift(servers):
     """A value that the target's type does not have stops apply; the statement that it lacks is said."""
     source, target = servers(15), servers(18)
     create_database(source, "yard")
-    source.sql("yard", """
+    source.sql(
+        "yard",
+        """
         CREATE TYPE "mo'od" AS ENUM ('b', 'd'); CREATE DOMAIN moods AS "mo'od"[];
-        CREATE TABLE felt (id int PRIMARY KEY, one "mo'od", many moods)""")
+        CREATE TABLE felt (id int PRIMARY KEY, one "mo'od", many moods)""",
+    )
     in_step(source, target, databases=["yard"])
     source.sql("yard", "ALTER TYPE \"mo'od\" ADD VALUE 'a''\\' BEFORE 'b'")
     source.sql("yard", "ALTER TYPE \"mo'od\" ADD VALUE 'c' BEFORE 'd'")

@@ -89,8 +89,10 @@ def refused(result, *words):
 
 def everything(*clusters):
     """What the servers hold, as far as a run could change it."""
-    return [(look_at_roles(cluster), sorted((name, str(look(cluster, name))) for name in databases(cluster)))
-            for cluster in clusters]  # fmt: skip
+    return [
+        (look_at_roles(cluster), sorted((name, str(look(cluster, name))) for name in databases(cluster)))
+        for cluster in clusters
+    ]
 
 
 def test_whole_migration(servers, inventory, tmp_path):
@@ -151,9 +153,12 @@ def test_fleet(servers, inventory, tmp_path):
         wrong=ends({**new.endpoint(), "password": "wrong, and long"}, target),
         without={"handover_source": new.endpoint()},
     )
-    done = refused(run_playbook(DUMP, pairs, args=["--forks=8"]),
-                   "missing required arguments: handover_target", "password authentication failed",
-                   "Not brought over: three")  # fmt: skip
+    done = refused(
+        run_playbook(DUMP, pairs, args=["--forks=8"]),
+        "missing required arguments: handover_target",
+        "password authentication failed",
+        "Not brought over: three",
+    )
     assert {host for host, stats in done.stats.items() if stats["failures"]} == {"old", "wrong", "without"}
     assert databases(target) == {"one", "two", "three", "vier", "five"}
     assert {target.sql(name, COUNT)[0][0] for name in databases(target) - {"three"}} == {20}
@@ -307,10 +312,17 @@ def test_answers_of_a_survey_are_strings(servers, inventory, tmp_path):
     source.sql("one", "ALTER TABLE t OWNER TO app")
     pairs = inventory(pair=ends(source, target))
     answers = {
-        "handover_source_is_quiet": "false", "handover_databases": "one,two", "handover_jobs": "2",
-        "handover_no_owner": "true", "handover_create": "true", "handover_force": "no", "handover_count_rows": "false",
-        "handover_throttle": "2", "handover_rename": '{"two": "zwei"}', "handover_analyze": "none",
-    }  # fmt: skip
+        "handover_source_is_quiet": "false",
+        "handover_databases": "one,two",
+        "handover_jobs": "2",
+        "handover_no_owner": "true",
+        "handover_create": "true",
+        "handover_force": "no",
+        "handover_count_rows": "false",
+        "handover_throttle": "2",
+        "handover_rename": '{"two": "zwei"}',
+        "handover_analyze": "none",
+    }
     done = succeeded(run_playbook(DUMP, pairs, extra_vars=answers))
     assert databases(target) == {"one", "zwei"}
     assert "**A point-in-time copy**" in shown(done)
@@ -330,8 +342,12 @@ def vaulted(tmp_path, variables):
     key.write_text("the key of the vault")
     content.write_text(json.dumps(variables))
     program = Path(sys.executable).parent / "ansible-vault"
-    subprocess.run([program, "encrypt", "--vault-password-file", key, content], check=True, capture_output=True,
-                   env={**os.environ, "HOME": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / "vault")})  # fmt: skip
+    subprocess.run(
+        [program, "encrypt", "--vault-password-file", key, content],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "HOME": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / "vault")},
+    )
     assert content.read_text().startswith("$ANSIBLE_VAULT")
     return ["-e", f"@{content}", "--vault-password-file", str(key)]
 
@@ -343,14 +359,18 @@ def test_no_secret_shows(servers, inventory, tmp_path):
     source.sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'of the application'")
     hashes = [row[0] for row in source.sql("postgres", "SELECT rolpassword FROM pg_authid WHERE rolpassword <> ''")]
     secrets = {
-        "vault_source_password": source.password, "vault_app_password": "the target's application",
+        "vault_source_password": source.password,
+        "vault_app_password": "the target's application",
         "vault_target_uri": f"postgresql://postgres:{target.password}@127.0.0.1:{target.port}/postgres",
         "handover_password_of_the_user": "something of the user's own",
-    }  # fmt: skip
-    pairs = inventory(pair=ends(
-        {**source.endpoint(), "password": "{{ vault_source_password }}"}, {"uri": "{{ vault_target_uri }}"},
-        handover_role_passwords={"app": "{{ vault_app_password }}"},
-    ))  # fmt: skip
+    }
+    pairs = inventory(
+        pair=ends(
+            {**source.endpoint(), "password": "{{ vault_source_password }}"},
+            {"uri": "{{ vault_target_uri }}"},
+            handover_role_passwords={"app": "{{ vault_app_password }}"},
+        )
+    )
     arguments = ["-vvvv", *vaulted(tmp_path, secrets)]
     create_database(target, "one")
     options = {"diff": True, "args": arguments}
@@ -376,9 +396,13 @@ def test_no_secret_shows(servers, inventory, tmp_path):
     ],
 )
 def test_mistakes_are_told(servers, inventory, tmp_path, playbook, check, change, word):
-    pairs = inventory(pair={
-        name: value for name, value in ends(servers(16), servers(18, "target"), **change).items() if value is not None
-    })  # fmt: skip
+    pairs = inventory(
+        pair={
+            name: value
+            for name, value in ends(servers(16), servers(18, "target"), **change).items()
+            if value is not None
+        }
+    )
     refused(run_playbook(playbook, pairs, check=check), word)
     assert list(tmp_path.iterdir()) == []
 
@@ -426,8 +450,15 @@ def test_example_inventory(servers, tmp_path):
     for check in (True, False):
         done = succeeded(run_playbook(ROOT / "docs/examples/awx/dump.yml", pairs, check=check, extra_vars=said))
         assert set(done.stats) == {
-            "blog", "blog/blog", "blog/news", "shop", "shop/shop", "warehouse", "warehouse/stock", "warehouse/sales",
-        }  # fmt: skip
+            "blog",
+            "blog/blog",
+            "blog/news",
+            "shop",
+            "shop/shop",
+            "warehouse",
+            "warehouse/stock",
+            "warehouse/sales",
+        }
     assert databases(servers(18)) == {"blog", "news"}
     assert databases(servers(17)) == {"defaultdb"}
     assert databases(servers(18, "target")) == {"stock", "sales"}

@@ -126,11 +126,14 @@ def test_a_role_that_may_not_write_measures_no_writing(sampled, target):
 def test_estimate_is_near_the_truth(servers, target, tmp_path):
     source = servers(13)
     dbname = create_database(source)
-    source.sql(dbname, """
+    source.sql(
+        dbname,
+        """
         CREATE TABLE small AS SELECT n FROM generate_series(1, 1000) AS n;
         CREATE TABLE big AS SELECT n, n % 7 AS seven, md5(n::text),
             CASE WHEN n % 100 = 0 THEN (SELECT string_agg(md5((n + i)::text), '') FROM generate_series(1, 100) AS i) END
-        FROM generate_series(1, 400000) AS n""")  # fmt: skip
+        FROM generate_series(1, 400000) AS n""",
+    )
     report = look(source.endpoint(), target.endpoint(), [dbname], measure="write")
     estimate = report.report["databases"][0]["estimate"]
     args = {"source": source.endpoint(), "directory": str(tmp_path / "dump"), "databases": [dbname], "jobs": 1}
@@ -233,9 +236,9 @@ ATTEMPTS = {
     "set_session_replication_role": "SET session_replication_role = replica",
     "create_roles": "CREATE ROLE made_in_passing",
     "read_subscription_connections": "SELECT subconninfo FROM pg_subscription",
-    "create_subscriptions":
-        "CREATE SUBSCRIPTION s CONNECTION 'host=h password=p' PUBLICATION p WITH (connect = false, slot_name = none)",
-}  # fmt: skip
+    "create_subscriptions": "CREATE SUBSCRIPTION s CONNECTION 'host=h password=p' PUBLICATION p"
+    " WITH (connect = false, slot_name = none)",
+}
 
 
 def may(endpoint: dict, statement: str) -> bool:
@@ -331,10 +334,12 @@ def test_waivers(servers, target):
     ]
     report = look(source.endpoint(), target.endpoint(), waive=waivers)
     assert [(one["database"], one["waived"]) for one in report.of("replica_identity")] == [
-        ("b", None), ("a", "They are copied at the cutover."),
+        ("b", None),
+        ("a", "They are copied at the cutover."),
     ] or {one["database"]: one["waived"] for one in report.of("replica_identity")} == {
-        "a": "They are copied at the cutover.", "b": None,
-    }  # fmt: skip
+        "a": "They are copied at the cutover.",
+        "b": None,
+    }
     methods = {one["database"]: one["recommended_method"] for one in report.report["databases"]}
     assert methods == {"a": "continuous", "b": "dump"}
     stale = report.of("waivers")
@@ -374,19 +379,28 @@ def test_nasty_names(servers, target):
 def test_secrets_of_the_servers_are_not_reported(servers, target):
     source = servers(17)
     dbname = create_database(source)
-    source.sql(dbname, """
+    source.sql(
+        dbname,
+        """
         CREATE EXTENSION postgres_fdw;
         CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw;
-        CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (password 'far-away-secret')""")
-    source.sql(dbname, """
+        CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (password 'far-away-secret')""",
+    )
+    source.sql(
+        dbname,
+        """
         CREATE SUBSCRIPTION sub CONNECTION 'host=h password=subscribed-secret' PUBLICATION p
-        WITH (connect = false, slot_name = none)""")
+        WITH (connect = false, slot_name = none)""",
+    )
     source.sql(dbname, "ALTER SYSTEM SET primary_conninfo = 'password=standby-secret'")
     source.sql(dbname, "SELECT pg_reload_conf()")
     source.sql(dbname, "CREATE ROLE hashed PASSWORD 'x'")
-    source.sql(dbname, """
+    source.sql(
+        dbname,
+        """
         CREATE FUNCTION f() RETURNS integer LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT
-        AS $$SELECT 1 -- password=function-secret $$""")
+        AS $$SELECT 1 -- password=function-secret $$""",
+    )
     text = json.dumps(look(source.endpoint(), target.endpoint(), [dbname]).report)
     assert not re.findall(r"[\w-]+-secret", text)
     assert "SCRAM-SHA-256$" not in text
@@ -398,13 +412,16 @@ def crowded(all_servers, run_directory):
     source = all_servers.make(17, run_directory / "crowded")
     source.start()
     create_database(source, "crowd")
-    source.sql("crowd", f"""
+    source.sql(
+        "crowd",
+        f"""
         DO $$ BEGIN FOR i IN 1..{TABLES} LOOP
             EXECUTE format('CREATE TABLE t%s (id integer, label text)', i);
             EXECUTE format(CASE i % 2 WHEN 0 THEN 'ALTER TABLE t%s ADD PRIMARY KEY (id)'
                                       ELSE 'CREATE INDEX ON t%s (label)' END, i);
             IF i % 100 = 0 THEN COMMIT; END IF;
-        END LOOP; END $$""")  # fmt: skip
+        END LOOP; END $$""",
+    )
     source.sql("crowd", "ANALYZE pg_class, pg_attribute, pg_index, pg_depend, pg_type, pg_constraint")
     yield source
     source.destroy()

@@ -49,12 +49,17 @@ def test_what_the_role_cannot_read(source, all_servers):
     cluster, dbname, endpoint = source
     report = look(endpoint, all_servers(18).endpoint(), [dbname])
     assert report.objects("select_privileges", "blocker") == {
-        '"se cret".one', '"se cret".one_id_seq', "public.hidden", "public.hidden_id_seq", "large object 4711",
-    }  # fmt: skip
+        '"se cret".one',
+        '"se cret".one_id_seq',
+        "public.hidden",
+        "public.hidden_id_seq",
+        "large object 4711",
+    }
     assert report.objects("row_security", "blocker") == {"public.policed", "public.forced"}
     assert report.objects("user_mappings", "warning") == {
-        'USER MAPPING FOR PUBLIC SERVER "far away"', 'USER MAPPING FOR reader_owner SERVER "far away"',
-    }  # fmt: skip
+        'USER MAPPING FOR PUBLIC SERVER "far away"',
+        'USER MAPPING FOR reader_owner SERVER "far away"',
+    }
     assert report.objects("forced_row_security", "info") == {"public.forced"}
 
     mend(cluster, dbname, report.of("select_privileges") + report.of("row_security"))

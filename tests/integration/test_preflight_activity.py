@@ -16,9 +16,13 @@ from support import create_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import activity
 
 HERE = (
-    "prepared_transactions", "long_transactions", "transaction_age", "wraparound_vacuum", "locked_tables",
+    "prepared_transactions",
+    "long_transactions",
+    "transaction_age",
+    "wraparound_vacuum",
+    "locked_tables",
     "scheduled_jobs",
-)  # fmt: skip
+)
 
 
 @contextlib.contextmanager

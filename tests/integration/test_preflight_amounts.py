@@ -100,8 +100,11 @@ def test_sequences(source):
     assert len(every["objects"]) == 7 and every["methods"] == ["continuous"]
     assert every["seen"].startswith('7 sequences, 4 of no column: public."of many"')
     assert report.objects("sequence_ends", "warning") == {
-        "public.small_id_seq", "public.counted_id_seq", "public.counted_other_seq", 'public."of many"',
-    }  # fmt: skip
+        "public.small_id_seq",
+        "public.counted_id_seq",
+        "public.counted_other_seq",
+        'public."of many"',
+    }
     assert 'public."of many" is at 2000000000 of 2147483647' in report.of("sequence_ends")[0]["seen"]
     assert "public.small ALTER COLUMN id TYPE bigint; ALTER SEQ" in report.of("sequence_ends")[0]["remedy"]
     reader = source.managed_admin("reader")

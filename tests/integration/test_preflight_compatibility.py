@@ -49,10 +49,14 @@ def test_what_the_preflight_names_is_what_the_import_fails_on(source, all_server
     target = all_servers(18)
     report = look(source.endpoint(), target.endpoint(), [dbname])
     assert report.objects("removed_functions", "blocker") == {
-        "view public.in_backup", "view public.factorial", "aggregate public.collected(pg_catalog.anyelement)",
-        "operator public.!+(integer,NONE)", "table public.with_default", "index public.of_factorial",
+        "view public.in_backup",
+        "view public.factorial",
+        "aggregate public.collected(pg_catalog.anyelement)",
+        "operator public.!+(integer,NONE)",
+        "table public.with_default",
+        "index public.of_factorial",
         "table constraint with_check_a_check on public.with_check",
-    }  # fmt: skip
+    }
     assert report.objects("system_views", "blocker") == {"public.writer", "public.checkpoints"}
     assert "public.checkpoints (pg_stat_bgwriter.checkpoints_timed)" in report.of("system_views")[0]["seen"]
     dumps.done(dumps.export(source, tmp_path, databases=[dbname]))

@@ -22,8 +22,11 @@ MINE = """
     SELECT count(*) FROM (SELECT tgname FROM pg_trigger UNION ALL SELECT pubname FROM pg_publication) AS t (name)
     WHERE name = 'handover_mine'"""
 IMPORTED = (
-    "schemas: ('handover'", "relations: ('handover', 'restore", "indexes: ('handover.", "constraints: ('handover.",
-)  # fmt: skip
+    "schemas: ('handover'",
+    "relations: ('handover', 'restore",
+    "indexes: ('handover.",
+    "constraints: ('handover.",
+)
 
 
 def test_a_fenced_database_is_copied_by_those_who_mean_it(servers, tmp_path):
@@ -37,8 +40,9 @@ def test_a_fenced_database_is_copied_by_those_who_mean_it(servers, tmp_path):
             done(migrate(source, target, databases=["shop"], state="finished"))
         report = preflights.look(source.endpoint(), target.endpoint(), ["shop"])
         assert {(one["level"], *one["methods"]) for one in report.of("home")} == {
-            ("blocker", "continuous"), ("warning", "dump"),
-        }  # fmt: skip
+            ("blocker", "continuous"),
+            ("warning", "dump"),
+        }
         assert all(f"127.0.0.1:{target.port}" in one["seen"] for one in report.of("home"))
         name = f"again_{finished}".lower()
         place = tmp_path / name

@@ -63,13 +63,23 @@ ALTER TABLE full_indexed REPLICA IDENTITY FULL;
 ALTER TABLE full_unique REPLICA IDENTITY FULL;
 """
 LACKING = {
-    "public.bare", "public.bare_json", "public.later", 'public."has unique"', "public.nullable", "public.nothing",
-    "public.dropped", "public.partly", 'public."Parted 1"',
-}  # fmt: skip
+    "public.bare",
+    "public.bare_json",
+    "public.later",
+    'public."has unique"',
+    "public.nullable",
+    "public.nothing",
+    "public.dropped",
+    "public.partly",
+    'public."Parted 1"',
+}
 INCOMPARABLE = {"public.full_json", "public.full_pair", "public.full_document", "public.full_point"}
 CHECKS = [
-    "replica_identity", "replica_identity_generated", "replica_identity_equality", "replica_identity_full",
-]  # fmt: skip
+    "replica_identity",
+    "replica_identity_generated",
+    "replica_identity_equality",
+    "replica_identity_full",
+]
 
 
 @pytest.fixture(scope="module", params=[13, 18])
@@ -134,8 +144,10 @@ def test_full_costs_most_where_no_index_serves(report, source, all_servers):
     assert report.objects("replica_identity_full", "warning") == {"public.full_big"}
     assert "(b);" in report.about("replica_identity_full", "public.full_big")["remedy"]
     assert report.objects("replica_identity_full", "info") == {
-        "public.full_comparable", "public.full_indexed", "public.full_unique",
-    }  # fmt: skip
+        "public.full_comparable",
+        "public.full_indexed",
+        "public.full_unique",
+    }
     slow = {"public.full_big", "public.full_indexed", "public.full_unique"}
     if source[0].build.major == 13:
         assert report_of(source, all_servers(15)).objects("replica_identity_full", "warning") == slow
@@ -164,11 +176,14 @@ def test_full_and_a_generated_column_are_refused_from_18_on(source, all_servers)
     cluster, major = source[0], source[0].build.major
     dbname = create_database(cluster)
     generated = "GENERATED ALWAYS AS (n + 1) STORED"
-    cluster.sql(dbname, f"""
+    cluster.sql(
+        dbname,
+        f"""
         CREATE TABLE whole (n int, g int {generated}); ALTER TABLE whole REPLICA IDENTITY FULL;
         CREATE TABLE keyed (n int, g int {generated} PRIMARY KEY); ALTER TABLE keyed REPLICA IDENTITY NOTHING;
         CREATE TABLE at_hand (n int PRIMARY KEY, g int {generated}); ALTER TABLE at_hand REPLICA IDENTITY FULL;
-        CREATE TABLE bare (n int, g int {generated})""")
+        CREATE TABLE bare (n int, g int {generated})""",
+    )
     at_once, back = major >= 18, "a rollback copies it"
 
     def found(target=None, **more):
@@ -204,8 +219,15 @@ def test_remedies_help(source, all_servers):
     """Run last: it changes the tables."""
     for _round in range(2):  # FULL, as a remedy, is another finding's cause
         report = report_of(source, all_servers(18))
-        mend(*source, [one for check in CHECKS for one in report.of(check, "blocker") + report.of(check, "warning")
-                       if one["objects"] != ["public.computed"]])  # fmt: skip
+        mend(
+            *source,
+            [
+                one
+                for check in CHECKS
+                for one in report.of(check, "blocker") + report.of(check, "warning")
+                if one["objects"] != ["public.computed"]
+            ],
+        )
     report = report_of(source, all_servers(18))
     assert report.levels("replica_identity") == {"ok"}
     assert report.levels("replica_identity_equality") == {"ok"}

@@ -26,8 +26,9 @@ def test_two_servers_on_this_machine(servers, old, new):
     assert look(source.endpoint(), None, [dbname]).levels("network") == {"unknown"}
 
 
-@pytest.mark.parametrize(("how", "superuser"), [("dblink", True), ("dblink", False), ("subscription", True),
-                                                ("subscription", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("how", "superuser"), [("dblink", True), ("dblink", False), ("subscription", True), ("subscription", False)]
+)
 @pytest.mark.parametrize("major", [13, 18])
 def test_the_target_tries(servers, how, superuser, major):
     source, target = servers(15), servers(major, "target")

@@ -62,9 +62,12 @@ def test_what_19_refuses_is_left_out(old_ways, tmp_path, direct):
         done(export(source, tmp_path, target_version=19))
         found = one(restore(target, tmp_path))
     assert {entry["object"].partition("(")[0] for entry in found["skipped"]} == {
-        "setting escape_string_warning", "setting standard_conforming_strings", "FUNCTION public.noisy",
-        "FUNCTION public.old_way", "VIEW public.shows",
-    }  # fmt: skip
+        "setting escape_string_warning",
+        "setting standard_conforming_strings",
+        "FUNCTION public.noisy",
+        "FUNCTION public.old_way",
+        "VIEW public.shows",
+    }
     assert target.sql("shop", SETTINGS) == [("work_mem=5MB",)]
     assert target.sql("shop", "INSERT INTO t VALUES (2) RETURNING v") == [("a\\b",)]
     assert target.sql("shop", "SELECT v FROM t WHERE i = 1") == source.sql("shop", "SELECT v FROM t WHERE i = 1")
@@ -130,12 +133,15 @@ def test_operator_classes_that_19_takes_by_itself_are_the_same(servers):
     """Definitions name inet_ops up to 18 only, and pg_dump turns that of btree_gist into it."""
     source, target = servers(15), servers(19, "target")
     create_database(source, "shop")
-    source.sql("shop", """
+    source.sql(
+        "shop",
+        """
         CREATE EXTENSION btree_gist;
         CREATE TABLE net (id int PRIMARY KEY, ip inet, range cidr, EXCLUDE USING gist (ip inet_ops WITH &&));
         CREATE INDEX named ON net USING gist (range inet_ops, id);
         CREATE INDEX of_the_extension ON net USING gist (ip, id) WHERE range IS NOT NULL;
-        INSERT INTO net VALUES (1, '10.0.0.0/24', '10.0.0.0/24')""")  # fmt: skip
+        INSERT INTO net VALUES (1, '10.0.0.0/24', '10.0.0.0/24')""",
+    )
     pair = {"databases": ["shop"]}
     in_step(source, target, **pair)
     assert not done(migrate(source, target, **pair)).changed

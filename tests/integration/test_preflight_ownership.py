@@ -28,8 +28,12 @@ GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_dir(text) TO app;
 GRANT SELECT ON pg_catalog.pg_authid TO app;
 """
 CHECKS = (
-    "object_owners", "public_schema", "system_privileges", "extension_comments", "object_tablespaces",
-)  # fmt: skip
+    "object_owners",
+    "public_schema",
+    "system_privileges",
+    "extension_comments",
+    "object_tablespaces",
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +70,20 @@ def test_what_a_managed_target_does_not_keep(source, admin, tmp_path):
     assert "there: the target has it already" in report.about("object_owners", "there")["seen"]
     assert report.objects("extension_comments", "info") == {"hstore"}
     assert report.objects("system_privileges", "warning") == {
-        "function public.similarity(pg_catalog.text,pg_catalog.text)", "function pg_catalog.pg_ls_dir(pg_catalog.text)",
+        "function public.similarity(pg_catalog.text,pg_catalog.text)",
+        "function pg_catalog.pg_ls_dir(pg_catalog.text)",
         "table pg_catalog.pg_authid",
-    }  # fmt: skip
+    }
     dumps.done(dumps.export(cluster, tmp_path, databases=[dbname]))
     result = dumps.restore(admin, tmp_path, databases=[dbname])
     [database] = dumps.done(result).databases
     left_out = {one["object"] for one in database["skipped"] if one["class"] in ("ACL", "COMMENT")}
     assert left_out == {
-        'ACL pg_catalog.FUNCTION "pg_ls_dir"("text")', 'ACL pg_catalog.TABLE "pg_authid"',
-        'COMMENT EXTENSION "hstore"', 'COMMENT EXTENSION "pg_trgm"',
-    }  # fmt: skip
+        'ACL pg_catalog.FUNCTION "pg_ls_dir"("text")',
+        'ACL pg_catalog.TABLE "pg_authid"',
+        'COMMENT EXTENSION "hstore"',
+        'COMMENT EXTENSION "pg_trgm"',
+    }
 
 
 def test_owners_on_the_target(source, all_servers):
@@ -84,8 +91,11 @@ def test_owners_on_the_target(source, all_servers):
     _cluster, dbname, _empty = source
     owners = "SELECT relname::text, relowner::regrole::text FROM pg_class WHERE relname ~ '^of_'"
     assert dict(all_servers(18).sql(dbname, owners)) == {
-        "of_app": "app", "of_there": "adm", "of_service": "adm", "of_postgres": "adm",
-    }  # fmt: skip
+        "of_app": "app",
+        "of_there": "adm",
+        "of_service": "adm",
+        "of_postgres": "adm",
+    }
 
 
 def test_a_superuser_keeps_them(source, all_servers):

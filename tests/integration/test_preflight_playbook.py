@@ -58,8 +58,9 @@ def test_what_a_person_sees(inventory, pair, tmp_path):
     lines = result.stdout.partition("Preflight of pair")[2].partition("\nok: [pair]")[0].splitlines()
     assert not [line for line in lines if len(line) > 100 and " " in re.sub("'.*'", "", line.strip())]
     assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == [
-        "pair-preflight.json", "pair-preflight.md",
-    ]  # fmt: skip
+        "pair-preflight.json",
+        "pair-preflight.md",
+    ]
     report = json.loads((tmp_path / "reports" / "pair-preflight.json").read_text())
     assert report == result.results(LOOK)[0].report
     assert f"`{REMEDY}" in (tmp_path / "reports" / "pair-preflight.md").read_text()

@@ -46,10 +46,15 @@ def console_of_odyssey(run_directory):
         with (place / "log").open("wb") as log:
             started.append(
                 subprocess.Popen(
-                    [program, place / "odyssey.conf"], stdout=log, stderr=log, cwd=place, env={"PATH": os.defpath},
-                    start_new_session=True, **unprivileged(),
+                    [program, place / "odyssey.conf"],
+                    stdout=log,
+                    stderr=log,
+                    cwd=place,
+                    env={"PATH": os.defpath},
+                    start_new_session=True,
+                    **unprivileged(),
                 )
-            )  # fmt: skip
+            )
         await_that(lambda: answers(endpoint), f"the console; see {place}/log", timeout=20)
         return endpoint
 

@@ -42,9 +42,15 @@ CREATE TABLE by_id (id integer) PARTITION BY HASH (id);
 CREATE VIEW simple AS SELECT 1 AS one;
 """
 CHECKS = (
-    "unlogged_tables", "temporary_tables", "foreign_tables", "materialized_views", "large_objects", "inherited_tables",
-    "pending_detachments", "hash_partitions",
-)  # fmt: skip
+    "unlogged_tables",
+    "temporary_tables",
+    "foreign_tables",
+    "materialized_views",
+    "large_objects",
+    "inherited_tables",
+    "pending_detachments",
+    "hash_partitions",
+)
 
 
 @pytest.fixture(scope="module", params=[13, 15])
@@ -76,8 +82,9 @@ def test_rows_that_are_not_in_wal(source, report):
     cluster, dbname, _sound = source
     findings = report.of("unlogged_tables", "warning", dbname)
     assert {tuple(one["methods"]): one["objects"] for one in findings} == {
-        ("dump",): ['public."Cache"'], ("continuous",): ['public."Cache"'],
-    }  # fmt: skip
+        ("dump",): ['public."Cache"'],
+        ("continuous",): ['public."Cache"'],
+    }
     mend(cluster, dbname, findings[:1])
     assert look(cluster.endpoint(), None, [dbname]).levels("unlogged_tables") == {"ok"}
     (temporary,) = report.of("temporary_tables", "info", dbname)
@@ -114,8 +121,11 @@ def test_hashes_of_an_unstable_collation(source):
     cluster, _defects, dbname = source
     if not cluster.sql("postgres", "SELECT 1 FROM pg_collation WHERE collprovider = 'i'"):
         pytest.skip("this build has no ICU")
-    cluster.sql(dbname, "CREATE COLLATION loose (PROVIDER = icu, LOCALE = 'und-u-ks-level2', DETERMINISTIC = false);"
-                        "CREATE TABLE by_word (w text COLLATE loose) PARTITION BY HASH (w)")  # fmt: skip
+    cluster.sql(
+        dbname,
+        "CREATE COLLATION loose (PROVIDER = icu, LOCALE = 'und-u-ks-level2', DETERMINISTIC = false);"
+        "CREATE TABLE by_word (w text COLLATE loose) PARTITION BY HASH (w)",
+    )
     assert look(cluster.endpoint(), None, [dbname]).objects("hash_partitions", "warning") == {"public.by_word"}
 
 

@@ -17,9 +17,12 @@ CAPACITY = ("wal_level", "replication_slots", "wal_senders", "apply_workers", "o
 HERE = (*CAPACITY, "output_plugins", "replication_timeouts", "slot_limits")
 IN_PLACE = ("idle_slots", "consumers", "source_subscriptions", "standbys")
 TIGHT = {
-    "wal_level": "replica", "max_replication_slots": 1, "max_wal_senders": 1, "max_logical_replication_workers": 1,
+    "wal_level": "replica",
+    "max_replication_slots": 1,
+    "max_wal_senders": 1,
+    "max_logical_replication_workers": 1,
     "max_worker_processes": 2,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("old", "new"), [(13, 15), (17, 19), (19, 19)])
@@ -48,9 +51,13 @@ def test_servers_without_room(new_cluster, old, new):
         assert all(one["methods"] == ["continuous"] for one in report.of(check))
     assert report.levels("way_back") == {"warning"}
     assert report.objects("way_back") >= {
-        "target.wal_level", "target.max_replication_slots", "target.max_wal_senders", "source.max_replication_slots",
-        "source.max_logical_replication_workers", "source.max_worker_processes",
-    }  # fmt: skip
+        "target.wal_level",
+        "target.max_replication_slots",
+        "target.max_wal_senders",
+        "source.max_replication_slots",
+        "source.max_logical_replication_workers",
+        "source.max_worker_processes",
+    }
     assert [one["feasible_methods"] for one in report.report["databases"]] == [["dump"], ["dump"]]
 
     for check in CAPACITY:
@@ -76,9 +83,11 @@ def test_settings_that_lose_a_slot(servers):
     source, target = servers(18), servers(18, "target")
     dbname = create_database(source)
     for setting in (
-        "wal_sender_timeout = '3s'", "max_slot_wal_keep_size = '64MB'", "idle_replication_slot_timeout = '1h'",
+        "wal_sender_timeout = '3s'",
+        "max_slot_wal_keep_size = '64MB'",
+        "idle_replication_slot_timeout = '1h'",
         "output_plugin_libraries = 'test_decoding'",
-    ):  # fmt: skip
+    ):
         source.sql("postgres", f"ALTER SYSTEM SET {setting}")
     target.sql("postgres", "ALTER SYSTEM SET wal_receiver_timeout = 0")
     for server in (source, target):
@@ -86,8 +95,9 @@ def test_settings_that_lose_a_slot(servers):
     source.sql(dbname, "CREATE TABLE t AS SELECT generate_series(1, 100000) AS i")
     report = look(source.endpoint(), target.endpoint(), [dbname])
     assert report.objects("replication_timeouts", "warning") == {
-        "source.wal_sender_timeout", "target.wal_receiver_timeout",
-    }  # fmt: skip
+        "source.wal_sender_timeout",
+        "target.wal_receiver_timeout",
+    }
     assert report.objects("slot_limits", "warning") == {"max_slot_wal_keep_size", "idle_replication_slot_timeout"}
     assert "64 MB" in report.about("slot_limits", "max_slot_wal_keep_size")["seen"]
     assert "as of late, " in report.about("slot_limits", "max_slot_wal_keep_size")["seen"]
@@ -137,9 +147,10 @@ def test_a_source_that_publishes_and_subscribes(servers):
     source.sql(dbname, "CREATE PUBLICATION handover_ours")
     connection = f"host=127.0.0.1 port={other.port} user=postgres password={other.password} dbname={elsewhere}"
     source.sql(
-        dbname, f"CREATE SUBSCRIPTION \"S\" CONNECTION '{connection}' PUBLICATION p"
+        dbname,
+        f"CREATE SUBSCRIPTION \"S\" CONNECTION '{connection}' PUBLICATION p"
         " WITH (create_slot = false, slot_name = s, copy_data = false)",
-    )  # fmt: skip
+    )
     report = look(source.endpoint(), None, [dbname])
     [finding] = report.of("source_subscriptions", "warning")
     assert f'{dbname}: "S"' in finding["seen"] and finding["objects"] == ["S"]

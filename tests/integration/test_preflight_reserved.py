@@ -52,8 +52,13 @@ def test_an_import_leaves_out_what_the_preflight_names(source, admin, tmp_path):
     report = look(source.endpoint(), admin, ["every"])
     objects = report.objects("superuser_objects", "warning")
     tables = report.objects("superuser_objects", "blocker")
-    assert {"access method every_gist", "cast (every.number AS integer)", "aggregate every.mean(numeric)",
-            "type every.shell_only", "operator family every.empty_family USING gist"} <= objects  # fmt: skip
+    assert {
+        "access method every_gist",
+        "cast (every.number AS integer)",
+        "aggregate every.mean(numeric)",
+        "type every.shell_only",
+        "operator family every.empty_family USING gist",
+    } <= objects
     assert tables == {"every.typed_values", "every.another_heap"}
     dumps.done(dumps.export(source, tmp_path, databases=["every"]))
     result = dumps.restore(admin, tmp_path, databases=["every"])
@@ -73,8 +78,9 @@ def test_a_superuser_makes_everything(source, all_servers):
         assert report.levels(check) == {"ok"}, check
     report = look(source.endpoint(), all_servers(17).managed_admin("adm17"), [dbname])
     assert report.objects("superuser_objects", "warning") == {
-        "publication everything", "function public.f(integer)",
-    }  # fmt: skip
+        "publication everything",
+        "function public.f(integer)",
+    }
     assert report.objects("superuser_objects", "blocker") == {"public.t"}
 
 

@@ -12,9 +12,14 @@ from preflights import look
 from support import create_database, run_module
 
 HERE = (
-    "role_names", "role_attributes", "role_passwords", "md5_passwords", "role_settings", "role_memberships",
+    "role_names",
+    "role_attributes",
+    "role_passwords",
+    "md5_passwords",
+    "role_settings",
+    "role_memberships",
     "roles_there",
-)  # fmt: skip
+)
 ROLES = """
 CREATE ROLE "Boss" SUPERUSER LOGIN PASSWORD 'b';
 CREATE ROLE feeder REPLICATION LOGIN PASSWORD 'f';
@@ -59,8 +64,9 @@ def test_what_a_service_does_not_take(servers, tmp_path, old, new):
     assert report.objects("md5_passwords", "warning") == {"old"}
     gone = {"operator_precedence_warning: maker"} if old == 13 else set()
     assert report.objects("role_settings", "warning") == gone | {
-        "log_statement: old", f"session_preload_libraries: maker in database {dbname}",
-    }  # fmt: skip
+        "log_statement: old",
+        f"session_preload_libraries: maker in database {dbname}",
+    }
     expected = {"pg_monitor", "pg_execute_server_program"} if new >= 16 else set()
     assert report.objects("role_memberships") == expected
     assert look(source.endpoint(), None, [dbname]).levels("role_names") == {"info", "unknown"}
@@ -104,7 +110,7 @@ def test_names_that_mean_somebody_else(servers):
 
 def test_the_remedy_for_md5(servers):
     source = servers(17)
-    source.sql("postgres", 'SET password_encryption = \'md5\'; CREATE ROLE "O\'Neil" LOGIN PASSWORD \'o\'')
+    source.sql("postgres", "SET password_encryption = 'md5'; CREATE ROLE \"O'Neil\" LOGIN PASSWORD 'o'")
     dbname = create_database(source)
     [finding] = look(source.endpoint(), None, [dbname]).of("md5_passwords", "warning")
     script = finding["remedy"].partition("\n")[2].rpartition("\n")[0]

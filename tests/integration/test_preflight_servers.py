@@ -30,9 +30,12 @@ def standby_of(primary: Cluster, directory) -> Cluster:
     connection = f"host=127.0.0.1 port={primary.port} user=postgres password={primary.password}"
     subprocess.run(
         [primary.build.program("pg_basebackup"), "-D", standby.data, "-R", "-c", "fast", "-d", connection],
-        env={"PATH": os.defpath, **primary.build.environment}, cwd=directory, check=True, capture_output=True,
+        env={"PATH": os.defpath, **primary.build.environment},
+        cwd=directory,
+        check=True,
+        capture_output=True,
         **unprivileged(),
-    )  # fmt: skip
+    )
     standby.password = primary.password
     standby._record.touch(mode=0o600)
     standby._save()

@@ -12,9 +12,15 @@ from support import create_database, run_module
 from lab.cluster import give
 
 HERE = (
-    "target_database", "leftovers", "database_tablespaces", "databases_left_out", "settings", "preloaded_libraries",
-    "lock_table", "clients",
-)  # fmt: skip
+    "target_database",
+    "leftovers",
+    "database_tablespaces",
+    "databases_left_out",
+    "settings",
+    "preloaded_libraries",
+    "lock_table",
+    "clients",
+)
 
 
 @pytest.mark.parametrize(("old", "new"), [(14, 15), (16, 18)])
@@ -87,17 +93,26 @@ def test_databases_that_are_left_out_or_lie_elsewhere(servers, run_directory):
 
 def test_settings_that_mean_something_else(new_cluster, servers):
     source = new_cluster(
-        15, settings={"timezone": "Europe/Berlin", "statement_timeout": "30s", "max_prepared_transactions": 2,
-                      "shared_preload_libraries": "pg_stat_statements", "session_preload_libraries": "auto_explain",
-                      "search_path": '"$user", "a b", public'},
-    )  # fmt: skip
+        15,
+        settings={
+            "timezone": "Europe/Berlin",
+            "statement_timeout": "30s",
+            "max_prepared_transactions": 2,
+            "shared_preload_libraries": "pg_stat_statements",
+            "session_preload_libraries": "auto_explain",
+            "search_path": '"$user", "a b", public',
+        },
+    )
     source.sql("postgres", 'CREATE DATABASE "a b"')
     target = servers(18)
     create_database(target, "a b")
     report = look(source.endpoint(), target.endpoint(), ["a b"])
     assert report.objects("settings", "warning") == {
-        "TimeZone", "statement_timeout", "search_path", "max_prepared_transactions",
-    }  # fmt: skip
+        "TimeZone",
+        "statement_timeout",
+        "search_path",
+        "max_prepared_transactions",
+    }
     assert report.objects("preloaded_libraries", "warning") == {"pg_stat_statements", "auto_explain"}
     script = report.about("settings", "TimeZone")["remedy"].partition("\n")[2]
     run_script(target, "postgres", script)

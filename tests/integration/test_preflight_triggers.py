@@ -44,9 +44,16 @@ CREATE TABLE parent (a integer NOT NULL);
 CREATE TABLE child () INHERITS (parent);
 """
 CHECKS = (
-    "triggers_in_apply", "replica_sessions", "disabled_triggers", "event_triggers", "rules", "invalid_indexes",
-    "unvalidated_constraints", "unchecked_foreign_keys", "inherited_not_null",
-)  # fmt: skip
+    "triggers_in_apply",
+    "replica_sessions",
+    "disabled_triggers",
+    "event_triggers",
+    "rules",
+    "invalid_indexes",
+    "unvalidated_constraints",
+    "unchecked_foreign_keys",
+    "inherited_not_null",
+)
 
 
 @pytest.fixture(scope="module", params=[13, 18])
@@ -109,8 +116,10 @@ def test_invalid_indexes(source, report):
 def test_constraints_that_were_not_validated(source, report):
     cluster, dbname, _sound = source
     assert report.objects("unvalidated_constraints", "info") == {
-        "small ON public.twice", "of_order ON public.twice", "positive ON DOMAIN public.percent",
-    }  # fmt: skip
+        "small ON public.twice",
+        "of_order ON public.twice",
+        "positive ON DOMAIN public.percent",
+    }
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):
         mend(cluster, dbname, report.of("unvalidated_constraints", "info"))
     cluster.sql(dbname, "DELETE FROM twice")

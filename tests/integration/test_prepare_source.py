@@ -74,9 +74,15 @@ def test_nothing_is_lowered_and_units_are_understood(small):
     assert not names(done.settings) & {"max_replication_slots", "max_wal_senders", "max_slot_wal_keep_size"}
     raised = prepare(cluster, max_slot_wal_keep_size="3072")
     assert raised.settings == [
-        {"name": "max_slot_wal_keep_size", "former": "2048", "value": "3072", "restart": False,
-         "method": "alter_system", "reason": "a slot that falls behind is given up before the disk is full"},
-    ]  # fmt: skip
+        {
+            "name": "max_slot_wal_keep_size",
+            "former": "2048",
+            "value": "3072",
+            "restart": False,
+            "method": "alter_system",
+            "reason": "a slot that falls behind is given up before the disk is full",
+        },
+    ]
     assert setting(cluster, "max_slot_wal_keep_size") == "3GB"
     assert release(cluster).left == []
     auto = (cluster.data / "postgresql.auto.conf").read_text()
@@ -307,5 +313,10 @@ def test_others_pending_changes_are_told_apart(small):
         done = prepare(cluster)
         assert done.also_pending == [{"name": "max_connections", "running": "60", "configured": "61"}]
         assert "max_connections" not in names(done.restart_required)
-        assert {"database": "shop", "role": "postgres", "application_name": "the application",
-                "address": "127.0.0.1", "sessions": 1} in done.sessions  # fmt: skip
+        assert {
+            "database": "shop",
+            "role": "postgres",
+            "application_name": "the application",
+            "address": "127.0.0.1",
+            "sessions": 1,
+        } in done.sessions

@@ -52,8 +52,9 @@ def test_only_addresses_are_taken_and_everybody_is_remarked_upon(small):
     assert prepare(cluster, target_addresses=[]).failed
     done = prepare(cluster, target_addresses=["0.0.0.0/0", "2001:db8::1"], hba_method="trust")
     assert done.hba_lines == [
-        f"host shop {ROLE} 0.0.0.0/0 trust", f"host shop {ROLE} 2001:db8::1/128 trust",
-    ]  # fmt: skip
+        f"host shop {ROLE} 0.0.0.0/0 trust",
+        f"host shop {ROLE} 2001:db8::1/128 trust",
+    ]
     assert any("everybody" in hint for hint in done.hints) and any("trust" in hint for hint in done.hints)
     assert {one["value"] for one in done.settings if one["name"] == "listen_addresses"} == {"*"}
     assert not any(one["name"] == "listen_addresses" for one in prepare(cluster).settings)

@@ -192,9 +192,11 @@ def test_a_firewall_lets_the_target_in_and_nobody_else(new_source, target_host, 
     one.host.run("nft", "-f", "-", stdin=rules)
     before = one.host.run("nft", "list", "ruleset")
     inventory = pairs(
-        one, handover_target_addresses=target_host.address, handover_allow_restart=True,
+        one,
+        handover_target_addresses=target_host.address,
+        handover_allow_restart=True,
         handover_firewall_tasks=str(EXAMPLES / "firewall_nftables.yml"),
-    )  # fmt: skip
+    )
     succeeded(prepare([one], inventory))
     stranger = host(17, "stranger")
     assert connects(target_host, one) == "hello"

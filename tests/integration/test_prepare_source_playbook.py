@@ -15,10 +15,14 @@ ROLE = "handover_pair"
 def pair(cluster, tmp_path, **variables) -> dict:
     """An inventory of one pair, with a password that is generated."""
     given = {
-        "ansible_connection": "local", "handover_source": cluster.endpoint(), "handover_target": {},
-        "handover_target_addresses": "127.0.0.1", "handover_replication_tls": "false",
-        "handover_replication_password_file": f"{tmp_path}/handover/password", **variables,
-    }  # fmt: skip
+        "ansible_connection": "local",
+        "handover_source": cluster.endpoint(),
+        "handover_target": {},
+        "handover_target_addresses": "127.0.0.1",
+        "handover_replication_tls": "false",
+        "handover_replication_password_file": f"{tmp_path}/handover/password",
+        **variables,
+    }
     return {"all": {"hosts": {"pair": given}}}
 
 

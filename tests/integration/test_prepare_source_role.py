@@ -97,7 +97,9 @@ def test_the_record_is_not_somebody_elses_comment(small):
     prepare(cluster)
     record = json.loads(cluster.sql("postgres", RECORD)[0][0].partition(":")[2])
     assert record["databases"] == ["shop"] and record["settings"]["wal_level"] == {
-        "former": None, "set": "logical", "method": "alter_system",
-    }  # fmt: skip
+        "former": None,
+        "set": "logical",
+        "method": "alter_system",
+    }
     cluster.sql("postgres", sql.SQL("COMMENT ON ROLE {} IS 'handover.postgresql: x'").format(sql.Identifier(ROLE)))
     assert "is no record of ours" in prepare(cluster).msg

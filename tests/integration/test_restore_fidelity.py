@@ -197,9 +197,13 @@ def test_the_sources_superuser_has_another_name(servers, run_directory, tmp_path
 @pytest.mark.parametrize("old", [16, 18])
 @pytest.mark.parametrize(
     ("analyze", "planned"),
-    [("auto", {"stale": 100, "extended": 1000}), ("full", {"stale": 1000, "extended": 1000}),
-     ("in_stages", {"stale": 1000, "extended": 1000}), ("none", {"stale": 100, "extended": 100})],
-)  # fmt: skip
+    [
+        ("auto", {"stale": 100, "extended": 1000}),
+        ("full", {"stale": 1000, "extended": 1000}),
+        ("in_stages", {"stale": 1000, "extended": 1000}),
+        ("none", {"stale": 100, "extended": 100}),
+    ],
+)
 def test_statistics(servers, tmp_path, old, analyze, planned):
     """Statistics of old contents tell those that were carried over from those that were made anew."""
     source, target = servers(old), servers(18, "target")

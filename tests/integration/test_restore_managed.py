@@ -56,8 +56,11 @@ def as_seen_by_admin(found):
 # --- the sample application ------------------------------------------------------------------------------------------
 
 REFUSED_SETTINGS = ["setting shop.currency", "setting shop.tenant of role shop_app"]
-ATTRIBUTES = {("shop_replicator", "replication", None), ("shop_reporting", "bypassrls", None),
-              ("shop_analyst", "setting", "shop.note")}  # fmt: skip
+ATTRIBUTES = {
+    ("shop_replicator", "replication", None),
+    ("shop_reporting", "bypassrls", None),
+    ("shop_analyst", "setting", "shop.note"),
+}
 MEMBERSHIPS_SINCE_16 = {
     ("shop_reporting", "membership", "pg_monitor"),
     ("Shop Admin", "membership", "pg_signal_backend"),
@@ -252,8 +255,15 @@ RESERVED_SINCE = {
     16: {"SUBSCRIPTION Every Option", "PUBLICATION TABLES IN SCHEMA Every Other.every_schema Every Other"},
     18: {"EVENT TRIGGER every_login"},
 }
-REASONS = ("permission denied ", "must be superuser ", "only superuser", "aggregate transition data type cannot be ",
-           "server ", "a restored subscription ", "only the owner of an extension ")  # fmt: skip
+REASONS = (
+    "permission denied ",
+    "must be superuser ",
+    "only superuser",
+    "aggregate transition data type cannot be ",
+    "server ",
+    "a restored subscription ",
+    "only the owner of an extension ",
+)
 
 
 def reserved(major):
@@ -292,8 +302,13 @@ NO_OBJECTS = ("COMMENT", "ACL", "DEFAULT ACL", "STATISTICS DATA", "INDEX", "TABL
               "SUBSCRIPTION", "TRIGGER")  # fmt: skip
 # No tablespaces; a foreign partition less; a publication without its schema; and views of a superuser, which the
 # administrator owns now, may not read other owners' tables.
-KNOWN = ("indexes/every.elsewhere", "relations/every.elsewhere", "rows/every.partly_far", "publications/every_schema",
-         "rows of views/every.")  # fmt: skip
+KNOWN = (
+    "indexes/every.elsewhere",
+    "relations/every.elsewhere",
+    "rows/every.partly_far",
+    "publications/every_schema",
+    "rows of views/every.",
+)
 
 
 def key(name):
@@ -303,11 +318,14 @@ def key(name):
     return re.sub("^(procedural|shell)", "", name)
 
 
-@pytest.mark.parametrize(("new", "table", "cause"), [
-    (15, "every.of_cube", "EXTENSION earthdistance: permission denied to create extension"),
-    (18, "every.typed_values", "SHELL TYPE every.number: must be superuser to create a base type"),
-    (16, "every.another_heap", "ACCESS METHOD every_heap: permission denied to create access method"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("new", "table", "cause"),
+    [
+        (15, "every.of_cube", "EXTENSION earthdistance: permission denied to create extension"),
+        (18, "every.typed_values", "SHELL TYPE every.number: must be superuser to create a base type"),
+        (16, "every.another_heap", "ACCESS METHOD every_heap: permission denied to create access method"),
+    ],
+)
 def test_rows_are_never_left_out(servers, tmp_path, new, table, cause):
     source, target = servers(new), servers(new, "target")
     every_class.create(source.connect, "every")
@@ -350,10 +368,17 @@ def test_an_extension_that_is_not_there(servers, bare_target, tmp_path, superuse
     done(export(source, tmp_path / "without rows", target_version=18))
     imported = one(restore(target, tmp_path / "without rows"))
     expected = {
-        "EXTENSION pg_trgm", "EXTENSION pgcrypto", "EXTENSION hstore", "INDEX public.words_trgm", "VIEW public.hashed",
-        "VIEW public.upon_it", 'COMMENT public.VIEW "upon_it"', 'COMMENT EXTENSION "pg_trgm"',
-        'COMMENT EXTENSION "pgcrypto"', 'COMMENT EXTENSION "hstore"',
-    }  # fmt: skip
+        "EXTENSION pg_trgm",
+        "EXTENSION pgcrypto",
+        "EXTENSION hstore",
+        "INDEX public.words_trgm",
+        "VIEW public.hashed",
+        "VIEW public.upon_it",
+        'COMMENT public.VIEW "upon_it"',
+        'COMMENT EXTENSION "pg_trgm"',
+        'COMMENT EXTENSION "pgcrypto"',
+        'COMMENT EXTENSION "hstore"',
+    }
     if not superuser:
         expected.add('ALTER DATABASE "of it" OWNER TO "postgres"')
     skipped = {entry["object"]: entry["reason"] for entry in imported["skipped"]}

@@ -178,9 +178,7 @@ def test_memberships_arrive_with_their_options(clusters, old, new, superuser):
     arrived = {tuple(row[key] for key in keys) for row in read(target)[0]["memberships"]}
     assert {row for row in arrived if row[1] != "adm"} == expected
     listed = {(one["role"], one["detail"]) for one in result["left_out"] if one["attribute"] == "membership"}
-    assert listed == {(NASTY[1], "rds_superuser")} | (
-        set() if superuser or new < 16 else {(NASTY[0], "pg_monitor")}
-    )  # fmt: skip
+    assert listed == {(NASTY[1], "rds_superuser")} | (set() if superuser or new < 16 else {(NASTY[0], "pg_monitor")})
 
 
 @pytest.mark.parametrize(("old", "new"), [(13, 13), (15, 18), (16, 18)])
@@ -282,13 +280,19 @@ def test_unreadable_hashes_are_told_from_missing_ones(clusters):
 @pytest.mark.parametrize("major", [13, 18])
 def test_a_role_that_was_made_for_a_migration_does_not_come_along(clusters, major):
     cluster = clusters(major, "source")
-    cluster.sql("postgres", """
+    cluster.sql(
+        "postgres",
+        """
         CREATE ROLE app; CREATE ROLE ours LOGIN REPLICATION PASSWORD 'of the migration' IN ROLE app;
         ALTER ROLE ours SET statement_timeout = 0; GRANT CONNECT ON DATABASE postgres TO ours;
-        COMMENT ON ROLE ours IS 'handover.postgresql: {}'""")  # fmt: skip
+        COMMENT ON ROLE ours IS 'handover.postgresql: {}'""",
+    )
     with contextlib.closing(cluster.connect()) as session:
-        found = {"roles": read_roles(session), "hashes": read_password_hashes(session),
-                 "database": read_properties(session, "postgres")}  # fmt: skip
+        found = {
+            "roles": read_roles(session),
+            "hashes": read_password_hashes(session),
+            "database": read_properties(session, "postgres"),
+        }
     assert "app" in json.dumps(found) and "ours" not in json.dumps(found)
     cluster.sql("postgres", "REVOKE CONNECT ON DATABASE postgres FROM ours")
 

@@ -186,9 +186,7 @@ def test_killed_module_leaves_temporary_files_to_ansible_only(source, target, tm
         done(run_module("pg_dump_export", exporting))
     server = source if module == "pg_dump_export" else target
     with watching(server) as watch:
-        running = start_module(
-            module, exporting if server is source else importing, env={"TMPDIR": str(elsewhere)}
-        )  # fmt: skip
+        running = start_module(module, exporting if server is source else importing, env={"TMPDIR": str(elsewhere)})
         watch.await_query("^COPY")
         running.kill()
         watch.await_silence()
@@ -310,12 +308,17 @@ def test_playbooks_with_passwords_that_are_words(servers, tmp_path):
     source.sql("shop", "CREATE TABLE shop (e serial PRIMARY KEY); INSERT INTO shop SELECT FROM generate_series(1, 18)")
     uri = f"postgresql://word:e@127.0.0.1:{target.port}/postgres"
     variables = {
-        "ansible_connection": "local", "ansible_python_interpreter": sys.executable,
-        "handover_source": source.endpoint(user="word", password="shop"), "handover_target": {"uri": uri},
-        "handover_replication": {"user": "follower", "password": "18"}, "handover_client_directory": CLIENTS,
-        "handover_dump_directory": f"{tmp_path}/dumps", "handover_report_directory": f"{tmp_path}/reports",
-        "handover_replication_password_file": f"{tmp_path}/none", "handover_source_is_quiet": True,
-    }  # fmt: skip
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "handover_source": source.endpoint(user="word", password="shop"),
+        "handover_target": {"uri": uri},
+        "handover_replication": {"user": "follower", "password": "18"},
+        "handover_client_directory": CLIENTS,
+        "handover_dump_directory": f"{tmp_path}/dumps",
+        "handover_report_directory": f"{tmp_path}/reports",
+        "handover_replication_password_file": f"{tmp_path}/none",
+        "handover_source_is_quiet": True,
+    }
     inventory = {"all": {"children": {"handover_pairs": {"hosts": {"shop": variables}}}}}
 
     def run(name: str, *expected: str, **more: object) -> None:

@@ -22,10 +22,18 @@ TABLES = """
     INSERT INTO visit SELECT i, i, i, 1 + i % 2 FROM generate_series(1, 10) AS i;
     CREATE MATERIALIZED VIEW visits AS SELECT count(*) FROM visit"""
 PARAMS = {
-    "client_directory": CLIENTS, "jobs": 2, "max_rate": None, "exclude_extensions": [], "no_owner": False,
-    "no_privileges": False, "skip_roles": [], "create": True, "analyze": "auto", "refresh_materialized_views": True,
+    "client_directory": CLIENTS,
+    "jobs": 2,
+    "max_rate": None,
+    "exclude_extensions": [],
+    "no_owner": False,
+    "no_privileges": False,
+    "skip_roles": [],
+    "create": True,
+    "analyze": "auto",
+    "refresh_materialized_views": True,
     "split_tables_larger_than": "1MB",
-}  # fmt: skip
+}
 
 
 FIRING = """
@@ -54,9 +62,15 @@ def transfer(source: Cluster, target: Cluster, dump_id: str, jobs: int = 2, **sc
         connection = stack.enter_context(contextlib.closing(ends[1].connect_for_maintenance()))
         snapshot = export_snapshot(session, serializable_deferrable=False)
         wave = Transfer(
-            *ends, connection, "waves", {**PARAMS, "jobs": jobs}, snapshot, session, dump_id,
+            *ends,
+            connection,
+            "waves",
+            {**PARAMS, "jobs": jobs},
+            snapshot,
+            session,
+            dump_id,
             Scope(**{"on_state": states.extend, **scope}),
-        )  # fmt: skip
+        )
         wave.fill("waves")
     return wave, states
 

@@ -91,9 +91,14 @@ def test_replicate_beside_another(ends, meanwhile):
 def test_copy_beside_a_migration_into_the_same_database(ends, meanwhile):
     source, target = ends
     arguments = {
-        "source": source.endpoint(), "target": target.endpoint(), "client_directory": migrations.CLIENTS,
-        "databases": ["shop"], "source_is_quiet": False, "replace": True, "replace_databases": ["shop"],
-    }  # fmt: skip
+        "source": source.endpoint(),
+        "target": target.endpoint(),
+        "client_directory": migrations.CLIENTS,
+        "databases": ["shop"],
+        "source_is_quiet": False,
+        "replace": True,
+        "replace_databases": ["shop"],
+    }
     with meanwhile("pg_direct_copy", arguments) as held:
         in_step(source, target, databases=["shop"])
     refused(held.result, "is the target of migration", "in step")

@@ -33,8 +33,14 @@ def upgraded(new_cluster, run_directory):
             new.build.program("pg_upgrade"), "-U", "postgres", "--link",
             "-b", str(old.build.bin), "-B", str(new.build.bin), "-d", str(old.data), "-D", str(new.data),
         ]  # fmt: skip
-        environment = {"PATH": os.defpath, "HOME": str(place), "PGPASSWORD": old.password, "LC_ALL": "C.UTF-8",
-                       **old.build.environment, **new.build.environment}  # fmt: skip
+        environment = {
+            "PATH": os.defpath,
+            "HOME": str(place),
+            "PGPASSWORD": old.password,
+            "LC_ALL": "C.UTF-8",
+            **old.build.environment,
+            **new.build.environment,
+        }
         ran = subprocess.run(
             command, cwd=place, env=environment, capture_output=True, text=True, check=False, **unprivileged()
         )

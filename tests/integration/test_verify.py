@@ -111,7 +111,7 @@ TAMPERING = {
     "types shop.customer_status": "ALTER TYPE shop.customer_status ADD VALUE 'gone'",
     "settings role shop_analyst in the database": "ALTER ROLE shop_analyst IN DATABASE shop SET work_mem = '2MB'",
     "settings role shop_app everywhere": "ALTER ROLE shop_app SET \"shop.key\" = 'hunter2 or so'",
-    "settings role * in the database": "ALTER DATABASE shop RESET \"shop.currency\"",
+    "settings role * in the database": 'ALTER DATABASE shop RESET "shop.currency"',
     "database database": "COMMENT ON DATABASE shop IS 'another'",
     "default_privileges shop_owner in shop on r": "ALTER DEFAULT PRIVILEGES FOR ROLE shop_owner IN SCHEMA shop"
     " GRANT DELETE ON TABLES TO PUBLIC",
@@ -120,7 +120,7 @@ TAMPERING = {
     "schemas added": "CREATE SCHEMA added",
     "owners schema added": "",
     "privileges schema added": "",
-}  # fmt: skip
+}
 
 
 # What means something else -> the words that differ between the ends, and the definition.
@@ -186,10 +186,16 @@ def test_rows_that_differ_are_named_by_their_keys(copied):
     source, target = copied(13, 18, scale=0.01)
     ids = [str(one) for (one,) in source.sql("shop", "SELECT id FROM shop.customer ORDER BY 1 LIMIT 2")]
     target.sql("shop", f"UPDATE shop.customer SET name = 'Changed', credit = 1.5 WHERE id IN ({', '.join(ids)})")
-    target.sql("shop", "DELETE FROM shop.order_line WHERE (order_no, line) = (SELECT order_no, line FROM"
-                       " shop.order_line ORDER BY 1, 2 LIMIT 1)")  # fmt: skip
-    target.sql("shop", "SET session_replication_role = replica;"
-               " INSERT INTO logistics.stock SELECT warehouse, 9999, 1 FROM logistics.stock LIMIT 1")
+    target.sql(
+        "shop",
+        "DELETE FROM shop.order_line WHERE (order_no, line) = (SELECT order_no, line FROM"
+        " shop.order_line ORDER BY 1, 2 LIMIT 1)",
+    )
+    target.sql(
+        "shop",
+        "SET session_replication_role = replica;"
+        " INSERT INTO logistics.stock SELECT warehouse, 9999, 1 FROM logistics.stock LIMIT 1",
+    )
     target.sql("shop", "DELETE FROM billing.journal WHERE ctid IN ('(0,1)', '(0,2)')")
     [line] = source.sql("shop", "SELECT order_no::text, line::text FROM shop.order_line ORDER BY 1::bigint, 2 LIMIT 1")
     [database] = verify(source, target).databases
@@ -254,8 +260,11 @@ def test_what_cannot_be_seen_is_unknown_and_what_is_excluded_has_a_reason(copied
     assert "BYPASSRLS" in unknown["shop.customer"] and "USAGE" in unknown["logistics.stock"]
     assert {entry["object"] for entry in found["unknown"] if entry["class"] == "large_objects"} >= {"870003"}
     assert {"class": "rows", "object": "shop.product", "reason": "it is new"} in found["left_out"]
-    readable = source.sql("shop", """SELECT count(*) FROM pg_class WHERE relkind = 'r' AND NOT relrowsecurity
-        AND relnamespace IN ('shop'::regnamespace, 'billing'::regnamespace, 'public'::regnamespace)""")[0][0]
+    readable = source.sql(
+        "shop",
+        """SELECT count(*) FROM pg_class WHERE relkind = 'r' AND NOT relrowsecurity
+        AND relnamespace IN ('shop'::regnamespace, 'billing'::regnamespace, 'public'::regnamespace)""",
+    )[0][0]
     assert found["classes"]["rows"]["equal"] <= readable - 1
 
 
@@ -333,8 +342,13 @@ def test_one_database_that_cannot_be_compared_hides_no_other(servers, tmp_path):
     closed, opened = result.databases
     assert result.failed and "a_closed" in result.msg and opened["verdict"] == "different"
     assert closed["verdict"] == "incomplete" and closed["problem"] in closed["unknown"][0]["reason"]
-    hosts = {"both": {"ansible_connection": "local", "handover_report_directory": str(tmp_path / "report"),
-                      **{f"handover_{name}": value for name, value in pair.items()}}}  # fmt: skip
+    hosts = {
+        "both": {
+            "ansible_connection": "local",
+            "handover_report_directory": str(tmp_path / "report"),
+            **{f"handover_{name}": value for name, value in pair.items()},
+        }
+    }
     played = run_playbook("handover.postgresql.verify", {"all": {"hosts": hosts}})
     assert played.failed and "a_closed" in played.failures[0]["msg"], played
     report = (tmp_path / "report" / "both-verify.md").read_text()
@@ -343,9 +357,15 @@ def test_one_database_that_cannot_be_compared_hides_no_other(servers, tmp_path):
 
 def test_the_playbook_shows_what_differs_and_keeps_it(copied, tmp_path):
     source, target = copied(16, 18, scale=0.01)
-    hosts = {"shop": {"ansible_connection": "local", "handover_source": source.endpoint(),
-                      "handover_target": target.endpoint(), "handover_databases": ["shop"],
-                      "handover_report_directory": str(tmp_path / "report")}}  # fmt: skip
+    hosts = {
+        "shop": {
+            "ansible_connection": "local",
+            "handover_source": source.endpoint(),
+            "handover_target": target.endpoint(),
+            "handover_databases": ["shop"],
+            "handover_report_directory": str(tmp_path / "report"),
+        }
+    }
     inventory = {"all": {"hosts": hosts}}
     equal = run_playbook("handover.postgresql.verify", inventory)
     assert not equal.failed, equal
@@ -364,11 +384,14 @@ def test_backslashes_and_unlogged_sequences(servers, tmp_path):
     """The source takes backslashes for escapes; the dump left the rows of unlogged tables out, and so their numbers."""
     source, target = servers(15), servers(18, "target")
     create_database(source, "odd")
-    source.sql("odd", r"""
+    source.sql(
+        "odd",
+        r"""
         CREATE TABLE t (v text DEFAULT 'a\b' CHECK (v <> 'c\d'), w text GENERATED ALWAYS AS (v || '\') STORED);
         CREATE VIEW v AS SELECT '\\' AS slash FROM t WHERE v = 'e\f';
         CREATE UNLOGGED TABLE u (i serial, j int GENERATED ALWAYS AS IDENTITY, k int);
-        INSERT INTO u SELECT FROM generate_series(1, 3)""")  # fmt: skip
+        INSERT INTO u SELECT FROM generate_series(1, 3)""",
+    )
     source.sql("postgres", "ALTER SYSTEM SET standard_conforming_strings = off")
     source.reload()
     done(export(source, tmp_path, databases=["odd"], target_version=18))

@@ -69,8 +69,11 @@ def test_what_replication_lost_is_found_while_both_are_written(replicated):
     source, target = replicated(16, 18)
     with Workload(source.endpoint(), "shop", rate=100, clients=2):
         lost = "SET session_replication_role = replica; DELETE FROM shop.country WHERE code = 'DE';"
-        target.sql("shop", f"{lost} DELETE FROM logistics.stock WHERE (warehouse, product) IN ("
-                           "SELECT warehouse, product FROM logistics.stock LIMIT 2)")  # fmt: skip
+        target.sql(
+            "shop",
+            f"{lost} DELETE FROM logistics.stock WHERE (warehouse, product) IN ("
+            "SELECT warehouse, product FROM logistics.stock LIMIT 2)",
+        )
         result = verify(source, target)
     [database] = result.databases
     found = {one["object"]: one for one in database["different"]}

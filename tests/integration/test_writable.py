@@ -57,8 +57,9 @@ def change(cluster, dbname="shop"):
 def contents(cluster, dbname="shop"):
     return {
         name: cluster.sql(dbname, 'SELECT n, g FROM "{}" ORDER BY 1'.format(name.replace('"', '""')))
-        for name in NAMES if name != "plain"
-    } | {"plain": cluster.sql(dbname, "SELECT n FROM plain ORDER BY 1")}  # fmt: skip
+        for name in NAMES
+        if name != "plain"
+    } | {"plain": cluster.sql(dbname, "SELECT n FROM plain ORDER BY 1")}
 
 
 def identities(cluster, dbname="shop"):
@@ -96,21 +97,27 @@ def test_18_publishes_no_table_with_full_and_a_generated_column(servers, kind):
 def test_18_takes_an_index_where_full_would_not_do(servers):
     source, target = servers(18), servers(18, "target")
     create_database(source, "shop")
-    source.sql("shop", """
+    source.sql(
+        "shop",
+        """
         CREATE TABLE keyed_full (id int PRIMARY KEY, n int, g int GENERATED ALWAYS AS (n * 2) STORED);
         ALTER TABLE keyed_full REPLICA IDENTITY FULL;
         CREATE TABLE "by {index}" (id int NOT NULL, n int, g int GENERATED ALWAYS AS (n * 2) STORED);
         CREATE UNIQUE INDEX "a {} %s" ON "by {index}" (id); ALTER TABLE "by {index}" REPLICA IDENTITY NOTHING;
-        CREATE TABLE plain (n int)""")
+        CREATE TABLE plain (n int)""",
+    )
     query = "SELECT relname, relreplident FROM pg_class WHERE relkind = 'r' AND oid >= 16384 AND relnamespace = 2200"
     before = sorted(source.sql("shop", query))
     found = in_step(source, target, databases=["shop"], no_identity="full")
     assert found["at_cutover"] == []
     assert sorted(source.sql("shop", query)) == [("by {index}", "i"), ("keyed_full", "d"), ("plain", "f")]
-    source.sql("shop", """
+    source.sql(
+        "shop",
+        """
         INSERT INTO keyed_full VALUES (1, 1), (2, 2); UPDATE keyed_full SET n = 3; DELETE FROM keyed_full WHERE id = 2;
         INSERT INTO "by {index}" VALUES (1, 1), (2, 2); UPDATE "by {index}" SET n = 3;
-        DELETE FROM "by {index}" WHERE id = 2""")
+        DELETE FROM "by {index}" WHERE id = 2""",
+    )
     assert not in_step(source, target, databases=["shop"], no_identity="full")["changed"]
     for name in ("keyed_full", "by {index}"):
         assert target.sql("shop", f'SELECT * FROM "{name}"') == [(1, 3, 6)]
@@ -192,9 +199,12 @@ def test_what_waits_for_its_wave_is_proven_when_that_begins(servers):
     """The slot of the first wave waits for a transaction, and meanwhile a table of the second one is altered."""
     source, target = servers(18), servers(18, "target")
     create_database(source, "shop")
-    source.sql("shop", """
+    source.sql(
+        "shop",
+        """
         CREATE TABLE first (id int PRIMARY KEY); INSERT INTO first SELECT generate_series(1, 5000);
-        CREATE TABLE bare (n int); INSERT INTO bare VALUES (1)""")
+        CREATE TABLE bare (n int); INSERT INTO bare VALUES (1)""",
+    )
     with contextlib.closing(source.connect("shop", autocommit=False)) as session:
         session.cursor().execute("DELETE FROM first WHERE id = 1")
         running = start_migration(source, target, databases=["shop"], no_identity="full", waves=2)
@@ -233,7 +243,9 @@ def test_every_reason_for_which_a_server_refuses_is_found_at_once(servers):
     """Whatever the role may do with its tables; nothing of the trial stays, and nothing of the application is run."""
     cluster = servers(18)
     create_database(cluster, "shop")
-    cluster.sql("shop", """
+    cluster.sql(
+        "shop",
+        """
         CREATE TABLE fine (id int PRIMARY KEY); CREATE TABLE bare (n int); CREATE TABLE given (n int);
         CREATE TABLE "full" (n int, g int GENERATED ALWAYS AS (n) STORED); ALTER TABLE "full" REPLICA IDENTITY FULL;
         CREATE TABLE keyed (n int, g int GENERATED ALWAYS AS (n) STORED PRIMARY KEY);
@@ -254,7 +266,8 @@ def test_every_reason_for_which_a_server_refuses_is_found_at_once(servers):
             FOR one IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace LOOP
                 EXECUTE format('ALTER TABLE %s OWNER TO plain', one);
             END LOOP; END $$;
-        REVOKE ALL ON bare, fine FROM plain""")
+        REVOKE ALL ON bare, fine FROM plain""",
+    )
     tables = [
         "fine", "bare", "given", "full", "keyed", "later", "unlogged", "ruled", "computed", "empty", "always", "own",
         "policies", "gone",

@@ -18,8 +18,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients 
     find_clients,
 )
 
-DEBIAN = [Client(f"/{version}", version, knows) for version, knows in
-          [("13.23", False), ("15.18", False), ("15.20", True), ("17.12", True), ("18.6", False)]]  # fmt: skip
+DEBIAN = [
+    Client(f"/{version}", version, knows)
+    for version, knows in [("13.23", False), ("15.18", False), ("15.20", True), ("17.12", True), ("18.6", False)]
+]
 
 
 @pytest.mark.parametrize(
@@ -48,8 +50,15 @@ def test_pg_dump_is_chosen_by_both_servers(source, target, has_pg_attver, chosen
 
 @pytest.mark.parametrize(
     ("dump", "target", "chosen"),
-    [(13, 13, "13.23"), (13, 16, "15.20"), (15, 18, "18.6"), (17, 13, "17.12"), (18, 13, "18.6"), (16, 15, "17.12"),
-     (15, 19, "17.12")],
+    [
+        (13, 13, "13.23"),
+        (13, 16, "15.20"),
+        (15, 18, "18.6"),
+        (17, 13, "17.12"),
+        (18, 13, "18.6"),
+        (16, 15, "17.12"),
+        (15, 19, "17.12"),
+    ],
 )
 def test_pg_restore_is_chosen_by_the_dump_and_the_target(dump, target, chosen):
     assert choose_for_restore(DEBIAN, dump, target, None).version == chosen

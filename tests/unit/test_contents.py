@@ -95,9 +95,11 @@ def test_dependents_are_all_that_needs_an_entry(path):
         return {entry.name for entry in found}
 
     upon_the_view = {
-        "MATERIALIZED VIEW public.mv", "MATERIALIZED VIEW DATA public.mv", 'ACL public.TABLE "v"',
+        "MATERIALIZED VIEW public.mv",
+        "MATERIALIZED VIEW DATA public.mv",
+        'ACL public.TABLE "v"',
         'COMMENT public.VIEW "v"',
-    }  # fmt: skip
+    }
     assert dependents("VIEW public.v") == upon_the_view
     upon_citext = dependents("EXTENSION citext")
     assert upon_citext >= {*upon_the_view, f"TABLE {TABLE}", f"TABLE DATA {TABLE}", "VIEW public.v"}

@@ -20,7 +20,7 @@ SPELLED = {
     '"a""b"."c""" "json"': '"a""b"."c""" json',
     '"1a" "a b" "ä" "A" "_a$1"': '"1a" "a b" "ä" "A" _a$1',
     "x.pg_catalog.json, pg_catalog.jsonb, pg_catalog.json": "x.pg_catalog.json, pg_catalog.jsonb, json",
-    'role "it\'s" of \'"json"': 'role "it\'s" of \'json',
+    'role "it\'s" of \'"json"': "role \"it's\" of 'json",
 }
 
 

@@ -33,8 +33,11 @@ def test_without_a_word_the_target_connects_as_we_do_but_with_no_file_of_ours():
 def test_what_the_operator_says_wins_and_another_user_never_gets_the_password_of_the_first():
     found = conninfo(host="10.0.0.1", port=5432, user="other", sslmode=None)
     assert {name: found.get(name) for name in ("host", "port", "user", "password")} == {
-        "host": "10.0.0.1", "port": "5432", "user": "other", "password": None
-    }  # fmt: skip
+        "host": "10.0.0.1",
+        "port": "5432",
+        "user": "other",
+        "password": None,
+    }
 
 
 def test_certificates_are_verified_where_the_target_has_the_authority():
@@ -69,9 +72,7 @@ def test_names_are_the_same_from_any_machine_and_different_for_any_other_pair():
 
 def table(oid=1, **columns):
     """The fingerprint of a table."""
-    return {
-        "oid": oid, "columns": columns, "identity": "d: id", "unlogged": False, "constraints": None, "unique": "x"
-    }  # fmt: skip
+    return {"oid": oid, "columns": columns, "identity": "d: id", "unlogged": False, "constraints": None, "unique": "x"}
 
 
 def test_drift_names_tables_and_columns():
@@ -79,8 +80,11 @@ def test_drift_names_tables_and_columns():
     current = {"a": table(1, id="bigint", new="text"), "c": {**table(3, id="integer"), "identity": "f"}, "d": table(4)}
     found = drift.differences(recorded, current)
     assert [(one["table"], one["change"], one["columns"]) for one in found] == [
-        ("a", "columns", ["gone", "id", "new"]), ("b", "gone", []), ("c", "identity", []), ("d", "new", [])
-    ]  # fmt: skip
+        ("a", "columns", ["gone", "id", "new"]),
+        ("b", "gone", []),
+        ("c", "identity", []),
+        ("d", "new", []),
+    ]
     assert "column id was integer and is bigint" in drift.describe(found)
     assert drift.differences(current, current) == []
     later = {name: {**one, "defaults": "x"} for name, one in current.items()}

@@ -26,9 +26,16 @@ def ago(seconds):
 
 def slot(**more):
     return {
-        "present": True, "active": True, "wal_status": "reserved", "invalidation": None, "lag_bytes": 100,
-        "retained_bytes": 100, "safe_bytes": None, "sender": None, **more,
-    }  # fmt: skip
+        "present": True,
+        "active": True,
+        "wal_status": "reserved",
+        "invalidation": None,
+        "lag_bytes": 100,
+        "retained_bytes": 100,
+        "safe_bytes": None,
+        "sender": None,
+        **more,
+    }
 
 
 def sender(caught_up, replay_lag):
@@ -143,17 +150,28 @@ def test_times_of_json():
 
 def test_guards_that_have_no_limit_do_not_say_ok():
     assert levels(status()) == {
-        "retained_wal": "not_watched", "free_space": "not_watched", "age": "not_watched", "slot": "ok",
-        "apply_errors": "ok", "continuity": "ok", "drift": "ok", "lag": "not_watched",
-    }  # fmt: skip
+        "retained_wal": "not_watched",
+        "free_space": "not_watched",
+        "age": "not_watched",
+        "slot": "ok",
+        "apply_errors": "ok",
+        "continuity": "ok",
+        "drift": "ok",
+        "lag": "not_watched",
+    }
 
 
 def test_what_cannot_be_seen_is_never_ok():
     blind = status(
-        phase=None, errors=None, continuity=None, drift=None, age_seconds=None,
-        lag={"bytes": None, "seconds": None}, streams=[],
+        phase=None,
+        errors=None,
+        continuity=None,
+        drift=None,
+        age_seconds=None,
+        lag={"bytes": None, "seconds": None},
+        streams=[],
         wal={"server": None, "retained_bytes": None, "max_slot_wal_keep_bytes": None},
-    )  # fmt: skip
+    )
     every = {"max_retained_wal": 1, "max_duration": 1.0, "max_lag": 1.0, "min_free_space": 1}
     found = levels(blind, **every, stop_on=frozenset(levels(blind)))
     assert set(found.values()) == {"unknown"}, "and nothing is stopped for it"
@@ -214,9 +232,12 @@ def test_text_and_markdown():
 def test_what_a_watch_did_is_shown():
     guards = [{"guard": "age", "level": "stop", "seen": "Old."}, {"guard": "lag", "level": "ok", "seen": "0 s"}]
     stopped = {
-        "database": "shop", "target_database": "shop", "changed": True, "statements": {"source": ["X"], "target": []},
+        "database": "shop",
+        "target_database": "shop",
+        "changed": True,
+        "statements": {"source": ["X"], "target": []},
         "left": {"source": [], "target": ["DROP SUBSCRIPTION s"]},
-    }  # fmt: skip
+    }
     judged = {"database": "shop", "status": status(), "guards": guards, "stopped": stopped, "error": None}
     end = {"server": {"version": "15.20", "in_recovery": True}, "problem": None}
     text = rendering.as_text({"databases": [judged], "source": end, "target": end}, "pair", 200)

@@ -113,24 +113,37 @@ def test_estimate_follows_the_slowest_part():
 def server(**more) -> dict:
     role = {"name": "me", "attributes": ["createdb"], "member_of": [], "may": {"create_roles": False}}
     return {
-        "address": "db:5432", "version": "15.1", "in_recovery": False, "provider_hints": [], "role": role,
-        "settings": {"wal_level": "logical"}, **more,
-    }  # fmt: skip
+        "address": "db:5432",
+        "version": "15.1",
+        "in_recovery": False,
+        "provider_hints": [],
+        "role": role,
+        "settings": {"wal_level": "logical"},
+        **more,
+    }
 
 
 def report(*findings: Finding, target: dict | None = None, names=("shop",)) -> dict:
     largest = [{"table": f"public.t{number}", "bytes": 2048, "rows_estimated": 1} for number in range(5)]
     databases = [
         {
-            "database": name, "bytes": 5 * 1024**3, "tables": 5, "rows_estimated": 1234567, "tables_never_analyzed": 1,
-            "largest_tables": largest, "estimate": estimate(SIZES, None, None), **recommend([*findings], name, "auto"),
+            "database": name,
+            "bytes": 5 * 1024**3,
+            "tables": 5,
+            "rows_estimated": 1234567,
+            "tables_never_analyzed": 1,
+            "largest_tables": largest,
+            "estimate": estimate(SIZES, None, None),
+            **recommend([*findings], name, "auto"),
         }
         for name in names
-    ]  # fmt: skip
+    ]
     return {
-        "source": server(), "target": target, "databases": databases,
+        "source": server(),
+        "target": target,
+        "databases": databases,
         "findings": [one.as_result() for one in findings],
-    }  # fmt: skip
+    }
 
 
 WORST_FIRST = [
@@ -160,8 +173,12 @@ def rows(text: str) -> list[list[str]]:
 def test_text_has_a_row_for_each_finding_worst_first():
     table = rows(render_report(report(*WORST_FIRST)))
     assert [row[:2] for row in table] == [
-        ["blocker", "first"], ["warning", "second"], ["info", "fifth"], ["waived", "accepted"], ["unknown", "2 checks"],
-    ]  # fmt: skip
+        ["blocker", "first"],
+        ["warning", "second"],
+        ["info", "fifth"],
+        ["waived", "accepted"],
+        ["unknown", "2 checks"],
+    ]
     assert "public.t0, public.t1, public.t2, public.t3, public.t4 and 4 more" in table[0][2]
     assert table[0][2].endswith("Remedy: ALTER TABLE a; ALTER TABLE b;")
     assert table[1][2] == "second was seen. It breaks. (dump only)"

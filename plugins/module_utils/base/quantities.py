@@ -31,7 +31,5 @@ def _parse(option: str, text: str | int | None, units: dict, default: str) -> fl
     known = {unit.lower(): factor for unit, factor in units.items()}
     unit = (found[2] or default).lower() if found else ""
     if unit not in known:
-        raise HandoverError(
-            f"{option} is {text!r}.", f"Write it as a number with one of the units {', '.join(units)}."
-        )
+        raise HandoverError(f"{option} is {text!r}.", f"Write it as a number with one of the units {', '.join(units)}.")
     return float(found[1]) * known[unit]

@@ -43,9 +43,14 @@ KEYS_TO_UNLOGGED = """
     WHERE k.contype = 'f' AND c.relpersistence = 'u' ORDER BY 1"""
 # What changes the contents of a copy.
 REMEMBERED = (
-    "exclude_schemas", "exclude_tables", "exclude_extensions", "unlogged_table_data", "no_owner", "no_privileges",
+    "exclude_schemas",
+    "exclude_tables",
+    "exclude_extensions",
+    "unlogged_table_data",
+    "no_owner",
+    "no_privileges",
     "skip_roles",
-)  # fmt: skip
+)
 
 
 @dataclass

@@ -133,18 +133,24 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
             continue
         leads, places = answer
         passage.facts.setdefault("poolers", []).append(
-            {"pooler": console.name, "databases": console.databases, "leads_to_new": leads,
-             "places": {name: list(place) for name, place in places.items()}}
-        )  # fmt: skip
+            {
+                "pooler": console.name,
+                "databases": console.databases,
+                "leads_to_new": leads,
+                "places": {name: list(place) for name, place in places.items()},
+            }
+        )
         unmoved = leads is None and passage.decided and places == before.get(console.name)
         if unmoved:
             unmoved = not all(is_place_of(place, passage.new) for place in places.values())
         if leads is False or unmoved or _misled(passages, before.get(console.name, {}), places):
-            passage.problems.append({
-                "step": "reload",
-                "problem": f"The pooler {console.name} does not lead to the new home, but: {_shown(places)}.",
-                "remedy": "Write the new home into its [databases], and run this again.",
-            })  # fmt: skip
+            passage.problems.append(
+                {
+                    "step": "reload",
+                    "problem": f"The pooler {console.name} does not lead to the new home, but: {_shown(places)}.",
+                    "remedy": "Write the new home into its [databases], and run this again.",
+                }
+            )
 
 
 def _misled(passages: list[Passage], before: dict[str, tuple], places: dict[str, tuple]) -> list[str]:
@@ -224,10 +230,15 @@ def _record(passage: Passage) -> None:
             _record_wave(passage)
         journal.update(session, identifier, **changes)
         journal.add_event(
-            session, identifier, "handed_over", direction=route.direction, timeline=passage.timeline.as_result(),
-            window_ms=passage.facts.get("window_ms"), fence_lsn=passage.facts.get("fence_lsn"),
+            session,
+            identifier,
+            "handed_over",
+            direction=route.direction,
+            timeline=passage.timeline.as_result(),
+            window_ms=passage.facts.get("window_ms"),
+            fence_lsn=passage.facts.get("fence_lsn"),
             way_back=passage.way_back,
-        )  # fmt: skip
+        )
 
 
 def _remember(passage: Passage) -> None:

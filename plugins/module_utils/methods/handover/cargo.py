@@ -110,8 +110,10 @@ def stow_large_objects(passage: Passage) -> None:
             if wanted:
                 _bring(source, target, wanted)
                 made = large_objects.versions(target, passage.readable[1], contents=False)
-                there = {**{oid: now for oid, now in there.items() if oid not in wanted},
-                         **{oid: made[oid] for oid in wanted if oid in made}}  # fmt: skip
+                there = {
+                    **{oid: now for oid, now in there.items() if oid not in wanted},
+                    **{oid: made[oid] for oid in wanted if oid in made},
+                }
         passage.large_objects = here, there
         if time.monotonic() - started < BRIEF:
             return
@@ -142,8 +144,9 @@ def bring_large_objects(passage: Passage) -> None:
 
 def _changed(passage: Passage, *ends: dict) -> set[int]:
     """Large objects whose versions, on old or on new, are not those any more that are known."""
-    pairs = [(known.get(oid), now.get(oid), oid) for known, now in zip(passage.large_objects, ends)
-             for oid in {*known, *now}]  # fmt: skip
+    pairs = [
+        (known.get(oid), now.get(oid), oid) for known, now in zip(passage.large_objects, ends) for oid in {*known, *now}
+    ]
     return {oid for known, now, oid in pairs if known != now}
 
 
@@ -268,9 +271,13 @@ def forecast(passage: Passage, round_trips: float) -> int:
     reading = READ if passage.readable[0] else DIGESTED
     slot = 0 if passage.params["reverse"] is False or facts["obstacles_to_way_back"] else SLOT
     return round(
-        round_trips + slot + len(passage.tables) * PER_TABLE + len(passage.copied) * PER_COPIED_TABLE
-        + facts["large_object_bytes"] / reading * 1000 + facts["copied_bytes"] / RELAYED * 1000
-    )  # fmt: skip
+        round_trips
+        + slot
+        + len(passage.tables) * PER_TABLE
+        + len(passage.copied) * PER_COPIED_TABLE
+        + facts["large_object_bytes"] / reading * 1000
+        + facts["copied_bytes"] / RELAYED * 1000
+    )
 
 
 def sequences_of(passage: Passage) -> int:

@@ -211,10 +211,7 @@ def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, param
     places = poolers.places()
     guardian = Guardian(
         [_for_guardian(passage) for passage in passages],
-        [
-            {"options": one.options, "databases": one.databases, "settings": one.former}
-            for one in poolers.consoles
-        ],
+        [{"options": one.options, "databases": one.databases, "settings": one.former} for one in poolers.consoles],
     )
     window = Window(ready, poolers, params["deadline"]) if ready else None
     try:

@@ -57,8 +57,13 @@ def outcome(passage: Passage, poolers: Poolers) -> dict:
 def forecast(passage: Passage, poolers: Poolers) -> dict:
     """What would become of it, and how long that would take."""
     if passage.route.status != READY:
-        return {**_basics(passage), "changed": not passage.route.is_recorded, "handed_over": passage.route.is_recorded,
-                "steps": [], "notices": []}  # fmt: skip
+        return {
+            **_basics(passage),
+            "changed": not passage.route.is_recorded,
+            "handed_over": passage.route.is_recorded,
+            "steps": [],
+            "notices": [],
+        }
     closed = [one for one in passage.facts["gates"] if not one["ok"]]
     obstacles = passage.facts["obstacles_to_way_back"]
     wanted = passage.params["reverse"]
@@ -90,10 +95,13 @@ def to_enable(passage: Passage) -> dict:
     }
     found = {name: [text for (text,) in rows(passage.new, query)] for name, query in queries.items() if query}
     found["missing_event_triggers"] = _missing(passage, "SELECT evtname::text FROM pg_event_trigger")
-    found["missing_settings"] = _missing(passage, """
+    found["missing_settings"] = _missing(
+        passage,
+        """
         SELECT trim(coalesce(r.rolname::text, '') || ' ' || setting) FROM pg_db_role_setting AS s
         LEFT JOIN pg_roles AS r ON r.oid = s.setrole, unnest(s.setconfig) AS setting
-        WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())""")
+        WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())""",
+    )
     return {name: texts for name, texts in found.items() if texts}
 
 

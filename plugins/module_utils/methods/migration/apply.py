@@ -67,9 +67,12 @@ def subscribe(job: Job, number: int) -> None:
         publication.restrict_to(job.source_session, name, [beacon.table(name), *keys])
         options = _options(job, name, keys)
         subscription.create(
-            job.session, name, job.conninfo(), options,
+            job.session,
+            name,
+            job.conninfo(),
+            options,
             lambda session: journal.set_wave(session, job.id, number, "subscribed"),
-        )  # fmt: skip
+        )
         done = {"run_as_owner": options.run_as_owner, "owner": options.owner, "binary": options.binary}
         job.event("subscribed", name=name, tables=len(keys), **done)
         enable_ready(job)

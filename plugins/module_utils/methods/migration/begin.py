@@ -130,8 +130,10 @@ def leave_to_cutover(job: Job, found: list[writable.Refused]) -> None:
     if found:
         job.event("left_to_cutover", tables=[str(one) for one in found])
     for one in found:
-        job.note(f"{'.'.join(one.key)} is not replicated, as the source would refuse to change its rows: {one.why}. "
-                 "It is copied at the cutover, while writers wait.")  # fmt: skip
+        job.note(
+            f"{'.'.join(one.key)} is not replicated, as the source would refuse to change its rows: {one.why}. "
+            "It is copied at the cutover, while writers wait."
+        )
 
 
 def refuse_unwritable(job: Job, planned: plan.Plan) -> None:

@@ -40,9 +40,13 @@ SAMPLE_INTERVAL = 10  # seconds that two samples are apart at least
 RECENT_SAMPLES = 200
 TIMES = ("copied", "in_step", "cut_over", "rolled_back", "stopped")
 NO_WAL = {
-    "server": None, "retained_bytes": None, "max_slot_wal_keep_bytes": None, "safe_bytes": None, "status": None,
+    "server": None,
+    "retained_bytes": None,
+    "max_slot_wal_keep_bytes": None,
+    "safe_bytes": None,
+    "status": None,
     "data_directory": None,
-}  # fmt: skip
+}
 WAL_STATUSES = [None, "reserved", "extended", "unreserved", "lost"]  # from good to bad
 
 NEXT = {

@@ -102,9 +102,7 @@ def _replicate(source, target, params, check_mode, maintenance, capabilities, db
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(contextlib.closing(source.connect(dbname, read_only=check_mode)))
         identifier = naming.migration_id(read_server(session), dbname, read_server(maintenance), goal)
-        job = Job(
-            source, target, params, check_mode, maintenance, capabilities, dbname, goal, identifier, session
-        )  # fmt: skip
+        job = Job(source, target, params, check_mode, maintenance, capabilities, dbname, goal, identifier, session)
         if not check_mode:
             stack.enter_context(turn.taken(session, identifier))
             stack.enter_context(destination.only_run(begin.destination_of(job), goal))

@@ -47,10 +47,13 @@ def _make_ready(run: Preparation) -> dict:
     params = run.params
     lines = hba.lines(run.databases, run.role, params["target_addresses"], params["tls"], params["hba_method"])
     wanted = settings.Wanted(
-        run.role, run.databases, params["both_ways"],
+        run.role,
+        run.databases,
+        params["both_ways"],
         any(not hba.is_loopback(address) for address in params["target_addresses"]),
-        params["listen_addresses"], params["max_slot_wal_keep_size"],
-    )  # fmt: skip
+        params["listen_addresses"],
+        params["max_slot_wal_keep_size"],
+    )
     needs = settings.needs(run.connection, wanted)
     method = _settings_method(run, [need.name for need in needs if need.must_be_changed])
     if not params["create_role"]:

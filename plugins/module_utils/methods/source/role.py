@@ -19,8 +19,9 @@ def ensure_role(run: Preparation) -> bool:
     if not roles.exists(run.connection, run.role):
         return _create_role(run)
     for statement in (
-        *roles.missing_attributes(run.connection, run.role), *roles.missing_settings(run.connection, run.role)
-    ):  # fmt: skip
+        *roles.missing_attributes(run.connection, run.role),
+        *roles.missing_settings(run.connection, run.role),
+    ):
         run.changes.run(statement)
     databases = sorted({*run.record["databases"], *run.databases})
     if databases != sorted(run.record["databases"]):

@@ -30,9 +30,16 @@ ATTACHED = """
     WHERE c.relispartition"""
 # Statements that may be repeated: they set what they describe.
 REPEATABLE = (
-    "ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL", "DEFAULT", "SEQUENCE OWNED BY", *STATISTICS,
-    "ROW SECURITY", "INDEX ATTACH",
-)  # fmt: skip
+    "ACL",
+    "DEFAULT ACL",
+    "COMMENT",
+    "SECURITY LABEL",
+    "DEFAULT",
+    "SEQUENCE OWNED BY",
+    *STATISTICS,
+    "ROW SECURITY",
+    "INDEX ATTACH",
+)
 
 
 def existing_entries(source, target, contents: Contents) -> set[int]:

@@ -100,18 +100,22 @@ def toast_compression(database: Database):
 def generated_columns(database: Database):
     """They are neither dumped nor replicated but computed by the target, with its own functions and libraries."""
     yield from _listed(
-        database, "a.attgenerated <> ''", "generated column",
+        database,
+        "a.attgenerated <> ''",
+        "generated column",
         "The target computes them: what depends on a library or on settings may come out otherwise there.",
-    )  # fmt: skip
+    )
 
 
 @database_check("identity_columns", "No identity column refuses values.")
 def identity_columns(database: Database):
     """GENERATED ALWAYS AS IDENTITY: COPY and apply write the source's values all the same."""
     yield from _listed(
-        database, "a.attidentity = 'a'", "identity column",
+        database,
+        "a.attidentity = 'a'",
+        "identity column",
         "Their values are kept. A tool that loads rows by INSERT needs OVERRIDING SYSTEM VALUE.",
-    )  # fmt: skip
+    )
 
 
 def _listed(database: Database, condition: str, noun: str, consequence: str):

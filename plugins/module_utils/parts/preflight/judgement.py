@@ -83,9 +83,11 @@ def _by_method(findings: list[Finding], database: str, level: str) -> dict[str, 
             {
                 finding.id
                 for finding in findings
-                if finding.level == level and method in finding.methods
-                and finding.waived is None and finding.database in (None, database)
+                if finding.level == level
+                and method in finding.methods
+                and finding.waived is None
+                and finding.database in (None, database)
             }
         )
         for method in METHODS
-    }  # fmt: skip
+    }

@@ -167,8 +167,12 @@ def _lines(databases: list[str], role: str, address: str, tls: bool) -> str:
     )
 
 
-@server_check("publisher_tls", "The target's connection to the source is encrypted, or does not leave the machine.",
-              CONTINUOUS, needs_target=True)  # fmt: skip
+@server_check(
+    "publisher_tls",
+    "The target's connection to the source is encrypted, or does not leave the machine.",
+    CONTINUOUS,
+    needs_target=True,
+)
 def publisher_tls(pair: Pair):
     """Changes of all rows go that way for as long as the migration takes."""
     if pair.source.settings.get("ssl") != "on" and not (pair.source.is_local and pair.target.is_local):

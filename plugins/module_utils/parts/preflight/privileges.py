@@ -176,8 +176,9 @@ LOOKING = {
 }
 
 
-@server_check("logged_passwords", "No extension writes down the statement that subscribes.", CONTINUOUS,
-              needs_target=True)  # fmt: skip
+@server_check(
+    "logged_passwords", "No extension writes down the statement that subscribes.", CONTINUOUS, needs_target=True
+)
 def logged_passwords(pair: Pair):
     """It has the password for the connection. Servers do not log it; extensions that look inside of functions do,
     unless the role may turn them off.

@@ -224,9 +224,10 @@ def _kept_together(text: str) -> str:
 def as_markdown(report: dict, title: str) -> str:
     """The report as Markdown with tables (GitHub's and GitLab's dialect)."""
     lines = [f"# Preflight of {escaped(title)}", "", f"{_counts(report['findings'])}.", ""]
-    lines += grid(["", "address", "version", "role"], [
-        [side, *map(escaped, _server(report[side]))] for side in ("source", "target")
-    ])  # fmt: skip
+    lines += grid(
+        ["", "address", "version", "role"],
+        [[side, *map(escaped, _server(report[side]))] for side in ("source", "target")],
+    )
     for side in ("source", "target"):
         lines += [f"The {side} {escaped(hint)}.\n" for hint in _hints(report[side])]
     for database, findings in _sections(report):
@@ -253,7 +254,8 @@ def _details(report: dict) -> list[str]:
     settings = sorted({name for side in sides for name in side["settings"]})
     may = list(sides[0]["role"]["may"])
     head = ["", *(side for side in ("source", "target") if report[side])]
-    permissions = [[name.replace("_", " "), *("yes" if side["role"]["may"][name] else "no" for side in sides)]
-                   for name in may]  # fmt: skip
+    permissions = [
+        [name.replace("_", " "), *("yes" if side["role"]["may"][name] else "no" for side in sides)] for name in may
+    ]
     values = [[code(name), *(escaped(side["settings"].get(name, "")) for side in sides)] for name in settings]
     return ["## What the roles may do", "", *grid(head, permissions), "## Settings", "", *grid(head, values)]

@@ -79,8 +79,9 @@ def role_names(pair: Pair):
         )
 
 
-@server_check("role_attributes", "The target's role may give every attribute that a role of the source has.",
-              needs_target=True)  # fmt: skip
+@server_check(
+    "role_attributes", "The target's role may give every attribute that a role of the source has.", needs_target=True
+)
 def role_attributes(pair: Pair):
     """A role without SUPERUSER may not give all, and since 16 only those that it has itself."""
     may = _grantable(pair.target)
@@ -213,8 +214,9 @@ def _refused_settings(pair: Pair) -> dict[str, str]:
     return reasons
 
 
-@server_check("role_memberships", "The target's role may grant every membership that roles of the source have.",
-              needs_target=True)  # fmt: skip
+@server_check(
+    "role_memberships", "The target's role may grant every membership that roles of the source have.", needs_target=True
+)
 def role_memberships(pair: Pair):
     """In predefined roles, and since 16 in roles of the target's own, it takes ADMIN OPTION."""
     target = pair.target

@@ -27,9 +27,12 @@ MEANING = (
     "transform_null_equals", "xmlbinary", "xmloption",
 )  # fmt: skip
 TIMEOUTS = (
-    "idle_in_transaction_session_timeout", "idle_session_timeout", "lock_timeout", "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "statement_timeout",
     "transaction_timeout",
-)  # fmt: skip
+)
 LIBRARIES = ("shared_preload_libraries", "session_preload_libraries", "local_preload_libraries")
 
 

@@ -101,8 +101,7 @@ def target_disk(pair: Pair):
         f"The target needs {size(total)} for the databases{beside}, and as much again for WAL and for sorting while "
         "they are filled; its free space is not visible in SQL.",
         "A full disk stops the target.",
-        "Services show it in their console. On a machine of your own: "
-        "df -h \"$(psql -XAtc 'SHOW data_directory')\"",
+        "Services show it in their console. On a machine of your own: df -h \"$(psql -XAtc 'SHOW data_directory')\"",
     )
 
 

@@ -97,8 +97,11 @@ def read_password_hashes(conn) -> dict[str, str | None] | None:
     readable = "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT') AS readable"
     if not _rows(conn, readable)[0]["readable"]:
         return None
-    rows = _rows(conn, f"""
-        SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname !~ '^pg_' AND oid NOT IN ({OUR_ROLES})""")
+    rows = _rows(
+        conn,
+        f"""
+        SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname !~ '^pg_' AND oid NOT IN ({OUR_ROLES})""",
+    )
     return {row["rolname"]: row["rolpassword"] for row in rows}
 
 

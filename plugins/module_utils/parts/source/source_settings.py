@@ -61,8 +61,13 @@ class Need:
 
     def as_result(self) -> dict:
         former = self.setting.running if self.setting.configured is None else self.setting.configured
-        return {"name": self.name, "former": former, "value": self.value, "reason": self.reason,
-                "restart": self.setting.restart}  # fmt: skip
+        return {
+            "name": self.name,
+            "former": former,
+            "value": self.value,
+            "reason": self.reason,
+            "restart": self.setting.restart,
+        }
 
 
 @dataclass(frozen=True)
