@@ -21,6 +21,14 @@ NOT_KEPT_UP = (
     r"rows of views/.*",
     r"[\w ]+/(publication |subscription )?handover_.*",
 )
+# What is migrated: tables with keys, a foreign key, and one that is larger.
+TABLES = """
+    CREATE TABLE keyed (id int PRIMARY KEY, word text, double int GENERATED ALWAYS AS (id * 2) STORED);
+    INSERT INTO keyed (id, word) SELECT i, md5(i::text) FROM generate_series(1, 2000) AS i;
+    CREATE TABLE child (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, keyed int REFERENCES keyed);
+    INSERT INTO child (keyed) SELECT id FROM keyed;
+    CREATE TABLE big (id int PRIMARY KEY, word text); CREATE INDEX ON big (word);
+    INSERT INTO big SELECT i, repeat(md5(i::text), 4) FROM generate_series(1, 3000) AS i"""
 
 
 def options(source: Cluster | Mapping[str, Any], target: Cluster | Mapping[str, Any], **more: Any) -> dict[str, Any]:

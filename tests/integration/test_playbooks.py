@@ -6,9 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +14,7 @@ import pytest
 import yaml
 from dumps import CLIENTS, JOURNAL, assert_nothing_of_ours, databases, look, look_at_roles
 from faults import await_that, watching
-from support import assert_no_secret, assert_same, create_database, run_playbook, start_playbook
+from support import assert_same, create_database, run_playbook, start_playbook
 
 from lab import sample
 
@@ -333,55 +330,6 @@ def test_answers_of_a_survey_are_strings(servers, inventory, tmp_path):
     assert not succeeded(run_playbook(DUMP, pairs, extra_vars=answers)).changed
     assert succeeded(run_playbook(FINISH, pairs, extra_vars=answers)).changed
     assert target.sql("zwei", "SELECT to_regnamespace('handover') IS NULL") == [(True,)]
-
-
-def vaulted(tmp_path, variables):
-    """Arguments with which ansible-playbook reads these variables from a vault."""
-    (tmp_path / "vault").mkdir()
-    key, content = tmp_path / "vault" / "key", tmp_path / "vault" / "variables.yml"
-    key.write_text("the key of the vault")
-    content.write_text(json.dumps(variables))
-    program = Path(sys.executable).parent / "ansible-vault"
-    subprocess.run(
-        [program, "encrypt", "--vault-password-file", key, content],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "HOME": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / "vault")},
-    )
-    assert content.read_text().startswith("$ANSIBLE_VAULT")
-    return ["-e", f"@{content}", "--vault-password-file", str(key)]
-
-
-def test_no_secret_shows(servers, inventory, tmp_path):
-    """Passwords in variables of a vault, in an address, and of roles; as much talk as there is."""
-    source, target = servers(16), servers(18, "target")
-    fill(source, "one")
-    source.sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'of the application'")
-    hashes = [row[0] for row in source.sql("postgres", "SELECT rolpassword FROM pg_authid WHERE rolpassword <> ''")]
-    secrets = {
-        "vault_source_password": source.password,
-        "vault_app_password": "the target's application",
-        "vault_target_uri": f"postgresql://postgres:{target.password}@127.0.0.1:{target.port}/postgres",
-        "handover_password_of_the_user": "something of the user's own",
-    }
-    pairs = inventory(
-        pair=ends(
-            {**source.endpoint(), "password": "{{ vault_source_password }}"},
-            {"uri": "{{ vault_target_uri }}"},
-            handover_role_passwords={"app": "{{ vault_app_password }}"},
-        )
-    )
-    arguments = ["-vvvv", *vaulted(tmp_path, secrets)]
-    create_database(target, "one")
-    options = {"diff": True, "args": arguments}
-    runs = [refused(run_playbook(DUMP, pairs, check=check, **options), "one") for check in (True, False)]
-    target.sql("postgres", "DROP DATABASE one")
-    runs.append(succeeded(run_playbook(DUMP, pairs, **options)))
-    texts = [text for run in runs for text in (run.stdout, run.stderr, json.dumps(run.tasks))]
-    reports = [path.read_text() for path in (tmp_path / "reports").iterdir()]
-    assert len(reports) == 2
-    assert_no_secret([*secrets.values(), target.password, *hashes], *texts, *reports)
-    target.connect(user="app", password=secrets["vault_app_password"]).close()
 
 
 @pytest.mark.parametrize(("playbook", "check"), [(DUMP, True), (FINISH, False)])
