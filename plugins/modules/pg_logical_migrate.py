@@ -246,14 +246,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     REPLICATION,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import end as migration_end
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import migrate as migration
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.end import finish, stop
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.replicate import replicate
 
-STATES = {
-    "replicating": migration.replicate,
-    "stopped": migration_end.stop,
-    "finished": migration_end.finish,
-}
+STATES = {"replicating": replicate, "stopped": stop, "finished": finish}
 
 
 def main():

@@ -20,7 +20,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import (
     SETTLING,
@@ -228,8 +228,8 @@ def _record(passage: Passage) -> None:
     with transaction(session):
         if route.direction != FORWARD:
             _record_wave(passage)
-        journal.update(session, identifier, **changes)
-        journal.add_event(
+        migration_journal.update(session, identifier, **changes)
+        migration_journal.add_event(
             session,
             identifier,
             "handed_over",
@@ -244,7 +244,9 @@ def _record(passage: Passage) -> None:
 def _remember(passage: Passage) -> None:
     """From here on, both ends are looked at the other way round."""
     ends, identifier = (passage.source, passage.journal), passage.route.migration.id
-    continuity.remember(continuity.look(*ends, journal.read_migration(passage.journal, identifier)), identifier, *ends)
+    continuity.remember(
+        continuity.look(*ends, migration_journal.read_migration(passage.journal, identifier)), identifier, *ends
+    )
 
 
 def _record_wave(passage: Passage) -> None:
@@ -252,8 +254,10 @@ def _record_wave(passage: Passage) -> None:
     route, session, identifier = passage.route, passage.journal, passage.route.migration.id
     for wave in route.migration.waves:
         if wave.name != route.returning:
-            journal.drop_wave(session, identifier, wave.number)
+            migration_journal.drop_wave(session, identifier, wave.number)
     if passage.way_back:
-        journal.begin_wave(session, identifier, route.next_wave, route.returning, route.tables)
-        journal.set_wave(session, identifier, route.next_wave, "subscribed", passage.facts.get("way_back_lsn"))
-    journal.record_tables(session, identifier, [(*table, "indexed", None, None) for table in route.tables])
+        migration_journal.begin_wave(session, identifier, route.next_wave, route.returning, route.tables)
+        migration_journal.set_wave(
+            session, identifier, route.next_wave, "subscribed", passage.facts.get("way_back_lsn")
+        )
+    migration_journal.record_tables(session, identifier, [(*table, "indexed", None, None) for table in route.tables])

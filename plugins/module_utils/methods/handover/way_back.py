@@ -30,11 +30,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     applier,
     beacon,
-    identity,
+    firing_triggers,
     publication,
+    replica_identity,
     slot,
     subscription,
-    triggers,
     writable,
 )
 
@@ -145,8 +145,8 @@ def _choose(passage: Passage) -> list[tuple[str, str]]:
     left_out.update({one.key: one.why for one in writable.refused(passage.new, _trial(passage), list(given), given)})
     for key, wanted in given.items():
         if key not in left_out:
-            _record_undo(passage, passage.new, identity.restoring_statement(passage.new, *key))
-            identity.give(passage.new, *key, wanted)
+            _record_undo(passage, passage.new, replica_identity.restoring_statement(passage.new, *key))
+            replica_identity.give(passage.new, *key, wanted)
     passage.publishing_stamp = stamp(passage.new)
     rest = [key for key in passage.route.tables if key not in left_out]
     left_out.update({one.key: one.why for one in writable.refused(passage.new, _trial(passage), rest)})
@@ -160,7 +160,7 @@ def _choose(passage: Passage) -> list[tuple[str, str]]:
 def _lacking(passage: Passage) -> dict:
     """Tables that new could not publish as they are: identity.Lacking, by (schema, name)."""
     wanted = dict(zip(quoted_names(passage.new, passage.route.tables), passage.route.tables))
-    found = identity.lacking(Side(passage.route.new.endpoint, passage.new))
+    found = replica_identity.lacking(Side(passage.route.new.endpoint, passage.new))
     return {wanted[one.name]: one for one in found if one.name in wanted}
 
 
@@ -187,7 +187,7 @@ def _trial(passage: Passage) -> str:
 
 def quiet_triggers(passage: Passage) -> None:
     """In the transaction that fences old: what its triggers would do for rows that come back was done on new."""
-    for one in triggers.firing(passage.lock, passage.route.tables):
+    for one in firing_triggers.firing(passage.lock, passage.route.tables):
         _record_undo(passage, passage.lock, one.restoring_statement(passage.lock))
         with passage.lock.cursor() as cursor:
             cursor.execute(one.quieting_statement())
@@ -200,22 +200,24 @@ def _record_undo(passage: Passage, session, statement: str) -> None:
     record(session, passage.route.migration.id, statement)
 
 
-def _options(passage: Passage) -> subscription.Options:
+def _options(passage: Passage) -> subscription.SubscriptionOptions:
     """Apply as the tables' owners where they may write, and we may become them; else as a role that may what they may
     and no more, or, where we are no superuser, as ourselves.
     """
     tables = passage.route.tables
     if passage.old.info.server_version < 160000:
-        return subscription.Options()
+        return subscription.SubscriptionOptions()
     refusing = [name for (name,) in rows(passage.old, NOT_BY_OWNER, columns_of(tables))]
     if not value(passage.old, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
-        return subscription.Options(run_as_owner=bool(refusing) or bool(rows(passage.old, FOREIGN, columns_of(tables))))
+        return subscription.SubscriptionOptions(
+            run_as_owner=bool(refusing) or bool(rows(passage.old, FOREIGN, columns_of(tables)))
+        )
     if not refusing:
-        return subscription.Options()
+        return subscription.SubscriptionOptions()
     role = naming.applier_name(passage.route.migration.id)
     applier.make(passage.old, role, tables, beacon.table(passage.route.returning))
     passage.note(APPLIED_AS.format(passage.route.old.endpoint.side, role, ", ".join(refusing)))
-    return subscription.Options(run_as_owner=True, owner=role)
+    return subscription.SubscriptionOptions(run_as_owner=True, owner=role)
 
 
 def _has_free_slot(passage: Passage) -> bool:

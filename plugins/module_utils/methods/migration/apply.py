@@ -13,14 +13,14 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts import n
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import read_tables
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     applier,
     beacon,
+    firing_triggers,
     publication,
     slot,
     subscription,
-    triggers,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import (
     execute_patiently,
@@ -71,7 +71,7 @@ def subscribe(job: Job, number: int) -> None:
             name,
             job.conninfo(),
             options,
-            lambda session: journal.set_wave(session, job.id, number, "subscribed"),
+            lambda session: migration_journal.set_wave(session, job.id, number, "subscribed"),
         )
         done = {"run_as_owner": options.run_as_owner, "owner": options.owner, "binary": options.binary}
         job.event("subscribed", name=name, tables=len(keys), **done)
@@ -81,7 +81,7 @@ def subscribe(job: Job, number: int) -> None:
 def enable_ready(job: Job) -> None:
     """Enable the subscriptions whose tables have their indexes, without which apply would be slow, or fail."""
     migration = job.read()
-    if not migration.waves[-1].copied and triggers.firing(job.source_session, _keys(migration)):
+    if not migration.waves[-1].copied and firing_triggers.firing(job.source_session, _keys(migration)):
         return  # the next copy makes the triggers that would fire, and quiets them
     states = subscription.state(job.session, migration.names)
     for wave in migration.subscribed:
@@ -93,26 +93,26 @@ def enable_ready(job: Job) -> None:
 
 def quiet_triggers(job: Job) -> None:
     """Keep triggers of the target from doing what was done on the source, until the migration is finished."""
-    found = triggers.firing(job.session, _keys(job.read()))
+    found = firing_triggers.firing(job.session, _keys(job.read()))
     if not found:
         return
     owners = rows(job.session, OWNERS, columns_of([(one.schema, one.table) for one in found]))
     with ownership.temporary_memberships(job.maintenance, [] if job.capabilities.superuser else [o for (o,) in owners]):
         for one in found:
-            journal.add_undo(job.session, job.id, one.restoring_statement(job.session))
+            migration_journal.add_undo(job.session, job.id, one.restoring_statement(job.session))
             execute_patiently(job.session, one.quieting_statement())
             job.note(f"The trigger {one} does not fire for replicated rows on the target until all is finished.")
             job.event("quieted", trigger=str(one))
 
 
-def _keys(migration: journal.Migration) -> list[tuple[str, str]]:
+def _keys(migration: migration_journal.Migration) -> list[tuple[str, str]]:
     return [(table.schema, table.name) for table in migration.replicated]
 
 
-def _options(job: Job, name: str, keys: list[tuple[str, str]]) -> subscription.Options:
+def _options(job: Job, name: str, keys: list[tuple[str, str]]) -> subscription.SubscriptionOptions:
     binary = all(one.binary and not one.extensions for one in read_tables(job.source_session, keys))
     owner = _applier(job, name, keys)
-    return subscription.Options(owner is not None, binary and _same_era(job), owner)
+    return subscription.SubscriptionOptions(owner is not None, binary and _same_era(job), owner)
 
 
 def _same_era(job: Job) -> bool:
@@ -186,7 +186,7 @@ def join_owners(job: Job, owners: list[str]) -> list[dict]:
     """
     name = naming.owners_name(job.id)
     drop = sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)).as_string(job.session)
-    journal.add_undo(job.session, job.id, drop)
+    migration_journal.add_undo(job.session, job.id, drop)
     of_database = value(job.session, DATABASE_OWNER)
     refused = ownership.lasting_memberships(job.maintenance, name, [*owners, of_database]).refused
     return [one for one in refused if one["role"] in owners]
@@ -268,7 +268,7 @@ def validate_pending(job: Job) -> None:
             job.note(f"The foreign key {one['name']} of {one['table']} is not validated yet.")
             continue
         left.remove(one)
-        journal.update(job.session, job.id, pending=left)
+        migration_journal.update(job.session, job.id, pending=left)
         if gone:
             job.note(f"The foreign key {one['name']} of {one['table']} is not on the target any more.")
         else:

@@ -15,29 +15,27 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.side imp
 from ansible_collections.handover.postgresql.plugins.module_utils.methods import destination
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import source_record
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases, target_database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal, source_record
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
-    identity,
-    plan,
+    replica_identity,
+    replication_plan,
     subscription,
     writable,
 )
 
 
-def read_plan(job: Job) -> plan.Plan:
+def read_plan(job: Job) -> replication_plan.ReplicationPlan:
     """What becomes of each table. Raises HandoverError for those that cannot be replicated."""
-    return plan.read(Side(job.source, job.source_session), job.params["no_identity"])
+    return replication_plan.read(Side(job.source, job.source_session), job.params["no_identity"])
 
 
 def make_target(job: Job) -> None:
     """The target's database with its journal: under a name of ours until that is there, or in one that is empty."""
     refuse_occupied(job)
     if not job.params["create"]:
-        target_db.clear(job.target, job.maintenance, job.goal)
-        with target_db.visit(job.target, job.maintenance, job.goal) as session:
+        target_database.clear(job.target, job.maintenance, job.goal)
+        with target_database.visit(job.target, job.maintenance, job.goal) as session:
             _begin_journal(job, session)
         return
     properties = databases.read_properties(job.source_session, job.dbname)
@@ -58,7 +56,7 @@ def destination_of(job: Job) -> destination.Destination:
 
 
 def _begin_journal(job: Job, session) -> None:
-    journal.begin(session, job.id, _describe(job.source_session, job.dbname))
+    migration_journal.begin(session, job.id, _describe(job.source_session, job.dbname))
 
 
 def _describe(session, dbname: str) -> dict:
@@ -77,9 +75,9 @@ def check_connection(job: Job) -> None:
     """The target subscribes to nothing, and takes it back: better to know now than when everything is copied."""
     statements = subscription.extension_statements(job.session)
     if statements:
-        journal.add_undo(job.session, job.id, statements[1])
-        target_db.execute(job.session, statements[0])
-    name, options = naming.trial_name(job.id), subscription.Options()
+        migration_journal.add_undo(job.session, job.id, statements[1])
+        target_database.execute(job.session, statements[0])
+    name, options = naming.trial_name(job.id), subscription.SubscriptionOptions()
     subscription.attempt(job.session, name, job.conninfo(), options, _ownership(job))
 
 
@@ -94,17 +92,17 @@ def _ownership(job: Job) -> list:
     return databases.ownership_statements(job.goal, properties, named - there, gives, privileges)[0]
 
 
-def prepare_source(job: Job, planned: plan.Plan) -> None:
+def prepare_source(job: Job, planned: replication_plan.ReplicationPlan) -> None:
     """The record, and the replica identities that the operator left to us: each recorded before it is changed."""
     source_record.begin(job.source_session, job.id, _describe(job.session, job.goal))
     given = {one.table.key: one.identity for one in planned.tables if one.identity}
     refuse_refused(refused(job, list(given), given))
     for key, wanted in given.items():
-        former = identity.restoring_block(job.source_session, *key, wanted)
+        former = replica_identity.restoring_block(job.source_session, *key, wanted)
         source_record.record_undo(job.source_session, job.id, former)
-        former = identity.restoring_statement(job.source_session, *key)
-        journal.add_undo(job.session, job.id, former)
-        identity.give(job.source_session, *key, wanted)
+        former = replica_identity.restoring_statement(job.source_session, *key)
+        migration_journal.add_undo(job.session, job.id, former)
+        replica_identity.give(job.source_session, *key, wanted)
         job.event("identity", table=".".join(key), identity=wanted)
 
 
@@ -126,7 +124,7 @@ def leave_to_cutover(job: Job, found: list[writable.Refused]) -> None:
     """Tables that cannot be published: refused, or left to the cutover, as ``no_identity`` says."""
     if job.params["no_identity"] != "copy_at_cutover":
         refuse_refused(found)
-    journal.set_kinds(job.session, job.id, {one.key: "at_cutover" for one in found})
+    migration_journal.set_kinds(job.session, job.id, {one.key: "at_cutover" for one in found})
     if found:
         job.event("left_to_cutover", tables=[str(one) for one in found])
     for one in found:
@@ -136,7 +134,7 @@ def leave_to_cutover(job: Job, found: list[writable.Refused]) -> None:
         )
 
 
-def refuse_unwritable(job: Job, planned: plan.Plan) -> None:
+def refuse_unwritable(job: Job, planned: replication_plan.ReplicationPlan) -> None:
     """From 16 on apply becomes the owner of each table, unless a superuser decides otherwise: owners must be able to
     write. Raises HandoverError.
     """
@@ -147,10 +145,10 @@ def refuse_unwritable(job: Job, planned: plan.Plan) -> None:
         raise apply.unwritable(refusing)
 
 
-def record_tables(job: Job, planned: plan.Plan) -> None:
+def record_tables(job: Job, planned: replication_plan.ReplicationPlan) -> None:
     """Every table with rows, and what is to become of it."""
     tables = [(*one.table.key, one.kind, one.table.size) for one in planned.tables]
-    journal.add_tables(job.session, job.id, tables)
+    migration_journal.add_tables(job.session, job.id, tables)
     for one in planned.at_cutover:
         job.note(f"{one.table} is not replicated, as {one.why}: it is copied at the cutover, while writers wait.")
     for name in planned.structure_only:

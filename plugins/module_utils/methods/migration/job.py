@@ -12,7 +12,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.progress 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import Capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 
 MASK = "********"
 CONNINFO_NAMES = ("host", "hostaddr", "port", "user", "sslmode")
@@ -41,14 +41,14 @@ class Job:
     changed: bool = False
     copied: dict = field(default_factory=dict)
 
-    def read(self) -> journal.Migration | None:
+    def read(self) -> migration_journal.Migration | None:
         """What the journal says of this migration now."""
-        return journal.read_migration(self.session, self.id) if self.session else None
+        return migration_journal.read_migration(self.session, self.id) if self.session else None
 
     def event(self, kind: str, **details) -> None:
         """Record that something was done."""
         self.changed = True
-        journal.add_event(self.session, self.id, kind, **details)
+        migration_journal.add_event(self.session, self.id, kind, **details)
 
     def note(self, text: str) -> None:
         """Something that the operator is to know, in the result and in the journal."""

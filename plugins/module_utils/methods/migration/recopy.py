@@ -12,7 +12,7 @@ from __future__ import annotations
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
@@ -43,7 +43,7 @@ def conclude(job: Job) -> None:
     continuity.refuse(sight)
 
 
-def _copy_again(job: Job, migration: journal.Migration, sight: continuity.Sight) -> None:
+def _copy_again(job: Job, migration: migration_journal.Migration, sight: continuity.Sight) -> None:
     lost = _lost(job, migration, sight)
     keys = [key for found in lost.values() for key in found]
     for wave in migration.waves:
@@ -55,13 +55,13 @@ def _copy_again(job: Job, migration: journal.Migration, sight: continuity.Sight)
     if partly:  # changes of before would be applied to what is copied after them
         apply.await_step(job, job.params["timeout"], [wave.name for wave in partly])
     with transaction(job.session):
-        journal.set_phase(job.session, job.id, "copying")
-        journal.update(job.session, job.id, verified=None)
+        migration_journal.set_phase(job.session, job.id, "copying")
+        migration_journal.update(job.session, job.id, verified=None)
     for wave in migration.waves:
         if wave in partly:
             gone = lost[wave.number]
             kept = [(one.schema, one.name) for one in migration.replicated if one.wave == wave.number]
-            journal.release_tables(job.session, job.id, wave.number, [key for key in kept if key not in gone])
+            migration_journal.release_tables(job.session, job.id, wave.number, [key for key in kept if key not in gone])
         elif lost[wave.number]:
             _drop_wave(job, wave)
     job.event("copied_again", tables=len(keys), breaks=sight.breaks)
@@ -70,11 +70,11 @@ def _copy_again(job: Job, migration: journal.Migration, sight: continuity.Sight)
     continuity.settle(after, job.id, job.source_session, job.session)
 
 
-def _size(migration: journal.Migration, wave: journal.Wave) -> int:
+def _size(migration: migration_journal.Migration, wave: migration_journal.Wave) -> int:
     return sum(1 for one in migration.replicated if one.wave == wave.number)
 
 
-def _lost(job: Job, migration: journal.Migration, sight: continuity.Sight) -> dict[int, set]:
+def _lost(job: Job, migration: migration_journal.Migration, sight: continuity.Sight) -> dict[int, set]:
     """(schema, name) of the tables that cannot be trusted, by wave."""
     found = {}
     for wave in migration.waves:
@@ -86,11 +86,11 @@ def _lost(job: Job, migration: journal.Migration, sight: continuity.Sight) -> di
     return found
 
 
-def _drop_wave(job: Job, wave: journal.Wave) -> None:
+def _drop_wave(job: Job, wave: migration_journal.Wave) -> None:
     """Everything of it on both ends; its tables wait for another."""
     subscription.drop(job.session, wave.name)
     slot.drop(job.source_session, wave.name)
     publication.drop(job.source_session, wave.name)
     for session in (job.source_session, job.session):
         beacon.drop(session, wave.name)
-    journal.drop_wave(job.session, job.id, wave.number)
+    migration_journal.drop_wave(job.session, job.id, wave.number)

@@ -12,16 +12,16 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, copy
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, wave_copy
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import connect_to_snapshot
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
-    plan,
     publication,
+    replication_plan,
     slot,
 )
 
@@ -32,7 +32,7 @@ def settle(job: Job) -> None:
     """Bring what an interrupted run left into order: afterwards every wave has its subscription."""
     for wave in job.read().waves:
         if wave.state == "copying":
-            target_db.end_leftovers(job.session, job.goal, [job.maintenance.info.backend_pid])
+            target_database.end_leftovers(job.session, job.goal, [job.maintenance.info.backend_pid])
             _settle(job, wave)
 
 
@@ -44,14 +44,14 @@ def copy_waiting(job: Job) -> None:
     waiting = [table for table in migration.replicated if table.wave is None]
     if not waiting and migration.waves:
         last = migration.waves[-1]
-        if not last.copied or any(table.state not in copy.FINISHED for table in migration.at_cutover):
-            copy.complete(job, last.number)
-            journal.set_wave(job.session, job.id, last.number, "copied")
+        if not last.copied or any(table.state not in wave_copy.FINISHED for table in migration.at_cutover):
+            wave_copy.complete(job, last.number)
+            migration_journal.set_wave(job.session, job.id, last.number, "copied")
         return
     count = max(1, job.params["waves"] - len(migration.waves))
     apart = apply.apart(job, waiting)
     others = [table for table in waiting if table not in apart]
-    groups = shares(others, count, plan.joined(job.source_session)) if others or not apart else []
+    groups = shares(others, count, replication_plan.joined(job.source_session)) if others or not apart else []
     for group in [*groups, *([apart] if apart else [])]:
         run_wave(job, group)
 
@@ -97,16 +97,16 @@ def run_wave(job: Job, tables: list) -> None:
     migration = job.read()
     number = max((wave.number for wave in migration.waves), default=0) + 1
     name, keys = job.wave_name(number), _publishable(job, [(table.schema, table.name) for table in tables])
-    journal.begin_wave(job.session, job.id, number, name, keys)
+    migration_journal.begin_wave(job.session, job.id, number, name, keys)
     job.event("wave", name=name, tables=len(keys))
     try:
         made = _publish(job, name, number, keys)
         try:
-            copy.copy(job, number, made)
+            wave_copy.copy_wave(job, number, made)
         finally:
             made.close()
         _refuse_altered(job, number, keys)
-        journal.set_wave(job.session, job.id, number, "copied")
+        migration_journal.set_wave(job.session, job.id, number, "copied")
         apply.subscribe(job, number)
     except Exception as error:
         kept = _free_slot(job, name, number)
@@ -133,7 +133,7 @@ def _publish(job: Job, name: str, number: int, keys: list[tuple[str, str]]) -> s
         patience = job.params["slot_patience"]
         made = slot.create(job.source, job.dbname, name, job.source_session, patience)
         try:
-            journal.set_wave(job.session, job.id, number, lsn=made.lsn)
+            migration_journal.set_wave(job.session, job.id, number, lsn=made.lsn)
             _take_fingerprint(job, made, name, keys)
         except BaseException:
             made.close()
@@ -154,7 +154,7 @@ def _take_fingerprint(job: Job, made: slot.Slot, name: str, keys: list[tuple[str
         raise HandoverError(f"{len(lost)} tables were dropped while the slot was made: {shown}.", "Run this again.")
     recorded = job.read().fingerprint or {}
     recorded.update({name: found for name, found in current.items() if name in names})
-    journal.update(job.session, job.id, fingerprint=recorded)
+    migration_journal.update(job.session, job.id, fingerprint=recorded)
 
 
 def _altered(job: Job, keys: list[tuple[str, str]]) -> tuple[list[dict], list[tuple[str, str]]]:
@@ -173,7 +173,7 @@ def _refuse_altered(job: Job, number: int, keys: list[tuple[str, str]]) -> None:
     """Raise HandoverError for tables that were altered while the wave was copied: they wait for another one."""
     found, others = _altered(job, keys)
     if found:
-        journal.release_tables(job.session, job.id, number, others)
+        migration_journal.release_tables(job.session, job.id, number, others)
         raise HandoverError(
             f"Tables were altered on the source while they were copied: {drift.describe(found)}.",
             "Run this again: it says what to do, and copies these tables again.",
@@ -181,20 +181,22 @@ def _refuse_altered(job: Job, number: int, keys: list[tuple[str, str]]) -> None:
         )
 
 
-def _settle(job: Job, wave: journal.Wave) -> None:
+def _settle(job: Job, wave: migration_journal.Wave) -> None:
     """Subscribe to what is finished, or forget the wave."""
     tables = [table for table in job.read().tables if table.wave == wave.number]
-    _found, finished = _altered(job, [(table.schema, table.name) for table in tables if table.state in copy.FINISHED])
+    _found, finished = _altered(
+        job, [(table.schema, table.name) for table in tables if table.state in wave_copy.FINISHED]
+    )
     there = slot.read(job.source_session, [wave.name]).get(wave.name)
     if finished and wave.lsn and there and there["wal_status"] != "lost":
-        journal.release_tables(job.session, job.id, wave.number, finished)
+        migration_journal.release_tables(job.session, job.id, wave.number, finished)
         apply.subscribe(job, wave.number)
         job.event("interrupted", wave=wave.name, kept=len(finished), copied_again=len(tables) - len(finished))
         return
     _sweep(job, wave.name)
     beacon.drop(job.source_session, wave.name)
     beacon.drop(job.session, wave.name)
-    journal.drop_wave(job.session, job.id, wave.number)
+    migration_journal.drop_wave(job.session, job.id, wave.number)
     job.event("interrupted", wave=wave.name, kept=0, copied_again=len(tables))
 
 
@@ -208,7 +210,7 @@ def _free_slot(job: Job, name: str, number: int) -> bool:
     """After an error: drop the slot, unless a finished table or a subscription depends on it. Whether it is there."""
     with contextlib.suppress(Exception):  # the error that brought us here says more
         migration = job.read()
-        finished = any(table.wave == number and table.state in copy.FINISHED for table in migration.tables)
+        finished = any(table.wave == number and table.state in wave_copy.FINISHED for table in migration.tables)
         if not finished and name not in migration.names:
             _sweep(job, name)
             return False

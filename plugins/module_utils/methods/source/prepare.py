@@ -20,9 +20,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.source
     settings_in_files,
     state_of_server,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import hba
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import migration_role as roles
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import source_settings as settings
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import (
+    hba,
+    migration_role,
+    source_settings,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.source.changes import (
     Changes,
     wait_for_other_runs,
@@ -46,7 +48,7 @@ def prepare(source: Endpoint, params: dict, check_mode: bool) -> dict:
 def _make_ready(run: Preparation) -> dict:
     params = run.params
     lines = hba.lines(run.databases, run.role, params["target_addresses"], params["tls"], params["hba_method"])
-    wanted = settings.Wanted(
+    wanted = source_settings.Wanted(
         run.role,
         run.databases,
         params["both_ways"],
@@ -54,7 +56,7 @@ def _make_ready(run: Preparation) -> dict:
         params["listen_addresses"],
         params["max_slot_wal_keep_size"],
     )
-    needs = settings.needs(run.connection, wanted)
+    needs = source_settings.needs(run.connection, wanted)
     method = _settings_method(run, [need.name for need in needs if need.must_be_changed])
     if not params["create_role"]:
         source_role.look_at_role(run)
@@ -79,10 +81,10 @@ def _refuse_without_tls(connection, params: dict) -> None:
 def _record(connection, params: dict) -> dict | None:
     """The role's record, a new one for a role that is to be made, None for a role of the operator's."""
     if not params["create_role"]:
-        if not roles.exists(connection, params["role"]):
+        if not migration_role.exists(connection, params["role"]):
             raise HandoverError(f'The source has no role "{params["role"]}".', "Make it, or leave create_role out.")
         return None
-    record = roles.record_of(connection, params["role"])
+    record = migration_role.record_of(connection, params["role"])
     if record is None and not params["role_password"] and params["hba_method"] == "scram-sha-256":
         raise HandoverError(
             f'The source has no role "{params["role"]}" yet.', "Give role_password, with which to make it."
@@ -108,8 +110,8 @@ def _databases(connection, params: dict, record: dict | None) -> list[str]:
 def _settings_method(run: Preparation, names: list[str]) -> str:
     """How these settings are changed: as asked, or, where somebody else keeps them, by that somebody."""
     method = run.params["settings_method"]
-    may = settings.may_alter_system(run.connection, names)
-    allowed = settings.allows_alter_system(run.connection)
+    may = source_settings.may_alter_system(run.connection, names)
+    allowed = source_settings.allows_alter_system(run.connection)
     if method == "auto":
         if run.manager or not run.params["create_role"] or not may:
             return "instructions"
@@ -133,7 +135,7 @@ def _settings_method(run: Preparation, names: list[str]) -> str:
 
 def _configure(run: Preparation, needs: list, method: str) -> dict[str, str]:
     """How each setting that says too little is changed: ``alter_system``, ``conf_file`` or ``instructions``."""
-    behind = settings.standbys(run.connection, run.role)
+    behind = source_settings.standbys(run.connection, run.role)
     how = {}
     for need in needs:
         if need.must_be_changed:
@@ -144,7 +146,7 @@ def _configure(run: Preparation, needs: list, method: str) -> dict[str, str]:
             else:
                 _keep_former(run, need, method)
                 if method == "alter_system":
-                    run.changes.run(settings.alter_system(need.name, need.value))
+                    run.changes.run(source_settings.alter_system(need.name, need.value))
     waits = any(not need.is_in_force and not need.setting.restart and not need.must_be_changed for need in needs)
     if not run.changes.check_mode and ("alter_system" in how.values() or (waits and method == "alter_system")):
         configuration.reload(run.connection)
@@ -155,7 +157,7 @@ def _obstacle(run: Preparation, need, method: str, behind: list[str]) -> str:
     """Why it is for somebody else to change this setting, and what they have to do."""
     if need.setting.overridden:
         return "It is given on the server's command line, where no file can change it: change it there."
-    if need.name in settings.NOT_LESS_ON_STANDBYS and behind and not run.params["standbys_ready"]:
+    if need.name in source_settings.NOT_LESS_ON_STANDBYS and behind and not run.params["standbys_ready"]:
         return (
             f"Standbys with less than their primary stop: set it on {', '.join(behind)} first, "
             "restart them, and say standbys_ready: true."
@@ -178,7 +180,7 @@ def _keep_former(run: Preparation, need, method: str) -> None:
     run.record["settings"][need.name] = {"former": current, "set": need.value, "method": method}
     if not run.changes.check_mode:
         with run.connection.cursor() as cursor:
-            cursor.execute(roles.write_record(run.role, run.record))
+            cursor.execute(migration_role.write_record(run.role, run.record))
 
 
 # --- what is returned ------------------------------------------------------------------------------------------------
@@ -196,7 +198,7 @@ def _result(run: Preparation, needs: list, method: str, how: dict[str, str], lin
         for need in needs
         if need.setting.restart and not need.is_in_force and how.get(need.name) != "instructions"
     ]
-    others = {role: record for role, record in roles.read_records(run.connection).items() if role != run.role}
+    others = {role: record for role, record in migration_role.read_records(run.connection).items() if role != run.role}
     in_files = settings_in_files([*others.values(), *([run.record] if run.record else [])])
     return {
         "changed": bool(run.changes.statements),
@@ -209,7 +211,7 @@ def _result(run: Preparation, needs: list, method: str, how: dict[str, str], lin
         "restart_required": restart,
         "manager": run.manager.name if run.manager else None,
         "instructions": run.changes.instructions,
-        "hints": [*settings.hints(run.connection), *_hints_about_addresses(run.params)],
+        "hints": [*source_settings.hints(run.connection), *_hints_about_addresses(run.params)],
         "hba_lines": lines,
         "hba_refused": _refused(run),
         "role": run.role,

@@ -19,8 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.source
     state_of_server,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import temporary_memberships
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import migration_role as roles
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import source_settings as settings
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import migration_role, source_settings
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.source.changes import (
     Changes,
     wait_for_other_runs,
@@ -50,13 +49,13 @@ def release(source: Endpoint, params: dict, check_mode: bool) -> dict:
         refuse_standby(connection)
         refuse_broken_files(connection)
         wait_for_other_runs(connection)
-        record = roles.record_of(connection, params["role"]) if params["create_role"] else None
-        others = {role: one for role, one in roles.read_records(connection).items() if role != params["role"]}
+        record = migration_role.record_of(connection, params["role"]) if params["create_role"] else None
+        others = {role: one for role, one in migration_role.read_records(connection).items() if role != params["role"]}
         changes = Changes(connection, check_mode)
         record = record or {"databases": [], "settings": {}}
         before = as_lines(settings_in_files([*others.values(), record]))
         run = Release(source, connection, params["role"], changes, record, others, before)
-        if roles.exists(connection, params["role"]) and params["create_role"]:
+        if migration_role.exists(connection, params["role"]) and params["create_role"]:
             _refuse_role_in_use(run)
             _put_settings_back(run)
             _drop_role(run)
@@ -65,13 +64,13 @@ def release(source: Endpoint, params: dict, check_mode: bool) -> dict:
 
 
 def _refuse_role_in_use(run: Release) -> None:
-    used_by = roles.in_use(run.connection, run.role, run.record["databases"])
+    used_by = migration_role.in_use(run.connection, run.role, run.record["databases"])
     if used_by:
         raise HandoverError(
             f'The role "{run.role}" is still in use by {", ".join(used_by)}.',
             "Finish the migration first, so that the target's subscription lets go.",
         )
-    owned = roles.owned_in(run.connection, run.role)
+    owned = migration_role.owned_in(run.connection, run.role)
     if owned:
         raise HandoverError(
             f'The role "{run.role}" owns objects in {", ".join(owned)}.',
@@ -99,7 +98,7 @@ def _reason_to_leave(run: Release, setting, entry: dict) -> str:
         return f'Another migration needs it; its role "{next(iter(run.others))}" keeps the former value.'
     if entry["method"] == "alter_system" and setting.in_auto_conf not in (entry["set"], entry["former"]):
         return "Somebody changed it since."
-    return settings.still_needed(run.connection, setting.name, _former(setting, entry))
+    return source_settings.still_needed(run.connection, setting.name, _former(setting, entry))
 
 
 def _former(setting, entry: dict) -> str:
@@ -112,7 +111,7 @@ def _former(setting, entry: dict) -> str:
 def _put_back(run: Release, setting, entry: dict) -> None:
     """Files on the host are edited by others; a setting that has been put back may still wait for a restart."""
     if entry["method"] == "alter_system" and setting.in_auto_conf != entry["former"]:
-        run.changes.run(settings.alter_system(setting.name, entry["former"]))
+        run.changes.run(source_settings.alter_system(setting.name, entry["former"]))
     former = _former(setting, entry)
     if setting.restart and setting.running != former:
         reason = "the value that it had before the migration"
@@ -126,17 +125,17 @@ def _hand_over(run: Release) -> None:
         theirs = record["settings"].setdefault(name, entry)
         if theirs["former"] == entry["set"]:
             theirs["former"] = entry["former"]
-    run.changes.run(roles.write_record(heir, record))
+    run.changes.run(migration_role.write_record(heir, record))
 
 
 def _drop_role(run: Release) -> None:
-    granted = roles.granted_in(run.connection, run.role)
+    granted = migration_role.granted_in(run.connection, run.role)
     needed = granted and not run.changes.check_mode
     with temporary_memberships(run.connection, [run.role]) if needed else contextlib.nullcontext():
         for dbname in granted:
             with contextlib.closing(run.source.connect(dbname)) as session:
-                run.changes.run(roles.drop_grants(run.role), session, dbname)
-    run.changes.run(roles.drop(run.role))
+                run.changes.run(migration_role.drop_grants(run.role), session, dbname)
+    run.changes.run(migration_role.drop(run.role))
 
 
 def _result(run: Release) -> dict:

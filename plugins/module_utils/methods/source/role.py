@@ -10,40 +10,39 @@ import contextlib
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.source.state import Preparation
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import migration_role as roles
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import source_settings as settings
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import migration_role, source_settings
 
 
 def ensure_role(run: Preparation) -> bool:
     """Whether the role is there afterwards, or would be."""
-    if not roles.exists(run.connection, run.role):
+    if not migration_role.exists(run.connection, run.role):
         return _create_role(run)
     for statement in (
-        *roles.missing_attributes(run.connection, run.role),
-        *roles.missing_settings(run.connection, run.role),
+        *migration_role.missing_attributes(run.connection, run.role),
+        *migration_role.missing_settings(run.connection, run.role),
     ):
         run.changes.run(statement)
     databases = sorted({*run.record["databases"], *run.databases})
     if databases != sorted(run.record["databases"]):
         run.record["databases"] = databases
-        run.changes.run(roles.write_record(run.role, run.record))
+        run.changes.run(migration_role.write_record(run.role, run.record))
     _ensure_password(run)
     return True
 
 
 def _ensure_password(run: Preparation) -> None:
     password = run.params["role_password"]
-    if not password or roles.has_password(run.connection, run.role, password) is not False:
+    if not password or migration_role.has_password(run.connection, run.role, password) is not False:
         return
-    used_by = roles.in_use(run.connection, run.role, run.record["databases"])
+    used_by = migration_role.in_use(run.connection, run.role, run.record["databases"])
     if used_by:
         raise HandoverError(
             f'The role "{run.role}" has another password than role_password, and is in use by {", ".join(used_by)}.',
             "Give the password that it has, or finish that migration first.",
         )
-    run.changes.show(roles.shown_password(run.role))
+    run.changes.show(migration_role.shown_password(run.role))
     if not run.changes.check_mode:
-        roles.set_password(run.connection, run.role, password)
+        migration_role.set_password(run.connection, run.role, password)
 
 
 def _create_role(run: Preparation) -> bool:
@@ -51,17 +50,17 @@ def _create_role(run: Preparation) -> bool:
     run.record["databases"] = run.databases
     password = run.params["role_password"]
     ways = [("LOGIN REPLICATION", [])]
-    if roles.exists(run.connection, roles.RDS_REPLICATION):
-        names = (sql.Identifier(roles.RDS_REPLICATION), sql.Identifier(run.role))
+    if migration_role.exists(run.connection, migration_role.RDS_REPLICATION):
+        names = (sql.Identifier(migration_role.RDS_REPLICATION), sql.Identifier(run.role))
         ways.append(("LOGIN", [sql.SQL("GRANT {} TO {}").format(*names)]))
     for attributes, more in ways:
-        statements = [*roles.creation(run.connection, run.role, run.record, attributes), *more]
+        statements = [*migration_role.creation(run.connection, run.role, run.record, attributes), *more]
         try:
             if not run.changes.check_mode:
-                roles.create(run.connection, run.role, password, statements)
+                migration_role.create(run.connection, run.role, password, statements)
         except psycopg2.errors.InsufficientPrivilege:
             continue
-        run.changes.show(*statements, *([roles.shown_password(run.role)] if password else []))
+        run.changes.show(*statements, *([migration_role.shown_password(run.role)] if password else []))
         return True
     run.instruct(
         f'Make a role "{run.role}" that may log in and replicate, as this service has it; then say create_role: false.'
@@ -71,8 +70,8 @@ def _create_role(run: Preparation) -> bool:
 
 def look_at_role(run: Preparation) -> None:
     """A role of the operator's is not touched."""
-    missing = roles.missing_attributes(run.connection, run.role)
-    missing += roles.missing_grants(run.connection, run.role, run.databases, run.params["select"])
+    missing = migration_role.missing_attributes(run.connection, run.role)
+    missing += migration_role.missing_grants(run.connection, run.role, run.databases, run.params["select"])
     for statement in missing:
         run.instruct(f"Run: {statement.as_string(run.connection)};")
 
@@ -80,13 +79,13 @@ def look_at_role(run: Preparation) -> None:
 def ensure_grants(run: Preparation) -> None:
     """What the role may do, and a timeout of its own where the server's is short."""
     select = run.params["select"]
-    for statement in roles.missing_grants(run.connection, run.role, run.databases, select):
+    for statement in migration_role.missing_grants(run.connection, run.role, run.databases, select):
         run.changes.run(statement)
-    if settings.short_sender_timeout(run.connection):
-        for statement in roles.sender_timeout(run.connection, run.role, settings.MOST_WANTED_TIMEOUT):
+    if source_settings.short_sender_timeout(run.connection):
+        for statement in migration_role.sender_timeout(run.connection, run.role, source_settings.MOST_WANTED_TIMEOUT):
             run.changes.run(statement)
     if select and run.connection.info.server_version < 140000:
         for dbname in run.databases:
             with contextlib.closing(run.source.connect(dbname)) as session:
-                for statement in roles.missing_select(session, run.role):
+                for statement in migration_role.missing_select(session, run.role):
                     run.changes.run(statement, session, dbname)

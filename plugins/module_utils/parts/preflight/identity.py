@@ -18,7 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     database_check,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.identity import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.replica_identity import (
     FULL_WITHOUT_GENERATED,
     Index,
     Keyed,

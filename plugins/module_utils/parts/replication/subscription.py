@@ -20,7 +20,7 @@ AIVEN = "aiven_extras"
 
 
 @dataclass(frozen=True)
-class Options:
+class SubscriptionOptions:
     """How a subscription applies; the rest follows from the majors.
 
     ``run_as_owner``: as the role that owns the subscription, from 16 on; else as the owner of each table.
@@ -48,7 +48,7 @@ class Options:
         return sql.SQL(", ".join(given))
 
 
-def create(connection, name: str, conninfo: str, options: Options, record=None) -> None:
+def create(connection, name: str, conninfo: str, options: SubscriptionOptions, record=None) -> None:
     """Subscribe, not enabled, to the publication of the same name by the slot of the same name.
 
     The subscription and what ``record(connection)`` writes are there together or not at all. ``conninfo`` holds a
@@ -71,7 +71,7 @@ def create(connection, name: str, conninfo: str, options: Options, record=None) 
         raise _refusal(connection, error) from None
 
 
-def statement(connection, name: str, conninfo: str, options: Options):
+def statement(connection, name: str, conninfo: str, options: SubscriptionOptions):
     """The SQL; for showing, give a ``conninfo`` with the password masked."""
     if uses_aiven_extras(connection):
         function = sql.SQL("SELECT aiven_extras.pg_create_subscription({}, {}, {}, {}, false, false)")
@@ -97,7 +97,7 @@ def uses_aiven_extras(connection) -> bool:
     return rows(connection, query, (AIVEN,))[0][0]
 
 
-def attempt(connection, name: str, conninfo: str, options: Options, before=()) -> None:
+def attempt(connection, name: str, conninfo: str, options: SubscriptionOptions, before=()) -> None:
     """Subscribe, and take it back: whether the target reaches the source, and this role may. Raises HandoverError.
 
     No slot is needed for that, nor a publication, of which the server would say no more than that it is not there.

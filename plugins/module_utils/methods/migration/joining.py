@@ -13,7 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.trial imp
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import publication
 
@@ -63,8 +63,10 @@ def forget_dropped(job: Job) -> None:
         names = job.quoted(gone)
         recorded = {name: one for name, one in (job.read().fingerprint or {}).items() if name not in names}
         with transaction(job.session):
-            journal.update(job.session, job.id, fingerprint=recorded)  # one that comes back by its name is a new one
-            journal.remove_tables(job.session, job.id, gone)
+            migration_journal.update(
+                job.session, job.id, fingerprint=recorded
+            )  # one that comes back by its name is a new one
+            migration_journal.remove_tables(job.session, job.id, gone)
     for schema, name in gone:
         job.note(f"{schema}.{name} was dropped on the source, and left the migration.")
 
@@ -140,8 +142,8 @@ def _record(job: Job, home, altered: set[str], dropped: Iterable[str] = ()) -> N
     left = set(map(unquoted, dropped))
     keys = [(table.schema, table.name) for table in migration.tables if dotted(table.schema, table.name) in left]
     with transaction(job.session):
-        journal.update(job.session, job.id, fingerprint=recorded, verified=None)
-        journal.remove_tables(job.session, job.id, keys)
+        migration_journal.update(job.session, job.id, fingerprint=recorded, verified=None)
+        migration_journal.remove_tables(job.session, job.id, keys)
         job.event("followed", tables=sorted({*altered, *dropped}))
 
 
@@ -162,9 +164,9 @@ def _refresh(job: Job, found: list[dict]) -> None:
     left = [key for key, name in zip(keys, job.quoted(keys)) if key not in there or name in replaced]
     begin.prepare_source(job, planned)
     with transaction(job.session):  # a table without a fingerprint, but with a wave, would look as if it were in step
-        journal.set_phase(job.session, job.id, "copying")
-        journal.update(job.session, job.id, fingerprint=recorded, verified=None)
-        journal.remove_tables(job.session, job.id, left)
+        migration_journal.set_phase(job.session, job.id, "copying")
+        migration_journal.update(job.session, job.id, fingerprint=recorded, verified=None)
+        migration_journal.remove_tables(job.session, job.id, left)
         begin.record_tables(job, planned)
     kept = drift.of_another(job.session) if left else {}
     for (schema, name), quoted in zip(left, job.quoted(left)):

@@ -16,12 +16,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.transf
     connect_for_record,
     in_snapshot,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
     Snapshot,
     export_snapshot,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.slot import Slot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
@@ -40,7 +40,7 @@ FOREIGN_KEYS = """
         WHERE a.oid IN (k.conrelid, k.confrelid))"""
 
 
-def copy(job: Job, number: int, made: Slot) -> None:
+def copy_wave(job: Job, number: int, made: Slot) -> None:
     """Copy everything that the wave is to hold, and what waits for the cutover, so that the target can be looked at.
 
     The journal hears of each table as soon as its rows are there. Raises HandoverError.
@@ -72,7 +72,7 @@ def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_co
             existing=_has_contents(job),
             keys_may_wait=True,
             large_objects=False,  # changes of them do not arrive, so they are the cutover's
-            on_state=lambda changes: journal.record_tables(record, job.id, changes),
+            on_state=lambda changes: migration_journal.record_tables(record, job.id, changes),
             on_copied=on_copied,
         )
         transfer = Transfer(
@@ -95,14 +95,14 @@ def _drop_foreign_keys(job: Job, keys: list[tuple[str, str]]) -> None:
 
 def _has_contents(job: Job) -> bool:
     """Whether an earlier run has begun to fill the target."""
-    return any(name != "schema handover" for name in target_db.own_objects(job.session))
+    return any(name != "schema handover" for name in target_database.own_objects(job.session))
 
 
 def _leave_out(job: Job, transfer: Transfer) -> None:
     """Tables whose rows stay behind with an excluded extension are no part of the migration."""
     known = {(table.schema, table.name) for table in job.read().tables}
     left = [key for key in transfer.left_out if key in known]
-    journal.remove_tables(job.session, job.id, left)
+    migration_journal.remove_tables(job.session, job.id, left)
     for schema, name in left:
         job.note(f"{schema}.{name} stays behind, as an extension that it needs is left out.")
 
@@ -112,11 +112,11 @@ def _keep(job: Job, transfer: Transfer, result: dict) -> None:
     migration = job.read()  # tables of earlier runs have their indexes by now, too
     done = [(one.schema, one.name, "indexed", None, None) for one in migration.tables if one.state == "copied"]
     if done:
-        journal.record_tables(job.session, job.id, done)
+        migration_journal.record_tables(job.session, job.id, done)
     pending = migration.pending
     there = {(one["schema"], one["table"], one["name"]) for one in pending}
     new = [one for one in transfer.pending_constraints if (one["schema"], one["table"], one["name"]) not in there]
-    journal.update(job.session, job.id, pending=[*pending, *new])
+    migration_journal.update(job.session, job.id, pending=[*pending, *new])
     for text in transfer.notices:
         job.note(text)
     for stage in result["stages"]:

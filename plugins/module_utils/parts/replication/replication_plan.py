@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Table, read_tables
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import identity
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import replica_identity
 
 SHOWN = 20  # tables named in a message
 
@@ -40,7 +40,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReplicationPlan:
     """``tables`` with rows, biggest first; ``structure_only``: names, quoted, of foreign tables."""
 
     tables: list[Planned]
@@ -60,17 +60,17 @@ class Plan:
         return all(one.table.binary and not one.table.extensions for one in self.replicated)
 
 
-def read(side, no_identity: str) -> Plan:
-    """Plan by what the database holds now. ``side``: preflight.subject.Side of that database of the source.
+def read(side, no_identity: str) -> ReplicationPlan:
+    """Plan by what the database holds now. ``side``: facts.side.Side of that database of the source.
 
     ``no_identity`` (fail, full, copy_at_cutover) is about tables without a replica identity. Raises HandoverError.
     """
-    lacking = {one.oid: one for one in identity.lacking(side)}
+    lacking = {one.oid: one for one in replica_identity.lacking(side)}
     tables = read_tables(side.connection)
     _refuse([lacking[one.oid] for one in tables if one.oid in lacking and not _is_left(one)], no_identity)
     query = f"SELECT format('%I.%I', n.nspname, c.relname) FROM {OWN_RELATIONS} AND c.relkind = 'f' ORDER BY 1"
     foreign = [name for (name,) in rows(side.connection, query)]
-    return Plan([_planned(one, lacking.get(one.oid), no_identity) for one in tables], foreign)
+    return ReplicationPlan([_planned(one, lacking.get(one.oid), no_identity) for one in tables], foreign)
 
 
 def joined(connection) -> list[tuple[tuple[str, str], tuple[str, str]]]:

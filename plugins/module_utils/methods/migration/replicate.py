@@ -24,20 +24,20 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods import
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
     apply,
     begin,
-    drift,
+    joining,
     recopy,
     waves,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.copy import FINISHED
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.wave_copy import FINISHED
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import choose_client
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal as journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import home
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
-    identity,
     publication,
+    replica_identity,
     slot,
     subscription,
     turn,
@@ -125,7 +125,7 @@ def _replicate(source, target, params, check_mode, maintenance, capabilities, db
             raise _ended(error) from None
 
 
-def _refuse_other_home(job: Job, migration: journal.Migration | None) -> None:
+def _refuse_other_home(job: Job, migration: migration_journal.Migration | None) -> None:
     """Raise HandoverError where the source's database lives elsewhere by now, or is still to arrive here; without a
     journal, whichever migration has led it there.
     """
@@ -150,13 +150,13 @@ def _ended(error) -> HandoverError:
     )
 
 
-def _visit(job: Job, stack: contextlib.ExitStack) -> journal.Migration | None:
+def _visit(job: Job, stack: contextlib.ExitStack) -> migration_journal.Migration | None:
     """Open the session in the target's database, where that is there, and read the journal."""
-    if not target_db.is_valid(job.maintenance, job.goal):
+    if not target_database.is_valid(job.maintenance, job.goal):
         return None
     # In a session of its own, as the copy takes memberships of its own for a while.
     keeper = stack.enter_context(contextlib.closing(job.target.connect_for_maintenance()))
-    job.session = stack.enter_context(target_db.visit(job.target, keeper, job.goal, job.check_mode))
+    job.session = stack.enter_context(target_database.visit(job.target, keeper, job.goal, job.check_mode))
     return job.read()
 
 
@@ -167,7 +167,7 @@ def _begins_anew(job: Job) -> bool:
 
 def _follow_home(job: Job) -> dict:
     """After a handover: what was redefined at both ends is taken over. Raises HandoverError where nothing was."""
-    if not drift.follow_home(job):
+    if not joining.follow_home(job):
         if job.read().direction == "back":
             raise HandoverError("This migration was handed over, and back.", "Hand over again, or stop it.")
         raise HandoverError("This migration was handed over.", "Finish it, or roll back first.")
@@ -197,8 +197,8 @@ def _go_on(job: Job) -> dict:
         begin.prepare_source(job, planned)
         begin.record_tables(job, planned)
     waves.settle(job)
-    drift.forget_dropped(job)
-    found = drift.look(job)
+    joining.forget_dropped(job)
+    found = joining.look(job)
     waves.copy_waiting(job)
     lag = _catch_up(job)
     recopy.conclude(job)
@@ -211,7 +211,7 @@ def _catch_up(job: Job) -> float | None:
     apply.enable_ready(job)
     apply.Health(job, names).check()
     if job.read().phase == "copying":
-        journal.set_phase(job.session, job.id, "catching_up")
+        migration_journal.set_phase(job.session, job.id, "catching_up")
         job.event("catching_up")
     if job.params["wait_for"] == "copied":
         return None
@@ -219,7 +219,7 @@ def _catch_up(job: Job) -> float | None:
         lag = apply.await_step(job, job.params["timeout"])
     apply.validate_pending(job)
     if job.read().phase == "catching_up":
-        journal.set_phase(job.session, job.id, "in_step")
+        migration_journal.set_phase(job.session, job.id, "in_step")
         job.event("in_step", lag_seconds=round(lag, 3))
     return lag
 
@@ -228,7 +228,7 @@ def _result(job: Job, found: list[dict], lag: float | None, seconds: float) -> d
     migration = job.read()
     if job.notices:
         notices = [*migration.notices, *(text for text in job.notices if text not in migration.notices)]
-        journal.update(job.session, job.id, notices=notices)
+        migration_journal.update(job.session, job.id, notices=notices)
         migration = job.read()
     return {
         "database": job.dbname,
@@ -252,27 +252,29 @@ def _result(job: Job, found: list[dict], lag: float | None, seconds: float) -> d
     }
 
 
-def _preview(job: Job, migration: journal.Migration | None) -> dict:
+def _preview(job: Job, migration: migration_journal.Migration | None) -> dict:
     """What check mode can say: the statements that would be run, secrets masked."""
     base = {"database": job.dbname, "target_database": job.goal, "id": job.id, "changed": True, "notices": []}
     if migration and migration.phase == "stopped":
         migration = None
     if migration and migration.waves:
         recopy.check(job)
-        found = drift.look(job)
+        found = joining.look(job)
         _Presence(job, migration.names).check()
         changed = _is_to_do(job, migration) or bool(job.params["refresh"] and found)
         return {**base, "changed": changed, "phase": migration.phase, "drift": found, "statements": []}
     planned = begin.read_plan(job)
     if migration is None:
         begin.refuse_occupied(job)
-        if job.session and target_db.own_objects(job.session):
+        if job.session and target_database.own_objects(job.session):
             base["notices"].append(f'Everything in database "{job.goal}" of the target would be replaced.')
     name = job.wave_name(1)
     keys = [beacon.table(name), *(one.table.key for one in planned.replicated)]
-    statements = [identity.giving_statement(*one.table.key, one.identity) for one in planned.tables if one.identity]
+    statements = [
+        replica_identity.giving_statement(*one.table.key, one.identity) for one in planned.tables if one.identity
+    ]
     statements += [*publication.statements(name, keys), sql.SQL(slot.command(name))]
-    options = subscription.Options(binary=planned.binary)
+    options = subscription.SubscriptionOptions(binary=planned.binary)
     statements.append(subscription.statement(job.maintenance, name, job.conninfo(shown=True), options))
     return {
         **base,
@@ -290,7 +292,7 @@ class _Presence(apply.Health):
         pass
 
 
-def _is_to_do(job: Job, migration: journal.Migration) -> bool:
+def _is_to_do(job: Job, migration: migration_journal.Migration) -> bool:
     """Whether anything is left to a run."""
     last, in_step = migration.waves[-1], job.params["wait_for"] == "in_step"
     return (
