@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from copies import arguments
-from dumps import databases, done, export, one, refused
+from dumps import databases, done, export, one, refused, restore
 from faults import dies_at
 from support import create_database, start_module
 
@@ -72,3 +72,15 @@ def test_what_is_the_operators_is_replaced_by_name_only(by_name, tmp_path, direc
     found = one(bring(source, target, tmp_path, direct, replace=True, replace_databases=[NAME]))
     assert found["changed"]
     assert_there(target)
+
+
+def test_what_is_refused_is_listed_by_the_names_of_the_source(servers, tmp_path):
+    """Also where the name of a role holds the one that the database has on the target."""
+    source, target = servers(19), servers(19, "target")
+    for cluster in (source, target):
+        cluster.sql("postgres", "CREATE ROLE app_owner")
+    create_database(source, "shop", "OWNER app_owner")
+    source.sql("shop", "CREATE TABLE t (of regdatabase)")
+    done(export(source, tmp_path, target_version=19))
+    imported = one(restore(target.managed_admin(), tmp_path, rename={"shop": "app"}, include=["databases"]))
+    assert 'ALTER DATABASE "shop" OWNER TO "app_owner"' in [entry["object"] for entry in imported["skipped"]]

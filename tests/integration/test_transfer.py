@@ -52,7 +52,12 @@ SHARED = """
 def transfer(source: Cluster, target: Cluster, dump_id: str, jobs: int = 2, **scope):
     """One wave into database "waves", and what it reported of states."""
     from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
-    from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import Scope, Transfer
+    from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
+    from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.from_snapshot import open_snapshot
+    from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
+    from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.snapshot_source import (
+        SnapshotSource,
+    )
     from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import export_snapshot
 
     ends = [Endpoint.from_options(side, end.endpoint()) for side, end in (("source", source), ("target", target))]
@@ -61,17 +66,10 @@ def transfer(source: Cluster, target: Cluster, dump_id: str, jobs: int = 2, **sc
         session = stack.enter_context(contextlib.closing(ends[0].connect("waves", read_only=True)))
         connection = stack.enter_context(contextlib.closing(ends[1].connect_for_maintenance()))
         snapshot = export_snapshot(session, serializable_deferrable=False)
-        wave = Transfer(
-            *ends,
-            connection,
-            "waves",
-            {**PARAMS, "jobs": jobs},
-            snapshot,
-            session,
-            dump_id,
-            Scope(**{"on_state": states.extend, **scope}),
-        )
-        wave.fill("waves")
+        origin = SnapshotSource(ends[0], "waves", snapshot, session, patience=10000)
+        chosen = Scope(**{"on_state": states.extend, **scope})
+        wave = open_snapshot(origin, ends[1], connection, {**PARAMS, "jobs": jobs}, dump_id, chosen)
+        Filling(wave).fill("waves")
     return wave, states
 
 
@@ -130,6 +128,22 @@ def test_wave_of_other_tables_changes_nothing_else(servers):
     assert (states, wave.pending_constraints) == ([], [])
     assert target.sql("waves", "SELECT 'visit'::regclass::oid, pg_relation_filenode('visit')") == target_oid
     assert_same(before, look(target, "waves"), ignore=["rows/handover.*"])
+
+
+def test_a_sample_of_rows(servers):
+    """Everything is made as ever; keys that rows outside of the sample would satisfy wait."""
+    source, target = servers(15), servers(18, "target")
+    create_database(source, "waves")
+    create_database(target, "waves")
+    source.sql("waves", TABLES)
+    source.sql("waves", "ALTER TABLE visit DROP CONSTRAINT where_to; UPDATE visit SET owner = 11 - owner")
+    wave, _states = transfer(source, target, "one", sample=3, keys_may_wait=True)
+    counts = {one.table.name: one.rows for one in wave.counts}
+    assert counts == {"place_1": 3, "place_2": 3, "owner": 3, "visit": 3}
+    assert target.sql("waves", "SELECT count(*) FROM owner") == [(3,)]
+    assert [one["name"] for one in wave.pending_constraints] == ["visit_owner_fkey"]
+    target.sql("waves", "DROP SCHEMA handover CASCADE")
+    assert look(source, "waves")["objects"].keys() == look(target, "waves")["objects"].keys()
 
 
 def test_partitions_whose_rows_may_change_places_are_complete_together(servers):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_names
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import Filling
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import FittedArchive
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
@@ -88,7 +89,7 @@ def _refuse_needed(run: Destination, goal: str) -> None:
 
 def create_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
     """Fill a database under a name of ours; give it its own when everything is there, or before, if it takes that."""
-    place = make_place(run, goal, filling)
+    place = make_place(run, goal, filling.archive)
     try:
         result = filling.fill(place)
     except BaseException:
@@ -100,15 +101,15 @@ def create_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
     return result
 
 
-def make_place(run: Destination, goal: str, filling: Filling) -> str:
+def make_place(run: Destination, goal: str, archive: FittedArchive) -> str:
     """An empty database to fill, under a name of ours, or under its own where something in it takes that: it is known
     for ours by its journal, which says that it is incomplete until all is there.
     """
-    working = make_working(run, goal, filling.origin["properties"])
-    if not filling.fitting.needs_own_name:
+    working = make_working(run, goal, archive.origin["properties"])
+    if not archive.fitting.needs_own_name:
         return working
     with run.visit(working) as session:
-        import_journal.begin(session, filling.origin["dump_id"])
+        import_journal.begin(session, archive.origin["dump_id"])
         import_journal.record_made(session)
     take_place(run, goal)
     return goal

@@ -23,12 +23,18 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.dump_e
     locked_out,
     refuse_unreadable,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import (
-    LOCK_WAIT_TIMEOUT,
-    Scope,
-    Transfer,
-    connect_for_record,
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.from_snapshot import (
+    SnapshotLoader,
+    open_snapshot,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.sessions import connect_for_record
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.snapshot_source import (
+    SnapshotSource,
+    patience_of,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.source_schema import digest
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import export_snapshot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.source_writes import (
@@ -85,7 +91,7 @@ def copy(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> 
 def copy_database(run: Copy, dbname: str) -> dict:
     """One database, unless a complete copy of it is there."""
     goal = run.params["rename"].get(dbname, dbname)
-    patience = run.params["lock_wait_timeout"] or LOCK_WAIT_TIMEOUT
+    patience = patience_of(run.params)
     with (
         only_run(run.destination, goal),
         contextlib.closing(run.source.connect(dbname, read_only=True, lock_timeout=patience)) as session,
@@ -153,8 +159,8 @@ def _options(run: Copy) -> dict:
 
 def _refuse_redefined(run: Copy, session, result: dict, dbname: str, place: str) -> list[str]:
     """Definitions count no writes. pg_dump of another version may describe the same ones otherwise."""
-    transfer = _transfer(run, session, dbname, hold=False)
-    now, then = transfer.facts["origin"], result["origin"]
+    loader = _loader(run, session, dbname, hold=False)
+    now, then = loader.facts["origin"], result["origin"]
     if now["pg_dump"] != then.get("pg_dump"):
         return ["Whether the source's schema was changed since is unknown: another pg_dump described it then."]
     if now["schema"] != then["schema"]:
@@ -167,15 +173,16 @@ def _refuse_redefined(run: Copy, session, result: dict, dbname: str, place: str)
 
 def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
     """Copy, or say what would be copied."""
-    transfer, target = _transfer(run, session, dbname, hold=True), run.destination.target
+    loader, target = _loader(run, session, dbname, hold=True), run.destination.target
+    filling = Filling(loader)
     if run.destination.check_mode:
-        return transfer.preview(goal)
-    place = _prepare_place(run, goal, transfer)
+        return filling.preview(goal)
+    place = _prepare_place(run, goal, loader)
     with contextlib.closing(connect_for_record(target, place)) as own:
-        transfer.scope.on_state = lambda changes: _remember(own, changes)
-        transfer.scope.on_copied = lambda: _let_go(session)
+        loader.scope.on_state = lambda changes: _remember(own, changes)
+        loader.scope.on_copied = lambda: _let_go(session)
         try:
-            result = transfer.fill(place)
+            result = filling.fill(place)
         except BaseException:
             _abandon(run, place, own)
             raise
@@ -183,60 +190,61 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
         take_place(run.destination, goal)
     if run.params["source_is_quiet"]:
         with contextlib.closing(run.source.connect(dbname, read_only=True)) as later:
-            result["notices"] += [NOT_QUIET] if count_writes(later) != transfer.facts["origin"]["writes"] else []
+            result["notices"] += [NOT_QUIET] if count_writes(later) != loader.facts["origin"]["writes"] else []
     return result
 
 
-def _transfer(run: Copy, session, dbname: str, hold: bool) -> Transfer:
+def _loader(run: Copy, session, dbname: str, hold: bool) -> SnapshotLoader:
     """Everything about the copy before it begins."""
     writes = count_writes(session)
     snapshot = export_snapshot(session, serializable_deferrable=False)
     scope = Scope(unlogged=run.params["unlogged_table_data"], hold=hold)
-    dump_id, target = f"copy-{uuid.uuid4()}", run.destination.target
-    transfer = Transfer(run.source, target, run.connection, dbname, run.params, snapshot, session, dump_id, scope)
+    source = SnapshotSource(run.source, dbname, snapshot, session, patience_of(run.params))
+    target, dump_id = run.destination.target, f"copy-{uuid.uuid4()}"
+    loader = open_snapshot(source, target, run.connection, run.params, dump_id, scope)
     origin = {
         "system_identifier": run.server.system_identifier,
         "database": dbname,
         "writes": writes,
         "options": _options(run),
-        "pg_dump": transfer.client_of_dump.version,
-        "schema": transfer.digest(),
+        "pg_dump": loader.schema.client.version,
+        "schema": digest(loader.archive.contents),
     }
     quiet = run.params["source_is_quiet"]
-    transfer.facts = {"origin": origin, "snapshot": snapshot.as_result(), "source_is_quiet": quiet}
-    return transfer
+    loader.facts = {"origin": origin, "snapshot": snapshot.as_result(), "source_is_quiet": quiet}
+    return loader
 
 
-def _prepare_place(run: Copy, goal: str, transfer: Transfer) -> str:
+def _prepare_place(run: Copy, goal: str, loader: SnapshotLoader) -> str:
     """The database to fill: as an interrupted run left it, where that can be continued, else empty."""
-    own_name = transfer.fitting.needs_own_name or not run.params["create"]
+    own_name = loader.archive.fitting.needs_own_name or not run.params["create"]
     place = goal if own_name else target_db.working_name(goal)
     former = _read_journal(run, place)
     if former and not former["completed"] and (place != goal or former["made"] or not run.params["create"]):
         with run.destination.visit(place) as session:
             finished = import_journal.restored_rows(session)
             bound = catalog.rows(session, KEYS_TO_UNLOGGED)
-        reason = _reason_to_start_over(run, former, transfer)
+        reason = _reason_to_start_over(run, former, loader)
         if bound and not reason:
             reason = f"its unlogged tables have to be copied again, but foreign keys refer to them ({bound[0][0]})"
         if finished and not reason:
             target_db.end_leftovers(run.connection, place, [])
-            transfer.keep(finished)
-            transfer.origin["dump_id"] = former["dump_id"]
-            transfer.notices.append(f"An interrupted run had copied {len(transfer.kept)} tables; they were kept.")
+            loader.keep(finished)
+            loader.archive.origin["dump_id"] = former["dump_id"]
+            loader.notices.append(f"An interrupted run had copied {len(loader.kept)} tables; they were kept.")
             return place
-        transfer.notices.append(f"An interrupted run was started over: {reason or 'it had no table complete'}.")
+        loader.notices.append(f"An interrupted run was started over: {reason or 'it had no table complete'}.")
     if run.params["create"]:
-        return make_place(run.destination, goal, transfer)
+        return make_place(run.destination, goal, loader.archive)
     target_db.clear(run.destination.target, run.connection, goal)
     return place
 
 
-def _reason_to_start_over(run: Copy, former: dict, transfer: Transfer) -> str:
+def _reason_to_start_over(run: Copy, former: dict, loader: SnapshotLoader) -> str:
     """Why tables that an interrupted run has copied cannot stay; empty if they can. Its snapshot is gone: only if
     nothing was written since then does a new one show the same.
     """
-    then, now = (former["result"] or {}).get("origin"), transfer.facts["origin"]
+    then, now = (former["result"] or {}).get("origin"), loader.facts["origin"]
     if not run.params["source_is_quiet"]:
         return "nobody had said that the source is quiet, so tables of two instants would not fit together"
     if then is None or [then.get(one) for one in ("system_identifier", "database")] != [

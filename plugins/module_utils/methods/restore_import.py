@@ -19,7 +19,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.destin
     only_run,
     refuse_occupied,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling_from_files import FillingFromFiles
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.from_files import open_dump
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.manifest import Unit, database_units
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
@@ -95,7 +96,7 @@ def import_database(run: Destination, dbname: str) -> dict:
         refuse_occupied(run, goal, former)
         if manifest is None:
             return {"database": goal, "changed": True, "notices": [NOT_YET]}
-        filling = FillingFromFiles(run.target, run.connection, run.params, unit, manifest)
+        filling = Filling(open_dump(run.target, run.connection, run.params, unit, manifest))
         if run.check_mode:
             return {"database": goal, "changed": True, **filling.preview(goal)}
         fill = create_and_fill if run.params["create"] else clear_and_fill

@@ -21,6 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import obstacle_to_logical_slots
 from ansible_collections.handover.postgresql.plugins.module_utils.methods import destination
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.source_schema import choose_client
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
     apply,
     begin,
@@ -30,7 +31,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.wave_copy import FINISHED
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import choose_client
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import home

@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.from_snapshot import (
+    SnapshotLoader,
+    open_snapshot,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.sessions import connect_for_record
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.snapshot_source import open_source
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.transfer import (
-    Scope,
-    Transfer,
-    connect_for_record,
-    in_snapshot,
-)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
     Snapshot,
@@ -45,17 +47,17 @@ def copy_wave(job: Job, number: int, made: Slot) -> None:
 
     The journal hears of each table as soon as its rows are there. Raises HandoverError.
     """
-    _transfer(job, number, made.name, made.snapshot, made.close)
+    _fill(job, number, made.name, made.snapshot, made.close)
 
 
 def complete(job: Job, number: int) -> None:
     """Make what a run that was interrupted after its last rows has left to be made. Raises HandoverError."""
     with contextlib.closing(job.source.connect(job.dbname, read_only=True)) as keeper:
         snapshot = export_snapshot(keeper, serializable_deferrable=False)
-        _transfer(job, None, job.wave_name(number), snapshot, lambda: None)
+        _fill(job, None, job.wave_name(number), snapshot, lambda: None)
 
 
-def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied) -> None:
+def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied) -> None:
     migration = job.read()
     tables = [
         (table.schema, table.name)
@@ -65,7 +67,7 @@ def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_co
     _drop_foreign_keys(job, tables)
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(contextlib.closing(connect_for_record(job.target, job.goal)))
-        session = stack.enter_context(in_snapshot(job.source, job.dbname, snapshot))
+        source = stack.enter_context(open_source(job.source, job.dbname, snapshot, job.params))
         scope = Scope(
             tables=tables,
             later=frozenset((table.schema, table.name) for table in migration.replicated if table.wave is None),
@@ -75,12 +77,10 @@ def _transfer(job: Job, number: int | None, name: str, snapshot: Snapshot, on_co
             on_state=lambda changes: migration_journal.record_tables(record, job.id, changes),
             on_copied=on_copied,
         )
-        transfer = Transfer(
-            job.source, job.target, job.maintenance, job.dbname, job.params, snapshot, session, name, scope
-        )
-        _leave_out(job, transfer)
-        result = transfer.fill(job.goal)
-    _keep(job, transfer, result)
+        loader = open_snapshot(source, job.target, job.maintenance, job.params, name, scope)
+        _leave_out(job, loader)
+        result = Filling(loader).fill(job.goal)
+    _keep(job, loader, result)
     apply.quiet_triggers(job)
 
 
@@ -98,16 +98,16 @@ def _has_contents(job: Job) -> bool:
     return any(name != "schema handover" for name in target_database.own_objects(job.session))
 
 
-def _leave_out(job: Job, transfer: Transfer) -> None:
+def _leave_out(job: Job, loader: SnapshotLoader) -> None:
     """Tables whose rows stay behind with an excluded extension are no part of the migration."""
     known = {(table.schema, table.name) for table in job.read().tables}
-    left = [key for key in transfer.left_out if key in known]
+    left = [key for key in loader.left_out if key in known]
     migration_journal.remove_tables(job.session, job.id, left)
     for schema, name in left:
         job.note(f"{schema}.{name} stays behind, as an extension that it needs is left out.")
 
 
-def _keep(job: Job, transfer: Transfer, result: dict) -> None:
+def _keep(job: Job, loader: SnapshotLoader, result: dict) -> None:
     """What is still to be done, and what the operator has to know."""
     migration = job.read()  # tables of earlier runs have their indexes by now, too
     done = [(one.schema, one.name, "indexed", None, None) for one in migration.tables if one.state == "copied"]
@@ -115,9 +115,9 @@ def _keep(job: Job, transfer: Transfer, result: dict) -> None:
         migration_journal.record_tables(job.session, job.id, done)
     pending = migration.pending
     there = {(one["schema"], one["table"], one["name"]) for one in pending}
-    new = [one for one in transfer.pending_constraints if (one["schema"], one["table"], one["name"]) not in there]
+    new = [one for one in loader.pending_constraints if (one["schema"], one["table"], one["name"]) not in there]
     migration_journal.update(job.session, job.id, pending=[*pending, *new])
-    for text in transfer.notices:
+    for text in loader.notices:
         job.note(text)
     for stage in result["stages"]:
         job.stages.add(f"copy: {stage['stage']}", stage["seconds"])

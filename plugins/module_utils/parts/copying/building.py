@@ -93,6 +93,19 @@ def make_keys(session, definitions: list[Definition], may_wait: bool) -> list[di
     return []
 
 
+def as_pending(source, definition: Definition, added: bool) -> dict:
+    """A foreign key that is not valid yet, or not there, as a journal may keep it: with what makes it good."""
+    query = """
+        SELECT c.relname::text, k.conname::text FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
+        WHERE k.oid = %s"""
+    table, name = rows(source, query, (int(definition.entry.oid),))[0]
+    place = definition.entry.namespace
+    validate = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
+    validate = validate.format(sql.Identifier(place, table), sql.Identifier(name)).as_string(source)
+    statement = validate if added else definition.entry.definition.strip().rstrip(";")
+    return {"schema": place, "table": table, "name": name, "statement": statement, "added": added}
+
+
 def _make_or_put_off(session, definition: Definition) -> list[dict]:
     try:
         build(session, [definition])

@@ -49,6 +49,7 @@ class Counts:
 class Options:
     """``split_above`` is in bytes, None decides by itself. ``start_over`` empties tables that hold a part already.
 
+    ``sample``: so many rows of each table are enough.
     ``keys_may_wait``: a foreign key that rows do not satisfy yet is added without looking at them.
     ``on_state([(schema, table, state, rows, bytes), ...])`` hears of ``copying``, ``copied`` and ``indexed``, the
     latter two when they are committed, from any thread.
@@ -58,6 +59,7 @@ class Options:
     jobs: int = 1
     flow: Flow = field(default_factory=Flow)
     split_above: int | None = None
+    sample: int | None = None
     start_over: bool = False
     analyze: bool = True
     keys_may_wait: bool = False
@@ -111,12 +113,7 @@ class Loading:
 
     def _add_copies(self, tables: list[Table], server_version: int) -> None:
         total = sum(table.size for table in tables)
-        pieces = [
-            piece
-            for table in tables
-            for piece in plan.split(table, self.options.jobs, total, self.options.split_above, server_version)
-            if table.size
-        ]
+        pieces = [piece for table in tables for piece in self._pieces(table, total, server_version) if table.size]
         for piece in pieces:
             self._counts[piece.table.oid].pieces += 1
         groups = plan.batches(pieces)
@@ -126,6 +123,11 @@ class Loading:
         self._pass_empty([table for table in tables if not table.size and self._completed_with(table)])
         if not groups:
             self.options.on_copied()
+
+    def _pieces(self, table: Table, total: int, server_version: int) -> list[Piece]:
+        if self.options.sample is not None:
+            return [Piece(table, sample=self.options.sample)]
+        return plan.split(table, self.options.jobs, total, self.options.split_above, server_version)
 
     def _sort(self, definitions: list[Definition]) -> list[Definition]:
         """Foreign keys by the tables that they wait for, others by the table that they belong to. Returned are those

@@ -63,11 +63,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Piece:
-    """A table, or a range of its pages: from ``first`` up to, but not including, ``last`` (None: to the end)."""
+    """A table, or a range of its pages: from ``first`` up to, but not including, ``last`` (None: to the end); or a
+    ``sample`` of so many of its rows.
+    """
 
     table: Table
     first: int | None = None
     last: int | None = None
+    sample: int | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -87,11 +90,15 @@ class Piece:
         conditions = [table.condition.strip()[len("WHERE ") :]] if table.condition else []
         conditions += [f"ctid >= '({self.first},0)'::pg_catalog.tid"] if self.first else []
         conditions += [f"ctid < '({self.last},0)'::pg_catalog.tid"] if self.last else []
-        if not conditions:
+        if not conditions and self.sample is None:
             return sql.SQL("COPY {}{} TO STDOUT{}").format(relation, _columns(table), _options(binary))
         columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
-        where = sql.SQL(" AND ").join([sql.SQL("(") + sql.SQL(one) + sql.SQL(")") for one in conditions])
-        query = sql.SQL("SELECT {} FROM ONLY {} WHERE {}").format(columns, relation, where)
+        query = sql.SQL("SELECT {} FROM ONLY {}").format(columns, relation)
+        if conditions:
+            where = sql.SQL(" AND ").join([sql.SQL("(") + sql.SQL(one) + sql.SQL(")") for one in conditions])
+            query += sql.SQL(" WHERE {}").format(where)
+        if self.sample is not None:
+            query += sql.SQL(" LIMIT {}").format(sql.Literal(self.sample))
         return sql.SQL("COPY ({}) TO STDOUT{}").format(query, _options(binary))
 
     def writes(self, binary: bool, freeze: bool):

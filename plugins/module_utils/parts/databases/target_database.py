@@ -133,6 +133,15 @@ def execute(connection, statement) -> None:
         cursor.execute(statement)
 
 
+def attempt(session, statement) -> str:
+    """Empty if the server did it, else its reason."""
+    try:
+        execute(session, statement)
+    except psycopg2.Error as error:
+        return " ".join(str(error).split())
+    return ""
+
+
 # Everything that a database may hold beyond what initdb and extensions put there: (how to drop it, its name).
 # Oids from 16384 on are the user's, those of large objects all of them; what depends on a schema of the user's goes
 # with that schema. Event triggers go first, or they would have a say. Extensions stay: the service may have made them.

@@ -1,0 +1,119 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filling one empty database: the order of the steps, whatever brings the rows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import lent_rights, properties
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.loader import Loader
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.restorer import Restorer
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive as archives
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import staging
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import statistics
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+
+
+class Filling:
+    """A loader has what is brought and knows how rows get there; the rest is the same for all."""
+
+    def __init__(self, loader: Loader):
+        self.loader = loader
+        self.archive = loader.archive
+        self.stages = Stages()
+
+    def preview(self, dbname: str) -> dict:
+        """What check mode can say: what would be skipped, and the commands."""
+        found = self.loader.preview(dbname)
+        missing = self.archive.roles_to_import()
+        notices = [f"Roles that must be imported first: {', '.join(missing)}."] if missing else []
+        return {
+            **found,
+            "planned_stages": [stage.name for stage in self.loader.stages()],
+            "skipped": self.archive.fitting.skipped,
+            "edits": self.archive.fitting.edits,
+            "notices": [*found["notices"], *notices],
+        }
+
+    def fill(self, dbname: str) -> dict:
+        """Everything, in order; what is returned is also the journal's record. Raises HandoverError."""
+        self._require_roles()
+        target = self.archive.target
+        with contextlib.closing(target.connect(dbname)) as session, contextlib.ExitStack() as stack:
+            import_journal.begin(session, self.archive.origin["dump_id"])
+            self.loader.begin(session)
+            self._restore(session, dbname, stack)
+            self._analyze(dbname, "tables")
+            with self.stages.stage("materialized views"):
+                properties.restore_settings(self.archive, dbname)
+                self._refresh(dbname)
+            self._analyze(dbname, "materialized views")
+            with self.stages.stage("database properties"):
+                properties.restore_properties(session, self.archive, dbname)
+            result = self._result()
+            import_journal.complete(session, result)
+        return result
+
+    def _require_roles(self) -> None:
+        roles = self.archive.roles_to_import()
+        if roles:
+            raise HandoverError(
+                f"The target lacks roles that own objects, have privileges, or are named in policies or user mappings: "
+                f"{', '.join(roles)}.",
+                "Import the roles first. With no_owner: true and no_privileges: true, the named ones are enough.",
+            )
+
+    def _restore(self, session, dbname: str, stack: contextlib.ExitStack) -> None:
+        """Stage by stage, so that an object that is refused is known before any row is loaded."""
+        archive = self.archive
+        obtainable = lent_rights.take_ownership(archive, self.loader.owners_elsewhere(), stack)
+        place = archives.edited(archive.contents, stack)
+        restorer = Restorer(archive, dbname, place, archive.target.for_programs(session), obtainable, self.stages)
+        import_journal.undo(session)  # of a run that was killed: what it did for a while does not look so any more
+        stack.callback(lent_rights.try_to_undo, session)
+        for stage in self.loader.stages():
+            if stage.name == "definitions" and not archive.capabilities.superuser:
+                lent_rights.let_owners_create(session)
+            if stage.name == "privileges":
+                import_journal.undo(session)
+            with self.stages.stage(stage.name):
+                self.loader.run(stage, restorer)
+        import_journal.undo(session)
+        lent_rights.open_public_schema(session, archive)
+
+    def _analyze(self, dbname: str, kind: str) -> None:
+        archive, mode = self.archive, self.archive.params["analyze"]
+        if mode != "none":
+            with self.stages.stage("analyze"):
+                statistics.analyze(
+                    lambda: archive.target.connect(dbname),
+                    archive.jobs,
+                    kind,
+                    stages=mode == "in_stages",
+                    only_lacking=self.loader.has_analyzed(),
+                )
+
+    def _refresh(self, dbname: str) -> None:
+        """Under the database's own settings: the contents of a view may depend on its time zone."""
+        if self.archive.params["refresh_materialized_views"]:
+            with contextlib.closing(self.archive.target.connect(dbname, pinned=False)) as session:
+                statistics.refresh(session, staging.refreshes(self.archive.fitting.remaining()))
+
+    def _result(self) -> dict:
+        counts, fitting = self.loader.compared, self.archive.fitting
+        return {
+            "dump_id": self.archive.origin["dump_id"],
+            "client": self.archive.client.version,
+            "restored": dict(sorted(Counter(entry.desc for entry in fitting.remaining()).items())),
+            "skipped": fitting.skipped,
+            "edits": fitting.edits,
+            "rows_compared": sum(count["rows"] for count in counts) if counts is not None else None,
+            "tables_compared": len(counts) if counts is not None else None,
+            "stages": self.stages.as_result(),
+            **self.loader.result(),
+        }

@@ -1,0 +1,269 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A loader for a live database: the copy engine brings rows, indexes and keys as one snapshot shows them."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import source_schema
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
+    FittedArchive,
+    prepare,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.restorer import Restorer
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.sessions import (
+    connect_for_building,
+    connect_for_reading,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.snapshot_source import (
+    SnapshotSource,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.source_schema import SourceSchema
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive as archives
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import staging
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import STATISTICS, Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
+    FOREIGN_KEY,
+    as_pending,
+    make_keys,
+    read_definitions,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.identities import existing_entries
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.loading import Counts, Loading, Options
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import Flow
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import origin, sequences
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import large_objects
+
+
+class SnapshotLoader:
+    """``tables`` are those that are copied (plan.Table); ``left_out`` the (schema, name) of those whose rows are left
+    out together with an excluded extension; ``facts`` what a rerun must know to continue, for the journal.
+
+    After ``fill``: ``counts`` (loading.Counts), ``pending_constraints`` (``{"schema", "table", "name", "statement",
+    "added"}``: the statement is what makes it good) and ``notices``.
+    """
+
+    def __init__(self, source: SnapshotSource, schema: SourceSchema, archive: FittedArchive, scope: Scope):
+        self.source = source
+        self.schema = schema
+        self.archive = archive
+        self.scope = scope
+        self.compared = None
+        self.notices = []
+        self.kept = []
+        self.counts = []
+        self.facts = {}
+        self.pending_constraints = []
+        self.left_out = sorted({(one.namespace, one.tag) for one in archive.fitting.skipped_rows()})
+        self.tables = [table for table in schema.tables if table.key not in self.left_out]
+        self._awaiting = _awaiting(archive, scope.later | schema.awaited_roots)
+
+    def keep(self, finished: dict[tuple[str, str], tuple[int, int]]) -> None:
+        """Leave tables as they are that a former run of the same scope has filled: (rows, bytes) by (schema, name).
+        Unlogged ones are copied again, as a crash of the target has emptied them.
+        """
+        self.scope.existing = True
+        kept = {table for table in self.tables if table.key in finished and not table.unlogged}
+        self.kept = [Counts(table, 0, *finished[table.key]) for table in self.tables if table in kept]
+        self.tables = [table for table in self.tables if table not in kept]
+
+    def preview(self, dbname: str) -> dict:
+        """How the schema would be described, and how much would be copied by how many sessions."""
+        source, schema = self.source, self.schema
+        return {
+            "command": archives.dump_command(
+                schema.client, source.endpoint, source.dbname, schema.arguments, "(temporary)"
+            ),
+            "tables": len(self.tables),
+            "bytes": sum(table.size for table in self.tables),
+            "jobs": self.archive.jobs,
+            "notices": self.notices,
+        }
+
+    def owners_elsewhere(self) -> set[str]:
+        """Those of large objects, which are in no archive of a schema."""
+        return large_objects.owners(self.source.session) if self.scope.large_objects else set()
+
+    def begin(self, session) -> None:
+        """The facts go into the journal before anything is copied."""
+        if self.facts:
+            import_journal.record_facts(session, self.facts)
+
+    def has_analyzed(self) -> bool:
+        """Tables with rows of their own were analyzed as soon as they were loaded."""
+        return self.archive.params["analyze"] in ("auto", "full")
+
+    def result(self) -> dict:
+        """Facts, amounts and notices."""
+        return {
+            **self.facts,
+            "tables": len(self.counts),
+            "rows": sum(one.rows for one in self.counts),
+            "bytes": sum(one.bytes for one in self.counts),
+            "jobs": self.archive.jobs,
+            "notices": self.notices,
+        }
+
+    # Stages
+
+    def stages(self) -> list[staging.Stage]:
+        """The archive's own, but that rows, indexes and keys are one, and statistics come after them."""
+        stages = staging.plan_stages(self.archive.contents, self.archive.fitting.remaining())
+        loaded = [entry for stage in stages if stage.parallel for entry in stage.entries]
+        statistics = [entry for entry in loaded if entry.desc in STATISTICS]
+        loaded = [entry for entry in loaded if entry.desc not in STATISTICS]
+        before = [stage for stage in stages if stage.name in ("schemas", "definitions")]
+        after = [part for stage in stages if stage not in before and not stage.parallel for part in self._parts(stage)]
+        middle = [staging.Stage("rows, indexes and keys", loaded, True)]
+        middle += [staging.Stage("statistics", statistics)] if statistics else []
+        return [*before, *middle, *after]
+
+    def _parts(self, stage: staging.Stage) -> list[staging.Stage]:
+        """The rest, and the foreign keys in it (to partitioned tables) with what needs them, if they may wait."""
+        keys = (
+            {entry.dump_id for entry in stage.entries if entry.desc == FOREIGN_KEY} if stage.name == "rest" else set()
+        )
+        if not keys or not self.scope.keys_may_wait:
+            return [stage]
+        later = keys | {entry.dump_id for entry in self.archive.contents.dependents(keys)}
+        chosen = {True: [], False: []}
+        for entry in stage.entries:
+            chosen[entry.dump_id in later].append(entry)
+        return [staging.Stage("rest", chosen[False]), staging.Stage("foreign keys", chosen[True])]
+
+    def run(self, stage: staging.Stage, restorer: Restorer) -> None:
+        """What is there already, or waits for rows that come later, is left alone."""
+        entries = self._due(stage, restorer.dbname)
+        if stage.name == "foreign keys":
+            self._make_keys([entry for entry in entries if entry.desc == FOREIGN_KEY], restorer.dbname)
+            entries = [entry for entry in entries if entry.desc != FOREIGN_KEY]
+        if stage.parallel:
+            self._load(entries, restorer)
+        elif entries:
+            restorer.run(staging.Stage(stage.name, entries))
+
+    def _due(self, stage: staging.Stage, dbname: str) -> list[Entry]:
+        entries = [entry for entry in stage.entries if entry.dump_id not in self._awaiting]
+        if self.scope.existing:
+            with contextlib.closing(self.archive.target.connect(dbname)) as session:
+                there = existing_entries(self.source.session, session, self.archive.contents)
+            entries = [entry for entry in entries if entry.dump_id not in there or entry.section == "data"]
+        return entries
+
+    # Rows, indexes, keys, and what is in no archive
+
+    def _make_keys(self, entries: list[Entry], dbname: str) -> None:
+        definitions = self._definitions(entries, no_tablespaces=True)
+        with contextlib.closing(connect_for_building(self.archive, dbname)) as session:
+            pending = make_keys(session, definitions, may_wait=True)
+        self._put_off(pending)
+
+    def _definitions(self, entries: list[Entry], no_tablespaces: bool):
+        archive = self.archive
+        return read_definitions(self.source.session, archive.contents, archive.wanted(entries), no_tablespaces)
+
+    def _put_off(self, pending: list[dict]) -> None:
+        self.pending_constraints += [as_pending(self.source.session, **one) for one in pending]
+
+    def _load(self, entries: list[Entry], restorer: Restorer) -> None:
+        """The copy engine's part; sequences and large objects go before it, as they may take the snapshot's session."""
+        source, archive, params, dbname = self.source, self.archive, self.archive.params, restorer.dbname
+        definitions = [entry for entry in entries if entry.section == "post-data"]
+        definitions = self._definitions(definitions, params["no_tablespaces"])
+        flow = Flow(bytes_of("max_rate", params.get("max_rate")))
+        self._carry_more(restorer, flow)
+        loading = Loading(
+            lambda: connect_for_reading(source, archive),
+            source.begin,
+            lambda: connect_for_building(archive, dbname),
+            self._options(flow),
+        )
+        self.counts = loading.run(self.tables, definitions, source.session.info.server_version)
+        self.notices += loading.notices
+        self._put_off(loading.pending_constraints)
+        self.counts += self.kept
+        self.compared = _by_table(self.counts)
+        if params.get("count_rows"):
+            counted = _by_table([one for one in self.counts if one.table.extension is None])  # others have more rows
+            restorer.compare_rows(counted, "copied", "Something else writes to the target; run this again.")
+
+    def _options(self, flow: Flow) -> Options:
+        params, analyze = self.archive.params, self.archive.params["analyze"]
+        return Options(
+            jobs=self.archive.jobs,
+            flow=flow,
+            split_above=bytes_of("split_tables_larger_than", params.get("split_tables_larger_than")),
+            sample=self.scope.sample,
+            start_over=self.scope.existing,
+            analyze=analyze == "full" or (analyze == "auto" and not self.archive.has_statistics),
+            keys_may_wait=self.scope.keys_may_wait,
+            on_state=self.scope.on_state,
+            on_copied=self.scope.on_copied,
+        )
+
+    def _carry_more(self, restorer: Restorer, flow: Flow) -> None:
+        """Sequences' values and large objects."""
+        here, archive = self.source.session, self.archive
+        with contextlib.closing(archive.target.connect(restorer.dbname)) as session:
+            if self.scope.sequences:
+                chosen = self._sequences(session)
+                sequences.apply(session, [one for one in sequences.read(here) if one.key in chosen])
+            if self.scope.large_objects and (large_objects.count(here) or large_objects.count(session)):
+                owners = set() if archive.params["no_owner"] else restorer.obtainable
+                grantees = set() if archive.params["no_privileges"] else set(archive.capabilities.roles)
+                large_objects.copy(here, session, owners, grantees, flow)
+
+    def _sequences(self, session) -> set[tuple[str, str]]:
+        """Those that were made here, and those that extensions made, which are in no archive, if we may set them."""
+        described = {(one.namespace, one.tag) for one in self.archive.contents.entries if one.desc == "SEQUENCE"}
+        made = {(one.namespace, one.tag) for one in self.archive.fitting.remaining() if one.desc == "SEQUENCE"}
+        return made | (sequences.settable(session) - described)
+
+
+def open_snapshot(
+    source: SnapshotSource, target: Endpoint, connection, params: dict, dump_id: str, scope: Scope | None = None
+) -> SnapshotLoader:
+    """Describe what the snapshot holds, and fit it to the target; ``connection`` is the maintenance session there.
+    Raises HandoverError.
+    """
+    scope = scope or Scope()
+    params = {"no_tablespaces": True, "extra_args": [], **params}
+    schema = source_schema.describe(source, connection, params, scope)
+    server = catalog.read_server(source.session)
+    described = {
+        **origin.describe(source.session, source.dbname),
+        "dump_id": dump_id,
+        "client": schema.client.version,
+        "source": {**server.as_result(), "database": source.dbname},
+    }
+    loader = SnapshotLoader(source, schema, prepare(target, connection, params, described, schema.contents), scope)
+    if schema.unlogged:
+        names = ", ".join(map(str, schema.unlogged[:10]))
+        loader.notices.append(f"The rows of {len(schema.unlogged)} unlogged tables were left out: {names}.")
+    return loader
+
+
+def _awaiting(archive: FittedArchive, names: set) -> set[int]:
+    """Dump ids of what waits for the rows of these tables, which come later."""
+    contents = archive.contents
+    tables = {one.dump_id for one in contents.entries if one.desc == "TABLE" and (one.namespace, one.tag) in names}
+    waiting = {one.dump_id for one in contents.dependents(tables) if one.section == "post-data"}
+    return waiting | {one.dump_id for one in contents.dependents(waiting)}
+
+
+def _by_table(counts: list[Counts]) -> list[dict]:
+    """Rows by the table that they were loaded through: a partition, or the root of partitions."""
+    found = {}
+    for one in counts:
+        through_root = one.table.through_root
+        schema, name = one.table.root if through_root else one.table.key
+        entry = {"schema": schema, "table": name, "with_partitions": through_root, "rows": 0}
+        found.setdefault((schema, name), entry)["rows"] += one.rows
+    return list(found.values())

@@ -1,0 +1,46 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What belongs to the database that is filled rather than to an object in it: settings, owner, comment, privileges."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
+    FittedArchive,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.target_database import attempt
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
+
+
+def restore_settings(archive: FittedArchive, dbname: str) -> None:
+    """Settings of the database, and of roles in it; what is refused is listed."""
+    data = archive.origin["database_settings"]
+    plan = role_import.plan_database_settings(
+        archive.connection, data, archive.origin["source"]["database"], role_import.Options(), dbname
+    )
+    for one in role_import.apply(archive.connection, plan)["left_out"]:
+        setting = f"setting {one['detail']}" + (f" of role {one['role']}" if one["role"] else "")
+        archive.fitting.note(setting, "DATABASE PROPERTIES", one["reason"])
+
+
+def restore_properties(session, archive: FittedArchive, dbname: str) -> None:
+    """Owner, comment and limit of a database of our making, and its privileges; what is refused is listed."""
+    statements, skipped = _statements(archive, dbname)
+    shown, _skipped = _statements(archive, archive.origin["source"]["database"])
+    archive.fitting.skipped += skipped
+    for statement, as_on_source in zip(statements, shown):
+        refused = attempt(session, statement)
+        if refused:
+            archive.fitting.note(as_on_source.as_string(session), "DATABASE PROPERTIES", refused)
+
+
+def _statements(archive: FittedArchive, name: str) -> tuple[list, list[dict]]:
+    """(statements, skipped) for a database of this name."""
+    properties, params = archive.origin["properties"], archive.params
+    statements = databases.property_statements(name, properties) if params["create"] else []
+    has_owner = params["create"] and not params["no_owner"] and properties["owner"] not in archive.missing_roles
+    more, skipped = databases.ownership_statements(
+        name, properties, archive.missing_roles, has_owner, not params["no_privileges"]
+    )
+    return [*statements, *more], skipped

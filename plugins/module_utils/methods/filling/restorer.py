@@ -1,0 +1,99 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Entries of an archive on their way into one database by pg_restore, and what the server refuses of them."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
+    FittedArchive,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive as archives
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import script
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.row_counts import (
+    count_rows,
+    differences,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.staging import Stage
+
+
+class Restorer:
+    """One database that is being filled.
+
+    ``place`` is the directory of the edited archive, ``programs`` the target as pg_restore connects to it;
+    ``obtainable`` are the roles that objects can be given to; ``stages`` are those of the filling.
+    """
+
+    def __init__(
+        self, archive: FittedArchive, dbname: str, place: str, programs: Endpoint, obtainable: set[str], stages: Stages
+    ):
+        self.archive = archive
+        self.dbname = dbname
+        self.obtainable = obtainable
+        self.stages = stages
+        self._place = place
+        self._programs = programs
+
+    def run(self, stage: Stage) -> None:
+        """One stage, its entries in their order. Raises HandoverError for a refusal that is not of a known class."""
+        self._explain(stage, self._restore_quickly(stage))
+
+    def run_parallel(self, stage: Stage, place: str | None = None) -> None:
+        """One stage by a pg_restore with several jobs, from another directory if that is given."""
+        self._explain(stage, self._restore_slowly(stage.entries, place or self._place, parallel=True))
+
+    def compare_rows(self, expected: list[dict], what: str, remedy: str) -> None:
+        """The tables have as many rows as were ``what``: exported, or copied. Raises HandoverError."""
+        connect, jobs = self.archive.target.connect, self.archive.jobs
+        with self.stages.stage("row counts"):
+            actual = count_rows(lambda: connect(self.dbname, read_only=True), expected, jobs)
+        different = differences(expected, actual)
+        if different:
+            raise HandoverError(
+                f"{len(different)} tables do not have the rows that were {what}; the first: {different[0]}.",
+                remedy,
+                different_row_counts=different[:100],
+            )
+
+    def _restore_quickly(self, stage: Stage) -> list[archives.RestoreError]:
+        """Many entries at a time; those among which the server refuses one, one by one, to know which it is."""
+        archive = self.archive
+        if archive.params.get("extra_args"):  # who knows what they do
+            return self._restore_slowly(stage.entries, self._place, stage.parallel)
+        errors = []
+        with contextlib.closing(archive.target.connect(self.dbname)) as session:
+            script.prepare(session, archive.contents)
+            place = script.Place(self._place, archive.contents.codec)
+            waiting = stage.entries
+            while waiting := archive.wanted(waiting):
+                entries = waiting[: script.WRITTEN_TOGETHER]
+                arguments = archive.arguments(parallel=False)
+                done = script.run(session, archive.client, self._programs, place, entries, arguments)
+                refused = entries[done : done + script.TOGETHER]
+                if refused:
+                    errors += self._restore_slowly(refused, self._place, False)
+                    archive.fitting.explain(errors)  # what needs a refused one is not tried any more
+                waiting = waiting[done + len(refused) :]
+        return errors
+
+    def _restore_slowly(self, entries: list[Entry], place: str, parallel: bool) -> list[archives.RestoreError]:
+        archive = self.archive
+        arguments = archive.arguments(parallel)
+        return archives.restore(archive.client, self._programs, self.dbname, place, archive.wanted(entries), arguments)
+
+    def _explain(self, stage: Stage, errors: list[archives.RestoreError]) -> None:
+        """Raise HandoverError unless these are refusals that lose no rows."""
+        unknown = self.archive.fitting.explain(errors)
+        if unknown:
+            raise HandoverError(
+                f"pg_restore met {len(unknown)} errors in stage {stage.name}; the first: {unknown[0].describe()}.",
+                "Mend the cause on the source or the target and run this again; it starts over.",
+                errors=[error.describe() for error in unknown[:50]],
+            )
+        self.archive.fitting.require_rows()

@@ -1,0 +1,36 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a live database is brought into another, and who hears of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Scope:
+    """What of the database is brought, and who hears of it.
+
+    ``tables``: (schema, name) of those whose rows are copied; None: all but unlogged ones, which ``unlogged`` adds.
+    ``sample``: so many rows of each are enough; None: all.
+    ``later``: those whose rows another filling copies; keys, triggers and whatever else their rows, or rows that refer
+    to them, have to be there for is made then.
+    ``hold`` keeps the tables from being truncated or redefined until all is copied; otherwise each is locked only
+    while it is read.
+    ``existing``: the target has some of it already, from a run before. Objects that are there are left alone, and the
+    tables are emptied before they are copied. ``keys_may_wait``: a foreign key that rows do not satisfy yet is added
+    unchecked, or left out, and listed in ``pending_constraints``. ``on_state`` and ``on_copied`` as in Loading.
+    """
+
+    tables: list | None = None
+    sample: int | None = None
+    later: frozenset = frozenset()
+    unlogged: bool = False
+    hold: bool = False
+    existing: bool = False
+    keys_may_wait: bool = False
+    sequences: bool = True
+    large_objects: bool = True
+    on_state: object = lambda changes: None
+    on_copied: object = lambda: None

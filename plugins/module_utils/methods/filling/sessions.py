@@ -1,0 +1,65 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sessions of the copy engine: rows travel in one encoding, and indexes get the memory that the server has for them."""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
+    FittedArchive,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.snapshot_source import (
+    SnapshotSource,
+)
+
+MAINTENANCE_MEMORY = (64, 1024)  # MB, least and most of one session
+
+
+def connect_for_reading(source: SnapshotSource, archive: FittedArchive):
+    """A session on the source, outside of any transaction."""
+    session = source.connect()
+    _configure(session, archive, {})
+    return session
+
+
+def connect_for_building(archive: FittedArchive, dbname: str):
+    """A session on the target that takes rows and builds indexes."""
+    session = archive.target.connect(dbname)
+    _configure(session, archive, _building_settings(session, archive.jobs))
+    return session
+
+
+def connect_for_record(target: Endpoint, dbname: str):
+    """A session for ``on_state``. It waits for no disk: what it says of a table is lost in a crash of the target if the
+    table's rows are, which were committed in the same way before (PostgreSQL documentation, 30.4).
+    """
+    session = target.connect(dbname)
+    _set(session, {"synchronous_commit": "off"})
+    return session
+
+
+def _configure(session, archive: FittedArchive, settings: dict) -> None:
+    """Rows travel in the encoding of the database that they come from, so that nothing is lost on the way. Text of
+    type money means the same on both sides in the same locale only.
+    """
+    encoding = archive.origin["properties"]["encoding"]
+    _set(session, {**settings, "client_encoding": encoding, "xmloption": "content", "lc_monetary": "C"})
+
+
+def _building_settings(session, jobs: int) -> dict:
+    """Memory for building indexes, as much as the sessions may have together of what the server has for itself."""
+    query = """
+        SELECT (SELECT setting::bigint * 8 / 1024 FROM pg_settings WHERE name = 'shared_buffers'),
+               (SELECT setting::bigint / 1024 FROM pg_settings WHERE name = 'maintenance_work_mem')"""
+    shared, now = rows(session, query)[0]
+    least, most = MAINTENANCE_MEMORY
+    memory = max(now, min(most, max(least, shared // jobs)))
+    return {"synchronous_commit": "off", "maintenance_work_mem": f"{memory}MB", "check_function_bodies": "off"}
+
+
+def _set(session, settings: dict) -> None:
+    with session.cursor() as cursor:
+        for name, value in settings.items():
+            cursor.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))

@@ -1,0 +1,118 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a snapshot of the source holds: the schema as pg_dump describes it, and the tables whose rows are copied."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.snapshot_source import (
+    SnapshotSource,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import (
+    STATISTICS,
+    Contents,
+    Entry,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import schema
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Table, hold, read_tables
+
+
+@dataclass
+class SourceSchema:
+    """``client`` is the pg_dump that described it, with ``arguments`` less its snapshot; ``tables`` are those to copy,
+    ``unlogged`` those that nobody asked for, ``awaited_roots`` (schema, name) of partitioned tables that come later.
+    """
+
+    client: clients.Client
+    arguments: list[str]
+    contents: Contents
+    tables: list[Table]
+    unlogged: list[Table]
+    awaited_roots: set
+
+
+def describe(source: SnapshotSource, connection, params: dict, scope: Scope) -> SourceSchema:
+    """Let pg_dump describe the schema; ``connection`` is one to the target. Raises HandoverError."""
+    session = source.session
+    client = choose_client(session, connection, params)
+    found = read_tables(session)
+    tables, unlogged = _choose_tables(found, scope)
+    if scope.hold:
+        _hold(session, tables)
+    selection = schema.Selection(
+        tuple(params.get("exclude_schemas") or ()),
+        tuple(params.get("exclude_tables") or ()),
+        statistics=params["analyze"] == "auto"
+        and scope.tables is None
+        and connection.info.server_version >= schema.STATISTICS_SINCE * 10000,
+    )
+    contents = _dump(source, client, selection, tables)
+    arguments = selection.arguments(client, session, None, source.patience)
+    roots = {table.root for table in found if table.key in scope.later}
+    return SourceSchema(client, arguments, contents, tables, unlogged, roots)
+
+
+def choose_client(session, connection, params: dict) -> clients.Client:
+    """The pg_dump for this source and this target. Raises HandoverError where there is none."""
+    return clients.choose_for_dump(
+        clients.find_clients(params["client_directory"]),
+        session.info.server_version // 10000,
+        connection.info.server_version // 10000,
+        catalog.has_pg_attver(session),
+        params["client_directory"],
+    )
+
+
+def digest(contents: Contents) -> str:
+    """Of everything that a schema consists of, in an order that knows nothing of sizes. Statistics are no part of it,
+    nor is the database itself, which may be closed to others so that it is quiet.
+    """
+    entries = [entry for entry in contents.entries if not _is_beside_schema(entry)]
+    text = repr(sorted(repr((one.desc, one.namespace, one.tag, one.owner, one.definition)) for one in entries))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_beside_schema(entry: Entry) -> bool:
+    of_database = entry.desc in ("ACL", "COMMENT", "SECURITY LABEL") and entry.tag.startswith("DATABASE ")
+    return of_database or entry.desc in ("DATABASE", "DATABASE PROPERTIES", *STATISTICS)
+
+
+def _choose_tables(found: list[Table], scope: Scope) -> tuple[list[Table], list[Table]]:
+    """(those to copy, unlogged ones that nobody asked for)."""
+    if scope.tables is not None:
+        wanted = set(map(tuple, scope.tables))
+        return [table for table in found if table.key in wanted], []
+    if scope.unlogged:
+        return found, []
+    return [table for table in found if not table.unlogged], [table for table in found if table.unlogged]
+
+
+def _hold(session, tables: list[Table]) -> None:
+    changed = hold(session, tables)
+    if changed:
+        raise HandoverError(
+            f"Tables were truncated or redefined while the copy began: {', '.join(changed[:10])}.",
+            "Run this again.",
+        )
+
+
+def _dump(source: SnapshotSource, client: clients.Client, selection: schema.Selection, tables: list[Table]) -> Contents:
+    """The schema, with the data of the tables in it; those that are left out of the schema are not copied."""
+    session = source.session
+    arguments = selection.arguments(client, session, source.snapshot.name, source.patience)
+    contents = schema.dump(client, source.endpoint.for_programs(session), source.dbname, arguments)
+    unknown = schema.list_data(contents, tables, schema.populated_views(session))
+    if unknown and not selection.is_partial:
+        raise HandoverError(
+            f"pg_dump did not describe tables that hold rows: {', '.join(map(str, unknown[:10]))}.",
+            "Run this again; if it is so again, report it with the definition of such a table.",
+        )
+    for table in unknown:
+        tables.remove(table)
+    return contents
