@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.handover.postgresql.plugins.module_utils.base import poolers, signals
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import masked
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 
 try:
     import psycopg2
@@ -224,7 +225,7 @@ class Endpoint:
             yield environment, tuple(descriptors)
 
     def _connection_error(self, error: Exception, dbname: str | None) -> HandoverError:
-        text = " ".join(str(error).split())
+        text = one_line(error)
         remedy = next(
             (remedy for sign, remedy in CONNECTION_REMEDIES if sign in text),
             "Check {side}.host, {side}.port, and that a firewall lets this machine through.",

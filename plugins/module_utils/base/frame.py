@@ -22,6 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import sealed
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 
 LEAST = {"jobs": 1, "samples": 0, "sequence_margin": 0}  # of options that are numbers; less would harm, or do nothing
 
@@ -113,7 +114,7 @@ def _file_error(error: OSError) -> HandoverError:
 
 def server_error(error) -> HandoverError:
     """What no floor below expected of a server."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if error.pgcode is None or error.pgcode.startswith("57P"):  # the connection was lost, or the server is going down
         return HandoverError(
             f"A server ended a session: {text}.", "See in its log why, and run this again.", sqlstate=error.pgcode

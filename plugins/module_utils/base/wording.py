@@ -6,6 +6,11 @@
 from __future__ import annotations
 
 
+def one_line(error: object) -> str:
+    """What a server or a library says, on one line, however it broke it."""
+    return " ".join(str(error).split())
+
+
 def counted(number: int, noun: str) -> str:
     """``1 table``, ``3 tables``, ``2 indexes``, ``2 dictionaries``."""
     if number == 1:

@@ -10,7 +10,7 @@ from collections import Counter
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import some
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import (  # noqa: F401  # pylint: disable=unused-import
@@ -134,7 +134,7 @@ def _run(checks: list[Check], subject) -> list[Finding]:
             else:
                 findings += check.run(subject)
         except (psycopg2.Error, HandoverError) as error:
-            findings += check.unknown(subject, " ".join(str(error).split()))
+            findings += check.unknown(subject, one_line(error))
     return findings
 
 

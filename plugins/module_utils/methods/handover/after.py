@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
@@ -48,7 +49,7 @@ def attempt(passage: Passage, what: str, work, remedy: str = "Run this again."):
     try:
         return work()
     except (HandoverError, psycopg2.Error, OSError, subprocess.SubprocessError) as error:
-        problem = error.problem if isinstance(error, HandoverError) else " ".join(str(error).split())
+        problem = error.problem if isinstance(error, HandoverError) else one_line(error)
         more = error.remedy if isinstance(error, HandoverError) else remedy
         passage.problems.append({"step": what, "problem": problem, "remedy": more or remedy})
         return None

@@ -11,6 +11,7 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import copy_table
@@ -157,7 +158,7 @@ def _bring(source, target, wanted: set[int]) -> None:
         large_objects.bring(source, target, wanted, owners, grantees)
     except psycopg2.errors.InsufficientPrivilege as error:
         raise HandoverError(
-            f"Large objects cannot be brought to the new home: {' '.join(str(error).split())}.",
+            f"Large objects cannot be brought to the new home: {one_line(error)}.",
             "Make the connecting role a member of the roles that own them, on both ends, or connect as a superuser.",
         ) from None
 

@@ -11,6 +11,7 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import (
     after,
     cargo,
@@ -54,7 +55,7 @@ def _told(**facts):
         yield
     except psycopg2.Error as error:
         raise HandoverError(
-            f"A server refused a statement, or was lost: {' '.join(str(error).split())}.",
+            f"A server refused a statement, or was lost: {one_line(error)}.",
             "See in its log why, and run this again.",
             sqlstate=error.pgcode,
             **facts,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
@@ -115,7 +116,7 @@ def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, 
         except HandoverError as error:
             raise error.of_database(dbname) from None
         except psycopg2.Error as error:
-            text = " ".join(str(error).split())
+            text = one_line(error)
             raise HandoverError(f"A server refused a statement: {text}.", MEND).of_database(dbname) from None
 
 
@@ -176,7 +177,7 @@ def _stop(ending: Ending, _params: dict) -> None:
     try:
         _unsubscribe(ending, ending.target)
     except psycopg2.Error as error:  # it counts as out of reach then: the source has to be freed
-        ending.target.problem, ending.target.connection = f"The target: {' '.join(str(error).split())}", None
+        ending.target.problem, ending.target.connection = f"The target: {one_line(error)}", None
     _unsubscribe(ending, ending.source)
     _free(ending, lift_fence=False)
     if ending.target.connection:

@@ -9,6 +9,7 @@ import contextlib
 from datetime import datetime, timezone
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
@@ -204,7 +205,7 @@ def _tolerantly(visited: Visit, look):
     try:
         return look(visited.connection)
     except psycopg2.Error as error:
-        visited.problem = visited.problem or f"The {visited.side}: {' '.join(str(error).split())}"
+        visited.problem = visited.problem or f"The {visited.side}: {one_line(error)}"
         if visited.connection.closed:
             visited.connection = None
         return None

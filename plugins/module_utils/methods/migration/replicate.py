@@ -11,6 +11,7 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
@@ -143,7 +144,7 @@ def _is_open(session) -> bool:
 
 def _ended(error) -> HandoverError:
     """The failure of a run whose session on the source, with which it had the turn, is gone."""
-    text = error.problem if isinstance(error, HandoverError) else " ".join(str(error).split())
+    text = error.problem if isinstance(error, HandoverError) else one_line(error)
     return HandoverError(
         f"The session of this run on the source was ended: the source went away, or the migration was stopped. {text}",
         "The status says which. Run this again to go on.",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base import child
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients import Client
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents, Entry
 
@@ -47,7 +48,7 @@ def prepare(session, contents: Contents) -> None:
             cursor.execute(b"; ".join([SETTINGS, *(statement.encode() for statement in statements)]))
     except psycopg2.errors.FeatureNotSupported as error:
         raise HandoverError(
-            f"The target does not read the archive's string literals: {' '.join(str(error).split())}.",
+            f"The target does not read the archive's string literals: {one_line(error)}.",
             "Export the database again.",
         ) from None
 
@@ -67,7 +68,7 @@ def run(session, client: Client, endpoint: Endpoint, place: Place, entries: list
         except psycopg2.Error as error:
             if session.closed:
                 raise HandoverError(
-                    f"The session with the target ended while the schema was restored: {' '.join(str(error).split())}",
+                    f"The session with the target ended while the schema was restored: {one_line(error)}",
                     "See in its log why, and run this again; it starts over.",
                 ) from None
             with session.cursor() as cursor:

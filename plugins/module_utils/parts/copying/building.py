@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents, Entry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
@@ -132,7 +133,7 @@ def _add_unchecked(session, definition: Definition) -> bool:
 
 
 def _failure(definition: Definition, error) -> HandoverError:
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if error.pgcode is None or error.pgcode.startswith("57P"):
         problem = f"The session with the target ended while {definition.entry.name} was made: {text}"
         return HandoverError(problem, "See in its log why, and run this again.")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Piece, Table
 
@@ -185,7 +186,7 @@ def copy_table(source, target, table: Table, flow: Flow | None = None, binary: b
 
 def failure(table: Table, side: str, error: Exception) -> HandoverError:
     """What to say of a table when the server on this side does not go on."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     code = getattr(error, "pgcode", None)
     if code is None or code.startswith("57P"):
         problem = f"The session with the {side} ended while table {table} was copied: {text}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OUR_ROLES, value
 
 PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
@@ -64,7 +65,7 @@ def create(connection, name: str, properties: dict, locale_map: dict) -> None:
         if "locale" not in str(error):
             raise
         raise HandoverError(
-            f"The target cannot make a database like the source's: {' '.join(str(error).split())}.",
+            f"The target cannot make a database like the source's: {one_line(error)}.",
             "Name a locale that the target has in locale_map, for example locale_map: "
             f"{{{properties['locale'] or properties['collate']}: C.UTF-8}}.",
         ) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 
 RELATIONS = {"tables": "c.relkind IN ('r', 'p')", "materialized views": "c.relkind = 'm' AND c.relispopulated"}
@@ -59,6 +60,6 @@ def refresh(connection, views: list[tuple[str, str]]) -> None:
                 cursor.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)))
         except psycopg2.Error as error:
             raise HandoverError(
-                f"Materialized view {'.'.join(view)} cannot be refreshed: {' '.join(str(error).split())}.",
+                f"Materialized view {'.'.join(view)} cannot be refreshed: {one_line(error)}.",
                 "Mend its query on the source and export again, or use refresh_materialized_views: false.",
             ) from None

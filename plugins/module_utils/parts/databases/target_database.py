@@ -15,7 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
     sql,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import some
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import referenced_roles, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import temporary_memberships
@@ -138,7 +138,7 @@ def attempt(session, statement) -> str:
     try:
         execute(session, statement)
     except psycopg2.Error as error:
-        return " ".join(str(error).split())
+        return one_line(error)
     return ""
 
 
@@ -207,7 +207,7 @@ def clear(endpoint: Endpoint, connection, dbname: str) -> None:
             _drop_all(session)
         except psycopg2.Error as error:
             raise HandoverError(
-                f"It cannot be emptied: {' '.join(str(error).split())}",
+                f"It cannot be emptied: {one_line(error)}",
                 "Empty it yourself, or connect as the owner of what it holds.",
             ) from None
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 
 # What each mode has to wait for (PostgreSQL documentation, 13.3.1).
@@ -101,7 +102,7 @@ def _roll_back(connection) -> None:
 
 def _refusal(error, mode: str) -> Exception:
     """What the user can mend, as an error of ours; the rest as it is."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     remedies = {
         psycopg2.errors.InsufficientPrivilege: "Grant the connecting role UPDATE on it, or connect as its owner.",
         psycopg2.errors.OutOfMemory: "Raise max_locks_per_transaction on that server, which takes a restart.",

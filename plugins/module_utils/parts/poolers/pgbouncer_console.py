@@ -24,6 +24,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import masked
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 
 CONNECTION_DEFAULTS = {"connect_timeout": "5", "keepalives_idle": "5", "keepalives_interval": "2"}
@@ -292,7 +293,7 @@ class Console:
     def _other(self, who: str, error=None) -> HandoverError:
         """What is said of something that is no PgBouncer."""
         self.close()
-        said = f" ({masked(' '.join(str(error).split()), self.endpoint.secrets)})" if error else ""
+        said = f" ({masked(one_line(error), self.endpoint.secrets)})" if error else ""
         return HandoverError(
             f"The pooler {self.name} is no console of PgBouncer, but {who}{said}. Of no other pooler can a database be "
             "paused by itself.",
@@ -331,7 +332,7 @@ class Console:
         return []
 
     def _error(self, what: str, error) -> HandoverError:
-        text = masked(" ".join(str(error).split()), self.endpoint.secrets)
+        text = masked(one_line(error), self.endpoint.secrets)
         return HandoverError(
             f"The pooler {self.name} {what}: {text}.", "Check it in poolers; its user must be among admin_users."
         )

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import APPLICATION_NAME, psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
 
@@ -118,7 +119,7 @@ def _create_subscription(target: Side, connection_string_: str, connect: bool) -
 
 def _understood(error: psycopg2.Error) -> Answer:
     words = " ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
-    words = " ".join((words or str(error)).split())
+    words = one_line(words or error)
     if error.pgcode in (*REFUSALS, NO_PASSWORD_ASKED):
         return Answer("not_tried" if error.pgcode in REFUSALS else "not_asked", words)
     meaning = next((meaning for meaning, signs in ANSWERS if any(sign in words for sign in signs)), "not_tried")

@@ -17,6 +17,7 @@ import zlib
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import Table
@@ -136,7 +137,7 @@ def write_rate(pair: Pair):
     except psycopg2.errors.InsufficientPrivilege as error:
         yield Finding(
             "unknown",
-            f"The rate of writing was not measured: {' '.join(str(error).split())}.",
+            f"The rate of writing was not measured: {one_line(error)}.",
             "The time of an import and of a copy is not estimated.",
             pair.target.value("SELECT format('GRANT CREATE ON DATABASE %I TO %I;', current_database(), current_user)"),
         )

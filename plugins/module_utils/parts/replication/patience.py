@@ -9,6 +9,7 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 
 LOCK_TIMEOUT = 500  # milliseconds
@@ -61,7 +62,7 @@ def _set_lock_timeout(connection, wanted: str) -> str:
 def _given_up(connection, patience: float, error) -> HandoverError:
     holders = [text for (text,) in rows(connection, HOLDERS)]
     return HandoverError(
-        f"A lock was not to be had within {patience:.0f} s: {' '.join(str(error).split())}."
+        f"A lock was not to be had within {patience:.0f} s: {one_line(error)}."
         + (f" Transactions that are open: {'; '.join(holders)}." if holders else ""),
         "Let them end, and run this again.",
     )

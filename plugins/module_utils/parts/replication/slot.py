@@ -17,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
     sql,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import Snapshot
 
@@ -90,7 +91,7 @@ def drop(connection, name: str) -> bool:
         except (psycopg2.errors.ObjectInUse, psycopg2.errors.UndefinedObject) as error:
             if time.monotonic() > deadline:
                 raise HandoverError(
-                    f"Replication slot {name} is not let go by its reader: {' '.join(str(error).split())}.",
+                    f"Replication slot {name} is not let go by its reader: {one_line(error)}.",
                     f"There, end process {found[0][0]}, and run this again.",
                 ) from None
             time.sleep(PAUSE)
@@ -160,7 +161,7 @@ def _refusal(error, patience: float, blockers: list[str]) -> Exception:
         if not isinstance(error, psycopg2.Error):
             return error
         return HandoverError(
-            f"The source does not make a replication slot: {' '.join(str(error).split())}.",
+            f"The source does not make a replication slot: {one_line(error)}.",
             "Preflight says what a source needs for continuous migration; prepare_source sees to it.",
         )
     return HandoverError(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
     definitions,
     programs,
@@ -109,7 +110,7 @@ def _read(connection, query: str) -> Side:
     except psycopg2.Error as error:
         if connection.closed:
             raise
-        return Side(None, " ".join(str(error).split()))
+        return Side(None, one_line(error))
     found = {}
     for quoted, *values in everything:
         if quoted is None:  # dropped since the instant, as large objects are at any time: it has no identity any more

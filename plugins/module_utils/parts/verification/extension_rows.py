@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import keys
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
@@ -64,7 +65,7 @@ def _judge(connections: dict, pair: Pair, made: list, outcome: Outcome, kind: st
     except psycopg2.Error as error:
         if any(connection.closed for connection in connections.values()):
             raise
-        outcome.miss(kind, name, f"rows that {extension} made: {' '.join(str(error).split())}")
+        outcome.miss(kind, name, f"rows that {extension} made: {one_line(error)}")
         return
     if here != there:
         outcome.leave_out(kind, name, f"rows that {extension} made: it is {here} on the source, {there} on the target")

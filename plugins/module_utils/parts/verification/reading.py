@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each, together
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
     Digest,
     Form,
@@ -148,7 +149,7 @@ def _run(session, side: str, statement: list[tuple[Pair, Part]], add) -> None:
             return
         pair = wanted[0][0]
         too_large = error.pgcode in TOO_LARGE and not pair.form.wide
-        pair.problem = TOO_LARGE if too_large else f"{side}: {' '.join(str(error).split())}"
+        pair.problem = TOO_LARGE if too_large else f"{side}: {one_line(error)}"
         return
     for (pair, _part), digest in zip(wanted, found):
         add(pair, digest)

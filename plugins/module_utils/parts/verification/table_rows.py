@@ -9,6 +9,7 @@ import fnmatch
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import rewritten_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import extension_rows, keys
@@ -200,7 +201,7 @@ def _narrowed(connections: dict, pair: Pair, show_values: bool) -> dict:
         for connection in connections.values():
             if connection.closed:
                 raise
-        return {"not_narrowed": " ".join(str(error).split())}
+        return {"not_narrowed": one_line(error)}
 
 
 def _leave_out_other_relations(source, outcome: Outcome) -> None:
