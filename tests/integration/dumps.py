@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ CLIENTS = tuple(str(builds.build(major).bin) for major in builds.SUITES)
 
 # What stands after an import beside what came from the source, until it is finished.
 JOURNAL = (r"[\w ]+/.*\bhandover\b.*",)
+
+# Why subscriptions are left out.
+PUBLISHER = "a restored subscription would compete with the source's for its publisher"
 
 
 def export(source: Cluster | Mapping[str, Any], directory: Path, check: bool = False, **options: Any) -> Result:
@@ -131,3 +135,36 @@ def rows_of(cluster: Cluster, dbname: str) -> int:
 def manifest_of(directory: Path, dbname: str = "small") -> dict:
     """The manifest of a database's dump."""
     return json.loads((directory / "databases" / dbname / "manifest.json").read_text())
+
+
+def expected_on_target(before: Contents, tablespaces: bool) -> Contents:
+    """What was on the source, but for what is left out on purpose."""
+    after = {**before, "subscriptions": {}}
+    for section in () if tablespaces else ("relations", "indexes"):
+        after[section] = {name: {**value, "tablespace": None} for name, value in before[section].items()}
+    return after
+
+
+def as_seen_by_admin(found: Contents) -> Contents:
+    """What a source holds, with everything of its superuser handed to the administrator of the target.
+
+    But not what is in schema "extensions": members of an extension belong to the superuser on both ends.
+    """
+
+    def renamed(value: Any) -> Any:
+        return re.sub("^postgres(=|$)", r"doadmin\1", value) if isinstance(value, str) else value
+
+    objects = {
+        name: {
+            **value,
+            "owner": renamed(value["owner"]),
+            "privileges": sorted(map(renamed, value["privileges"])) if value["privileges"] else value["privileges"],
+        }
+        for name, value in found["objects"].items()
+        if " extensions." not in name
+    }
+    objects = {**found["objects"], **objects}
+    public = objects["schema public"]
+    public["owner"] = "pg_database_owner"
+    public["privileges"] = sorted(text.replace("doadmin=", "pg_database_owner=") for text in public["privileges"])
+    return {**found, "objects": objects}

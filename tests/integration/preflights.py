@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -63,3 +64,11 @@ def mend(cluster: Cluster, dbname: str, findings: Iterable[Mapping[str, Any]]) -
     """Run the remedies of findings, which have to be SQL as they stand."""
     for finding in findings:
         run_script(cluster, dbname, finding["remedy"])
+
+
+def own_address() -> str | None:
+    """An address of this machine that is not loopback, if it has one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # no packet is sent
+        return probe.getsockname()[0]
+    return None

@@ -6,9 +6,12 @@ import pytest
 from copies import bring_roles, copy
 from dumps import (
     JOURNAL,
+    PUBLISHER,
+    as_seen_by_admin,
     assert_nothing_of_ours,
     databases,
     done,
+    expected_on_target,
     finish,
     look,
     look_at_roles,
@@ -21,8 +24,6 @@ from dumps import (
 )
 from faults import await_that
 from support import assert_same, create_database
-from test_dump_matrix import PUBLISHER, expected_on_target
-from test_restore_managed import as_seen_by_admin
 
 from lab import every_class, sample
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -21,10 +19,10 @@ from dumps import (
     restore,
     small,
 )
-from support import Cluster, assert_same, create_database, environment
+from standbys import standby_of
+from support import assert_same, create_database
 
 from lab import builds, sample
-from lab.cluster import free_port, give
 
 # --- what is dumped --------------------------------------------------------------------------------------------------
 
@@ -302,22 +300,6 @@ def test_a_lock_is_not_waited_for_without_end(servers, tmp_path):
 
 
 # --- a standby -------------------------------------------------------------------------------------------------------
-
-
-def standby_of(primary, directory):
-    """A streaming standby, made as anybody makes one."""
-    directory.mkdir()
-    data = directory / "data"
-    connection = " ".join(f"{name}={value}" for name, value in primary.endpoint().items() if name != "dbname")
-    subprocess.run(
-        [primary.build.program("pg_basebackup"), "--pgdata", data, "--dbname", connection, "--checkpoint=fast",
-         "--write-recovery-conf"], env=environment(), check=True,
-    )  # fmt: skip
-    for place in (data, *data.rglob("*")):
-        give(place)
-    record = {"port": free_port(), "password": primary.password}
-    (directory / "cluster.json").write_text(json.dumps(record))
-    return Cluster(primary.build, directory)
 
 
 def test_a_standby_is_as_good_as_its_primary(servers, new_cluster, tmp_path):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from dumps import (
     JOURNAL,
+    PUBLISHER,
     assert_nothing_of_ours,
     done,
+    expected_on_target,
     export,
     finish,
     look,
@@ -22,7 +24,6 @@ from lab import every_class, sample
 
 PAIRS = [(13, 17), (13, 19), (14, 18), (15, 19), (16, 18), (17, 19), (18, 18), (18, 19), (19, 19)]
 ALIKE = ((15, 19), (17, 19), (18, 18))  # in what the classes of objects have to do with majors, to others
-PUBLISHER = "a restored subscription would compete with the source's for its publisher"
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
@@ -81,11 +82,3 @@ def test_every_class_arrives(servers, tmp_path, run_directory, old, new, tablesp
     assert_same(expected_on_target(before, tablespaces), look(target, "every"))
     assert_same(look_at_roles(source), look_at_roles(target))
     assert_nothing_of_ours(source, target)
-
-
-def expected_on_target(before, tablespaces):
-    """What was on the source, but for what is left out on purpose."""
-    after = {**before, "subscriptions": {}}
-    for section in () if tablespaces else ("relations", "indexes"):
-        after[section] = {name: {**value, "tablespace": None} for name, value in before[section].items()}
-    return after

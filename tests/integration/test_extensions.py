@@ -11,7 +11,7 @@ from dumps import databases, done, export, one, refused, restore
 from migrations import in_step, stopped
 from preflights import look
 from support import create_database, sweep
-from test_verify import verify
+from verifications import verify
 
 from lab import builds
 from lab.cluster import Cluster

@@ -11,7 +11,7 @@ import socket
 import threading
 
 import pytest
-from preflights import look, mend
+from preflights import look, mend, own_address
 from support import create_database
 
 HERE = ("pooler", "load_balancer", "tls", "source_connections", "target_connections")
@@ -76,14 +76,6 @@ def test_one_address_of_two_servers(servers):
         assert "reach 2 servers" in finding["seen"]
     finally:
         balancer.close()
-
-
-def own_address() -> str | None:
-    """An address of this machine that is not loopback, if it has one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.connect(("192.0.2.1", 9))  # no packet is sent
-        return probe.getsockname()[0]
-    return None
 
 
 @pytest.mark.skipif(own_address() is None, reason="this machine has no address but loopback")

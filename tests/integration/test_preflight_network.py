@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import pytest
-from preflights import look
+from preflights import look, own_address
 from support import create_database
-from test_preflight_connections import own_address
 
 HERE = ("listen_addresses", "pg_hba", "configuration_files", "pending_restart", "publisher_tls")
 needs_network = pytest.mark.skipif(own_address() is None, reason="this machine has no address but loopback")

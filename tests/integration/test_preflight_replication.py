@@ -10,8 +10,8 @@ import contextlib
 import pytest
 from faults import await_that
 from preflights import look, mend, run_script
+from standbys import standby_of
 from support import create_database
-from test_preflight_servers import standby_of
 
 CAPACITY = ("wal_level", "replication_slots", "wal_senders", "apply_workers", "origins", "way_back")
 HERE = (*CAPACITY, "output_plugins", "replication_timeouts", "slot_limits")

@@ -5,42 +5,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-
 import pytest
 from faults import await_that
 from preflights import look, mend
+from standbys import standby_of
 from support import create_database
-
-from lab.cluster import Cluster, give, unprivileged
 
 HERE = (
     "source_version", "target_version", "end_of_life", "minor_version", "same_server", "source_standby",
     "target_read_only", "source_read_only", "durability", "damaged_pages", "clock",
 )  # fmt: skip
-
-
-def standby_of(primary: Cluster, directory) -> Cluster:
-    """A running standby with the primary's settings and passwords."""
-    standby = Cluster(primary.build, directory)
-    standby.directory.mkdir()
-    standby.directory.chmod(0o755)
-    give(standby.directory)
-    connection = f"host=127.0.0.1 port={primary.port} user=postgres password={primary.password}"
-    subprocess.run(
-        [primary.build.program("pg_basebackup"), "-D", standby.data, "-R", "-c", "fast", "-d", connection],
-        env={"PATH": os.defpath, **primary.build.environment},
-        cwd=directory,
-        check=True,
-        capture_output=True,
-        **unprivileged(),
-    )
-    standby.password = primary.password
-    standby._record.touch(mode=0o600)
-    standby._save()
-    standby.start()
-    return standby
 
 
 @pytest.mark.parametrize(("old", "new"), [(13, 16), (17, 19)])

@@ -11,8 +11,8 @@ import time
 import pytest
 from faults import BLOCKED, await_that, brake, watching
 from sources import ORDER, PASSWORD, RECORD, ROLE, names, prepare, release, setting, state
+from standbys import standby_of
 from support import Cluster, create_database, run_module, start_module
-from test_preflight_servers import standby_of
 
 # --- ready, and back -------------------------------------------------------------------------------------------------
 

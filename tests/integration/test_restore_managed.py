@@ -9,6 +9,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 from dumps import (
+    as_seen_by_admin,
     assert_nothing_of_ours,
     databases,
     done,
@@ -26,31 +27,6 @@ from support import Cluster, assert_same, create_database, differences
 from lab import builds, every_class, sample
 
 PAIRS = [(13, 15), (14, 16), (15, 18), (17, 19), (19, 19)]
-
-
-def as_seen_by_admin(found):
-    """What a source holds, with everything of its superuser handed to the administrator of the target.
-
-    But not what is in schema "extensions": members of an extension belong to the superuser on both ends.
-    """
-
-    def renamed(value):
-        return re.sub("^postgres(=|$)", r"doadmin\1", value) if isinstance(value, str) else value
-
-    objects = {
-        name: {
-            **value,
-            "owner": renamed(value["owner"]),
-            "privileges": sorted(map(renamed, value["privileges"])) if value["privileges"] else value["privileges"],
-        }
-        for name, value in found["objects"].items()
-        if " extensions." not in name
-    }
-    objects = {**found["objects"], **objects}
-    public = objects["schema public"]
-    public["owner"] = "pg_database_owner"
-    public["privileges"] = sorted(text.replace("doadmin=", "pg_database_owner=") for text in public["privileges"])
-    return {**found, "objects": objects}
 
 
 # --- the sample application ------------------------------------------------------------------------------------------

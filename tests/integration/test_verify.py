@@ -11,17 +11,11 @@ import time
 import pytest
 from dumps import assert_nothing_of_ours, done, export, finish, one, restore
 from support import Cluster, Result, create_database, run_module, run_playbook, start_module
+from verifications import verify
 
 from lab import every_class, sample
 
 NOT_COMPARED = {"analytics.Sales by month", "analytics.a_first_by_name", "analytics.not_yet", "analytics.sales_by_day"}
-
-
-def verify(source: Cluster, target: Cluster, check: bool = False, login: dict | None = None, **options) -> Result:
-    """Run pg_verify, as superusers unless there is another ``login``; it may fail."""
-    ends = {"source": source, "target": target}
-    arguments = {**{side: {**cluster.endpoint(), **(login or {})} for side, cluster in ends.items()}, **options}
-    return run_module("pg_verify", arguments, check=check)
 
 
 def differing(result: Result) -> set[str]:
