@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "integration")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 import support  # noqa: E402
+from collection import link_collection  # noqa: E402
 from cutovers import CLERK, USERS, cut_over, handed_over, make_bank  # noqa: E402
 
 from lab import builds  # noqa: E402
@@ -59,7 +60,7 @@ def main() -> int:
     parser.add_argument("--target", type=int, default=18)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    support.link_collection()
+    link_collection()
     place = builds.state() / f"benchmark-cutover-{os.getpid()}"
     try:
         found = measure(arguments, place)

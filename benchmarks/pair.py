@@ -25,9 +25,10 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "integration")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 import support  # noqa: E402
+from collection import link_collection  # noqa: E402
 
 from lab import builds  # noqa: E402
 
@@ -87,7 +88,7 @@ class Pair:
     """Both servers while the context lasts, the source with the data in database "data"."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        support.link_collection()
+        link_collection()
         self.arguments = arguments
         self.place = builds.state() / f"benchmark-{os.getpid()}"
         self.memory = 0

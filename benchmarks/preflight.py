@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "integration")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 import support  # noqa: E402
+from collection import link_collection  # noqa: E402
 
 from lab import builds  # noqa: E402
 
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--source", type=int, default=16)
     parser.add_argument("--target", type=int, default=18)
     arguments = parser.parse_args()
-    support.link_collection()
+    link_collection()
     place = builds.state() / f"benchmark-{os.getpid()}"
     servers = support.Servers(place)
     try:

@@ -5,15 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-COLLECTIONS = ROOT / ".build" / "collections"
+from collection import COLLECTIONS, link_collection
 
-_place = COLLECTIONS / "ansible_collections" / "handover" / "postgresql"
-_place.parent.mkdir(parents=True, exist_ok=True)
-with contextlib.suppress(FileExistsError):
-    _place.symlink_to(ROOT, target_is_directory=True)
+link_collection()
 sys.path.insert(0, str(COLLECTIONS))

@@ -6,37 +6,29 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from source_hosts import Source
+from support import Cluster, Servers, create_database, state_of_this_run, sweep
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from source_hosts import Source  # noqa: E402
-from support import COLLECTIONS, Cluster, Servers, create_database, link_collection, state_of_this_run, sweep  # noqa: E402
-
-from lab import builds  # noqa: E402
-from lab.hosts import Host, Network, obstacle  # noqa: E402
-from lab.pooler import Pooler  # noqa: E402
-from lab.roots import roots  # noqa: E402
-from lab.tls import Authority  # noqa: E402
+from lab import builds
+from lab.hosts import Host, Network, obstacle
+from lab.pooler import Pooler
+from lab.roots import roots
+from lab.tls import Authority
 
 SMALL = {"wal_level": "replica", "max_wal_senders": 1, "max_replication_slots": 1, "max_logical_replication_workers": 1}
 
 # Files that take minutes begin first, or one process would work on them when the others are done.
 LONG = (
     "test_demo", "test_restart_source_hosts", "test_prepare_source_hosts", "test_cutover_faults",
-    "test_cutover_playbook", "test_migration_interruptions", "test_interruptions", "test_migration_playbooks",
-    "test_migration_cases", "test_playbooks", "test_direct_copy_interruptions", "test_migration", "test_verify_live",
+    "test_cutover_playbook", "test_migration_interruptions", "test_dump_interruptions", "test_migration_playbooks",
+    "test_migration_cases", "test_dump_playbooks", "test_direct_copy_interruptions", "test_migration_changes",
+    "test_verify_live",
 )  # fmt: skip
-
-link_collection()
-sys.path.insert(0, str(COLLECTIONS))
 
 
 def pytest_report_header() -> str:

@@ -8,17 +8,15 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 import yaml
 from dumps import CLIENTS, JOURNAL, assert_nothing_of_ours, databases, look, look_at_roles
 from faults import await_that, watching
-from support import assert_same, create_database, run_playbook, start_playbook
+from support import ROOT, assert_same, create_database, run_playbook, start_playbook
 
 from lab import sample
 
-ROOT = Path(__file__).resolve().parents[2]
 DUMP, FINISH = "handover.postgresql.dump", "handover.postgresql.finish"
 STRANGE = ["a b", "a_b", "-d host=evil; drop", "Ünïcode\"'", "{{ 7 * 7 }}"]
 EXPORT = "handover.postgresql.handover : Export each database"

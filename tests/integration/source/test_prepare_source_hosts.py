@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from source_hosts import PASSWORD, Source, connects, edit, finish, pairs, prepare, refused, succeeded
+from support import ROOT
 
 from lab.hosts import HostError
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / "tasks"
+EXAMPLES = ROOT / "docs" / "examples" / "tasks"
 EARLY = """# a comment
 local all postgres peer
 host all all 10.0.0.0/8 reject

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from collection import COLLECTIONS, ROOT
 from contents import Contents, assert_same, contents, differences, roles
 from psycopg2 import sql
 
@@ -29,14 +30,12 @@ from lab import builds
 from lab.cluster import Cluster, give
 
 __all__ = [
-    "Cluster", "Contents", "PlaybookResult", "Result", "Running", "assert_same", "contents", "copy_with_pg_dump",
-    "create_database", "differences", "roles", "run_module", "run_playbook", "shared_directory", "start_module",
-    "start_playbook", "sweep",
+    "COLLECTIONS", "ROOT", "Cluster", "Contents", "PlaybookResult", "Result", "Running", "assert_same", "contents",
+    "copy_with_pg_dump", "create_database", "differences", "roles", "run_module", "run_playbook", "shared_directory",
+    "start_module", "start_playbook", "sweep",
 ]  # fmt: skip
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
-COLLECTIONS = ROOT / ".build" / "collections"
 
 # As Ansible's own wrapper does it; the second assignment matters to ansible-core 2.19 and later only.
 RUN_MODULE = """
@@ -45,14 +44,6 @@ from ansible.module_utils import basic
 basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
 runpy.run_module("ansible_collections.handover.postgresql.plugins.modules." + sys.argv[1], run_name="__main__")
 """
-
-
-def link_collection() -> None:
-    """Make the checkout importable as ``ansible_collections.handover.postgresql``, for Python and for Ansible."""
-    place = COLLECTIONS / "ansible_collections" / "handover" / "postgresql"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        place.symlink_to(ROOT, target_is_directory=True)
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
