@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 _RENAME = r"""  rename:
-    description: Names on the target for databases that are called otherwise there, or are to be.
+    description: Names on the target, for databases that have, or get, another name there than on the source.
     type: dict
     default: {}
 """
@@ -42,13 +42,13 @@ options:
 options:
   source_is_quiet:
     description:
-      - The operator's word that nothing writes to the source, from before this reads it until applications use the
+      - Confirm whether nothing writes to the source, from before this module reads it until applications use the
         target.
       - With V(true), what an earlier run made is kept only if that run was given V(true), and if the server has counted
-        no rows or large objects written since; else that is an error. A crash of the server resets what it counts, so
-        that is an error too.
-      - On a standby, and where C(track_counts) is off for the server, the database or any role, nobody counts, and this
-        word alone stands. Values of sequences are never counted.
+        no rows or large objects written since; otherwise the module fails. A crash of the server resets its counters,
+        so the module fails then, too.
+      - On a standby, and if C(track_counts) is off for the server, the database or any role, nobody counts, and the
+        module relies on this option alone. Values of sequences are never counted.
     type: bool
   exclude_schemas:
     description: Patterns of schemas to leave out, as C(pg_dump --exclude-schema) takes them.
@@ -61,7 +61,7 @@ options:
     elements: str
     default: []
   unlogged_table_data:
-    description: Whether the rows of unlogged tables are read.
+    description: Whether to bring over the rows of unlogged tables.
     type: bool
     default: false
   lock_wait_timeout:
@@ -75,14 +75,15 @@ options:
   create:
     description:
       - Create each database, with the encoding, locale and other properties of the source's.
-      - A database with the extension pg_cron, or with a column of type regdatabase, is filled under its own name, too,
-        because these need it. It is known for incomplete, and dropped by whoever starts over, until all is there.
-      - With V(false), it exists already and must be empty. It is then filled under its own name, and its owner, comment
-        and connection limit stay as they are. The owner that it had on the source gets an owner's privileges.
+      - The module fills a database under a temporary name. If the database has the extension pg_cron, or a column of
+        type regdatabase, it is filled under its own name, because these need it. Until it is complete, its journal says
+        so, and a run that starts over drops it.
+      - With V(false), the database exists already and must be empty. It is filled under its own name, and its owner,
+        comment and connection limit stay as they are. The owner that it had on the source gets an owner's privileges.
     type: bool
     default: true
   replace:
-    description: Replace databases that exist and are named in O(replace_databases). What they hold is lost.
+    description: Replace existing databases that O(replace_databases) names. What they hold is lost.
     type: bool
     default: false
   replace_databases:
@@ -92,12 +93,12 @@ options:
     default: []
   locale_map:
     description:
-      - Locales of the source, and the locales of the target to use instead, for those that do not exist there.
+      - Locales of the source that the target lacks, and the locales to use there instead.
       - 'For example V({en_US.utf8: en_US.UTF-8}).'
     type: dict
     default: {}
   skip_roles:
-    description: Roles that the target does not get. What belongs to them there belongs to the connecting role.
+    description: Roles that the target does not get. Their objects belong to the connecting role there.
     type: list
     elements: str
     default: []
@@ -116,15 +117,15 @@ options:
   exclude_extensions:
     description:
       - Extensions to leave out, together with everything that needs them, rows included.
-      - An extension that the target does not offer is left out by itself as long as no rows need it.
-        Otherwise that is an error.
+      - An extension that the target does not offer is left out anyway if no rows need it. If rows need it, the module
+        fails.
     type: list
     elements: str
     default: []
   analyze:
     description:
-      - V(auto) takes over the source's statistics where C(pg_dump) and the target are 18 or later, and analyzes what
-        has none.
+      - V(auto) takes over the source's statistics if C(pg_dump) and the target are 18 or later, and analyzes tables
+        that have none.
       - V(full) analyzes everything, V(in_stages) with a statistics target of 1, then 10, then the default.
         V(none) analyzes nothing.
     type: str

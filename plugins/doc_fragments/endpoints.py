@@ -8,8 +8,8 @@ from __future__ import annotations
 CONNECTION = """
       uri:
         description:
-          - A connection URI as consoles of services hand it out, V(postgresql://user:password@host:port/dbname?sslmode=require).
-          - It may be combined with other options, as long as nothing is said twice.
+          - A connection URI as the consoles of services show it, V(postgresql://user:password@host:port/dbname?sslmode=require).
+          - You may combine it with other options, as long as nothing is set twice.
         type: str
       host:
         description: Name or address of the {what}, or the directory of its socket.
@@ -31,12 +31,12 @@ CONNECTION = """
       sslmode:
         description:
           - How TLS is used, as libpq defines it.
-          - Without it, V(require) for a host that is reached over the network, libpq's default on loopback.
+          - Without it, V(require) for a host that is reached over the network, and libpq's default on loopback.
             With O(ignore:{option}.service), the service file decides.
         type: str
         choices: [disable, allow, prefer, require, verify-ca, verify-full]
       sslrootcert:
-        description: File with the certificates of the authorities that are trusted.
+        description: File with the certificates of the trusted authorities.
         type: str
       sslcert:
         description: File with the client's certificate.
@@ -54,7 +54,7 @@ CONNECTION = """
         description: Pass file to use instead of C(~/.pgpass).
         type: str
       connect_timeout:
-        description: Seconds to wait for a connection, V({timeout}) without it.
+        description: Seconds to wait for a connection. Without it, V({timeout}).
         type: int
 """
 
@@ -67,14 +67,14 @@ def _endpoint(option: str, role: str) -> str:
         user="Role to connect as.",
         password="Password of the role. Child programs get it in a pass file in memory, never as an argument.",
         dbname="""Database to connect to for what concerns the whole server.
-          - Without it, the first of V(postgres), V(defaultdb), V(template1) that exists.""",
+          - Without it, the first existing one of V(postgres), V(defaultdb), V(template1).""",
         timeout=15,
     )
     return f"""
   {option}:
     description:
       - The server that the data {role}.
-      - The connection may be narrowed to any database of it; which ones are worked on is said elsewhere.
+      - The module uses the same login for each database that it works on; other options choose the databases.
     type: dict
     required: true
     suboptions:{connection}"""
@@ -86,9 +86,10 @@ def _replication(option: str, publisher: str, subscriber: str, user: str, purpos
 options:
   {option}:
     description:
-      - How the {subscriber}'s server reaches the {publisher}{purpose}. What is not said is as in O({publisher}).
+      - How the {subscriber}'s server reaches the {publisher}{purpose}. Suboptions that are not set are taken from
+        O({publisher}).
       - Paths are those of the {subscriber}'s host.
-      - A role that is not a superuser on the {subscriber} needs a password here, or in O({publisher}).
+      - If the connecting role is no superuser on the {subscriber}, it needs a password here or in O({publisher}).
     type: dict
     suboptions:
       host:
@@ -102,8 +103,8 @@ options:
         type: str
       password:
         description:
-          - Password of that role. With O({option}.user), that of O({publisher}) is not used.
-          - The {subscriber} keeps it in a catalog that only superusers read.
+          - Password of that role. If O({option}.user) is set, the password of O({publisher}) is not used.
+          - The {subscriber} keeps it in a catalog that only superusers can read.
         type: str
       sslmode:
         description:
@@ -112,7 +113,7 @@ options:
         type: str
         choices: [disable, allow, prefer, require, verify-ca, verify-full]
       sslrootcert:
-        description: File with the certificates of the authorities that are trusted, on the {subscriber}'s host.
+        description: File with the certificates of the trusted authorities, on the {subscriber}'s host.
         type: str
       sslcert:
         description: File with the client's certificate, on the {subscriber}'s host.
@@ -150,9 +151,9 @@ class ModuleDocFragment:
 options:
   poolers:
     description:
-      - Admin consoles of the PgBouncers that the application uses. Each is paused, told to load its configuration,
-        which has to lead to the new home by then, and resumed, whatever happens. One that serves nothing else is
-        paused as a whole.
+      - Admin consoles of the PgBouncers that the application uses. The module pauses each, tells it to load its
+        configuration, and resumes it, whatever happens. By then the configuration has to point at the new home.
+        A pooler that serves nothing else is paused as a whole.
       - Pools have to be in transaction or statement mode, or have no client while the window is open.
     type: list
     elements: dict
@@ -160,8 +161,8 @@ options:
     suboptions:
       databases:
         description:
-          - Entries of the pooler that are switched, as clients name them.
-          - Without it, those that lead to a database of the name that it has on the source or on the target.
+          - Entries of the pooler to switch, as clients name them.
+          - Without it, the entries that point at a database with the name that it has on the source or on the target.
         type: list
         elements: str
         default: []""" + CONNECTION.format(
@@ -177,9 +178,9 @@ options:
 options:
   client_directory:
     description:
-      - Directories in which C(pg_dump) and C(pg_restore) are looked for, on the host where the module runs.
+      - Directories to search for C(pg_dump) and C(pg_restore), on the host where the module runs.
       - Without it, E(PATH) and the usual places of Debian, RHEL, Alpine, Homebrew and execution environments.
-      - Of the versions found, the one that fits both servers is used. See the guide for the rules.
+      - The module uses the version that fits both servers. C(docs/dump.md) has the rules.
     type: list
     elements: path
   jobs:
@@ -203,7 +204,7 @@ attributes:
     description: A second run with the same options reports no change.
     support: full
   action_group:
-    description: Endpoints can be given once for all modules of the group, in C(module_defaults).
+    description: You can give endpoints once for all modules of the group, in C(module_defaults).
     support: full
     membership:
       - handover.postgresql.pg

@@ -12,7 +12,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   title:
-    description: What it is about, for example the name of the pair.
+    description: What the text is about, for example the name of the pair.
     type: str
     default: the migration
   form:
@@ -21,7 +21,7 @@ options:
     choices: [text, markdown]
     default: text
   width:
-    description: Columns of the text. Words that are longer are not broken.
+    description: Width of the text in columns. Longer words are not broken.
     type: int
     default: 100
 """

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_configuration_reload
-short_description: Have a server read its configuration files again, if they are free of errors
+short_description: Make a server read its configuration files again, if they are free of errors
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - Asks the server what it would make of C(pg_hba.conf) and the other configuration files as they are now, and fails,
-    with file and line, where that is an error. Nothing is reloaded then.
-  - Otherwise, if a file has been written since the server read it, the server reads them all, and the task ends when it
-    has. A file that has been removed does not count.
-  - It takes a superuser, or a role that may read C(pg_hba_file_rules) and C(pg_file_settings) and call
-    C(pg_reload_conf()).
+  - Asks the server to check C(pg_hba.conf) and the other configuration files as they are now. If they have errors, the
+    module fails with file and line, and reloads nothing.
+  - Otherwise, if a file has been written since the server read it, the server reads all files, and the task ends when
+    it has. A removed file does not count.
+  - The connecting role has to be a superuser, or a role that may read C(pg_hba_file_rules) and C(pg_file_settings) and
+    call C(pg_reload_conf()).
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.attributes
@@ -26,7 +26,8 @@ attributes:
     support: full
 options:
   settings:
-    description: Values that the files have to give these settings. A line that overrides one of them is an error.
+    description:
+      - Settings with the values that the files have to give them. A line that overrides one of them is an error.
     type: dict
     default: {}
 seealso:

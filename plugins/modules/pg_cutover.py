@@ -13,12 +13,13 @@ author: The handover.postgresql authors (@handover)
 description:
   - Takes databases that M(handover.postgresql.pg_logical_migrate) keeps in step, and makes the target the server that
     the application writes to, in one call and under one deadline, mostly within a tenth of a second.
-  - Whatever fails before the commit is taken back, and the application goes on with the old server as if nothing had
-    happened. From the commit on, the old server refuses every write, superusers' included, and says where the database
-    lives now.
-  - Everything that is written at the new home is replicated to the old one, where that may subscribe, so that
+  - If anything fails before the commit, everything is taken back, and the application goes on with the old server as if
+    nothing had happened. From the commit on, the old server refuses every write, superusers' included, and says where
+    the database lives now.
+  - If the old server may subscribe, everything that is written at the new home is replicated to it, so that
     O(direction=back) is a handover like any other, without loss.
-  - A run that was killed is completed or taken back by a program that it has left behind, or by the next run.
+  - If a run is killed, a helper program that it started completes it or takes it back; if that is killed too, the next
+    run does.
   - The guide, C(docs/cutover.md), says what happens in the window step by step.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.both
@@ -29,7 +30,7 @@ extends_documentation_fragment:
   - handover.postgresql.endpoints.attributes
 attributes:
   check_mode:
-    description: Asks the gates, and returns what would be done in the window and how long that would take.
+    description: Checks the gates, and returns what would be done in the window and how long that would take.
     support: full
 options:
   direction:
@@ -41,72 +42,74 @@ options:
     default: forward
   together:
     description:
-      - Hand all databases over in one window. If one of them cannot be, none is.
+      - Hand all databases over in one window. If one of them cannot be handed over, none is.
       - With V(false), each has its own window, one after the other.
-      - With poolers and several databases it has to be V(true), because a pooler loads all of its entries at once.
+      - With poolers and several databases, set it to V(true), because a pooler loads all of its entries at once.
     type: bool
     default: false
   deadline:
     description:
-      - How long the window may take until the commit. When it is over, everything is taken back.
-      - A number of seconds, or with a unit, as V(500ms) and V(1min).
+      - How long the window may take until the commit. After that time, everything is taken back.
+      - A number of seconds, or a number with a unit, for example V(500ms) or V(1min).
     type: str
     default: 10s
   reverse:
     description:
-      - Whether there is to be a way back. V(true) refuses to hand over without one.
-      - Without it, there is one where the old server may subscribe; otherwise the result says why not.
+      - Whether to make a way back. With V(true), the module refuses to hand over without one; with V(false), it makes
+        none.
+      - Without it, there is a way back if the old server may subscribe; otherwise the result says why not.
     type: bool
   replication:
     description:
-      - How the target's server reaches the source, for the direction in which the target follows again after a
-        rollback. What is not said is as in O(source).
+      - How the target's server reaches the source, when the target follows again after a rollback. Suboptions that are
+        not set are taken from O(source).
       - Paths are those of the target's host.
-      - A role that is not a superuser on the target needs a password here, or in O(source).
+      - If the connecting role is no superuser on the target, it needs a password here or in O(source).
   sequence_margin:
     description:
-      - How many calls of C(nextval) sequences are advanced further than they are at the commit, for values that
-        sessions fetch from the old server afterwards, where nothing refuses that, and use elsewhere. What was fetched
-        before is never given again. It never leaves a sequence's bounds.
+      - How many calls of C(nextval) to advance sequences beyond their positions at the commit. This leaves room for
+        values that sessions fetch from the old server afterwards, which nothing can refuse, and use elsewhere. Values
+        that were fetched before the commit are never given again. A sequence never leaves its bounds.
       - Without it, V(0) behind poolers and V(1000) otherwise.
     type: int
   fence_roles:
     description:
-      - Roles that lose LOGIN on the old server, with the same commit, for all of its databases. A handover of the
-        first of these databases in the other direction gives it back.
+      - Roles that lose LOGIN on the old server, with the same commit, for all of its databases. The first of these
+        databases that is handed over in the other direction brings LOGIN back.
       - The connecting role must be allowed to alter them.
-      - The connecting role itself, and roles as which a migration's replication logs in there, are refused.
+      - The module refuses the connecting role itself, and roles that a migration's replication uses to log in there.
     type: list
     elements: str
     default: []
   terminate_sessions:
-    description: End all sessions that are connected to the database on the old server after the handover.
+    description: After the handover, end all sessions that are connected to the database on the old server.
     type: bool
     default: false
   require_verification:
     description:
-      - Whether M(handover.postgresql.pg_verify) must have found the contents equal before, since both servers were
-        started, promoted or restored, and publications and subscriptions were altered.
-      - Without it, it must for O(direction=forward).
+      - Whether M(handover.postgresql.pg_verify) must have found the contents equal before. It must have done so after
+        the last start, promotion or restore of either server, and after the last change of publications and
+        subscriptions.
+      - Without it, this is required for O(direction=forward).
     type: bool
   verified_within:
-    description: How old that verification may be, in seconds, or with a unit, as V(90min) and V(2d).
+    description: How old that verification may be, in seconds or with a unit, for example V(90min) or V(2d).
     type: str
     default: 1d
   max_lag:
-    description: How far the new home may be behind before the window is opened, in seconds, or with a unit.
+    description: How far the new home may be behind before the window is opened, in seconds or with a unit.
     type: str
     default: 5s
   switch_command:
     description:
-      - Program with its arguments that sends the application to the new home, where no pooler does. It is run without a
+      - Program with its arguments that points the application at the new home, if no pooler does. It runs without a
         shell, on the host where the module runs, after the commit and before poolers are resumed.
-      - When it fails, the handover stands, and the task fails and says so.
+      - If it fails, the handover stands, and the task fails and says so.
     type: list
     elements: str
     default: []
   switch_timeout:
-    description: How long O(switch_command) may take, in seconds, or with a unit.
+    description: How long O(switch_command) may take, in seconds or with a unit.
     type: str
     default: 30s
 seealso:
@@ -160,7 +163,7 @@ direction:
   returned: success
   type: str
 handed_over:
-  description: Whether the databases are handed over. It is not there where that is not known.
+  description: Whether the databases are handed over. Absent if that is not known.
   returned: when the module fails
   type: bool
 databases:
@@ -182,7 +185,7 @@ databases:
       description: The direction.
       type: str
     changed:
-      description: Whether anything was done, or would be.
+      description: Whether anything was done, or would be done in check mode.
       type: bool
     handed_over:
       description: Whether the database is handed over in that direction.
@@ -211,10 +214,10 @@ databases:
       description: Number of sequences.
       type: int
     sequence_margin:
-      description: How many calls further they were set.
+      description: How many calls of C(nextval) further they were set.
       type: int
     copied_bytes:
-      description: Bytes of tables that are copied in the window.
+      description: Size of the tables that are copied in the window.
       type: int
     copied_rows:
       description: Rows of these tables.
@@ -223,7 +226,8 @@ databases:
       description: Number of large objects.
       type: int
     large_objects_in_window:
-      description: How many of them were brought over or removed in the window, as they were changed since right before.
+      description:
+        - How many of them were brought over or removed in the window, because they had changed since right before.
       type: int
     unfenced:
       description: Tables of extensions that cannot be fenced, or whose rows are the extension's own; quoted.
@@ -231,8 +235,8 @@ databases:
       elements: str
     strays:
       description:
-        - What was changed on the old server only, past the fence, since the window had read it, as large objects, and
-          sequences that went further than the margin.
+        - What was changed on the old server only, past the fence, after the window had read it. These are large
+          objects, and sequences that went further than the margin.
       type: list
       elements: str
     fenced_roles:
@@ -246,13 +250,13 @@ databases:
       description: How far the new home was behind before the window.
       type: float
     way_back:
-      description: Whether there is a way back, or would be.
+      description: Whether there is a way back, or would be one in check mode.
       type: bool
     way_back_seconds:
-      description: How long the first change took to come back.
+      description: Seconds that the first change took to come back.
       type: float
     obstacles_to_way_back:
-      description: Why there is none.
+      description: Why there is no way back.
       type: list
       elements: str
     not_on_way_back:
@@ -263,8 +267,8 @@ databases:
       elements: str
     gates:
       description:
-        - What had to be true before, with C(gate), C(ok), C(problem), C(remedy). V(continuity) is closed where changes
-          were lost on the way, or may have been, as M(handover.postgresql.pg_migration_info) says.
+        - The conditions for the handover, with C(gate), C(ok), C(problem), C(remedy). V(continuity) is closed if
+          changes were lost on the way, or may have been, as M(handover.postgresql.pg_migration_info) says.
       type: list
       elements: dict
     ready:
@@ -277,20 +281,21 @@ databases:
       type: list
       elements: str
     poolers:
-      description: Where the poolers lead now; C(leads_to_new) is by their sessions with a server, null without any.
+      description:
+        - Where the poolers point now. C(leads_to_new) tells from their sessions with a server; null without any.
       type: list
       elements: dict
     to_enable:
       description:
-        - What is held back at the new home and may be enabled there now, jobs of pg_cron, triggers that are disabled or
-          fire always, event triggers and settings that only the old server has.
+        - What is held back at the new home and may be enabled there now. These are jobs of pg_cron, triggers that are
+          disabled or fire always, and event triggers and settings that only the old server has.
       type: dict
     problems:
       description: What could not be done after the commit, with C(step), C(problem), C(remedy).
       type: list
       elements: dict
     notices:
-      description: What the operator has to know.
+      description: What you need to know.
       type: list
       elements: str
 """

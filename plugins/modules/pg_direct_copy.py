@@ -11,18 +11,18 @@ short_description: Copy databases from one server to another without files
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - Brings databases from the source to the target as one snapshot of each shows them. Several sessions relay rows from
-    one server to the other, and build the indexes and keys of a table as soon as it is loaded.
+  - Brings each database from the source to the target in one snapshot. Several sessions relay rows from one server to
+    the other, and build the indexes and keys of a table as soon as it is loaded.
   - The host where the module runs needs no disk space, and little memory, whatever the size of the databases.
-  - The schema comes from C(pg_dump) and goes through C(pg_restore). What a service does not allow is taken out by
-    class, and every object skipped is in the result, as with M(handover.postgresql.pg_restore_import).
-  - A database is filled under a name of its own and gets its real name when everything is there. The rows that the
-    source sent and those that the target took are compared for each table.
-  - Nothing is changed on the source. Until all rows are read, its tables cannot be dropped, truncated or redefined;
-    reading and writing goes on.
+  - The schema comes from C(pg_dump) and goes through C(pg_restore). What a service does not allow is left out by class,
+    and the result lists every skipped object, as with M(handover.postgresql.pg_restore_import).
+  - A database is filled under a temporary name and gets its real name when everything is there. For each table, the
+    module compares the rows that the source sent with those that the target took.
+  - Changes nothing on the source. Until all rows are read, its tables cannot be dropped, truncated or redefined;
+    reading and writing go on.
   - Roles are not copied. M(handover.postgresql.pg_dump_export) and M(handover.postgresql.pg_restore_import) do that.
-  - When a run is interrupted, its snapshot is gone. The next one keeps the tables that were complete only where
-    O(source_is_quiet=true) and the source has counted no writes since; otherwise it starts over, and says why.
+  - When a run is interrupted, its snapshot is gone. The next run keeps complete tables only if O(source_is_quiet=true)
+    and the source has counted no writes since; otherwise it starts over, and says why.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.both
   - handover.postgresql.endpoints.clients
@@ -33,30 +33,30 @@ extends_documentation_fragment:
 options:
   force:
     description:
-      - Copy again where the target has a complete copy of the same database. It has to be replaced, so O(replace) and
-        O(replace_databases) are needed too.
-      - Without it, such a copy is kept. It is an error if options that change what is copied were other ones then, or,
-        with O(source_is_quiet=true), if the source's schema was another one.
+      - Copy again if the target has a complete copy of the same database. This replaces the copy, so it also needs
+        O(replace) and O(replace_databases).
+      - Without it, the module keeps such a copy. It fails if options that decide what is copied have changed since, or,
+        with O(source_is_quiet=true), if the source's schema has changed.
     type: bool
     default: false
   count_rows:
-    description: Count the rows of each table on the target, besides comparing what was sent with what was taken.
+    description: Also count the rows of each table on the target, besides comparing what was sent with what was taken.
     type: bool
     default: false
   max_rate:
-    description: The most bytes that are read from the source in a second, by all sessions together, such as V(50MB).
+    description: How much all sessions together read from the source per second at most, such as V(50MB).
     type: str
   split_tables_larger_than:
     description:
       - Tables larger than this, such as V(10GB), are read in ranges by several sessions at once.
-      - Without it, a table is split when it is more than a fair share of the work of three or more sessions.
+      - Without it, a table is split if it is more than a fair share of the work for three or more sessions.
       - Sources before 14 cannot read ranges, and rows of a table that was split are not frozen.
     type: str
 seealso:
   - module: handover.postgresql.pg_dump_export
   - module: handover.postgresql.pg_restore_import
   - name: COPY
-    description: PostgreSQL documentation of COPY, by which rows travel.
+    description: PostgreSQL documentation of COPY, which carries the rows.
     link: https://www.postgresql.org/docs/current/sql-copy.html
 """
 
@@ -84,7 +84,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 selected_databases:
-  description: The databases that were copied, or were there.
+  description: The databases that were copied, or had been copied before.
   returned: always
   type: list
   elements: str
@@ -117,7 +117,7 @@ databases:
       type: str
     changed:
       description:
-        - Whether it was copied in this run. The rest is then of this run, else of the run that did it.
+        - Whether it was copied in this run. If not, the other values are of the run that copied it.
       type: bool
     dump_id:
       description: Identity of the copy.
@@ -126,7 +126,7 @@ databases:
       description: The snapshot's isolation, LSN and time.
       type: dict
     source_is_quiet:
-      description: The operator's word at the time.
+      description: The value of O(source_is_quiet) when the copy was made.
       type: bool
     client:
       description: Version of C(pg_restore).
@@ -135,13 +135,13 @@ databases:
       description: Number of sessions that copied at once.
       type: int
     tables:
-      description: Number of tables that were copied, or in check mode, would be.
+      description: Number of tables that were copied, or would be copied in check mode.
       type: int
     rows:
       description: Number of rows that the source sent and the target took.
       type: int
     bytes:
-      description: Bytes that were sent. In check mode, the size of the tables on the source.
+      description: Number of bytes sent. In check mode, the size of the tables on the source.
       type: int
     restored:
       description: Number of objects by class, as C(pg_restore --list) names the classes.
@@ -155,7 +155,7 @@ databases:
       type: list
       elements: dict
     tables_compared:
-      description: Number of tables of which what was sent and what was taken is the same.
+      description: Number of tables whose sent and received rows are the same.
       type: int
     rows_compared:
       description: Number of rows in them.
@@ -165,7 +165,7 @@ databases:
       type: list
       elements: dict
     notices:
-      description: What was done otherwise than usual, and why; what became of an interrupted run.
+      description: What was done differently than usual, and why; what happened to an interrupted run.
       type: list
       elements: str
     origin:

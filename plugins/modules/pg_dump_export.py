@@ -11,11 +11,12 @@ short_description: Export roles and databases into a dump directory
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - Writes the roles of a server, and databases of it, into a directory from which
-    M(handover.postgresql.pg_restore_import) brings them to another server.
-  - Each database is dumped by C(pg_dump) from one snapshot, in which its rows are also counted.
-  - A dump is complete or not there; a manifest names its source, snapshot, options, and every file with its SHA-256.
-  - Nothing is changed on the source.
+  - Writes the roles and databases of a server into a directory. M(handover.postgresql.pg_restore_import) brings them
+    from there to another server.
+  - C(pg_dump) dumps each database from one snapshot, and the module counts the rows in the same snapshot.
+  - A dump counts only when it is complete; a manifest names its source, snapshot, options, and every file with its
+    SHA-256.
+  - Changes nothing on the source.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.endpoints.clients
@@ -26,7 +27,7 @@ options:
   directory:
     description:
       - Dump directory on the host where the module runs. It is made with mode 0700.
-      - It holds all data and, where they are readable, password hashes. Keep it as you keep the database.
+      - It holds all data and, if the role may read them, password hashes. Protect it as you protect the database.
     type: path
     required: true
   include:
@@ -37,14 +38,14 @@ options:
     default: [roles, databases]
   force:
     description:
-      - Replace a dump that is there. Without it, an intact dump of the same database with the same options is kept,
-        and one of another source or with other options is an error.
+      - Replace an existing dump. Without it, the module keeps an intact dump of the same database with the same
+        options, and fails if the dump is of another source or was made with other options.
     type: bool
     default: false
   target_version:
     description:
-      - Major version of the target, by which C(pg_dump) is chosen, for example V(18).
-      - Without it, the newest one is used.
+      - Major version of the target, for example V(18). The module chooses C(pg_dump) to fit it.
+      - Without it, the module uses the newest C(pg_dump).
     type: int
   schemas:
     description: Patterns of schemas to dump, as C(pg_dump --schema) takes them.
@@ -57,49 +58,49 @@ options:
     elements: str
     default: []
   exclude_table_data:
-    description: Patterns of tables of which only the definition is dumped.
+    description: Patterns of tables to dump without their rows.
     type: list
     elements: str
     default: []
   large_objects:
     description:
-      - Whether large objects are dumped.
-      - Without it they are, unless O(schemas) or O(tables) choose a part of the database.
+      - Whether to dump large objects.
+      - Without it, they are dumped unless O(schemas) or O(tables) choose a part of the database.
     type: bool
   quote_all_identifiers:
-    description: Quote all identifiers, so that names which are reserved words in a newer major do no harm.
+    description: Quote all identifiers, so that names that a newer major reserves do no harm.
     type: bool
     default: true
   serializable_deferrable:
     description:
       - Wait for a snapshot that shows no anomaly of concurrent serializable transactions.
-      - A standby cannot offer that; there it is left out with a notice.
+      - A standby cannot offer that; there the module does without, and says so in a notice.
     type: bool
     default: true
   compress:
     description:
       - Compression, V(none) or V(gzip:LEVEL).
-      - V(lz4:LEVEL) and V(zstd:LEVEL) work where C(pg_dump) is 16 or later and built with them.
-      - Without it, what C(pg_dump) does by default, gzip.
+      - V(lz4:LEVEL) and V(zstd:LEVEL) need a C(pg_dump) of 16 or later that was built with them.
+      - Without it, C(pg_dump) uses its default, gzip.
     type: str
   count_rows:
     description:
-      - Whether the rows of each table are counted in the dump's snapshot, to be compared after the import.
-      - Without it, they are for a database of up to O(count_rows_limit).
+      - Whether to count the rows of each table in the dump's snapshot, for a comparison after the import.
+      - Without it, rows are counted for databases of up to O(count_rows_limit).
     type: bool
   count_rows_limit:
-    description: Bytes of table data up to which rows are counted when O(count_rows) is not given.
+    description: If O(count_rows) is not given, count rows up to this many bytes of table data.
     type: int
     default: 107374182400
   check_disk:
     description:
-      - Refuse to begin when the directory has less free space than the dump is expected to take.
-      - The estimate is 0.6 times the size of the tables, 1.5 times without compression.
-        It is not made for a part of a database.
+      - Refuse to begin if the directory has less free space than the dump is expected to need.
+      - The estimate is 0.6 times the size of the tables, 1.5 times without compression. There is no estimate for a part
+        of a database.
     type: bool
     default: true
   extra_args:
-    description: More arguments for C(pg_dump), when nothing else helps. They must not hold secrets.
+    description: More arguments for C(pg_dump), if nothing else helps. They must not hold secrets.
     type: list
     elements: str
     default: []
@@ -172,7 +173,7 @@ roles:
       description: Number of memberships.
       type: int
     passwords:
-      description: V(read), or V(unreadable) where the role may not read C(pg_authid).
+      description: V(read), or V(unreadable) if the role may not read C(pg_authid).
       type: str
 databases:
   description: One element for each exported database.
@@ -196,7 +197,7 @@ databases:
       description: Isolation level, LSN and time of the snapshot.
       type: dict
     source_is_quiet:
-      description: What O(source_is_quiet) said when the dump was made, or null.
+      description: The value of O(source_is_quiet) when the dump was made, or null.
       type: bool
     client:
       description: Version of C(pg_dump).
@@ -211,7 +212,7 @@ databases:
       description: Number of rows counted, or null.
       type: int
     notices:
-      description: What was done otherwise than asked, and why.
+      description: What was done differently than asked, and why.
       type: list
       elements: str
     stages:

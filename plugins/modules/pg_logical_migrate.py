@@ -13,12 +13,11 @@ author: The handover.postgresql authors (@handover)
 description:
   - Copies databases in the snapshot of a logical replication slot, then lets the target subscribe from exactly there.
     The source goes on serving its application meanwhile.
-  - Tables that one slot, one snapshot and one subscription belong to are a wave. Whatever ends a run, another one goes
-    on. Tables that were finished keep their wave, the others form the next.
-  - What was made and changed is recorded on both ends before it is done, in a schema C(handover) of each database.
-  - Roles have to be there before, as M(handover.postgresql.pg_dump_export) and
-    M(handover.postgresql.pg_restore_import) bring them over, and the source has to be ready, as
-    M(handover.postgresql.pg_source_prepare) sees to it.
+  - A wave is a set of tables that share one slot, one snapshot and one subscription. Whatever ends a run, another run
+    goes on. Finished tables keep their wave; the others form the next.
+  - The module records each change on both ends before it makes it, in a schema C(handover) of each database.
+  - Roles have to exist before; M(handover.postgresql.pg_dump_export) and M(handover.postgresql.pg_restore_import) bring
+    them over. The source has to be ready; M(handover.postgresql.pg_source_prepare) does that.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.both
   - handover.postgresql.endpoints.clients
@@ -29,9 +28,9 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(replicating) begins, goes on, or does nothing if all is as it should be. A subscription that an error has
-        disabled is enabled again.
-      - V(stopped) gives up. The source is freed at once of slot, publication, and what was changed there, also when the
+      - V(replicating) begins, goes on, or does nothing if all is as it should be. It enables a subscription again that
+        an error has disabled.
+      - V(stopped) gives up. It frees the source at once of slot, publication, and what was changed there, even if the
         target cannot be reached. The target keeps its data.
       - V(finished) removes every trace on both ends after the cutover. The data stays.
     type: str
@@ -39,39 +38,39 @@ options:
     default: replicating
   no_identity:
     description:
-      - What becomes of tables without a replica identity. Once published, the source would refuse the application's
-        UPDATE and DELETE on them.
+      - What to do with tables that have no replica identity. Once such a table is published, the source refuses the
+        application's UPDATE and DELETE on it.
       - V(fail) refuses the migration before anything is published, and returns the SQL that helps.
       - V(full) gives them REPLICA IDENTITY FULL for the time of the migration. The target then searches for each row
         that changes, before PostgreSQL 16 without an index.
-      - With a source of PostgreSQL 18 or later, a table that has generated columns and REPLICA IDENTITY FULL counts as
-        one without, because such a source refuses UPDATE and DELETE on it as well. With V(full), it gets its primary
-        key or a unique index as identity for the time of the migration, and is refused where it has neither.
-      - Before anything is published, the server is asked for each table whether it could still be changed then.
       - V(copy_at_cutover) leaves them out of replication, and copies them while writers wait at the cutover.
+      - With a source of PostgreSQL 18 or later, a table with generated columns and REPLICA IDENTITY FULL counts as one
+        without an identity, because such a source refuses UPDATE and DELETE on it as well. With V(full), it gets its
+        primary key or a unique index as identity for the time of the migration; if it has neither, it is refused.
+      - Before the module publishes anything, it asks the server for each table whether it could still be changed then.
     type: str
     choices: [fail, full, copy_at_cutover]
     default: fail
   waves:
     description:
-      - In how many waves the tables are copied at first. Each has a subscription of its own, so that changes are
-        applied side by side. Until the cutover, tables of different waves need not be of the same moment.
+      - How many waves to copy the tables in at first. Each wave has a subscription of its own, so that changes are
+        applied side by side. Until the cutover, tables of different waves may show different moments.
     type: int
     default: 1
   refresh:
     description:
       - Let tables that were made on the source since the beginning join, as a wave of their own, and let tables that
-        were dropped leave. What the target has of these stays there. Tables in whose place there is another of the same
-        name are copied anew, if the target's has the same definition, or was dropped. Tables that were renamed are
-        refused.
-      - Tables that have lost changes, or may have, as an end went back in time or was altered by somebody, are copied
-        again. Without it they are refused, until M(handover.postgresql.pg_verify) has found both ends equal.
+        were dropped leave; the target keeps its copies of these. If another table of the same name has replaced a
+        table, it is copied anew, provided that the target's table has the same definition or was dropped. Renamed
+        tables are refused.
+      - Copy tables again that have lost changes, or may have, because an end went back in time or somebody altered it.
+        Without it, the module refuses them until M(handover.postgresql.pg_verify) has found both ends equal.
     type: bool
     default: false
   wait_for:
     description:
       - V(copied) returns when everything is copied and the target applies changes.
-      - V(in_step) waits until what is committed on the source arrives within five seconds.
+      - V(in_step) waits until a commit on the source arrives within five seconds.
     type: str
     choices: [copied, in_step]
     default: in_step
@@ -88,15 +87,16 @@ options:
   create:
     description:
       - Create each database, with the encoding, locale and other properties of the source's.
-      - With V(false), it exists already and must be empty.
+      - With V(false), the database exists already and must be empty.
   replace_databases:
     description:
-      - Names, on the target, of the databases that may be replaced. A migration that is under way is never replaced.
+      - Names, on the target, of the databases that may be replaced. A database whose migration is under way is never
+        replaced.
   max_rate:
-    description: The most that is copied in a second, in bytes or with a unit, such as V(50MB).
+    description: How much to copy per second at most, in bytes or with a unit, such as V(50MB).
     type: str
   lift_fence:
-    description: With O(state=finished), take down the fence that keeps the source from being written.
+    description: With O(state=finished), take down the fence that refuses writes to the source.
     type: bool
     default: false
   without_cutover:
@@ -161,7 +161,7 @@ databases:
       type: str
       sample: 4a98bd4ead
     changed:
-      description: Whether this run did anything but look.
+      description: Whether this run changed anything.
       type: bool
     phase:
       description: V(copying), V(catching_up) or V(in_step).
@@ -216,23 +216,23 @@ databases:
       type: list
       elements: dict
     edits:
-      description: Changes to the schema on its way, with the number of objects and the reason.
+      description: Changes made to the schema on its way, with the number of objects and the reason.
       returned: when this run copied
       type: list
       elements: dict
     statements:
       description:
-        - In check mode, the statements that would be run on the source and, for the subscription, on the target.
+        - In check mode, the statements that would run on the source and, for the subscription, on the target.
           Passwords are masked.
-        - When O(state) is V(stopped) or V(finished), those that were run on V(source) and V(target).
+        - If O(state) is V(stopped) or V(finished), the statements that ran on V(source) and V(target).
       returned: in check mode, or when O(state) is V(stopped) or V(finished)
       type: raw
     left:
-      description: What is still there at an end that cannot be reached, as the SQL that removes it.
+      description: SQL that removes what is left at an end that cannot be reached.
       returned: when O(state) is V(stopped) or V(finished)
       type: dict
     notices:
-      description: What the operator has to know.
+      description: What you need to know.
       returned: always
       type: list
       elements: str

@@ -13,9 +13,9 @@ author: The handover.postgresql authors (@handover)
 description:
   - Reads the journal in the target database and the catalogs of both ends, from any machine, and changes neither the
     source nor the data. It needs nothing from the run that began the migration.
-  - What cannot be looked at is null, never taken for fine. With one end out of reach, the other is reported.
-  - It adds a sample of amounts to the journal, at most one in 10 seconds, unless it runs in check mode or the journal
-    cannot be written.
+  - What the module cannot look at is null, and never counts as fine. If one end is out of reach, it reports the other.
+  - Adds a sample of amounts to the journal, at most one in 10 seconds, unless it runs in check mode or cannot write to
+    the journal.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.both
   - handover.postgresql.databases.pairs
@@ -31,7 +31,7 @@ options:
       - Without it, all but templates, V(postgres), and those in O(ignore_databases). If the source cannot be reached,
         those that the journals on the target name.
   samples:
-    description: How many of the last samples are returned, for plots.
+    description: How many of the last samples to return, for plots.
     type: int
     default: 0
 seealso:
@@ -68,12 +68,12 @@ databases:
       description: Name on the target.
       type: str
     id:
-      description: Identity of the migration, with which the names of all that it makes begin, C(handover_ID_).
+      description: Identity of the migration. The names of all that it makes begin with C(handover_ID_).
       type: str
     phase:
       description:
         - V(none), V(copying), V(catching_up), V(in_step), V(handed_over), V(stopped), or null if the target cannot be
-          asked. V(in_step) stays once it was; RV(databases[].lag) says how it is now.
+          asked. Once reached, V(in_step) stays; RV(databases[].lag) says how it is now.
       type: str
     direction:
       description: Direction of the last handover, V(forward) or V(back); V(forward) before the first.
@@ -86,33 +86,34 @@ databases:
       description:
         - One element for each wave that has a snapshot, and for the way back, with its C(name), its C(direction),
           C(lag_bytes) and C(lag_seconds), its C(slot) and its C(subscription).
-        - C(slot) and C(subscription) are null where their end cannot be looked at, and have C(present) otherwise.
+        - C(slot) and C(subscription) are null if the module cannot look at their end, and have C(present) otherwise.
         - A slot has C(active), C(wal_status), C(retained_bytes), C(safe_bytes), the C(invalidation) since 17, and its
-          C(sender), which is null where nobody reads, or that is hidden. A subscription has C(enabled), C(worker_pid),
-          C(received_lsn), C(last_message_seconds), since 15 the number of C(apply_errors) so far, and is C(doubtful)
-          where apply has begun anew since the last beacon arrived, and none has since.
+          C(sender), which is null if nobody reads, or if that is hidden. A subscription has C(enabled), C(worker_pid),
+          C(received_lsn), C(last_message_seconds), and since 15 the number of C(apply_errors) so far. It is C(doubtful)
+          if apply has restarted since the last beacon arrived, and none has arrived since.
       type: list
       elements: dict
     errors:
       description:
-        - What keeps the migration from going on, with C(kind), C(stream), C(problem) and C(remedy). Null where neither
-          end could be looked at.
+        - What keeps the migration from going on, with C(kind), C(stream), C(problem) and C(remedy). Null if the module
+          could look at neither end.
       type: list
       elements: dict
     lag:
       description:
-        - How far the end that subscribes is behind, C(bytes) of WAL that it has not confirmed, and C(seconds). The
-          latter rest on the server's own account, or on the last beacon, which is only as new as the last run of
+        - How far the subscribing end is behind, as C(bytes) of WAL that it has not confirmed, and as C(seconds). The
+          seconds come from the server itself, or from the last beacon, which is only as new as the last run of
           M(handover.postgresql.pg_migration_watch).
       type: dict
     wal:
       description:
-        - What the slots hold back on the C(server) that publishes, V(source) or V(target), with C(retained_bytes), the
-          C(status), what the server allows, C(max_slot_wal_keep_bytes), what may still be written before a slot is
-          lost, C(safe_bytes), and its C(data_directory) where the role may see it. Null for no limit.
+        - What the slots hold back on the publishing C(server), V(source) or V(target). It has C(retained_bytes), the
+          C(status), the server's limit C(max_slot_wal_keep_bytes), C(safe_bytes) that may still be written before a
+          slot is lost, and the server's C(data_directory) if the role may see it. Null for no limit.
       type: dict
     started:
-      description: When the migration began. C(copied), C(in_step), C(cut_over), C(rolled_back), C(stopped) are alike.
+      description:
+        - When the migration began. C(copied), C(in_step), C(cut_over), C(rolled_back), C(stopped) are times, too.
       type: str
     age_seconds:
       description: Seconds since then.
@@ -124,42 +125,42 @@ databases:
       description: Bytes in all, C(total), and those C(copied).
       type: dict
     bytes_per_second:
-      description: How fast it is copied, of late. Null when nothing is copied.
+      description: The present rate of the copy. Null if nothing is being copied.
       type: float
     eta_seconds:
-      description: How long it takes until all is copied, or caught up, at this rate. Null where there is no saying.
+      description: Seconds until all is copied, or caught up, at this rate. Null if unknown.
       type: float
     drift:
       description:
         - What changed in the definitions of the publisher's tables since they were taken over, with C(table),
-          C(change), C(columns) and C(detail). Null where they could not be compared, empty after a stop.
+          C(change), C(columns) and C(detail). Null if the module could not compare them, empty after a stop.
       type: list
       elements: dict
     continuity:
       description:
-        - What says that changes were lost on the way, or may have been, each with its C(kind), V(end) (a server went
-          back in time, or another took its place), V(beacon) (an end does not show what it has shown), V(publication),
-          V(subscription) or V(slot) (altered, or made anew, by somebody), the C(side), the C(stream) or null for all,
-          the C(problem), and the C(tables) that may have lost changes, null for all. It stays until it is settled by a
-          verification that finds both ends equal, or by copying these tables again. Null where an end cannot be looked
-          at.
+        - Signs that changes were lost on the way, or may have been. Each has a C(kind), the C(side), the C(stream) or
+          null for all, the C(problem), and the C(tables) that may have lost changes, null for all.
+        - The kinds are V(end) (a server went back in time, or another took its place), V(beacon) (an end does not show
+          what it has shown before), V(publication), V(subscription) and V(slot) (somebody altered it or made it anew).
+        - A sign stays until a verification finds both ends equal, or these tables are copied again. Null if the module
+          cannot look at an end.
       type: list
       elements: dict
     running:
-      description: Runs that are at work on the migration now. Null where the source cannot be asked.
+      description: Runs that are at work on the migration now. Null if the source cannot be asked.
       type: list
       elements: str
     verified:
       description:
-        - Outcome of the last verification, or null. C(outdated) says why it does not count any more, an empty list
-          where it does, null where that is unknown.
+        - Outcome of the last verification, or null. C(outdated) says why it does not count any more; it is an empty
+          list if it counts, and null if that is unknown.
       type: dict
     notices:
-      description: What the migration has to say of what it did.
+      description: Notices of the migration's runs.
       type: list
       elements: str
     next:
-      description: What is next to do.
+      description: What to do next.
       type: str
     samples:
       description:
@@ -173,7 +174,7 @@ source:
   returned: success
   type: dict
 target:
-  description: The same of the target.
+  description: The same for the target.
   returned: success
   type: dict
 """

@@ -11,12 +11,13 @@ short_description: Guard continuous migrations, and their sources from them
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - Looks at migrations as M(handover.postgresql.pg_migration_info) does, and judges them by guards, on a schedule.
-  - Past a limit it warns, in its result, or stops the migration where O(stop_on) says so, as
+  - Looks at migrations as M(handover.postgresql.pg_migration_info) does, and judges them by guards. Run it on a
+    schedule.
+  - Past a limit it warns in its result. If O(stop_on) names the guard, it stops the migration, as
     M(handover.postgresql.pg_logical_migrate) does with O(handover.postgresql.pg_logical_migrate#module:state=stopped).
-    It does not fail for what it found, so that all migrations are looked at; RV(tripped) is for that.
-  - It writes a heartbeat into the source, by which the lag is measured, and which lets the slots of a source advance
-    that nobody else writes to.
+    It does not fail for what it found, so that it looks at all migrations; check RV(tripped) for that.
+  - Writes a heartbeat into the source, to measure the lag. The heartbeat also lets the slots advance if nobody else
+    writes to the source.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.both
   - handover.postgresql.databases.pairs
@@ -34,7 +35,7 @@ options:
   max_retained_wal:
     description:
       - How much WAL the slots may hold back, for example V(50GB).
-      - In any case 80 % of C(max_slot_wal_keep_size), if that is set on the server.
+      - If C(max_slot_wal_keep_size) is set on the server, 80 % of that is a limit in any case.
     type: str
   max_duration:
     description: How old a migration may be before the cutover, for example V(14d).
@@ -45,15 +46,17 @@ options:
     type: str
     default: 1h
   min_free_space:
-    description: What has to be free on the source's disk, for example V(20GB). SQL does not show that, so tell it.
+    description:
+      - How much has to be free on the source's disk, for example V(20GB). SQL does not show that, so set O(free_space),
+        too.
     type: str
   free_space:
-    description: What is free there now, for O(min_free_space), in bytes or with a unit.
+    description: How much is free there now, for O(min_free_space), in bytes or with a unit.
     type: str
   stop_on:
     description:
-      - Guards past whose limit the migration is stopped. The others warn. A guard that cannot look stops nothing.
-      - V(slot) is for slots that are lost, after which a migration cannot go on.
+      - Guards that stop the migration past their limit. The others warn. A guard that cannot look stops nothing.
+      - V(slot) trips if a slot is lost; the migration cannot go on then.
     type: list
     elements: str
     choices: [retained_wal, free_space, age, slot, apply_errors, continuity, drift, lag]
@@ -83,7 +86,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 databases:
-  description: One element for each database, also when the module fails because one could not be stopped.
+  description: One element for each database, even if the module fails because it could not stop one.
   returned: always
   type: list
   elements: dict
@@ -102,23 +105,25 @@ databases:
       type: str
     level:
       description:
-        - The worst level of its guards, V(not_watched) where no migration is under way and none has left a slot behind,
-          V(unknown) where that cannot be seen.
+        - The worst level of its guards. V(not_watched) if no migration is under way and none has left a slot behind,
+          V(unknown) if the module cannot see that.
       type: str
     guards:
       description:
-        - What each C(guard) has C(seen), and the C(level), V(ok), V(warning), V(stop), V(unknown) if it could not look,
-          or V(not_watched) if it has no limit or does not apply in this phase.
+        - What each C(guard) has C(seen), and its C(level). That is V(ok), V(warning), V(stop), V(unknown) if it could
+          not look, or V(not_watched) if it has no limit or does not apply in this phase.
       type: list
       elements: dict
     status:
       description: The status before anything was stopped, as M(handover.postgresql.pg_migration_info) returns it.
       type: dict
     stopped:
-      description: What was done to stop it, as M(handover.postgresql.pg_logical_migrate) returns it, or null.
+      description:
+        - What was done to stop the migration, as M(handover.postgresql.pg_logical_migrate) returns it, or null.
       type: dict
     error:
-      description: Why it could not be stopped, or null. The module fails then, after it has looked at the others.
+      description:
+        - Why the migration could not be stopped, or null. Then the module fails after it has looked at the others.
       type: str
 tripped:
   description: Databases with a guard whose level is V(warning), V(stop) or V(unknown).
@@ -130,7 +135,7 @@ source:
   returned: always
   type: dict
 target:
-  description: The same of the target.
+  description: The same for the target.
   returned: always
   type: dict
 """

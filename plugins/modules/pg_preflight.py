@@ -11,11 +11,11 @@ short_description: Find out whether databases can be handed over, by which metho
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - Looks at the source, the target and each database, and changes nothing. Its sessions are read-only, but for what
-    O(test_network=subscription) and O(measure=write) allow, which is undone before anybody sees it.
+  - Looks at the source, the target and each database, and changes nothing. Its sessions are read-only. Only
+    O(test_network=subscription) and O(measure=write) write, and that is rolled back before anybody sees it.
   - Each check gives at least one finding, with what was seen, what it would break, and the exact remedy.
-    A question that could not be answered is V(unknown), never V(ok).
-  - The checks are listed in the collection's guide to findings.
+    If a check could not look, its finding is V(unknown), never V(ok).
+  - C(docs/findings.md) lists the checks.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.both
   - handover.postgresql.endpoints.poolers
@@ -25,43 +25,42 @@ options:
   target:
     description:
       - The server that the data goes to.
-      - Without it, what concerns only the source is said; the rest is V(unknown).
-      - One that cannot be reached is a finding, C(target_connection).
+      - Without it, the module reports what concerns only the source; the rest is V(unknown).
+      - If it cannot be reached, that is a finding, C(target_connection).
     required: false
   poolers:
     description:
       - Admin consoles of the PgBouncers that the application uses, as M(handover.postgresql.pg_cutover) takes them.
-        They are asked for their version only; what is no PgBouncer is a finding.
+        The module asks them for their version only; another pooler than PgBouncer is a finding.
   method:
-    description: Method that is intended. V(auto) recommends the best that is feasible, for each database.
+    description: The intended method. V(auto) recommends the best feasible one for each database.
     type: str
     choices: [auto, dump, continuous]
     default: auto
   client_directory:
     description:
-      - Directories in which C(pg_dump) and C(pg_restore) are looked for.
-        See M(handover.postgresql.pg_dump_export).
+      - Directories to search for C(pg_dump) and C(pg_restore). See M(handover.postgresql.pg_dump_export).
     type: list
     elements: path
   locale_map:
     description:
-      - Locales of the source, and the locales of the target to use instead, for those that do not exist there.
+      - Locales of the source that the target lacks, and the locales to use there instead.
         See M(handover.postgresql.pg_restore_import).
     type: dict
     default: {}
   jobs:
     description:
-      - How many sessions the migration is to read or write with at once.
+      - How many sessions the migration will use to read or write at once.
       - Without it, as many as the host has cores and the database has tables, but not more than 8.
     type: int
   target_addresses:
-    description: Addresses and networks, in CIDR notation, from which the target will connect to the source.
+    description: Addresses, and networks in CIDR notation, that the target will connect from.
     type: list
     elements: str
     default: []
   no_identity:
     description:
-      - What is to become of tables without a replica identity in a continuous migration, as
+      - What a continuous migration does with tables that have no replica identity, as
         O(handover.postgresql.pg_logical_migrate#module:no_identity) says.
         They stand in its way only with V(fail).
     type: str
@@ -70,31 +69,31 @@ options:
   test_network:
     description:
       - How to find out whether the target reaches the source, as a continuous migration needs it.
-      - V(dblink) connects from the target through its extension C(dblink), where it is there.
-      - V(subscription) has the target connect for a subscription in a transaction that is rolled back.
-      - With V(no) it is V(unknown), and the finding says the command to run.
+      - V(dblink) connects from the target through its extension C(dblink), if that is installed.
+      - V(subscription) makes the target connect for a subscription, in a transaction that is rolled back.
+      - With V(no) the finding is V(unknown) and has the command to run.
     type: str
     choices: ["no", dblink, subscription]
     default: "no"
   measure:
     description:
-      - What is measured, so that the time and the disk space which the migration takes can be estimated.
+      - What to measure, to estimate the time and the disk space that the migration needs.
       - V(read) reads the beginning of the largest table of each database, up to 32 MB and for up to 5 seconds, as
         C(pg_dump) reads it.
       - V(write) also writes rows of random letters into a table on the target, within the same limits, in a transaction
-        that is rolled back. A rate of writing cannot be measured without writing. It takes CREATE on the database that
+        that is rolled back, because only writing shows the rate of writing. It needs CREATE on the database that
         O(target) names.
     type: str
     choices: [none, read, write]
     default: none
   fail_on:
     description:
-      - JMESPath expression over RV(report). The task fails if it yields anything but nothing, false, or what is empty.
-      - Without it, the task fails when a database has no feasible method, or O(method) is not feasible for it.
-      - For example C(findings[?level=='warning' && !waived]). It takes the Python library C(jmespath).
+      - JMESPath expression over RV(report). The task fails unless it yields null, false, or something empty.
+      - Without it, the task fails if a database has no feasible method, or if O(method) is not feasible for it.
+      - For example C(findings[?level=='warning' && !waived]). It needs the Python library C(jmespath).
     type: str
   waive:
-    description: Findings that are accepted. They stay in the report, marked as waived, and no longer stand in the way.
+    description: Findings to accept. They stay in the report, marked as waived, and no longer stand in the way.
     type: list
     elements: dict
     default: []
@@ -107,7 +106,7 @@ options:
         description: Database of the finding. Without it, any.
         type: str
       objects:
-        description: Objects that are accepted. A finding with others is not waived. Without it, any.
+        description: Objects to accept. A finding with other objects is not waived. Without it, any.
         type: list
         elements: str
         default: []
@@ -133,7 +132,7 @@ EXAMPLES = r"""
     target:
       uri: "{{ vault_target_uri }}"
 
-- name: Fail on every blocker and every warning that was not discussed
+- name: Fail on every blocker and every warning that nobody has accepted
   handover.postgresql.pg_preflight:
     source:
       uri: "{{ vault_source_uri }}"
@@ -177,7 +176,7 @@ report:
           description: Whether it is a standby.
           type: bool
         provider_hints:
-          description: Services that the server looks like, each with the C(signs) for it. Nothing is decided by them.
+          description: Services that the server looks like, each with the C(signs) for it. They decide nothing.
           type: list
           elements: dict
         role:
@@ -187,7 +186,7 @@ report:
           description: Settings that matter for a migration, with units.
           type: dict
     target:
-      description: The same of the target, or null where there was none to look at.
+      description: The same about the target, or null if there is none, or it was not reached.
       type: dict
     databases:
       description: Each database.
@@ -198,7 +197,7 @@ report:
           description: Name.
           type: str
         bytes:
-          description: Size, or null where the role may not ask.
+          description: Size, or null if the role may not ask.
           type: int
         table_bytes:
           description: Size of the tables, without indexes.
@@ -207,44 +206,44 @@ report:
           description: Size of large objects.
           type: int
         tables:
-          description: Number of tables that hold rows of their own. Null where the database was not looked at.
+          description: Number of tables that hold rows of their own. Null if the module could not look at the database.
           type: int
         rows_estimated:
           description: Rows in tables that were analyzed, as the planner estimates them.
           type: int
         tables_never_analyzed:
-          description: Number of tables of which the planner knows no number of rows.
+          description: Number of tables whose number of rows the planner does not know.
           type: int
         largest_tables:
           description: The ten largest tables.
           type: list
           elements: dict
         feasible_methods:
-          description: Methods that no blocker concerns which is not waived.
+          description: Methods without a blocker, waived ones aside.
           type: list
           elements: str
         recommended_method:
-          description: The best of those that O(method) allows, or null.
+          description: The best feasible method that O(method) allows, or null.
           type: str
         reasons:
-          description: Sentences on why.
+          description: Why, in sentences.
           type: list
           elements: str
         obstacles:
           description: For each method, the ids of the blockers in its way.
           type: dict
         estimate:
-          description: Seconds and bytes, for one session and without the time for indexes. Null where not measured.
+          description: Seconds and bytes, for one session and without the time for indexes. Null if not measured.
           type: dict
           contains:
             sampled_table:
-              description: Table of which the beginning was read.
+              description: Table whose beginning was read.
               type: str
             read_bytes_per_second:
-              description: Bytes of tables, as they lie on disk, that were read a second.
+              description: Bytes of tables, as they lie on disk, read per second.
               type: int
             write_bytes_per_second:
-              description: Bytes of text that were written a second.
+              description: Bytes of text written per second.
               type: int
             export_seconds:
               description: Time of an export by C(pg_dump) with its usual compression.
@@ -259,7 +258,7 @@ report:
               description: Size of the dump.
               type: int
             target_bytes:
-              description: Size on the target, which is at most what it is on the source.
+              description: Size on the target, at most the size on the source.
               type: int
     findings:
       description: All findings, worst first.
@@ -286,7 +285,7 @@ report:
           description: What it would break.
           type: str
         remedy:
-          description: The exact SQL or command that mends it.
+          description: The exact SQL or command that fixes it.
           type: str
         methods:
           description: Methods concerned.
@@ -296,11 +295,11 @@ report:
           description: The reason why it is accepted, or null.
           type: str
     summary:
-      description: Number of findings by level, those waived aside, and of those waived.
+      description: Number of findings by level, without the waived ones, and number of waived findings.
       type: dict
 failed_on:
   description: What O(fail_on) yields, or the databases without a feasible method.
-  returned: when the task fails for what was found
+  returned: when the task fails because of the findings
   type: raw
 """
 
@@ -336,7 +335,7 @@ def look(module):
     else:
         found, problem = without_method(report)
     if found:
-        remedy = "The findings in the report say what to do. Mend it, or put what is accepted into waive."
+        remedy = "The findings in the report say what to do. Fix them, or accept them with waive."
         raise HandoverError(problem, remedy, report=report, failed_on=found)
     return {"report": report, "changed": False}
 

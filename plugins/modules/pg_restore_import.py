@@ -11,13 +11,13 @@ short_description: Import roles and databases from a dump directory
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - Brings what M(handover.postgresql.pg_dump_export) wrote into another server, mostly a managed one.
-  - Roles are fitted to what the connecting role may do there; what may not be given is left out and listed.
-    Roles that exist are brought up to the source's, never dropped or weakened.
-  - A database is filled under a name of its own and gets its real name when everything is there and compared. A run
+  - Brings what M(handover.postgresql.pg_dump_export) wrote to another server, mostly a managed one.
+  - Roles are fitted to what the connecting role may do there; what it may not give is left out and listed. Existing
+    roles get what the source's have, and are never dropped or weakened.
+  - A database is filled under a temporary name and gets its real name when everything is there and compared. A run
     that is killed leaves nothing behind that looks finished; a rerun starts over.
-  - What a service does not allow is taken out of the dump by class, and every object skipped is in the result.
-    Any other error fails the task.
+  - What a service does not allow is left out by class, and the result lists every skipped object. Any other error fails
+    the task.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.target
   - handover.postgresql.endpoints.clients
@@ -26,19 +26,19 @@ extends_documentation_fragment:
   - handover.postgresql.endpoints.attributes
 attributes:
   diff_mode:
-    description: Shows the statements that change roles, with secrets masked. A database is made anew or not at all.
+    description: Shows the statements that change roles, with secrets masked. Databases are made anew or not at all.
     support: partial
 options:
   state:
     description:
       - V(imported) brings in what is missing.
       - V(finished) removes the schema C(handover), the journal of the import, from the O(databases); the data stays.
-        After that, a rerun of the import sees a database of somebody else.
+        After that, a rerun of the import takes the database for somebody else's.
     type: str
     choices: [imported, finished]
     default: imported
   directory:
-    description: Dump directory. Not needed to finish.
+    description: Dump directory. Not needed for O(state=finished).
     type: path
   include:
     description: What to import.
@@ -53,14 +53,14 @@ options:
     default: []
   role_passwords:
     description:
-      - Passwords of roles, for those whose hashes could not be read or are refused.
-      - They are hashed before they are sent.
+      - Passwords of roles whose hashes could not be read or are refused.
+      - The module hashes them before it sends them.
     type: dict
     default: {}
   update_passwords:
     description:
-      - Passwords of roles that the target has already. V(auto) sets one if the target's can be read and is another,
-        V(always) also if it cannot be read, V(on_create) never.
+      - Whether to set passwords of roles that the target already has. V(auto) sets one if the target's can be read and
+        differs, V(always) also if it cannot be read, V(on_create) never.
     type: str
     choices: [auto, always, on_create]
     default: auto
@@ -69,10 +69,10 @@ options:
   no_owner:
     description:
       - Let everything belong to the connecting role.
-      - Without it, ownership is kept where possible. The connecting role becomes a member of the owners for the time
-        of the import.
+      - Without it, objects keep their owners where possible. The connecting role becomes a member of the owners while
+        the import lasts.
   extra_args:
-    description: More arguments for C(pg_restore), when nothing else helps. They must not hold secrets.
+    description: More arguments for C(pg_restore), if nothing else helps. They must not hold secrets.
     type: list
     elements: str
     default: []
@@ -173,7 +173,7 @@ databases:
       type: str
     changed:
       description:
-        - Whether it was imported in this run. The rest is then of this run, else of the run that did it.
+        - Whether it was imported in this run. If not, the other values are of the run that imported it.
       type: bool
     dump_id:
       description: Identity of the dump.
@@ -193,7 +193,7 @@ databases:
       type: list
       elements: dict
     tables_compared:
-      description: Number of tables whose rows were counted and are as many as on the source, or null.
+      description: Number of tables whose rows were counted and found as many as on the source, or null.
       type: int
     rows_compared:
       description: Number of rows in them, or null.
@@ -213,7 +213,7 @@ databases:
       type: list
       elements: str
     notices:
-      description: What could not be said in check mode.
+      description: What check mode cannot tell.
       returned: in check mode
       type: list
       elements: str

@@ -11,12 +11,12 @@ short_description: Make a source ready for a continuous migration, and put it ba
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - Over SQL alone, raises the settings that logical replication needs, and makes a login role for the target with the
-    least privileges that work.
-  - Settings are never lowered. Former values are recorded before each change, in the comment of that role.
-  - Returns the lines that C(pg_hba.conf) needs, and the settings that wait for a restart. The playbook
-    C(handover.postgresql.prepare_source) sees to both where the server's host is reached over SSH.
-  - Nothing is changed on a standby, or on a server whose configuration files have errors.
+  - Raises the settings that logical replication needs, and makes a login role for the target with the least privileges
+    that work. It uses SQL alone.
+  - Settings are never lowered. The module records former values before each change, in the comment of that role.
+  - Returns the lines that C(pg_hba.conf) needs, and the settings that wait for a restart. If the server's host can be
+    reached over SSH, the playbook C(handover.postgresql.prepare_source) does both.
+  - Changes nothing on a standby, or on a server whose configuration files have errors.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.source
   - handover.postgresql.databases.selection
@@ -29,14 +29,14 @@ options:
   state:
     description:
       - V(present) makes ready.
-      - V(absent) takes everything back, and drops the role. What somebody else changed since, and what another
-        migration on the same server needs, is left and returned.
+      - V(absent) takes everything back, and drops the role. It leaves, and returns, what somebody else changed since,
+        and what another migration on the same server needs.
     type: str
     choices: [present, absent]
     default: present
   databases:
     description:
-      - Databases to migrate. Those of earlier runs whose replication goes on are kept besides.
+      - Databases to migrate. Databases of earlier runs whose replication goes on are kept as well.
       - Without it, all but templates, V(postgres), and those in O(ignore_databases).
   role:
     description: Name of the login role for the target's connection. Migrations that share a server need one each.
@@ -44,13 +44,13 @@ options:
     default: handover_migrator
   role_password:
     description:
-      - Password of the role, needed to make it, but not with O(hba_method=cert). It is sent as a SCRAM verifier.
-      - It is changed when it differs, but not while the role is in use.
+      - Password of the role. Required to make the role, except with O(hba_method=cert). It is sent as a SCRAM verifier.
+      - If the role has another password, the module changes it, but not while the role is in use.
     type: str
   create_role:
     description:
-      - With V(false), O(role) is a role of the operator's. It is neither changed nor dropped; what it lacks is returned
-        in RV(instructions).
+      - With V(false), O(role) is your own role. The module neither changes nor drops it; RV(instructions) says what it
+        lacks.
     type: bool
     default: true
   select:
@@ -66,7 +66,7 @@ options:
     type: list
     elements: str
   listen_addresses:
-    description: What a source that listens on loopback only is to listen on instead.
+    description: New value of C(listen_addresses) for a source that listens on loopback only.
     type: str
     default: "*"
   tls:
@@ -79,27 +79,27 @@ options:
     choices: [scram-sha-256, cert, trust]
     default: scram-sha-256
   both_ways:
-    description: Count in what the way back needs, for which the source becomes the subscriber.
+    description: Also prepare what the way back needs; for that, the source becomes the subscriber.
     type: bool
     default: true
   max_slot_wal_keep_size:
     description:
       - How much WAL a slot may hold back, as PostgreSQL takes it, for example V(100GB); a number alone is megabytes.
       - A guard against a full disk. A slot that needs more is lost, and the migration has to start over.
-      - Without it, the setting is left. A guard that is there is raised, never lowered.
+      - Without it, the setting stays as it is. An existing limit is raised, never lowered.
     type: str
   standbys_ready:
     description:
-      - The operator's word that the standbys of the source have been given what C(max_wal_senders) and
-        C(max_worker_processes) will be. A standby that has less than its primary stops.
+      - Confirm that all standbys of the source already have at least the new C(max_wal_senders) and
+        C(max_worker_processes). A standby that has less than its primary stops.
     type: bool
     default: false
   settings_method:
     description:
-      - How settings are changed. V(alter_system) does it. V(conf_file) leaves it to a file on the host, which is to
-        hold what RV(conf_file) says. V(instructions) leaves it to people.
-      - V(auto) is V(alter_system), or V(conf_file) where the server refuses that, or V(instructions) where the
-        connecting role may not change settings, or where there are signs that a service or program manages the server.
+      - How to change settings. V(alter_system) runs ALTER SYSTEM. V(conf_file) leaves it to a file on the host, which
+        has to hold what RV(conf_file) says. V(instructions) leaves it to people.
+      - V(auto) is V(alter_system), or V(conf_file) if the server refuses that. It is V(instructions) if the connecting
+        role may not change settings, or if there are signs that a service or program manages the server.
     type: str
     choices: [auto, alter_system, conf_file, instructions]
     default: auto
@@ -142,7 +142,7 @@ statements:
 settings:
   description:
     - Settings that were not as needed, with C(name), C(former), C(value), C(reason), whether a C(restart) is needed,
-      and the C(method) by which each is changed. Numbers are in the unit of C(pg_settings).
+      and the C(method) that changes each. Numbers are in the unit of C(pg_settings).
   returned: when O(state=present)
   type: list
   elements: dict
@@ -182,8 +182,8 @@ also_pending:
   elements: dict
 sessions:
   description:
-    - Who is connected, and would be disconnected by a restart, with C(database), C(role), C(application_name),
-      C(address), and the number of C(sessions). Empty when no restart is needed.
+    - Sessions that a restart would disconnect, with C(database), C(role), C(application_name), C(address), and the
+      number of C(sessions). Empty if no restart is needed.
   returned: success
   type: list
   elements: dict
@@ -194,14 +194,14 @@ hba_lines:
   elements: str
 hba_refused:
   description:
-    - Where C(pg_hba.conf), as it is now, does not let the target in, with C(database), C(address), and the C(place) of
-      the line that decides. V(none) where the connecting role may not see that.
+    - Connections of the target that the present C(pg_hba.conf) refuses, with C(database), C(address), and the C(place)
+      of the line that decides. V(none) if the connecting role may not see that.
   returned: when O(state=present)
   type: list
   elements: dict
 hba_places:
   description:
-    - Lines of C(pg_hba.conf) that name the role, which is gone. V(none) where the connecting role may not see that.
+    - Lines of C(pg_hba.conf) that name the role, which is gone. V(none) if the connecting role may not see that.
   returned: when O(state=absent)
   type: list
   elements: str
@@ -210,7 +210,7 @@ role:
   returned: success
   type: str
 databases:
-  description: The databases that it was made ready for.
+  description: The databases that the source was made ready for.
   returned: when O(state=present)
   type: list
   elements: str
@@ -219,24 +219,24 @@ manager:
   returned: when O(state=present)
   type: str
 instructions:
-  description: What has to be done by somebody else.
+  description: What somebody else has to do.
   returned: success
   type: list
   elements: str
 hints:
-  description: What is worth knowing about settings that are left.
+  description: What is worth knowing about settings that stay as they are.
   returned: when O(state=present)
   type: list
   elements: str
 left:
-  description: Settings that were left, with C(name), C(value) and the C(reason).
+  description: Settings that stay as they are, with C(name), C(value) and the C(reason).
   returned: when O(state=absent)
   type: list
   elements: dict
 server:
   description:
     - The server, with C(version), C(system_identifier), C(port), C(data_directory), C(config_file), C(hba_file), the
-      lines of its pid file, and its command line. What the connecting role may not see is V(none).
+      lines of its pid file, and its command line. Values that the connecting role may not see are V(none).
   returned: success
   type: dict
 """

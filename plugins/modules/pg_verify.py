@@ -12,14 +12,14 @@ version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
   - Compares the rows of every table and partition, large objects, sequences, and everything that describes them, from
-    columns and constraints to privileges, comments and settings, between PostgreSQL 13 to 19 in any combination.
-  - The servers compute digests of the rows, by value and exact; rows themselves are not moved. Where a table differs,
-    the rows that do are found by their keys.
-  - A pair that is replicated is compared at one instant while both ends are used. Writers of the replicated tables
-    wait for that moment, mostly some tens of milliseconds, and get no error; how long is in the result.
-  - Fails if anything differs, with everything that was found in the result. What one could not look at is V(unknown),
-    never equal.
-  - Changes no data. In our own journal on the target, finished tables and the verdict are recorded.
+    columns and constraints to privileges, comments and settings, between any two of PostgreSQL 13 to 19.
+  - The servers compute digests of the rows, by value and exact; rows themselves are not moved. If a table differs, the
+    module finds the differing rows by their keys.
+  - A pair that is replicated is compared at one instant while both ends are in use. Writers of the replicated tables
+    wait for that moment, mostly some tens of milliseconds, and get no error; the result says how long.
+  - Fails if anything differs, with everything that was found in the result. What the module could not look at is
+    V(unknown), never equal.
+  - Changes no data. Records finished tables and the verdict in the migration's journal on the target.
 extends_documentation_fragment:
   - handover.postgresql.endpoints.both
   - handover.postgresql.databases.pairs
@@ -27,8 +27,8 @@ extends_documentation_fragment:
 options:
   tables:
     description:
-      - Patterns of C(schema.table), as a shell has them, of the tables whose rows are compared. A pattern that no table
-        with rows of its own has is unknown; a partitioned table has none, its partitions do.
+      - Compare only the rows of tables that match these shell patterns of C(schema.table). A pattern that matches no
+        table with rows of its own is unknown; a partitioned table has no rows of its own, its partitions do.
       - With it, nothing but rows is compared, and the result does not count as a verification for the cutover.
     type: list
     elements: str
@@ -44,7 +44,7 @@ options:
         type: str
         required: true
       name:
-        description: Pattern of the name, as in the result. That of a table is C(schema.table) for V(rows).
+        description: Pattern of the name, as in the result. For V(rows), the name of a table is C(schema.table).
         type: str
         default: "*"
       reason:
@@ -52,11 +52,11 @@ options:
         type: str
         required: true
   no_owner:
-    description: Do not compare owners, for databases that were brought over so.
+    description: Do not compare owners, for databases that were brought over without them.
     type: bool
     default: false
   no_privileges:
-    description: Do not compare privileges, for databases that were brought over so.
+    description: Do not compare privileges, for databases that were brought over without them.
     type: bool
     default: false
   locale_map:
@@ -69,43 +69,45 @@ options:
       - Without it, as many as the host has cores, but not more than 8.
     type: int
   max_rate:
-    description: How much is read of each server in a second, in bytes or with a unit, for example V(50MB).
+    description: How much to read from each server per second, in bytes or with a unit, for example V(50MB).
     type: str
   lock_timeout:
     description:
-      - Milliseconds that a writer may have to wait for a lock of ours, and as long again until the target has caught
-        up. What does not succeed within it is given up, and tried again until O(lock_patience) has passed.
-      - It is held to half of the source's C(deadlock_timeout), so that no deadlock with us ends somebody else.
+      - Milliseconds that a writer may have to wait for a lock of this module, and as long again until the target has
+        caught up. If an attempt takes longer, the module gives it up, and tries again until O(lock_patience) has
+        passed.
+      - The module never uses more than half of the source's C(deadlock_timeout), so that no deadlock with it ends
+        somebody else's transaction.
     type: int
     default: 500
   lock_patience:
-    description: Seconds within which the common instant of two live databases has to be found.
+    description: Seconds to try for the common instant of two live databases.
     type: int
     default: 120
   show_values:
     description:
-      - Show the values of columns that differ, of the rows that are named.
+      - For the rows that are named, show the values of columns that differ.
       - They may be personal data, and go wherever the result goes.
     type: bool
     default: false
   resume:
     description:
       - Go on with a comparison that was killed. Tables that were found equal are not read again.
-      - Of databases that nobody writes to, that is as good as one run. Of live ones, the earlier tables' result is as
-        of the earlier instant, which is what RV(databases[].oldest_instant) says.
+      - For databases that nobody writes to, that is as good as one run. For live ones, the earlier tables' result is as
+        of the earlier instant; RV(databases[].oldest_instant) says which.
     type: bool
     default: true
 attributes:
   check_mode:
-    description: Says how the databases would be compared. No lock is taken.
+    description: Says how the databases would be compared. Takes no lock.
     support: full
 notes:
-  - A connecting role on the target that is no superuser becomes a member of the owners of what is there, for the time
-    of the comparison, as it does for an import. It stands for the source's first superuser then, and owns what that
-    role owned.
-  - Each end has a snapshot open from beginning to end. Until then, VACUUM cannot remove what was visible in it.
-  - The source's role needs SELECT on everything, and, where both are live, what LOCK TABLE in SHARE mode takes, UPDATE,
-    DELETE or TRUNCATE.
+  - If the connecting role on the target is no superuser, it becomes a member of the owners of the database's objects
+    while the comparison lasts, as it does for an import. It then stands for the source's first superuser, and may own
+    what that role owned.
+  - Each end has a snapshot open until the comparison ends. Until then, VACUUM cannot remove what was visible in it.
+  - The source's role needs SELECT on everything. If both ends are live, it also needs UPDATE, DELETE or TRUNCATE on the
+    tables, for LOCK TABLE in SHARE mode.
 seealso:
   - module: handover.postgresql.pg_logical_migrate
   - module: handover.postgresql.pg_cutover
@@ -117,7 +119,7 @@ EXAMPLES = r"""
     source: "{{ source }}"
     target: "{{ target }}"
 
-- name: Compare one database gently, but for what is known to differ
+- name: Compare one database gently, except what is known to differ
   handover.postgresql.pg_verify:
     source: "{{ source }}"
     target: "{{ target }}"
@@ -147,13 +149,13 @@ databases:
       description: Name on the target.
       type: str
     verdict:
-      description: V(equal), V(different), or V(incomplete) where nothing differs, but something is unknown.
+      description: V(equal), V(different), or V(incomplete) if nothing differs, but something is unknown.
       type: str
     problem:
-      description: Why the database could not be compared; only then.
+      description: Why the database could not be compared, if so.
       type: str
     remedy:
-      description: What to do about it; only then.
+      description: What to do about that problem.
       type: str
     classes:
       description: By class of objects, how many are C(equal), C(different), C(unknown), C(left_out).
@@ -161,22 +163,22 @@ databases:
       sample: {rows: {equal: 41, different: 0, unknown: 0, left_out: 2}}
     different:
       description:
-        - What differs, with C(class), C(object), and a C(problem) or C(what) is not the same.
+        - What differs, with C(class), C(object), and either a C(problem) or C(what) is not the same.
         - For rows, the number on each side, and up to 20 keys each that are C(missing) on the target, C(extra) there,
-          or C(changed), with the names of the columns; C(counts) of them where they were all found, C(more) if not all
-          are named.
+          or C(changed), with the names of the columns; C(counts) of them if all were found, C(more) if not all are
+          named.
       type: list
       elements: dict
     unknown:
-      description: What one could not look at, with C(class), C(object), C(reason).
+      description: What the module could not look at, with C(class), C(object), C(reason).
       type: list
       elements: dict
     left_out:
-      description: What was not to be compared, with C(class), C(object), C(reason).
+      description: What was not compared on purpose, with C(class), C(object), C(reason).
       type: list
       elements: dict
     not_listed:
-      description: How many entries each of these lists lacks; at most 500 are in one.
+      description: How many entries each of these lists lacks; a list has at most 500.
       type: dict
     instant:
       description:
@@ -184,15 +186,15 @@ databases:
           replicated database.
       type: dict
     waited_ms:
-      description: Milliseconds that a writer may have waited for us, at most. 0 if nothing was locked.
+      description: Milliseconds that a writer may have waited for this module, at most. 0 if nothing was locked.
       type: float
     oldest_instant:
-      description: The instant as of which the result holds, by the target's clock.
+      description: The oldest instant that a part of the result shows, by the target's clock.
       type: str
     quiet:
       description:
-        - Whether nothing was written to either while a pair that is not live was compared, by the servers' statistics,
-          which lag by up to 10 seconds. Null if they do not say, or the pair is live.
+        - For a pair that is not live, whether nothing was written to either end during the comparison. This rests on
+          the servers' statistics, which lag by up to 10 seconds. Null if they do not say, or if the pair is live.
       type: bool
     tables:
       description: How many tables were read on both ends.
@@ -214,7 +216,7 @@ databases:
       type: list
       elements: dict
     notices:
-      description: What one has to know to read the result.
+      description: What you need to know to read the result.
       type: list
       elements: str
 source:

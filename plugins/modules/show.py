@@ -11,8 +11,8 @@ short_description: Show text as it is
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - Shows text line by line, without the quotes and escapes that M(ansible.builtin.debug) puts around it, so that SQL
-    can be copied out of the output.
+  - Shows text line by line, without the quotes and escapes that M(ansible.builtin.debug) puts around it, so that you
+    can copy SQL out of the output.
   - It runs on the controller and needs no connection.
 options:
   text:
