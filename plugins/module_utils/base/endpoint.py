@@ -50,6 +50,15 @@ SESSION_SETTINGS_SINCE = {140000: {"idle_session_timeout": "0"}, 170000: {"trans
 # What pg_dump quotes, and we run, is to mean the same.
 CONFORMING = "-c standard_conforming_strings=on"
 
+# Event triggers of the application act on its own commands, not on ours: they may forbid them, or write rows of their
+# own where these are to arrive from elsewhere. From 17 on there is a setting for that; before, those that are enabled
+# as usual do not fire in sessions that replicate. None of it is switched off for anybody else.
+EVENT_TRIGGERS_OFF = {170000: ("event_triggers", "off"), 0: ("session_replication_role", "replica")}
+HAS_EVENT_TRIGGERS = """
+    EXISTS (SELECT FROM pg_catalog.pg_event_trigger AS e WHERE evtenabled <> 'D' AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_depend AS d WHERE d.classid = 'pg_catalog.pg_event_trigger'::regclass
+                AND d.objid = e.oid AND d.deptype = 'e'))"""
+
 # Pinned as well, so that values look the same everywhere and names mean what they say.
 PINNED_SETTINGS = {
     "search_path": "",
@@ -116,9 +125,12 @@ class Endpoint:
             if connection.info.server_version >= since:
                 settings.update(more)
         try:
-            if not _configure(connection, settings, connection.info.backend_pid):
+            watched = _configure(connection, settings, connection.info.backend_pid)
+            if watched is None:
                 self._refuse_transaction_pooler(connection, dbname)
-                _configure(connection, settings)
+                watched = _configure(connection, settings)
+            if watched and not read_only:
+                pass_event_triggers(connection)
         except BaseException:
             connection.close()
             raise
@@ -192,13 +204,16 @@ class Endpoint:
         """The same, with what a role's or a database's settings would do to a child program's sessions put right.
 
         Poolers often refuse the startup parameter that it takes, so it is there only if needed. ``connection`` is to
-        the same database. pg_dump and pg_restore themselves put the other timeouts right.
+        the same database, and event triggers that it passes they pass, too. pg_dump and pg_restore themselves put the
+        other timeouts right.
         """
         query = """
             SELECT string_agg(format('-c %s=%s', name, wanted), ' ')
             FROM pg_catalog.pg_settings JOIN (VALUES ('default_transaction_read_only', 'off'),
-                ('idle_session_timeout', '0'), ('transaction_timeout', '0')) AS w (name, wanted) USING (name)
-            WHERE reset_val <> wanted"""
+                ('idle_session_timeout', '0'), ('transaction_timeout', '0'),
+                ('event_triggers', current_setting('event_triggers', true)),
+                ('session_replication_role', current_setting('session_replication_role'))) AS w (name, wanted)
+            USING (name) WHERE reset_val <> wanted"""
         with connection.cursor() as cursor:
             cursor.execute(query)
             needed = cursor.fetchone()[0]
@@ -282,16 +297,31 @@ def _refuse_what_children_cannot_get(side: str, parameters: dict) -> None:
         )
 
 
-def _configure(connection, settings: dict, process: int | None = None) -> bool:
-    """Make the settings, only if the session is served by this server process if one is given; whether they were."""
+def pass_event_triggers(connection) -> None:
+    """Keep the application's event triggers out of this session, if there are any, that is to be had, and it does not
+    wake others. Sessions that were there before them are told again.
+    """
+    name, value = next(pair for since, pair in EVENT_TRIGGERS_OFF.items() if connection.info.server_version >= since)
+    statement = f"""
+        SELECT pg_catalog.set_config(%s, %s, false) WHERE {HAS_EVENT_TRIGGERS} AND (%s = 'event_triggers'
+        OR NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled = 'R'))"""
+    with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
+        cursor.execute(statement, (name, value, name))
+
+
+def _configure(connection, settings: dict, process: int | None = None) -> bool | None:
+    """Make the settings, only if the session is served by this server process if one is given: whether event triggers
+    would act on what it does, None where they were not made.
+    """
     query = (
-        "SELECT pg_catalog.set_config(name, value, false)"
+        f"SELECT pg_catalog.set_config(name, value, false), {HAS_EVENT_TRIGGERS}"
         " FROM ROWS FROM (pg_catalog.unnest(%s), pg_catalog.unnest(%s)) AS s (name, value)"
         " WHERE pg_catalog.pg_backend_pid() = coalesce(%s, pg_catalog.pg_backend_pid())"
     )
     with connection.cursor() as cursor:
         cursor.execute(query, (list(settings), list(settings.values()), process))
-        return cursor.rowcount > 0
+        made = cursor.fetchall()
+        return made[0][1] if made else None
 
 
 def _parse_uri(side: str, uri: str | None, given: dict) -> dict:

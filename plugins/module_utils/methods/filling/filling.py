@@ -76,15 +76,23 @@ class Filling:
         restorer = Restorer(archive, dbname, place, archive.target.for_programs(session), obtainable, self.stages)
         import_journal.undo(session)  # of a run that was killed: what it did for a while does not look so any more
         stack.callback(lent_rights.try_to_undo, session)
-        for stage in self.loader.stages():
+        stages = self.loader.stages()
+        for stage in stages:
             if stage.name == "definitions" and not archive.capabilities.superuser:
                 lent_rights.let_owners_create(session)
             if stage.name == "privileges":
                 import_journal.undo(session)
-            with self.stages.stage(stage.name):
-                self.loader.run(stage, restorer)
+            if stage.name != "last":
+                self._run(stage, restorer)
         import_journal.undo(session)
         lent_rights.open_public_schema(session, archive)
+        for stage in stages:
+            if stage.name == "last":  # event triggers, which act on what sessions like this one do from then on
+                self._run(stage, restorer)
+
+    def _run(self, stage: staging.Stage, restorer: Restorer) -> None:
+        with self.stages.stage(stage.name):
+            self.loader.run(stage, restorer)
 
     def _analyze(self, dbname: str, kind: str) -> None:
         archive, mode = self.archive, self.archive.params["analyze"]

@@ -19,7 +19,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.
     Poolers,
     is_place_of,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, subscription
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    beacon,
+    event_triggers,
+    subscription,
+)
 
 GATES = []
 SHOWN = 10  # things named in a message
@@ -234,6 +238,16 @@ def may_fence(passage: Passage):
                 f"The fence needs the owner of {len(names)} tables of the {place}: {_some(names)}.",
                 f"Make the connecting role a member of their owners on the {place}, or connect as a superuser.",
             )
+    return None
+
+
+@gate("event_triggers")
+def definitions_may_change(passage: Passage):
+    """No event trigger keeps us from fencing, or from publishing the way back."""
+    for side, session in (("old", passage.old), ("new", passage.new)):
+        found = event_triggers.refusal(session)
+        if found:
+            return f"On the {getattr(passage.route, side).endpoint.side}, {found[0]}", found[1]
     return None
 
 

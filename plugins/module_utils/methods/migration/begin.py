@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
@@ -18,6 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases, target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal, source_record
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    event_triggers,
     replica_identity,
     replication_plan,
     subscription,
@@ -143,6 +145,13 @@ def refuse_unwritable(job: Job, planned: replication_plan.ReplicationPlan) -> No
     refusing = apply.refusing_owners(job.source_session, [one.table.key for one in planned.replicated])
     if refusing:
         raise apply.unwritable(refusing)
+
+
+def refuse_event_triggers(job: Job) -> None:
+    """Raise HandoverError for those that keep the source from being made ready, while nothing was done yet."""
+    found = event_triggers.refusal(job.source_session)
+    if found:
+        raise HandoverError(f"On the source, {found[0]}", found[1])
 
 
 def record_tables(job: Job, planned: replication_plan.ReplicationPlan) -> None:

@@ -21,7 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import removal, strays
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.ends import Ends, Visit, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.recognition import recognise
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import event_triggers, turn
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
 
 
@@ -117,7 +117,17 @@ def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, 
             raise error.of_database(dbname) from None
         except psycopg2.Error as error:
             text = one_line(error)
-            raise HandoverError(f"A server refused a statement: {text}.", MEND).of_database(dbname) from None
+            mend = " ".join([*_let_through(at_source, ends, goal), MEND])
+            raise HandoverError(f"A server refused a statement: {text}.", mend).of_database(dbname) from None
+
+
+def _let_through(at_source: Visit, ends: Ends, goal: str) -> list[str]:
+    """What keeps event triggers out of our way, at either end where they are in it."""
+    with contextlib.suppress(psycopg2.Error, HandoverError), visit(ends.target, goal, False) as at_target:
+        seen = [one for one in (at_source, at_target) if one.connection]
+        found = [(one, event_triggers.acting(one.connection)) for one in seen]
+        return [f"On the {one.side}: {event_triggers.remedy(one.connection, them)}." for one, them in found if them]
+    return []
 
 
 MEND = "Mend the cause, and run this again: it goes on from there."

@@ -177,7 +177,8 @@ def _follow_home(job: Job) -> dict:
 
 def _begin(job: Job, stack: contextlib.ExitStack) -> None:
     choose_client(job.source_session, job.maintenance, job.params)
-    begin.refuse_unwritable(job, begin.read_plan(job))  # both refuse what cannot be, before anything is made
+    begin.refuse_unwritable(job, begin.read_plan(job))
+    begin.refuse_event_triggers(job)  # all three refuse what cannot be, before anything is made
     if job.session:
         job.session.close()
     begin.make_target(job)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import pass_event_triggers
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.from_snapshot import (
@@ -80,6 +81,7 @@ def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied
         loader = open_snapshot(source, job.target, job.maintenance, job.params, name, scope)
         _leave_out(job, loader)
         result = Filling(loader).fill(job.goal)
+    pass_event_triggers(job.session)  # they came along
     _keep(job, loader, result)
     apply.quiet_triggers(job)
 

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import pass_event_triggers
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import event_triggers as watching
 
 CONTINUOUS = ("continuous",)
 NAME = "format('%I.%I', n.nspname, c.relname)"
@@ -80,10 +82,26 @@ def event_triggers(database: Database):
             f"{counted(len(found), 'event trigger')}: {some(names)}.",
             "The target keeps them to superusers: they are left out, unless the service allows them."
             if reserved
-            else "They are made last; from then on they fire on the target for every command that they watch.",
+            else "They are made last; from then on they fire on the target for every command of the application.",
             "Ask the service, or do without." if reserved else "",
             names,
         )
+
+
+@database_check("guarded_definitions", "No event trigger acts on what the migration does.", CONTINUOUS)
+def guarded_definitions(database: Database):
+    """Sessions of a role that may do so keep event triggers to the application; others would be refused, or watched."""
+    pass_event_triggers(database.connection)
+    found = watching.acting(database.connection)
+    remedy = watching.remedy(database.connection, found) if found else ""
+    for level, refuses, consequence in (
+        ("blocker", True, "They may refuse what replication needs: a schema, triggers, a publication, and their end."),
+        ("warning", False, "They act on these, too; one that refuses them ends replicate, stop, cutover or finish."),
+    ):
+        names = [one.name for one in found if one.may_refuse == refuses]
+        if names:
+            seen = f"{counted(len(names), 'event trigger')} that this role's sessions cannot pass: {some(names)}."
+            yield Finding(level, seen, consequence, remedy, names)
 
 
 @database_check("rules", "No table has rewrite rules.")

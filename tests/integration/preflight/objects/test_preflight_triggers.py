@@ -48,6 +48,7 @@ CHECKS = (
     "replica_sessions",
     "disabled_triggers",
     "event_triggers",
+    "guarded_definitions",
     "rules",
     "invalid_indexes",
     "unvalidated_constraints",
@@ -99,6 +100,7 @@ def test_sessions_that_fire_no_triggers(source):
 def test_event_triggers_are_for_superusers(source, report, all_servers):
     cluster, dbname, _sound = source
     assert report.objects("event_triggers", "info") == {"noted"}
+    assert report.levels("guarded_definitions") == {"ok"}, "a superuser's sessions pass them"
     admin = all_servers(18).managed_admin("adm")
     assert look(cluster.endpoint(), admin, [dbname]).objects("event_triggers", "warning") == {"noted"}
     assert look(cluster.endpoint(), None, [dbname]).objects("event_triggers", "info") == {"noted"}
