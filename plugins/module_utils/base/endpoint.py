@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from dataclasses import dataclass, replace
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base import poolers, signals
+from ansible_collections.handover.postgresql.plugins.module_utils.base import pooling, signals
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import masked
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
@@ -169,7 +169,7 @@ class Endpoint:
         Settings of ours would stay in a session that the application gets next, and snapshots would be lost.
         """
         with contextlib.closing(self._open(dbname)) as other:
-            if poolers.shares_sessions(connection, other):
+            if pooling.shares_sessions(connection, other):
                 raise HandoverError(
                     f"Between this machine and {self.describe(dbname)} is a connection pooler in transaction mode.",
                     f"Give the server's own host and port as {self.side} (services list it as the direct connection), "

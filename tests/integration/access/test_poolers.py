@@ -7,6 +7,7 @@ PgBouncer takes amiss about a pause.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from contextlib import ExitStack, closing
@@ -30,7 +31,7 @@ from faults import await_that
 from support import run_module
 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import guardian
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Console
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import open_poolers
 from lab.bank import Bank
 
 SETTINGS = "SELECT current_setting('default_transaction_read_only'), current_setting('search_path')"
@@ -129,18 +130,20 @@ def test_what_was_paused_is_resumed_by_whoever_comes_next(servers, pooler, said)
     cluster = servers(15)
     cluster.sql("postgres", "CREATE DATABASE shop")
     front = pooler(cluster)
-    with closing(Console(front.console_endpoint())) as console:
-        console.open()
-        console.choose({"shop"})
-        console.pause(time.monotonic() + 10)
-        paused, settings = [*console.databases], console.former
-        console.former = {}  # as one that is dead does not put them back
+    configured = front.console("SHOW CONFIG")
+    with open_poolers([front.console_endpoint()]) as poolers:
+        for one in poolers:
+            one.choose({"shop"})
+        poolers.prepare()
+        [record] = json.loads(json.dumps(poolers.as_records()))
+        poolers.pause(time.monotonic() + 10)
     if said:
         front.console(said)
     client = Caller(front, user="postgres", password=cluster.password)
-    guardian._resumed({"options": front.console_endpoint(), "databases": paused, "settings": settings}, False)
+    assert guardian._resumed(record, False)
     await_that(lambda: client.answer, "an answer", timeout=10)
     assert client.answer == "served"
+    assert front.console("SHOW CONFIG") == configured
 
 
 def test_processes_that_share_a_port_are_refused(servers, pooler):

@@ -23,7 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, drift
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import (
     SETTLING,
     Poolers,
     is_place_of,
@@ -101,7 +101,7 @@ def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Ti
 
 def _are_left_behind(passages: list[Passage], poolers: Poolers) -> bool:
     names = [one.route.new.dbname for one in passages]
-    return poolers.paused() or any(one.leads_to(passages[0].new, names) is False for one in poolers.consoles)
+    return poolers.paused() or any(one.leads_to(passages[0].new, names) is False for one in poolers)
 
 
 def run_command(params: dict) -> None:
@@ -126,29 +126,29 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
     """Whether the poolers lead to new now; where they have sessions with a server by now, these are asked."""
     passage, names = passages[0], [one.route.new.dbname for one in passages]
     before = passage.facts.get("places", {})
-    for console in poolers.consoles:
+    for pooler in poolers:
         answer = attempt(
-            passage, "poolers", lambda one=console: (one.leads_to(passage.new, names, SETTLING), one.places())
+            passage, "poolers", lambda one=pooler: (one.leads_to(passage.new, names, SETTLING), one.places())
         )
         if answer is None:
             continue
         leads, places = answer
         passage.facts.setdefault("poolers", []).append(
             {
-                "pooler": console.name,
-                "databases": console.databases,
+                "pooler": pooler.name,
+                "databases": pooler.databases,
                 "leads_to_new": leads,
                 "places": {name: list(place) for name, place in places.items()},
             }
         )
-        unmoved = leads is None and passage.decided and places == before.get(console.name)
+        unmoved = leads is None and passage.decided and places == before.get(pooler.name)
         if unmoved:
             unmoved = not all(is_place_of(place, passage.new) for place in places.values())
-        if leads is False or unmoved or _misled(passages, before.get(console.name, {}), places):
+        if leads is False or unmoved or _misled(passages, before.get(pooler.name, {}), places):
             passage.problems.append(
                 {
                     "step": "reload",
-                    "problem": f"The pooler {console.name} does not lead to the new home, but: {_shown(places)}.",
+                    "problem": f"The pooler {pooler.name} does not lead to the new home, but: {_shown(places)}.",
                     "remedy": "Write the new home into its [databases], and run this again.",
                 }
             )

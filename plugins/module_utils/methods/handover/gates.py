@@ -14,7 +14,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, drift
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import (
     SETTLING,
     Poolers,
     is_place_of,
@@ -54,22 +54,22 @@ def ask_poolers(passage: Passage, poolers: Poolers, dbnames: list[str]) -> list[
     Without any, a note says so.
     """
     answers = []
-    for console in poolers.consoles:
-        leads = console.leads_to(passage.old, dbnames, SETTLING)
-        places = console.places()
+    for pooler in poolers:
+        leads = pooler.leads_to(passage.old, dbnames, SETTLING)
+        places = pooler.places()
         foreign = sorted(f"{name} to {place[2]}" for name, place in places.items() if place[2] not in dbnames)
         problem = ""
         if foreign:
-            problem = f"Entries of the pooler {console.name} lead to other databases: {', '.join(foreign)}."
+            problem = f"Entries of the pooler {pooler.name} lead to other databases: {', '.join(foreign)}."
         elif leads is False:
-            problem = f"The pooler {console.name} leads to another server than {passage.route.old.endpoint.describe()}."
+            problem = f"The pooler {pooler.name} leads to another server than {passage.route.old.endpoint.describe()}."
         elif leads is None and any(is_place_of(place, passage.new) for place in places.values()):
-            problem = f"The pooler {console.name} has loaded the new home already."
+            problem = f"The pooler {pooler.name} has loaded the new home already."
         elif leads is None:
             said = ", ".join(f"{name}: {place[0]}:{place[1]}" for name, place in sorted(places.items()))
-            passage.note(f"The pooler {console.name} has no session to tell by where it leads; it says {said}.")
+            passage.note(f"The pooler {pooler.name} has no session to tell by where it leads; it says {said}.")
         remedy = "RELOAD it, if its file is right; or correct poolers, or databases of that pooler." if problem else ""
-        answers.append({"gate": f"pooler {console.name}", "ok": not problem, "problem": problem, "remedy": remedy})
+        answers.append({"gate": f"pooler {pooler.name}", "ok": not problem, "problem": problem, "remedy": remedy})
     return answers
 
 

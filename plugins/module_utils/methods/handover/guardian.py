@@ -23,7 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Console
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import resume_recorded
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import slot, turn
 
 PATIENCE = 300.0  # seconds during which what cannot be reached is tried again
@@ -37,8 +37,7 @@ class Guardian:
 
     ``databases``: ``{"old", "new"}`` are ``{"parameters": libpq's, "dbname"}``, ``source`` says which of them is the
     source, ``migration`` is its id, ``slot`` the name of that which the window makes on new, ``margin`` the
-    sequences';
-    ``poolers``: ``{"options": the console's, "databases": names on it, "settings": to be put back}``.
+    sequences'; ``poolers`` are Poolers.as_records().
     """
 
     def __init__(self, databases: list[dict], poolers: list[dict]):
@@ -154,14 +153,7 @@ def _connect(side: str, database: dict):
 
 def _resumed(pooler: dict, reload: bool) -> bool:
     try:
-        console = Console(pooler["options"])
-        console.databases, console.former = pooler["databases"], pooler["settings"]
-        with contextlib.closing(console):
-            console.open()
-            if reload:
-                with contextlib.suppress(HandoverError):  # its configuration has errors: clients wait for nothing then
-                    console.reload()
-            console.resume()
+        resume_recorded(pooler, reload)
     except (HandoverError, psycopg2.Error):
         return False
     return True

@@ -30,7 +30,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.window import Window
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, strays
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import Poolers, open_poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import subscription
 
 MARGIN_WITHOUT_POOLER = 1000  # calls of nextval() whose values sessions may hold and use elsewhere
@@ -87,7 +87,7 @@ def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: boo
 def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> list[dict]:
     """Databases in one window."""
     with contextlib.ExitStack() as stack:
-        poolers = stack.enter_context(contextlib.closing(Poolers.open(params["poolers"])))
+        poolers = stack.enter_context(open_poolers(params["poolers"]))
         passages = stack.enter_context(opened(routes, params))
         _choose_entries(passages, poolers)
         for passage in passages:
@@ -120,8 +120,8 @@ def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> 
 def _choose_entries(passages: list[Passage], poolers: Poolers) -> None:
     """The entries of the poolers that belong to these databases."""
     names = {place.dbname for passage in passages for place in (passage.route.source, passage.route.target)}
-    for console in poolers.consoles:
-        console.choose(names)
+    for pooler in poolers:
+        pooler.choose(names)
 
 
 def _let_go_on(passage: Passage, poolers: Poolers) -> None:
@@ -212,7 +212,7 @@ def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, param
     places = poolers.places()
     guardian = Guardian(
         [_for_guardian(passage) for passage in passages],
-        [{"options": one.options, "databases": one.databases, "settings": one.former} for one in poolers.consoles],
+        poolers.as_records(),
     )
     window = Window(ready, poolers, params["deadline"]) if ready else None
     try:

@@ -9,11 +9,11 @@ import contextlib
 import threading
 from dataclasses import dataclass, field
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.cutting import cut
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import Route, find_route
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import cut
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
 
 # Catalogs in which every change of a table's definition leaves another row, and how many rows there are. What is ours,

@@ -11,7 +11,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import after, cargo
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import READY, Place
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import Poolers
 
 FACTS = (
     "gates", "window_ms", "fence_lsn", "lag_seconds", "sequences", "sequence_margin", "copied_bytes", "copied_rows",
@@ -165,7 +165,7 @@ def _round_trips(passage: Passage) -> float:
 def _steps(passage: Passage, poolers: Poolers) -> list[str]:
     route, facts = passage.route, passage.facts
     words = {
-        "poolers": len(poolers.consoles),
+        "poolers": len(poolers),
         "tables": len(passage.tables),
         "old": route.old.endpoint.side,
         "new": route.new.endpoint.side,

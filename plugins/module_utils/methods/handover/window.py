@@ -22,7 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import lock_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift, home
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Poolers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, slot
 
 LOCK_TIMEOUT = 200  # milliseconds that writers may wait behind us before we give way and try again

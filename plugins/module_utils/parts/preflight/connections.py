@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.base.poolers import is_pooled
+from ansible_collections.handover.postgresql.plugins.module_utils.base.pooling import is_pooled
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import MAX_JOBS, jobs_for
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import Console
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer import PgBouncer
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import NoConsoleError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
 
@@ -44,15 +45,15 @@ def pooler_consoles(pair: Pair):
     console does that. The consoles are asked for their version only.
     """
     for options in pair.options.poolers:
-        console = Console(options)
+        pooler = PgBouncer(options)
         try:
-            console.open()
+            pooler.open()
         except HandoverError as error:
-            known = "console_of" in error.facts
+            known = isinstance(error, NoConsoleError)
             consequence = "The cutover refuses it." if known else "Nobody can tell whether a cutover can pause it."
-            yield Finding("blocker" if known else "unknown", error.problem, consequence, error.remedy, [console.name])
+            yield Finding("blocker" if known else "unknown", error.problem, consequence, error.remedy, [pooler.name])
         finally:
-            console.close()
+            pooler.close()
 
 
 @server_check("load_balancer", "Every new connection reaches the same server.")
