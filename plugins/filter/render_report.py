@@ -45,13 +45,13 @@ _value:
   type: str
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import rendering
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight import report_rendering
 from ansible_collections.handover.postgresql.plugins.plugin_utils.filters import rendered
 
 
 def render_report(report, title="the migration", form="text", width=100):
     """See DOCUMENTATION."""
-    return rendered(rendering, report, title, form, width)
+    return rendered(report_rendering, report, title, form, width)
 
 
 class FilterModule:

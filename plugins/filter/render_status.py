@@ -39,13 +39,13 @@ _value:
   type: str
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import rendering
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import status_rendering
 from ansible_collections.handover.postgresql.plugins.plugin_utils.filters import rendered
 
 
 def render_status(result, title="the migration", form="text", width=100):
     """See DOCUMENTATION."""
-    return rendered(rendering, result, title, form, width)
+    return rendered(status_rendering, result, title, form, width)
 
 
 class FilterModule:

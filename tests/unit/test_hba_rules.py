@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.hba_rules import Client, Rule, admits
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.hba_rules import HbaClient, Rule, admits
 
 
 def rule(text: str) -> Rule:
@@ -49,13 +49,13 @@ NARROW = "host shop app 10.1.0.0/255.255.0.0 scram-sha-256"
     ],
 )
 def test_first_line_that_matches_decides(lines, answer):
-    client = Client("app", frozenset({"app", "shop"}), "shop", "10.1.2.3/32", tls=True)
+    client = HbaClient("app", frozenset({"app", "shop"}), "shop", "10.1.2.3/32", tls=True)
     assert admits([rule(line) for line in lines], client) is answer
 
 
 def test_a_network_has_to_be_let_in_whole():
-    client = Client("app", frozenset({"app"}), "shop", "10.0.0.0/8", tls=False)
+    client = HbaClient("app", frozenset({"app"}), "shop", "10.0.0.0/8", tls=False)
     assert admits([rule(NARROW)], client) is False
     assert admits([rule("host all all 127.0.0.0/255.0.0.0 md5")], client) is False
-    loopback = Client("app", frozenset({"app"}), "shop", "127.0.0.1/32", tls=False)
+    loopback = HbaClient("app", frozenset({"app"}), "shop", "127.0.0.1/32", tls=False)
     assert admits([rule("host all all samehost md5")], loopback) is True

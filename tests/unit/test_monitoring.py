@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import progress, rendering
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import progress, status_rendering
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import Limits, judge
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.streams import (
     is_doubtful,
@@ -219,13 +219,13 @@ def test_text_and_markdown():
     evil = status(database="a|b\n\x1b[31m", target_database="a|b\n\x1b[31m", drift=[{"table": "t", "detail": "x"}] * 12)
     end = {"server": None, "problem": "no route"}
     result = {"databases": [evil, status(database="other", phase="none")], "source": end, "target": end}
-    text = rendering.as_text(result, "pair")
+    text = status_rendering.as_text(result, "pair")
     assert "source  cannot be reached: no route" in text
     assert "\nDatabase a|b\\n\\x1b[31m: in step\n" in text and "\x1b" not in text
     assert "\ndrift    t: x\n" in text and "and 2 more" in text
     assert "\nbegan    unknown\ntables   unknown\n" in text
     assert text.endswith("\nNo migration: other.\n")
-    markdown = rendering.as_markdown(result, "pair")
+    markdown = status_rendering.as_markdown(result, "pair")
     assert "## Database a\\|b\\\\n\\\\x1b\\[31m: in step" in markdown
 
 
@@ -240,7 +240,7 @@ def test_what_a_watch_did_is_shown():
     }
     judged = {"database": "shop", "status": status(), "guards": guards, "stopped": stopped, "error": None}
     end = {"server": {"version": "15.20", "in_recovery": True}, "problem": None}
-    text = rendering.as_text({"databases": [judged], "source": end, "target": end}, "pair", 200)
+    text = status_rendering.as_text({"databases": [judged], "source": end, "target": end}, "pair", 200)
     assert "source  PostgreSQL 15.20, a standby\n" in text
     assert "\nguards   stop: age: Old.\n         ok: lag\n" in text
     assert "Left on the target, in database shop: run this again, or, there: DROP SUBSCRIPTION s;" in text

@@ -19,7 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.judgement import recommend, waive
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rates import (
     ESTIMATED,
-    Reading,
+    ReadRates,
     estimate,
 )
 
@@ -99,7 +99,7 @@ def test_nothing_is_estimated_without_measurement():
 
 
 def test_estimate_follows_the_slowest_part():
-    reading = Reading("t", bytes_per_second=100, compressed_per_second=50, text_ratio=0.5, file_ratio=0.1)
+    reading = ReadRates("t", bytes_per_second=100, compressed_per_second=50, text_ratio=0.5, file_ratio=0.1)
     result = estimate(SIZES, reading, writing=40)
     assert result["dump_bytes"] == 200
     assert result["export_seconds"] == 40, "compressing is slower than reading"

@@ -8,12 +8,12 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.passwords import belongs_to, hash_kind
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_import import RESERVED
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.roles import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_data import (
     database_settings,
     in_grant_order,
     parameter_elements,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_import import RESERVED
 
 # RFC 7677, section 3: user "user", password "pencil"; the verifier is computed from the exchange printed there.
 PENCIL = (

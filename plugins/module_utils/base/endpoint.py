@@ -177,7 +177,11 @@ class Endpoint:
                 )
 
     def connect_for_maintenance(self, read_only: bool = False):
-        """A connection to some database of the server: the one that the user named, else a usual one."""
+        """A connection to some database of the server: the one that the user named, else a usual one.
+
+        That a database is missing is known by the server's words alone: libpq gives no SQLSTATE of a connection that
+        failed. A server that says it in another language has its first error shown, and ``dbname`` is the remedy.
+        """
         error = None
         for dbname in filter(None, (self.dbname, "postgres", "defaultdb", "template1")):
             try:

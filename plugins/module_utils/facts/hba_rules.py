@@ -30,7 +30,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Client:
+class HbaClient:
     """Who wants in: ``groups`` are the roles of which ``role`` is a member, directly or not."""
 
     role: str
@@ -62,13 +62,13 @@ def groups_of(connection, role: str) -> frozenset:
     return frozenset(name for (name,) in rows(connection, query, (role,)))
 
 
-def admits(rules: list[Rule], client: Client) -> bool | None:
+def admits(rules: list[Rule], client: HbaClient) -> bool | None:
     """Whether the first line that matches lets the client in with a password; None where that cannot be told."""
     rule, certain = deciding(rules, client)
     return (rule is not None and rule.method in PASSWORD_METHODS) if certain else None
 
 
-def deciding(rules: list[Rule], client: Client) -> tuple[Rule | None, bool]:
+def deciding(rules: list[Rule], client: HbaClient) -> tuple[Rule | None, bool]:
     """The first line that matches, or None, and whether that is certain.
 
     It is not where a line has a host name, which only the server can look up.
@@ -80,7 +80,7 @@ def deciding(rules: list[Rule], client: Client) -> tuple[Rule | None, bool]:
     return None, True
 
 
-def _matches(rule: Rule, client: Client) -> bool | None:
+def _matches(rule: Rule, client: HbaClient) -> bool | None:
     if rule.type not in ("host", "hostssl" if client.tls else "hostnossl"):
         return False
     if not any(_names_database(word, client) for word in rule.databases):
@@ -90,7 +90,7 @@ def _matches(rule: Rule, client: Client) -> bool | None:
     return _covers(rule, ipaddress.ip_network(client.address))
 
 
-def _names_database(word: str, client: Client) -> bool:
+def _names_database(word: str, client: HbaClient) -> bool:
     if word == "sameuser":
         return client.database == client.role
     if word in ("samerole", "samegroup"):
@@ -98,7 +98,7 @@ def _names_database(word: str, client: Client) -> bool:
     return word == "all" or _is(word, client.database)
 
 
-def _names_role(word: str, client: Client) -> bool:
+def _names_role(word: str, client: HbaClient) -> bool:
     if word.startswith("+"):
         return word[1:] in client.groups
     return word == "all" or _is(word, client.role)

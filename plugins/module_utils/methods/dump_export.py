@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.locks import exclusive_locks
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive, manifest
@@ -33,7 +33,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.database
     count_writes,
     refuse_stale,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import roles
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_data
 
 # Bytes of dump for a byte of table: text is larger than TOAST's compressed storage, compressed text smaller.
 EXPECTED_RATIO = {"compressed": 0.6, "uncompressed": 1.5}
@@ -78,8 +78,8 @@ def export(source: Endpoint, params: dict, check_mode: bool) -> dict:
 
 def export_roles(run: Export, connection) -> dict:
     """The roles as data and as SQL. They are read anew each time, and written when they are not as before."""
-    data = roles.read_roles(connection)
-    hashes = roles.read_password_hashes(connection)
+    data = role_data.read_roles(connection)
+    hashes = role_data.read_password_hashes(connection)
     content = json.dumps({"roles": data, "password_hashes": hashes}, indent=2, ensure_ascii=False)
     unit = manifest.Unit.of_roles(run.directory)
     result = {
@@ -97,7 +97,7 @@ def export_roles(run: Export, connection) -> dict:
         description = {"kind": "roles", "source": run.server.as_result()}
         with unit.locked(), unit.rewritten(description) as folder:
             manifest.write_private(os.path.join(folder, "roles.json"), content)
-            manifest.write_private(os.path.join(folder, "roles.sql"), roles.as_sql(connection, data, hashes))
+            manifest.write_private(os.path.join(folder, "roles.sql"), role_data.as_sql(connection, data, hashes))
     return {**result, "changed": True}
 
 

@@ -17,7 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     access,
     activity,
     amounts,
-    columns,
+    column_values,
     compatibility,
     connections,
     constraints,
@@ -28,16 +28,16 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     locales,
     network,
     newer_rules,
-    ownership,
+    owners,
     privileges,
     relations,
     replication,
     replication_in_place,
     reserved,
     retention,
-    roles,
     servers,
     settings,
+    source_roles,
     target_databases,
     triggers,
 )
@@ -56,8 +56,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rates import estimate, measure_reading
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import (
     Database,
-    Options,
     Pair,
+    PreflightOptions,
     describe,
 )
 
@@ -98,7 +98,7 @@ def _pair(stack: contextlib.ExitStack, source: Endpoint, target: Endpoint | None
         session = endpoint.connect_for_maintenance(read_only=True)
         return Side(endpoint, stack.enter_context(contextlib.closing(session)))
 
-    options = Options(**{name: params[name] for name in Options.__dataclass_fields__})
+    options = PreflightOptions(**{name: params[name] for name in PreflightOptions.__dataclass_fields__})
     reached = side(source)
     pair = Pair(reached, None, _names(reached, params), options)
     if target is not None:

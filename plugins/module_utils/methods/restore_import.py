@@ -72,7 +72,7 @@ def import_roles(run: Destination) -> dict:
     unit.require()
     with open(unit.file("roles.json"), encoding="utf-8") as file:
         content = json.load(file)
-    options = role_import.Options(
+    options = role_import.RoleOptions(
         password_hashes=content["password_hashes"] or {},
         role_passwords=run.params["role_passwords"],
         skip_roles=tuple(run.params["skip_roles"]),

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import server_error
-from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
+from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, naming
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import jobs_for
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
@@ -23,7 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import subscription
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import temporary_memberships
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.memberships import temporary_memberships
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
     descriptions,
     digests,

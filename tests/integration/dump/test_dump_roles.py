@@ -18,17 +18,17 @@ from psycopg2 import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.databases import read_properties
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_import import (
-    Options,
-    apply,
-    plan,
-    plan_database_settings,
-)
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.roles import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_data import (
     as_sql,
     read_password_hashes,
     read_roles,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_import import (
+    RoleOptions,
+    apply,
+    plan,
+    plan_database_settings,
 )
 from lab import builds
 from lab.cluster import Cluster
@@ -120,7 +120,7 @@ def test_everything_arrives_or_is_listed_and_a_second_plan_is_empty(clusters, ol
     fill(source)
     data, hashes = read(source)
     session = connect(target) if superuser else admin(target)
-    before, options = read(target), Options(password_hashes=hashes)
+    before, options = read(target), RoleOptions(password_hashes=hashes)
     planned = plan(session, data, options)
     assert read(target) == before, "a plan changes nothing"
     result = apply(session, planned)
@@ -159,7 +159,7 @@ def test_memberships_arrive_with_their_options(clusters, old, new, superuser):
     fill(source)
     data, hashes = read(source)
     session = connect(target) if superuser else admin(target)
-    result = apply(session, plan(session, data, Options(password_hashes=hashes)))
+    result = apply(session, plan(session, data, RoleOptions(password_hashes=hashes)))
     grantor = "postgres" if superuser else "adm"
     expected = {
         ("grp", "maker", grantor, True, False, True),
@@ -214,7 +214,7 @@ def test_roles_of_the_target_are_converged_and_never_weakened(clusters):
     run(session, "COMMENT ON ROLE app IS 'ours'")
     run(session, "ALTER ROLE app SET jit TO 'off'")
     data, hashes = read(source)
-    result = apply(session, plan(session, data, Options(password_hashes=hashes, skip_roles=("mine",))))
+    result = apply(session, plan(session, data, RoleOptions(password_hashes=hashes, skip_roles=("mine",))))
     app = by_name(read(target)[0])["app"]
     assert (app["login"], app["createdb"], app["connection_limit"], app["comment"]) == (True, True, -1, "ours")
     assert [(one["role"], one["attribute"]) for one in result["kept"]] == [("app", "createdb")]
@@ -228,7 +228,7 @@ def test_passwords_of_the_operator(clusters):
     source.sql("postgres", "CREATE ROLE app LOGIN PASSWORD 'old'")
     data, hashes = read(source)
     plaintext = "gehe\u00a0heim ª"
-    options = Options(password_hashes=hashes, role_passwords={"app": plaintext})
+    options = RoleOptions(password_hashes=hashes, role_passwords={"app": plaintext})
     session = connect(target)
     apply(session, plan(session, data, options))
     connect(target, "app", plaintext).close()
@@ -255,7 +255,7 @@ def test_a_server_that_refuses_a_password_leaves_the_role_without(clusters):
     admin(target).close()
     target.sql("postgres", "ALTER ROLE adm SET session_preload_libraries TO passwordcheck")
     session = connect(target, "adm", renewed(target))
-    result = apply(session, plan(session, data, Options(password_hashes=hashes)))
+    result = apply(session, plan(session, data, RoleOptions(password_hashes=hashes)))
     assert [(one["role"], one["attribute"]) for one in result["left_out"]] == [("twin", "password")]
     assert [one["role"] for one in result["without_password"]] == ["twin"]
     assert "equal user name" in result["without_password"][0]["reason"]
@@ -273,7 +273,7 @@ def test_unreadable_hashes_are_told_from_missing_ones(clusters):
     assert read_password_hashes(session) is None
     data = read_roles(session)
     assert by_name(data)["app"]["password"] == {"state": "unreadable", "kind": None}
-    planned = plan(connect(target), data, Options(skip_roles=("adm",)))
+    planned = plan(connect(target), data, RoleOptions(skip_roles=("adm",)))
     assert planned.without_password == [{"role": "app", "reason": "The source does not let its hash be read."}]
 
 
@@ -304,7 +304,9 @@ def test_hashes_stay_out_of_a_superusers_log(clusters):
     target.sql("postgres", "ALTER ROLE postgres SET log_statement TO 'all'")
     target.sql("postgres", "ALTER ROLE postgres SET log_min_duration_statement TO 0")
     with contextlib.closing(connect(target)) as session:
-        apply(session, plan(session, data, Options(password_hashes=hashes, role_passwords={"maker": "in the clear"})))
+        apply(
+            session, plan(session, data, RoleOptions(password_hashes=hashes, role_passwords={"maker": "in the clear"}))
+        )
     target.sql("postgres", "SELECT 'the log is on'")
     target.sql("postgres", "ALTER ROLE postgres RESET ALL")
     log = target.log.read_text()
@@ -319,7 +321,7 @@ def test_settings_of_a_database_follow_it_under_another_name(clusters):
     data, hashes = read(source)
     source.sql("postgres", "ALTER DATABASE postgres RESET work_mem")
     session = admin(target)
-    options = Options(password_hashes=hashes)
+    options = RoleOptions(password_hashes=hashes)
     apply(session, plan(session, data, options))
     run(session, "CREATE DATABASE {}", "a b")
     try:
@@ -339,7 +341,7 @@ def test_a_server_that_takes_nothing_is_an_error_and_not_a_long_list(clusters):
     session = connect(target)
     run(session, "SET default_transaction_read_only = on")
     with pytest.raises(HandoverError, match="read-only transaction"):
-        plan(session, read(source)[0], Options())
+        plan(session, read(source)[0], RoleOptions())
     assert session.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE
 
 
@@ -359,7 +361,7 @@ def owned(request, clusters):
 def test_owners_are_held_for_the_block_only(owned):
     target, session = owned
     before = read(target)
-    with ownership.temporary_memberships(session, [*NASTY, "above", "missing"]) as held:
+    with memberships.temporary_memberships(session, [*NASTY, "above", "missing"]) as held:
         assert sorted(held.taken) == sorted(NASTY)
         assert [one["role"] for one in held.refused] == ["above", "missing"]
         run(session, "CREATE SCHEMA s")
@@ -372,7 +374,7 @@ def test_owners_are_held_for_the_block_only(owned):
         run(session, "DROP SCHEMA s")
     assert held.left_behind == ""
     assert read(target) == before
-    with pytest.raises(KeyError), ownership.temporary_memberships(session, NASTY):
+    with pytest.raises(KeyError), memberships.temporary_memberships(session, NASTY):
         raise KeyError
     assert read(target) == before
 
@@ -381,9 +383,9 @@ def test_parallel_runs_do_not_take_owners_from_each_other(owned):
     target, session = owned
     before = read(target)
     with contextlib.closing(connect(target, "adm", renewed(target))) as other:
-        first = ownership.temporary_memberships(session, NASTY)
+        first = memberships.temporary_memberships(session, NASTY)
         first.__enter__()
-        with ownership.temporary_memberships(other, NASTY) as held:
+        with memberships.temporary_memberships(other, NASTY) as held:
             first.__exit__(None, None, None)
             assert sorted(held.taken) == sorted(NASTY)
             run(other, "CREATE TABLE pg_temp.t (a int)")
@@ -397,10 +399,10 @@ def test_a_killed_runs_memberships_are_found_and_dropped(owned):
     target, session = owned
     before = read(target)[0]["memberships"]
     killed = connect(target, "adm", renewed(target))
-    with ownership.temporary_memberships(killed, NASTY) as held:
-        assert ownership.drop_leftovers(session) == [], "its run lives"
+    with memberships.temporary_memberships(killed, NASTY) as held:
+        assert memberships.drop_leftovers(session) == [], "its run lives"
         target.sql("postgres", "SELECT pg_terminate_backend(%s)", [killed.info.backend_pid])
     assert held.left_behind
     assert read(target)[0]["memberships"] != before
-    assert len(ownership.drop_leftovers(session)) == 1
+    assert len(memberships.drop_leftovers(session)) == 1
     assert read(target)[0]["memberships"] == before

@@ -9,7 +9,7 @@ import contextlib
 from collections import Counter
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import lent_rights, properties
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.loader import Loader
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.restorer import Restorer

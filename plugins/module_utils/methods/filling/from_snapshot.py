@@ -34,8 +34,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     make_keys,
     read_definitions,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.identities import existing_entries
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.loading import Counts, Loading, Options
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.engine import (
+    CopyEngine,
+    CopyOptions,
+    Counts,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.existing import existing_entries
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import Flow
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import origin, sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
@@ -43,10 +47,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.migratio
 
 
 class SnapshotLoader:
-    """``tables`` are those that are copied (plan.Table); ``left_out`` the (schema, name) of those whose rows are left
+    """``tables`` are those that are copied (SourceTable); ``left_out`` the (schema, name) of those whose rows are left
     out together with an excluded extension; ``facts`` what a rerun must know to continue, for the journal.
 
-    After ``fill``: ``counts`` (loading.Counts), ``pending_constraints`` (``{"schema", "table", "name", "statement",
+    After ``fill``: ``counts`` (engine.Counts), ``pending_constraints`` (``{"schema", "table", "name", "statement",
     "added"}``: the statement is what makes it good) and ``notices``.
     """
 
@@ -179,24 +183,24 @@ class SnapshotLoader:
         definitions = self._definitions(definitions, params["no_tablespaces"])
         flow = Flow(bytes_of("max_rate", params.get("max_rate")))
         self._carry_more(restorer, flow)
-        loading = Loading(
+        engine = CopyEngine(
             lambda: connect_for_reading(source, archive),
             source.begin,
             lambda: connect_for_building(archive, dbname),
             self._options(flow),
         )
-        self.counts = loading.run(self.tables, definitions, source.session.info.server_version)
-        self.notices += loading.notices
-        self._put_off(loading.pending_constraints)
+        self.counts = engine.run(self.tables, definitions, source.session.info.server_version)
+        self.notices += engine.notices
+        self._put_off(engine.pending_constraints)
         self.counts += self.kept
         self.compared = _by_table(self.counts)
         if params.get("count_rows"):
             counted = _by_table([one for one in self.counts if one.table.extension is None])  # others have more rows
             restorer.compare_rows(counted, "copied", "Something else writes to the target; run this again.")
 
-    def _options(self, flow: Flow) -> Options:
+    def _options(self, flow: Flow) -> CopyOptions:
         params, analyze = self.archive.params, self.archive.params["analyze"]
-        return Options(
+        return CopyOptions(
             jobs=self.archive.jobs,
             flow=flow,
             split_above=bytes_of("split_tables_larger_than", params.get("split_tables_larger_than")),

@@ -15,7 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.edits import with_set_role
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.target_database import attempt
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import temporary_memberships
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.memberships import temporary_memberships
 
 
 def take_ownership(archive: FittedArchive, elsewhere: set[str], stack: contextlib.ExitStack) -> set[str]:

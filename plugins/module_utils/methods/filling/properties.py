@@ -17,7 +17,7 @@ def restore_settings(archive: FittedArchive, dbname: str) -> None:
     """Settings of the database, and of roles in it; what is refused is listed."""
     data = archive.origin["database_settings"]
     plan = role_import.plan_database_settings(
-        archive.connection, data, archive.origin["source"]["database"], role_import.Options(), dbname
+        archive.connection, data, archive.origin["source"]["database"], role_import.RoleOptions(), dbname
     )
     for one in role_import.apply(archive.connection, plan)["left_out"]:
         setting = f"setting {one['detail']}" + (f" of role {one['role']}" if one["role"] else "")

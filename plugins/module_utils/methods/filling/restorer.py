@@ -9,7 +9,7 @@ import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
 )
@@ -69,7 +69,7 @@ class Restorer:
         errors = []
         with contextlib.closing(archive.target.connect(self.dbname)) as session:
             script.prepare(session, archive.contents)
-            place = script.Place(self._place, archive.contents.codec)
+            place = script.ArchivePlace(self._place, archive.contents.codec)
             waiting = stage.entries
             while waiting := archive.wanted(waiting):
                 entries = waiting[: script.WRITTEN_TOGETHER]

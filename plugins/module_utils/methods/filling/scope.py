@@ -20,7 +20,7 @@ class Scope:
     while it is read.
     ``existing``: the target has some of it already, from a run before. Objects that are there are left alone, and the
     tables are emptied before they are copied. ``keys_may_wait``: a foreign key that rows do not satisfy yet is added
-    unchecked, or left out, and listed in ``pending_constraints``. ``on_state`` and ``on_copied`` as in Loading.
+    unchecked, or left out, and listed in ``pending_constraints``. ``on_state`` and ``on_copied`` as in CopyOptions.
     """
 
     tables: list | None = None

@@ -20,7 +20,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
     Entry,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import schema
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Table, hold, read_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import (
+    SourceTable,
+    hold,
+    read_tables,
+)
 
 
 @dataclass
@@ -32,8 +36,8 @@ class SourceSchema:
     client: clients.Client
     arguments: list[str]
     contents: Contents
-    tables: list[Table]
-    unlogged: list[Table]
+    tables: list[SourceTable]
+    unlogged: list[SourceTable]
     awaited_roots: set
 
 
@@ -45,7 +49,7 @@ def describe(source: SnapshotSource, connection, params: dict, scope: Scope) -> 
     tables, unlogged = _choose_tables(found, scope)
     if scope.hold:
         _hold(session, tables)
-    selection = schema.Selection(
+    selection = schema.SchemaSelection(
         tuple(params.get("exclude_schemas") or ()),
         tuple(params.get("exclude_tables") or ()),
         statistics=params["analyze"] == "auto"
@@ -83,7 +87,7 @@ def _is_beside_schema(entry: Entry) -> bool:
     return of_database or entry.desc in ("DATABASE", "DATABASE PROPERTIES", *STATISTICS)
 
 
-def _choose_tables(found: list[Table], scope: Scope) -> tuple[list[Table], list[Table]]:
+def _choose_tables(found: list[SourceTable], scope: Scope) -> tuple[list[SourceTable], list[SourceTable]]:
     """(those to copy, unlogged ones that nobody asked for)."""
     if scope.tables is not None:
         wanted = set(map(tuple, scope.tables))
@@ -93,7 +97,7 @@ def _choose_tables(found: list[Table], scope: Scope) -> tuple[list[Table], list[
     return [table for table in found if not table.unlogged], [table for table in found if table.unlogged]
 
 
-def _hold(session, tables: list[Table]) -> None:
+def _hold(session, tables: list[SourceTable]) -> None:
     changed = hold(session, tables)
     if changed:
         raise HandoverError(
@@ -102,7 +106,9 @@ def _hold(session, tables: list[Table]) -> None:
         )
 
 
-def _dump(source: SnapshotSource, client: clients.Client, selection: schema.Selection, tables: list[Table]) -> Contents:
+def _dump(
+    source: SnapshotSource, client: clients.Client, selection: schema.SchemaSelection, tables: list[SourceTable]
+) -> Contents:
     """The schema, with the data of the tables in it; those that are left out of the schema are not copied."""
     session = source.session
     arguments = selection.arguments(client, session, source.snapshot.name, source.patience)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.cutting import cut
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import Route, find_route
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import read_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
 
@@ -37,7 +37,7 @@ STAMP = """
 class Passage:
     """Sessions: ``lock`` holds the locks on old; ``old`` and ``new`` are for everything else, ``helper`` is a second
     one on new, ``reader`` and ``writer`` are for large objects of old and new, ``others`` come and go. ``tables`` are
-    those to fence, ``copied`` those that are copied in the window (copying.plan.Table), ``sequences``
+    those to fence, ``copied`` those that are copied in the window (source_tables.SourceTable), ``sequences``
     (sequences.Sequence) old's as new was last set to them. Of large objects, ``catalogs`` are those that can be locked
     on old, ``readable`` says whether they can be read on old and on new, and ``large_objects`` are the versions on old
     and on new when new was last made like old. Passages of one window share its ``timeline``; ``alone`` if there is

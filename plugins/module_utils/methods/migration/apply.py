@@ -12,7 +12,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import read_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     applier,
@@ -26,7 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     execute_patiently,
     patiently,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
 
 IN_STEP = 5.0  # seconds: a beacon that takes no longer to arrive
 FAILURES = 2  # of apply while it is waited for; one may be a lost connection
@@ -97,7 +97,9 @@ def quiet_triggers(job: Job) -> None:
     if not found:
         return
     owners = rows(job.session, OWNERS, columns_of([(one.schema, one.table) for one in found]))
-    with ownership.temporary_memberships(job.maintenance, [] if job.capabilities.superuser else [o for (o,) in owners]):
+    with memberships.temporary_memberships(
+        job.maintenance, [] if job.capabilities.superuser else [o for (o,) in owners]
+    ):
         for one in found:
             migration_journal.add_undo(job.session, job.id, one.restoring_statement(job.session))
             execute_patiently(job.session, one.quieting_statement())
@@ -188,7 +190,7 @@ def join_owners(job: Job, owners: list[str]) -> list[dict]:
     drop = sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)).as_string(job.session)
     migration_journal.add_undo(job.session, job.id, drop)
     of_database = value(job.session, DATABASE_OWNER)
-    refused = ownership.lasting_memberships(job.maintenance, name, [*owners, of_database]).refused
+    refused = memberships.lasting_memberships(job.maintenance, name, [*owners, of_database]).refused
     return [one for one in refused if one["role"] in owners]
 
 

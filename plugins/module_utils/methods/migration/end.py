@@ -22,7 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.migratio
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.ends import Ends, Visit, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.recognition import recognise
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import event_triggers, turn
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
 
 
 @dataclass
@@ -321,7 +321,7 @@ def _finish(ending: Ending, params: dict) -> None:
     if migration:
         ending.run(ending.target, removal.record_of_target(target, stays))
         if not ending.check_mode:
-            ownership.drop_leftovers(target)
+            memberships.drop_leftovers(target)
     else:
         ending.run(ending.target, removal.rest_of_target(target, stays))
     _say_what_is_left(ending)
@@ -332,7 +332,7 @@ def _memberships(ending: Ending):
     target = ending.target.connection
     if ending.check_mode or not (ending.migration or fence.read(target)):
         return contextlib.nullcontext()
-    return ownership.temporary_memberships(target, catalog.referenced_roles(target))
+    return memberships.temporary_memberships(target, catalog.referenced_roles(target))
 
 
 FENCE_STAYS = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
-from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import Capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names

@@ -27,7 +27,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.slot import Slot
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import ownership
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
 
 FINISHED = ("copied", "indexed")
 # Keys of these tables, and those that lead to them: tables that they join could be emptied and filled only together.
@@ -90,7 +90,7 @@ def _drop_foreign_keys(job: Job, keys: list[tuple[str, str]]) -> None:
     """Of tables that are to be copied again, on the target; the copy makes them again when all rows are there."""
     found = rows(job.session, FOREIGN_KEYS, columns_of(keys))
     owners = [] if job.capabilities.superuser else sorted({owner for _statement, owner in found})
-    with ownership.temporary_memberships(job.maintenance, owners):
+    with memberships.temporary_memberships(job.maintenance, owners):
         for statement, _owner in found:
             execute_patiently(job.session, statement)
 

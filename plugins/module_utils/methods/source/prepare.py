@@ -236,7 +236,7 @@ def _refused(run: Preparation) -> list[dict] | None:
     found = []
     for dbname in run.databases:
         for address in map(hba.network, run.params["target_addresses"]):
-            client = hba_rules.Client(run.role, groups, dbname, address, run.params["tls"])
+            client = hba_rules.HbaClient(run.role, groups, dbname, address, run.params["tls"])
             rule, certain = hba_rules.deciding(rules, client)
             if not certain or rule is None or rule.method not in will_do:
                 found.append({"database": dbname, "address": address, "place": rule.place if rule else None})

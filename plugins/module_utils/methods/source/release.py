@@ -18,7 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.source
     settings_in_files,
     state_of_server,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import temporary_memberships
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.memberships import temporary_memberships
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.source import migration_role, source_settings
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.source.changes import (
     Changes,

@@ -31,7 +31,7 @@ RESTRICT = re.compile(rb"^\\restrict (\w+)\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Place:
+class ArchivePlace:
     """Where an archive is, and the Python codec of its texts."""
 
     directory: str
@@ -53,7 +53,7 @@ def prepare(session, contents: Contents) -> None:
         ) from None
 
 
-def run(session, client: Client, endpoint: Endpoint, place: Place, entries: list[Entry], arguments: list) -> int:
+def run(session, client: Client, endpoint: Endpoint, place: ArchivePlace, entries: list[Entry], arguments: list) -> int:
     """Restore these entries, many in a transaction; how many of them the server took before it refused one. Nothing
     has happened then from that one's transaction on.
 

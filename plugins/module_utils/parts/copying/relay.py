@@ -21,7 +21,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Piece, Table
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable
 
 PIPE_BYTES = 1 << 20
 SET_PIPE_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Python names from 3.10 on
@@ -174,17 +175,19 @@ def relay(source, target, pieces: list[Piece], how, flow: Flow):
             yield inlet.piece, rows, inlet.bytes
 
 
-def copy_table(source, target, table: Table, flow: Flow | None = None, binary: bool | None = None) -> tuple[int, int]:
+def copy_table(
+    source, target, table: SourceTable, flow: Flow | None = None, binary: bool | None = None
+) -> tuple[int, int]:
     """Copy one table, in the transactions that the sessions are in; (rows, bytes). Raises HandoverError.
 
-    ``binary=False`` is for a target whose extensions are of other versions, see Table.
+    ``binary=False`` is for a target whose extensions are of other versions, see SourceTable.
     """
     wanted = table.binary and not table.extensions if binary is None else binary
     [(_piece, rows, size)] = relay(source, target, [Piece(table)], lambda _table: Manner(wanted), flow or Flow())
     return rows, size
 
 
-def failure(table: Table, side: str, error: Exception) -> HandoverError:
+def failure(table: SourceTable, side: str, error: Exception) -> HandoverError:
     """What to say of a table when the server on this side does not go on."""
     text = one_line(error)
     code = getattr(error, "pgcode", None)

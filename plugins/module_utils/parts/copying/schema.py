@@ -19,7 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents, Entry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.remains import ours
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Table
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 
 STATISTICS_SINCE = 18
@@ -27,7 +27,7 @@ DATA, POST_DATA = 3, 4
 
 
 @dataclass(frozen=True)
-class Selection:
+class SchemaSelection:
     """What of a database is described: patterns as pg_dump takes them, and whether with the planner's statistics."""
 
     exclude_schemas: tuple = ()
@@ -59,7 +59,7 @@ def dump(client: Client, source: Endpoint, dbname: str, given: list[str]) -> Con
     return contents
 
 
-def list_data(contents: Contents, tables: list[Table], refreshed: set[int]) -> list[Table]:
+def list_data(contents: Contents, tables: list[SourceTable], refreshed: set[int]) -> list[SourceTable]:
     """Add the data of these tables, and of the materialized views of these oids. Returned are the tables that pg_dump
     did not describe.
     """
@@ -87,7 +87,7 @@ def populated_views(connection) -> set[int]:
     return {oid for (oid,) in rows(connection, query)}
 
 
-def _data(dump_id: int, base: Entry, table: Table) -> Entry:
+def _data(dump_id: int, base: Entry, table: SourceTable) -> Entry:
     text = "-- load via partition root\n" if table.through_root else None
     return _entry(dump_id, "TABLE DATA", DATA, table.oid, (table.schema, table.name), base, text)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.databases import read_properties
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import roles
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_data
 
 
 def describe(connection, dbname: str) -> dict:
@@ -22,6 +22,6 @@ def describe(connection, dbname: str) -> dict:
 
 
 def _settings(connection, dbname: str) -> dict:
-    """The settings that hold in this database only, in the shape of roles.read_roles."""
-    data = roles.read_roles(connection)
-    return {**data, "roles": [], "memberships": [], "settings": roles.database_settings(data, dbname)}
+    """The settings that hold in this database only, in the shape of role_data.read_roles."""
+    data = role_data.read_roles(connection)
+    return {**data, "roles": [], "memberships": [], "settings": role_data.database_settings(data, dbname)}

@@ -18,7 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import referenced_roles, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import temporary_memberships
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.memberships import temporary_memberships
 
 END_OWN_SESSIONS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user"""

@@ -15,7 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     quoted_names,
     rows,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.definitions import of_addresses
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.printed_definitions import of_addresses
 
 # Of each table with rows of its own: which it is, as a publication goes by that and not by the name; columns, the
 # replica identity, what apply would run against on the target, and what would be another there after a cutover.

@@ -11,9 +11,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.wording i
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, OWN_RELATIONS, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import jobs_for
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.target_database import exists
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.database_tables import DatabaseTable
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import Table
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
 CONTINUOUS = ("continuous",)
@@ -64,7 +64,7 @@ def _longest(table: str, length: str) -> str:
     return f"SELECT ctid, {length} AS bytes FROM ONLY {table} ORDER BY bytes DESC LIMIT 5;"
 
 
-def _row_length(database: Database, table: Table) -> str:
+def _row_length(database: Database, table: DatabaseTable) -> str:
     """SQL for the bytes of a row as text, as far as they are known without reading values."""
     query = """
         SELECT string_agg(format(CASE WHEN type.base = 'bytea'::regtype

@@ -110,7 +110,7 @@ def _admission(pair: Pair, rules: list, address: str, level: str, guessed: str):
     groups = source.once(_groups)
     refused, doubtful = [], False
     for database in pair.databases:
-        clients = [hba_rules.Client(role, groups[role], database, network, tls) for role in roles]
+        clients = [hba_rules.HbaClient(role, groups[role], database, network, tls) for role in roles]
         answers = [hba_rules.admits(rules, client) for client in clients]
         if None in answers and True not in answers:
             doubtful = True

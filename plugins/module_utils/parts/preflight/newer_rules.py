@@ -13,7 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.wording i
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.roles import read_roles
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_data import read_roles
 
 STRINGS = "standard_conforming_strings"
 NO_LINE_BREAKS_SINCE = 19

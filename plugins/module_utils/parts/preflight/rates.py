@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.database_tables import DatabaseTable
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import Table
 
 SAMPLE_BYTES = 32 * 1024 * 1024
 SAMPLE_SECONDS = 5
@@ -32,7 +32,7 @@ _PLACE = re.compile(rb"^\((\d+),\d+\)\t?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadRates:
     """What reading the beginning of the largest table showed.
 
     Rates are bytes of tables as they lie on disk, a second; ``text_ratio`` and ``file_ratio`` are the bytes of COPY's
@@ -66,7 +66,7 @@ class _Sample:
             self.connection.cancel()
 
 
-def measure_reading(database: Database) -> Reading | None:
+def measure_reading(database: Database) -> ReadRates | None:
     """Read the beginning of the largest readable table as pg_dump reads it. None where it is too small to say much."""
     table = _largest(database)
     sample = _read(database.connection, table.name) if table else None
@@ -80,7 +80,7 @@ def measure_reading(database: Database) -> Reading | None:
     started = time.monotonic()
     compressed = len(zlib.compress(text, GZIP_LEVEL))
     seconds = time.monotonic() - started
-    return Reading(
+    return ReadRates(
         table=table.name,
         bytes_per_second=table_bytes / sample.seconds,
         compressed_per_second=table_bytes / seconds,
@@ -89,7 +89,7 @@ def measure_reading(database: Database) -> Reading | None:
     )
 
 
-def _largest(database: Database) -> Table | None:
+def _largest(database: Database) -> DatabaseTable | None:
     """The largest table that the role may read."""
     query = """
         SELECT oid::bigint FROM pg_class WHERE relkind = 'r' AND has_schema_privilege(relnamespace, 'USAGE')
@@ -153,7 +153,7 @@ def _measure_writing(target: Endpoint) -> float:
         return data.sent / (time.monotonic() - data.started)
 
 
-def estimate(described: dict, reading: Reading | None, writing: float | None) -> dict:
+def estimate(described: dict, reading: ReadRates | None, writing: float | None) -> dict:
     """Seconds and bytes for one database, of which ``described`` has the sizes; None for what was not measured.
 
     Seconds are those of one session, without the time for indexes and constraints; several sessions divide them as

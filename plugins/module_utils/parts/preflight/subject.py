@@ -16,7 +16,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.providers import provider_hints
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.tables import Table, read_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.database_tables import (
+    DatabaseTable,
+    read_tables,
+)
 
 # Those that decide about a migration, and that our own session does not change for itself.
 REPORTED_SETTINGS = (
@@ -57,7 +60,7 @@ def describe(side: Side) -> dict:
 
 
 @dataclass
-class Options:
+class PreflightOptions:
     """What the operator decides about the migration to come."""
 
     method: str = "auto"
@@ -78,7 +81,7 @@ class Pair:
     source: Side
     target: Side | None
     databases: list[str]
-    options: Options = field(default_factory=Options)
+    options: PreflightOptions = field(default_factory=PreflightOptions)
     unreached: HandoverError | None = None
     write_rate: float | None = None  # bytes a second, where it was measured
 
@@ -117,6 +120,6 @@ class Database(Side):
         }
 
     @property
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[DatabaseTable]:
         """All tables, ordered by name."""
         return self.once(read_tables)

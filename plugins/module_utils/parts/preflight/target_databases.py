@@ -23,7 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     server_check,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ownership import NAME as TEMPORARY_ROLE
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.memberships import NAME as TEMPORARY_ROLE
 
 
 @database_check("target_database", "The target has no database of this name.", needs_target=True)

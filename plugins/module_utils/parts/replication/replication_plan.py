@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import Table, read_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import (
+    SourceTable,
+    read_tables,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import replica_identity
 
 SHOWN = 20  # tables named in a message
@@ -33,7 +36,7 @@ class Planned:
     that: what follows REPLICA IDENTITY, or empty.
     """
 
-    table: Table
+    table: SourceTable
     kind: str
     why: str = ""
     identity: str = ""
@@ -78,7 +81,7 @@ def joined(connection) -> list[tuple[tuple[str, str], tuple[str, str]]]:
     return [((schema, name), (other, its)) for schema, name, other, its in rows(connection, JOINED)]
 
 
-def _is_left(table: Table) -> str:
+def _is_left(table: SourceTable) -> str:
     """Why a table is not replicated whatever its identity; empty if it can be."""
     if table.extension:
         return f"it holds configuration of the extension {table.extension}"
@@ -89,7 +92,7 @@ def _is_left(table: Table) -> str:
     return ""
 
 
-def _planned(table: Table, lacks, no_identity: str) -> Planned:
+def _planned(table: SourceTable, lacks, no_identity: str) -> Planned:
     why = _is_left(table)
     if why:
         return Planned(table, "at_cutover", why)

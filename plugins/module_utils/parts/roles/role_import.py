@@ -24,7 +24,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.pa
     hash_kind,
     scram_verifier,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.roles import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_data import (
     ATTRIBUTES,
     MASK,
     bootstrap_name,
@@ -51,7 +51,7 @@ MD5_NOTE = "The password is an MD5 hash: login fails where pg_hba.conf asks for 
 
 
 @dataclass(frozen=True)
-class Options:
+class RoleOptions:
     """What the operator decides.
 
     ``password_hashes``: the source's, ``{role: hash or None}``. ``role_passwords``: ``{role: plaintext}``, wins.
@@ -87,11 +87,11 @@ class Plan:
         return {"changed": bool(self.statements), "statements": [one.shown for one in self.statements], **lists}
 
 
-def plan(conn, data: dict, options: Options) -> Plan:
+def plan(conn, data: dict, options: RoleOptions) -> Plan:
     """What brings the target's roles to ``data`` (roles.read_roles of the source). Changes nothing."""
     target = read_roles(conn)
     with transaction(conn, "ROLLBACK") as cursor:
-        fitting = Fitting(conn, data, target, options, Trial(cursor))
+        fitting = RoleFitting(conn, data, target, options, Trial(cursor))
         for role in data["roles"]:
             fitting.fit_role(role)
         for row in in_grant_order(data):
@@ -102,11 +102,13 @@ def plan(conn, data: dict, options: Options) -> Plan:
     return fitting.plan
 
 
-def plan_database_settings(conn, data: dict, dbname: str, options: Options, target_dbname: str | None = None) -> Plan:
+def plan_database_settings(
+    conn, data: dict, dbname: str, options: RoleOptions, target_dbname: str | None = None
+) -> Plan:
     """The same for the settings that hold in one database, which exists on the target, perhaps under another name."""
     target = read_roles(conn)
     with transaction(conn, "ROLLBACK") as cursor:
-        fitting = Fitting(conn, data, target, options, Trial(cursor))
+        fitting = RoleFitting(conn, data, target, options, Trial(cursor))
         for setting in database_settings(data, dbname):
             fitting.fit_setting({**setting, "database": target_dbname or dbname})
     return fitting.plan
@@ -118,10 +120,10 @@ def apply(conn, planned: Plan) -> dict:
     return planned.as_result()
 
 
-class Fitting:
+class RoleFitting:
     """One source's roles being tried on one target."""
 
-    def __init__(self, conn, data: dict, target: dict, options: Options, attempts: Trial):
+    def __init__(self, conn, data: dict, target: dict, options: RoleOptions, attempts: Trial):
         self.conn = conn
         self.options = options
         self.attempts = attempts

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.definitions import of_addresses
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.printed_definitions import of_addresses
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import (
     COLUMN_OPTIONS,
     Majors,

@@ -14,7 +14,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.side imp
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, server_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.newer_rules import STRINGS, refusal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import roles as role_data
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_data
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_import import RESERVED
 
 

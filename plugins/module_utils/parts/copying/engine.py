@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All rows, indexes and keys of a database: what is copied and built when, and what came of it."""
+"""The copy engine: which rows, indexes and keys of a database are copied and built when, and what came of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import plan
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     Definition,
     build,
@@ -23,13 +22,21 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     execute,
     in_unicode,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.plan import SMALL, Piece, Table, hold
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import (
+    BATCH_BYTES,
+    BATCH_TABLES,
+    SMALL,
+    Piece,
+    batches,
+    split,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import (
     Flow,
     Manner,
     failure,
     relay,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable, hold
 
 COPY, BUILD, ANALYZE = range(3)  # in order of urgency
 SMALL_KEYS = 64
@@ -39,14 +46,14 @@ SMALL_KEYS = 64
 class Counts:
     """What became of one table; ``pieces`` are those that are not copied yet."""
 
-    table: Table
+    table: SourceTable
     pieces: int = 0
     rows: int = 0
     bytes: int = 0
 
 
 @dataclass
-class Options:
+class CopyOptions:
     """``split_above`` is in bytes, None decides by itself. ``start_over`` empties tables that hold a part already.
 
     ``sample``: so many rows of each table are enough.
@@ -67,14 +74,14 @@ class Options:
     on_copied: object = lambda: None
 
 
-class Loading:
+class CopyEngine:
     """One run of the copy engine.
 
     ``connect_source()`` gives a session outside of any transaction, ``begin`` the statement that puts a transaction of
     it into the snapshot; ``connect_target()`` a session that may write.
     """
 
-    def __init__(self, connect_source, begin: str, connect_target, options: Options):
+    def __init__(self, connect_source, begin: str, connect_target, options: CopyOptions):
         self.options = options
         self.notices = []
         self.pending_constraints = []
@@ -91,7 +98,7 @@ class Loading:
         self._manners = {}
         self._referenced = set()
 
-    def run(self, tables: list[Table], definitions: list[Definition], server_version: int) -> list[Counts]:
+    def run(self, tables: list[SourceTable], definitions: list[Definition], server_version: int) -> list[Counts]:
         """Copy the tables and make the definitions; ``server_version`` is the source's. Raises HandoverError."""
         self._counts = {table.oid: Counts(table) for table in tables}
         self._unready = set(self._counts)
@@ -111,12 +118,12 @@ class Loading:
 
     # Before the start
 
-    def _add_copies(self, tables: list[Table], server_version: int) -> None:
+    def _add_copies(self, tables: list[SourceTable], server_version: int) -> None:
         total = sum(table.size for table in tables)
         pieces = [piece for table in tables for piece in self._pieces(table, total, server_version) if table.size]
         for piece in pieces:
             self._counts[piece.table.oid].pieces += 1
-        groups = plan.batches(pieces)
+        groups = batches(pieces)
         self._uncopied = len(groups)
         for group in groups:
             self._crew.add(self._copy_task(group))
@@ -124,10 +131,10 @@ class Loading:
         if not groups:
             self.options.on_copied()
 
-    def _pieces(self, table: Table, total: int, server_version: int) -> list[Piece]:
+    def _pieces(self, table: SourceTable, total: int, server_version: int) -> list[Piece]:
         if self.options.sample is not None:
             return [Piece(table, sample=self.options.sample)]
-        return plan.split(table, self.options.jobs, total, self.options.split_above, server_version)
+        return split(table, self.options.jobs, total, self.options.split_above, server_version)
 
     def _sort(self, definitions: list[Definition]) -> list[Definition]:
         """Foreign keys by the tables that they wait for, others by the table that they belong to. Returned are those
@@ -157,7 +164,7 @@ class Loading:
         if not key.waiting:
             self._add_key(key)
 
-    def _look_at_target(self, session, tables: list[Table]) -> None:
+    def _look_at_target(self, session, tables: list[SourceTable]) -> None:
         """How each table can be copied: what this role may there, and which versions its extensions have."""
         query = """
             SELECT n.nspname::text, c.relname::text, has_table_privilege(c.oid, 'TRUNCATE'), EXISTS (
@@ -181,7 +188,7 @@ class Loading:
         self._note("could not be frozen, as the role may not truncate them: VACUUM does it later", closed)
         self._note("were copied as text, as a type of theirs has no binary format that means the same there", text)
 
-    def _is_empty(self, session, table: Table) -> bool:
+    def _is_empty(self, session, table: SourceTable) -> bool:
         """Of those that are referenced, which cannot be truncated by themselves."""
         if table.key not in self._referenced:
             return False
@@ -205,7 +212,7 @@ class Loading:
         """One transaction on each side; a table that is copied by itself and whole is emptied, and its rows frozen."""
         freeze = len(group) == 1 and group[0].is_whole and self._manners[group[0].table.oid].freeze
 
-        def how(table: Table) -> Manner:
+        def how(table: SourceTable) -> Manner:
             return Manner(self._manners[table.oid].binary, freeze)
 
         self._tell([piece.table for piece in group if not piece.first], "copying")
@@ -237,7 +244,7 @@ class Loading:
         if not self._uncopied:
             self.options.on_copied()
 
-    def _completed_with(self, table: Table) -> list[Table]:
+    def _completed_with(self, table: SourceTable) -> list[SourceTable]:
         """What is complete now that all rows of this table are there. Where they may be in other partitions, it is all
         of these together, or none yet: they are counted and, after an interruption, emptied as one.
         """
@@ -246,26 +253,26 @@ class Loading:
         family = [self._counts[oid] for oid in self._families[table.root_oid]]
         return [] if any(one.pieces for one in family) else [one.table for one in family]
 
-    def _pass_empty(self, tables: list[Table]) -> None:
+    def _pass_empty(self, tables: list[SourceTable]) -> None:
         """Tables without a page have no rows for any snapshot."""
-        for group in _groups(tables, plan.BATCH_TABLES):
+        for group in _groups(tables, BATCH_TABLES):
             self._tell(group, "copied")
             self._continue(group)
 
-    def _tell(self, tables: list[Table], state: str) -> None:
+    def _tell(self, tables: list[SourceTable], state: str) -> None:
         counts = [self._counts[table.oid] for table in tables]
         if counts:
             self.options.on_state([(*one.table.key, state, one.rows, one.bytes) for one in counts])
 
     # Indexes, keys, statistics
 
-    def _continue(self, tables: list[Table]) -> None:
+    def _continue(self, tables: list[SourceTable]) -> None:
         """These tables have their rows: their indexes are next, those of small ones together."""
         small = [table for table in tables if table.size <= SMALL]
         for group in [*([small] if small else []), *([table] for table in tables if table.size > SMALL)]:
             self._build_group(group)
 
-    def _build_group(self, tables: list[Table]) -> None:
+    def _build_group(self, tables: list[SourceTable]) -> None:
         definitions = [one for table in tables for one in self._builds.get(table.oid, ())]
         if not definitions:
             self._ready(tables)
@@ -298,7 +305,7 @@ class Loading:
         execute(worker.target, f"SET max_parallel_maintenance_workers = {1 + self._crew.idle}")
         build(worker.target, definitions)
 
-    def _ready(self, tables: list[Table]) -> None:
+    def _ready(self, tables: list[SourceTable]) -> None:
         """These tables are indexed: their statistics are next, and foreign keys whose both sides are ready."""
         self._tell(tables, "indexed")
         self._unready -= {table.oid for table in tables}
@@ -311,7 +318,7 @@ class Loading:
         if not self._unready:
             self._add_small_keys()
 
-    def _analyze_task(self, tables: list[Table]) -> Task:
+    def _analyze_task(self, tables: list[SourceTable]) -> Task:
         names = sql.SQL(", ").join(map(_name, tables))
         return Task(
             (ANALYZE, -sum(table.size for table in tables)),
@@ -322,7 +329,7 @@ class Loading:
     def _add_key(self, key: _Key) -> None:
         """Those of small tables are made many at a time."""
         key.added = True
-        if key.size > plan.BATCH_BYTES:
+        if key.size > BATCH_BYTES:
             self._crew.add(self._key_task([key]))
             return
         self._small_keys.append(key)
@@ -356,7 +363,7 @@ class _Key:
     added: bool = False
 
 
-def _refuse_rewritten(source, table: Table) -> None:
+def _refuse_rewritten(source, table: SourceTable) -> None:
     """Ranges of a table are those of one file; the transaction that has read one keeps the table in its file."""
     with in_unicode(source):
         if hold(source, [table]):
@@ -366,7 +373,7 @@ def _refuse_rewritten(source, table: Table) -> None:
             )
 
 
-def _name(table: Table):
+def _name(table: SourceTable):
     return sql.Identifier(table.schema, table.name)
 
 
@@ -374,13 +381,13 @@ def _groups(items: list, size: int) -> list[list]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _empty(session, tables: list[Table]) -> None:
+def _empty(session, tables: list[SourceTable]) -> None:
     """What an interrupted run left in them goes. Tables of extensions hold rows that are not ours."""
-    for group in _groups([table for table in tables if table.extension is None], plan.BATCH_TABLES):
+    for group in _groups([table for table in tables if table.extension is None], BATCH_TABLES):
         execute(session, sql.SQL("TRUNCATE ONLY {}").format(sql.SQL(", ONLY ").join(map(_name, group))))
 
 
-def _in_copy(side: str, session, statement, table: Table) -> None:
+def _in_copy(side: str, session, statement, table: SourceTable) -> None:
     """A statement around the COPY of this table."""
     try:
         execute(session, statement)

@@ -11,7 +11,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 
 
 @dataclass(frozen=True)
-class Table:
+class DatabaseTable:
     """A table, partitioned or not.
 
     ``name`` is quoted, ``kind`` and ``persistence`` are pg_class.relkind and relpersistence, ``rows`` is the planner's
@@ -58,6 +58,6 @@ TABLES = f"""
     FROM sized ORDER BY name"""
 
 
-def read_tables(side) -> list[Table]:
+def read_tables(side) -> list[DatabaseTable]:
     """All tables that are not an extension's, ordered by name; temporary ones aside."""
-    return [Table(*row) for row in side.rows(TABLES)]
+    return [DatabaseTable(*row) for row in side.rows(TABLES)]

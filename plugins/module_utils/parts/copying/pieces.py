@@ -1,0 +1,103 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pieces in which tables are copied, and the statements that read and write each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable
+
+TID_SCAN_SINCE = 140000  # before, each piece of a table would read all of it
+SMALL = 1 << 20  # bytes; below, the cost of a transaction is more than that of the rows
+BATCH_TABLES = 64
+BATCH_BYTES = 16 << 20
+LEAST_PIECE = 128 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A table, or a range of its pages: from ``first`` up to, but not including, ``last`` (None: to the end); or a
+    ``sample`` of so many of its rows.
+    """
+
+    table: SourceTable
+    first: int | None = None
+    last: int | None = None
+    sample: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.first is None
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        if self.is_whole:
+            return self.table.size
+        return self.table.size * ((self.last or self.table.pages) - self.first) // max(1, self.table.pages)
+
+    def reads(self, binary: bool):
+        """The COPY statement that the source runs."""
+        table = self.table
+        relation = sql.Identifier(table.schema, table.name)
+        conditions = [table.condition.strip()[len("WHERE ") :]] if table.condition else []
+        conditions += [f"ctid >= '({self.first},0)'::pg_catalog.tid"] if self.first else []
+        conditions += [f"ctid < '({self.last},0)'::pg_catalog.tid"] if self.last else []
+        if not conditions and self.sample is None:
+            return sql.SQL("COPY {}{} TO STDOUT{}").format(relation, _columns(table), _options(binary))
+        columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+        query = sql.SQL("SELECT {} FROM ONLY {}").format(columns, relation)
+        if conditions:
+            where = sql.SQL(" AND ").join([sql.SQL("(") + sql.SQL(one) + sql.SQL(")") for one in conditions])
+            query += sql.SQL(" WHERE {}").format(where)
+        if self.sample is not None:
+            query += sql.SQL(" LIMIT {}").format(sql.Literal(self.sample))
+        return sql.SQL("COPY ({}) TO STDOUT{}").format(query, _options(binary))
+
+    def writes(self, binary: bool, freeze: bool):
+        """The COPY statement that the target runs."""
+        place = self.table.root if self.table.through_root else self.table.key
+        relation = sql.Identifier(*place)
+        return sql.SQL("COPY {}{} FROM STDIN{}").format(relation, _columns(self.table), _options(binary, freeze))
+
+
+def _columns(table: SourceTable):
+    """The list of columns; a table without any has none, and one that has generated columns only needs none."""
+    names = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+    return sql.SQL(" ({})").format(names) if table.columns else sql.SQL("")
+
+
+def _options(binary: bool, freeze: bool = False):
+    chosen = [word for word, wanted in (("FORMAT binary", binary), ("FREEZE true", freeze)) if wanted]
+    return sql.SQL(f" WITH ({', '.join(chosen)})" if chosen else "")
+
+
+def split(table: SourceTable, jobs: int, total: int, limit: int | None, server_version: int) -> list[Piece]:
+    """A table in pieces, where several sessions at one table are worth it: when it is more than a fair share of the
+    ``total`` bytes that ``jobs`` sessions have before them, or larger than ``limit`` bytes if that is given.
+    """
+    if server_version < TID_SCAN_SINCE or not table.pages or table.condition or table.through_root:
+        return [Piece(table)]
+    share = limit or max(LEAST_PIECE, total // jobs // 2)
+    worth_it = table.size > (limit or 2 * share) and (limit is not None or jobs > 2)
+    count = min(table.pages, math.ceil(table.size / share)) if worth_it else 1
+    if count < 2:
+        return [Piece(table)]
+    bounds = [table.pages * number // count for number in range(count)]
+    return [Piece(table, first, last) for first, last in zip(bounds, [*bounds[1:], None])]
+
+
+def batches(pieces: list[Piece]) -> list[list[Piece]]:
+    """Pieces, biggest first, in the groups of which each is copied in one transaction: small ones together."""
+    groups = [[piece] for piece in pieces if piece.size > SMALL or not piece.is_whole]
+    group = []
+    for piece in (piece for piece in pieces if piece.size <= SMALL and piece.is_whole):
+        if len(group) == BATCH_TABLES or sum(one.size for one in group) + piece.size > BATCH_BYTES:
+            groups.append(group)
+            group = []
+        group.append(piece)
+    return [*groups, *([group] if group else [])]
