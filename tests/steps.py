@@ -135,6 +135,7 @@ def lint() -> None:
     """Style and obvious errors: Python, shell, changelog, YAML and Ansible; the collection builds and installs."""
     run("ruff", "check", ".")
     run("ruff", "format", "--check", ".")
+    run("mypy", "--cache-dir", BUILD / "mypy")
     run("shellcheck", *shell_scripts())
     run("antsibull-changelog", "lint")
     run("ansible-lint", "--strict", ANSIBLE_COLLECTIONS_PATH=str(BUILD))

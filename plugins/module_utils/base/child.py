@@ -43,7 +43,7 @@ def describe_end(status: int) -> str:
     return f"it was killed by {signal.Signals(-status).name}" if status < 0 else f"it ended with status {status}"
 
 
-def _read(process: subprocess.Popen) -> tuple[int, str]:
+def _read(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     """What it wrote. Workers whose leader was killed would go on and hold the pipe: they are told to end."""
     while True:
         try:

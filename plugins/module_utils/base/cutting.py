@@ -9,10 +9,10 @@ import contextlib
 import os
 import socket
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
 
 
-def cut(session) -> None:
+def cut(session: Connection) -> None:
     """End a session at once, whatever it waits for: a server rolls back what is open, and PgBouncer takes it for the
     end of a wish to pause.
     """

@@ -10,7 +10,9 @@ import ipaddress
 import os
 import tempfile
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import pooling, signals
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -23,9 +25,12 @@ try:
     import psycopg2.extras
     from psycopg2 import sql  # pylint: disable=unused-import
 
-    PSYCOPG2_IMPORT_ERROR = None
+    PSYCOPG2_IMPORT_ERROR = ""
+    Connection = psycopg2.extensions.connection
+    Cursor = psycopg2.extensions.cursor
 except ImportError:
-    psycopg2 = sql = None
+    # The frame says so before anything is asked of them.
+    psycopg2 = sql = Connection = Cursor = None  # type: ignore[assignment]
     PSYCOPG2_IMPORT_ERROR = traceback.format_exc()
 
 APPLICATION_NAME = "handover"
@@ -81,10 +86,10 @@ class Endpoint:
     """
 
     side: str
-    parameters: dict
+    parameters: dict[str, str]
 
     @classmethod
-    def from_options(cls, side: str, options: dict) -> Endpoint:
+    def from_options(cls, side: str, options: dict[str, Any]) -> Endpoint:
         """From the module's option, the keys of which may be None. Raises HandoverError for what cannot be meant."""
         given = {name: str(value) for name, value in options.items() if value is not None and name != "uri"}
         parameters = {**_parse_uri(side, options.get("uri"), given), **given}
@@ -112,7 +117,9 @@ class Endpoint:
         database = dbname or self.dbname
         return f"the {self.side}, {place}" + (f', database "{database}"' if database else "")
 
-    def connect(self, dbname: str | None = None, read_only: bool = False, pinned: bool = True, lock_timeout: int = 0):
+    def connect(
+        self, dbname: str | None = None, read_only: bool = False, pinned: bool = True, lock_timeout: int = 0
+    ) -> Connection:
         """A psycopg2 connection in autocommit mode with our session settings; ``pinned=False`` leaves those that
         change what a query yields as the database has them; ``lock_timeout`` is in milliseconds, 0 is none.
         Raises HandoverError when the server cannot be reached, or only through a pooler that shares its sessions.
@@ -136,17 +143,21 @@ class Endpoint:
             raise
         return connection
 
-    def connect_for_replication(self, dbname: str):
+    def connect_for_replication(self, dbname: str) -> Connection:
         """A replication connection to a database (PostgreSQL documentation, 53.4). Raises HandoverError if refused."""
         factory = psycopg2.extras.LogicalReplicationConnection
         return self._open(dbname, connection_factory=factory)
 
-    def _open(self, dbname: str | None, pinned: bool = True, **more):
+    def _open(self, dbname: str | None, pinned: bool = True, **more: Any) -> Connection:
         """A session as the server gives it; ``pinned``, strings in it are what the standard says. That is asked for as
         it begins, since the client library quotes by what it is then, and only where needed, as poolers often refuse
         it.
         """
-        parameters = {**CONNECTION_DEFAULTS, **self.parameters, "application_name": APPLICATION_NAME}
+        parameters: dict[str, Any] = {
+            **CONNECTION_DEFAULTS,
+            **self.parameters,
+            "application_name": APPLICATION_NAME,
+        }
         parameters["client_encoding"] = "UTF8"
         if dbname is not None:
             parameters["dbname"] = dbname
@@ -163,7 +174,7 @@ class Endpoint:
             connection.autocommit = True  # a replication connection knows nothing else
         return connection
 
-    def _refuse_transaction_pooler(self, connection, dbname: str | None) -> None:
+    def _refuse_transaction_pooler(self, connection: Connection, dbname: str | None) -> None:
         """Raise HandoverError where the pooler before us gives sessions away after each transaction.
 
         Settings of ours would stay in a session that the application gets next, and snapshots would be lost.
@@ -176,13 +187,13 @@ class Endpoint:
                     "or a pool in session mode.",
                 )
 
-    def connect_for_maintenance(self, read_only: bool = False):
+    def connect_for_maintenance(self, read_only: bool = False) -> Connection:
         """A connection to some database of the server: the one that the user named, else a usual one.
 
         That a database is missing is known by the server's words alone: libpq gives no SQLSTATE of a connection that
         failed. A server that says it in another language has its first error shown, and ``dbname`` is the remedy.
         """
-        error = None
+        error: HandoverError | None = None
         for dbname in filter(None, (self.dbname, "postgres", "defaultdb", "template1")):
             try:
                 return self.connect(dbname, read_only)
@@ -190,6 +201,7 @@ class Endpoint:
                 if "does not exist" not in found.said or "database" not in found.said.rsplit(":", 1)[-1]:
                     raise
                 error = error or found
+        assert error  # one of the names was tried
         raise error
 
     def conninfo(self, dbname: str) -> str:
@@ -204,7 +216,7 @@ class Endpoint:
         parameters["dbname"] = dbname
         return psycopg2.extensions.make_dsn(**parameters)
 
-    def for_programs(self, connection) -> Endpoint:
+    def for_programs(self, connection: Connection) -> Endpoint:
         """The same, with what a role's or a database's settings would do to a child program's sessions put right.
 
         Poolers often refuse the startup parameter that it takes, so it is there only if needed. ``connection`` is to
@@ -220,18 +232,18 @@ class Endpoint:
             USING (name) WHERE reset_val <> wanted"""
         with connection.cursor() as cursor:
             cursor.execute(query)
-            needed = cursor.fetchone()[0]
+            ((needed,),) = cursor.fetchall()
         if CONFORMING in (connection.info.dsn_parameters.get("options") or ""):
             needed = f"{needed or ''} {CONFORMING}".strip()
         given = self.parameters.get("options", "")
         return replace(self, parameters={**self.parameters, "options": f"{given} {needed}".strip()}) if needed else self
 
     @contextlib.contextmanager
-    def child_environment(self):
+    def child_environment(self) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
         """Yields (environment, file descriptors to pass) with which a child program finds the secrets."""
         environment = {**os.environ, "LC_ALL": "C", "PGTZ": "UTC"}
         with contextlib.ExitStack() as stack:
-            descriptors = []
+            descriptors: list[int] = []
             if "password" in self.parameters:
                 escaped = self.parameters["password"].replace("\\", "\\\\").replace(":", "\\:")
                 environment["PGPASSFILE"], descriptor = stack.enter_context(_private_file(f"*:*:*:*:{escaped}\n"))
@@ -287,7 +299,7 @@ CONNECTION_REMEDIES = (
 )
 
 
-def _refuse_what_children_cannot_get(side: str, parameters: dict) -> None:
+def _refuse_what_children_cannot_get(side: str, parameters: dict[str, Any]) -> None:
     password = parameters.get("password", "")
     if "\n" in password or password.endswith("\r"):
         raise HandoverError(
@@ -301,7 +313,7 @@ def _refuse_what_children_cannot_get(side: str, parameters: dict) -> None:
         )
 
 
-def pass_event_triggers(connection) -> None:
+def pass_event_triggers(connection: Connection) -> None:
     """Keep the application's event triggers out of this session, if there are any, that is to be had, and it does not
     wake others. Sessions that were there before them are told again.
     """
@@ -313,7 +325,7 @@ def pass_event_triggers(connection) -> None:
         cursor.execute(statement, (name, value, name))
 
 
-def _configure(connection, settings: dict, process: int | None = None) -> bool | None:
+def _configure(connection: Connection, settings: dict[str, Any], process: int | None = None) -> bool | None:
     """Make the settings, only if the session is served by this server process if one is given: whether event triggers
     would act on what it does, None where they were not made.
     """
@@ -328,7 +340,7 @@ def _configure(connection, settings: dict, process: int | None = None) -> bool |
         return made[0][1] if made else None
 
 
-def _parse_uri(side: str, uri: str | None, given: dict) -> dict:
+def _parse_uri(side: str, uri: str | None, given: dict[str, Any]) -> dict[str, Any]:
     """The parameters in a connection URI. libpq's own complaint is not repeated: it may quote the password."""
     if uri is None:
         return {}
@@ -350,7 +362,7 @@ def _parse_uri(side: str, uri: str | None, given: dict) -> dict:
     return parameters
 
 
-def _is_remote(parameters: dict) -> bool:
+def _is_remote(parameters: dict[str, Any]) -> bool:
     """Whether any host is reached over TCP beyond loopback."""
     hosts = (parameters.get("hostaddr") or parameters.get("host") or os.environ.get("PGHOST") or "").split(",")
     return any(not is_loopback(host) for host in hosts)
@@ -367,7 +379,7 @@ def is_loopback(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def _private_file(content: str):
+def _private_file(content: str) -> Iterator[tuple[str, list[int]]]:
     """Yields (path, descriptors to pass); in memory where Linux offers it, so that SIGKILL leaves nothing behind."""
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
         descriptor = os.memfd_create("handover")

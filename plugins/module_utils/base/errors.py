@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class HandoverError(Exception):
     """What went wrong, for a person under stress.
@@ -14,14 +16,14 @@ class HandoverError(Exception):
     or libpq, said, to be looked at and not to be shown.
     """
 
-    def __init__(self, problem: str, remedy: str = "", **facts):
+    def __init__(self, problem: str, remedy: str = "", **facts: Any) -> None:
         super().__init__(problem)
         self.problem = problem
         self.remedy = remedy
         self.facts = facts
         self.said = ""
 
-    def as_result(self) -> dict:
+    def as_result(self) -> dict[str, Any]:
         """The arguments of ``fail_json``."""
         message = f"{self.problem} {self.remedy}".strip() if self.remedy else self.problem
         return {"msg": message, "problem": self.problem, "remedy": self.remedy, **self.facts}

@@ -9,6 +9,8 @@ import errno
 import os
 import tempfile
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.parameters import remove_values
@@ -27,7 +29,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.wording i
 LEAST = {"jobs": 1, "samples": 0, "sequence_margin": 0}  # of options that are numbers; less would harm, or do nothing
 
 
-def endpoint(module: AnsibleModule, side: str, options: dict | None = None) -> Endpoint:
+def endpoint(module: AnsibleModule, side: str, options: dict[str, Any] | None = None) -> Endpoint:
     """The endpoint that the user described as ``side``, or by ``options``, its secrets made known to ``run``."""
     if PSYCOPG2_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_IMPORT_ERROR)
@@ -36,7 +38,7 @@ def endpoint(module: AnsibleModule, side: str, options: dict | None = None) -> E
     return described
 
 
-def run(argument_spec: dict, job, **constraints) -> None:
+def run(argument_spec: dict[str, Any], job: Callable[[AnsibleModule], dict[str, Any]], **constraints: Any) -> None:
     """Run ``job(module) -> result`` and leave through exit_json or fail_json, cleaning up on SIGTERM and SIGINT too."""
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
     os.umask(0o077)
@@ -50,7 +52,7 @@ def run(argument_spec: dict, job, **constraints) -> None:
     _leave(module, leave, result)
 
 
-def _leave(module: AnsibleModule, leave, result: dict) -> None:
+def _leave(module: AnsibleModule, leave: Callable[..., None], result: dict[str, Any]) -> None:
     """Exit or fail, secrets masked by us: Ansible would replace their letters in names and words, too.
 
     Only the arguments, by which nothing is decided, are masked as Ansible does it.
@@ -62,7 +64,7 @@ def _leave(module: AnsibleModule, leave, result: dict) -> None:
     leave(**result, invocation=shown)
 
 
-def _open_values(spec: dict, params) -> dict | list:
+def _open_values(spec: dict[str, Any] | None, params: Any) -> Any:
     """The parameters without those that are secrets."""
     if isinstance(params, list):
         return [_open_values(spec, one) for one in params]
@@ -72,7 +74,9 @@ def _open_values(spec: dict, params) -> dict | list:
     return {name: _open_values(spec.get(name, {}).get("options"), value) for name, value in kept.items()}
 
 
-def run_between(argument_spec: dict, job) -> None:
+def run_between(
+    argument_spec: dict[str, Any], job: Callable[[Endpoint, Endpoint, dict[str, Any], bool], dict[str, Any]]
+) -> None:
     """Run ``job(source, target, params, check_mode) -> result``; ``argument_spec`` is what it takes besides the two."""
     run(
         {**BOTH, **argument_spec},
@@ -80,7 +84,7 @@ def run_between(argument_spec: dict, job) -> None:
     )
 
 
-def refuse_numbers(params: dict) -> None:
+def refuse_numbers(params: dict[str, Any]) -> None:
     """Raise HandoverError for a number that cannot be meant."""
     for name, least in LEAST.items():
         given = params.get(name)
@@ -94,7 +98,7 @@ FILE_REMEDIES = {
 }
 
 
-def _failure(error: Exception) -> dict:
+def _failure(error: Exception) -> dict[str, Any]:
     """The arguments of ``fail_json`` for what a job raised."""
     if isinstance(error, OSError):
         error = _file_error(error)
@@ -108,11 +112,11 @@ def _failure(error: Exception) -> dict:
 
 def _file_error(error: OSError) -> HandoverError:
     """What no floor below expected of the file system."""
-    remedy = FILE_REMEDIES.get(error.errno, "Mend the cause, and run this again.")
+    remedy = FILE_REMEDIES.get(error.errno or 0, "Mend the cause, and run this again.")
     return HandoverError(f"{error.filename or 'A file'}: {error.strerror or error}.", remedy)
 
 
-def server_error(error) -> HandoverError:
+def server_error(error: psycopg2.Error) -> HandoverError:
     """What no floor below expected of a server."""
     text = one_line(error)
     if error.pgcode is None or error.pgcode.startswith("57P"):  # the connection was lost, or the server is going down

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
+
+T = TypeVar("T")
+Item = TypeVar("Item")
 
 
-def together(*works) -> list:
+def together(*works: Callable[[], T]) -> list[T]:
     """``[work() for work in works]``, all at once, each to its end. Then the first error is raised."""
-    results, errors = [None] * len(works), []
+    results: dict[int, T] = {}
+    errors: list[BaseException] = []
 
-    def serve(index, work):
+    def serve(index: int, work: Callable[[], T]) -> None:
         try:
             results[index] = work()
         except BaseException as error:  # pylint: disable=broad-except
@@ -26,23 +34,25 @@ def together(*works) -> list:
         thread.join()
     if errors:
         raise errors[0]
-    return results
+    return [results[index] for index in range(len(works))]
 
 
-def for_each(connect, items: list, work, jobs: int) -> list:
+def for_each(
+    connect: Callable[[], Connection], items: Sequence[Item], work: Callable[[Connection, Item], T], jobs: int
+) -> list[T]:
     """``[work(connection, item) for item in items]``, over ``jobs`` sessions made by ``connect()``.
 
     The results are in the order of the items. The first error stops the others and is raised.
     """
-    results = [None] * len(items)
+    results: dict[int, T] = {}
     remaining = iter(enumerate(items))
     lock, failed = threading.Lock(), threading.Event()
 
-    def take():
+    def take() -> tuple[int, Item] | None:
         with lock:
             return None if failed.is_set() else next(remaining, None)
 
-    def serve():
+    def serve() -> None:
         try:
             with contextlib.closing(connect()) as connection:
                 for index, item in iter(take, None):
@@ -52,4 +62,4 @@ def for_each(connect, items: list, work, jobs: int) -> list:
             raise
 
     together(*[serve] * min(jobs, len(items)))
-    return results
+    return [results[index] for index in range(len(items))]

@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
+
 ROUNDS = 4
 
 
-def is_pooled(connection) -> bool:
+def is_pooled(connection: Connection) -> bool:
     """Whether the process that answers is another one than the server announced when the session began.
 
     A pooler announces a number of its own, with which it recognises requests to cancel.
@@ -16,13 +21,14 @@ def is_pooled(connection) -> bool:
     return _process(connection) != connection.info.backend_pid
 
 
-def shares_sessions(connection, other) -> bool:
+def shares_sessions(connection: Connection, other: Connection) -> bool:
     """Whether two idle connections through a pooler do not keep a server process each: transaction mode."""
     processes = [(_process(connection), _process(other)) for _i in range(ROUNDS)]
     return len(set(processes)) > 1 or processes[0][0] == processes[0][1]
 
 
-def _process(connection) -> int:
+def _process(connection: Connection) -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_catalog.pg_backend_pid()")
-        return cursor.fetchone()[0]
+        ((process,),) = cursor.fetchall()
+        return int(process)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 
@@ -24,12 +25,12 @@ def seconds_of(option: str, text: str | int | None) -> float | None:
     return _parse(option, text, SECONDS, "s")
 
 
-def _parse(option: str, text: str | int | None, units: dict, default: str) -> float | None:
+def _parse(option: str, text: str | int | None, units: Mapping[str, float], default: str) -> float | None:
     if text is None:
         return None
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
     known = {unit.lower(): factor for unit, factor in units.items()}
     unit = (found[2] or default).lower() if found else ""
-    if unit not in known:
+    if not found or unit not in known:
         raise HandoverError(f"{option} is {text!r}.", f"Write it as a number with one of the units {', '.join(units)}.")
     return float(found[1]) * known[unit]

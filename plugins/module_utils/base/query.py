@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 
 try:
@@ -13,7 +15,7 @@ except ImportError:
     jmespath = None
 
 
-def compiled(expression: str):
+def compiled(expression: str) -> Any:
     """The expression, checked. Raises HandoverError where it is wrong, or the library is missing."""
     if jmespath is None:
         raise HandoverError(
@@ -26,7 +28,7 @@ def compiled(expression: str):
         raise HandoverError(f"This is not a JMESPath expression: {expression} ({error}).", "Correct it.") from None
 
 
-def search(expression: str, data):
+def search(expression: str, data: Any) -> Any:
     """What the expression yields on data. Raises HandoverError where it does not fit."""
     query = compiled(expression)
     try:

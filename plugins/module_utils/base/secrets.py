@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 MASK = "********"
@@ -21,25 +24,33 @@ LONG = 8  # characters from which on a secret is masked wherever a message has i
 MESSAGES = {"msg", "problem", "problems", "remedy", "exception", "notices", "reason", "detail", "not_narrowed"}
 
 
-def masked(text: str, secrets) -> str:
+def masked(text: str, secrets: Iterable[str]) -> str:
     """A text of others, such as an error of libpq, without secrets."""
     for secret in secrets:
         text = _spelled(secret).sub(MASK, _credential(secret).sub(rf"\g<before>{MASK}", text))
     return text
 
 
-def sealed(result: dict, secrets, given: dict) -> dict:
+def sealed(result: dict[str, Any], secrets: Iterable[str], given: dict[str, Any]) -> dict[str, Any]:
     """A module's result without secrets; ``given`` are its parameters without those that are secrets."""
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        credential, spelled = _credential(secret), _spelled(secret)
-        result = _replaced(result, lambda text, key, c=credential: c.sub(rf"\g<before>{MASK}", text))
+        spelled = _spelled(secret)
+        result = _replaced(result, partial(_without_credential, _credential(secret)))
         messages = [text for text, key in _texts(result) if key in MESSAGES]
         if not any(spelled.search(text) for text in messages):
             continue
         words = [text for text, key in [*_texts(given), *_texts(result)] if key not in MESSAGES]
         if not any(secret in word for word in words):
-            result = _replaced(result, lambda text, key, s=spelled: s.sub(MASK, text) if key in MESSAGES else text)
+            result = _replaced(result, partial(_without_word, spelled))
     return result
+
+
+def _without_credential(credential: re.Pattern[str], text: str, _key: str | None) -> str:
+    return credential.sub(rf"\g<before>{MASK}", text)
+
+
+def _without_word(spelled: re.Pattern[str], text: str, key: str | None) -> str:
+    return spelled.sub(MASK, text) if key in MESSAGES else text
 
 
 def _spellings(secret: str) -> str:
@@ -54,7 +65,7 @@ def _spellings(secret: str) -> str:
     return "|".join(re.escape(one) for one in sorted(spelled, key=lambda one: (-len(one), one)))
 
 
-def _credential(secret: str) -> re.Pattern:
+def _credential(secret: str) -> re.Pattern[str]:
     """The secret where it can only be one: ``password=...``, ``PASSWORD '...'``, ``"password": "..."``, ``://user:...@``."""
     keyword = r"(?i:pass(?:word|wd|phrase)?)(?:\\*[\"'])?\s*(?:[=:]\s*(?:E?\\*[\"']+)?|\sE?\\*')"
     return re.compile(
@@ -62,12 +73,12 @@ def _credential(secret: str) -> re.Pattern:
     )
 
 
-def _spelled(secret: str) -> re.Pattern:
+def _spelled(secret: str) -> re.Pattern[str]:
     """The secret as a word, if it is long enough to be told from others; else what matches nothing."""
     return re.compile(rf"(?<!\w)(?:{_spellings(secret)})(?!\w)" if len(secret) >= LONG else r"(?!)")
 
 
-def _texts(value, key: str | None = None):
+def _texts(value: Any, key: str | None = None) -> Iterator[tuple[str, str | None]]:
     """(text, the nearest key above it) of all strings in a structure."""
     if isinstance(value, str):
         yield value, key
@@ -79,7 +90,7 @@ def _texts(value, key: str | None = None):
             yield from _texts(one, key)
 
 
-def _replaced(value, replace, key: str | None = None):
+def _replaced(value: Any, replace: Callable[[str, str | None], str], key: str | None = None) -> Any:
     """The structure with ``replace(text, the nearest key above it)`` for each string."""
     if isinstance(value, str):
         return replace(value, key)

@@ -10,14 +10,18 @@ import os
 import signal
 import threading
 import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 
 PATIENCE = 0.5  # seconds that Python has to run a handler, before we see to it
 
-_sessions = weakref.WeakSet()
+_sessions: weakref.WeakSet[Connection] = weakref.WeakSet()
 _heard = threading.Event()
 
 
-def watch_over(session) -> None:
+def watch_over(session: Connection) -> None:
     """Remember a psycopg2 connection as one whose statement must not hold up our end."""
     _sessions.add(session)
 
@@ -36,7 +40,7 @@ def end_in_order() -> None:
     threading.Thread(target=_cancel_statements_after_a_signal, args=[ears], daemon=True).start()
 
 
-def _leave(number, _frame) -> None:
+def _leave(number: int, _frame: object) -> None:
     _heard.set()
     raise SystemExit(128 + number)
 

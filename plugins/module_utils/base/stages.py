@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
+from typing import Any
 
 
 class Stages:
     """The stages of a job in order, each with its duration in seconds."""
 
-    def __init__(self):
-        self._durations = {}
+    def __init__(self) -> None:
+        self._durations: dict[str, float] = {}
 
     @contextlib.contextmanager
-    def stage(self, name: str):
+    def stage(self, name: str) -> Iterator[None]:
         """Times what happens inside; a stage that is entered again adds up."""
         started = time.monotonic()
         try:
@@ -28,6 +30,6 @@ class Stages:
         """Count what was timed elsewhere."""
         self._durations[name] = self._durations.get(name, 0.0) + seconds
 
-    def as_result(self) -> list[dict]:
+    def as_result(self) -> list[dict[str, Any]]:
         """``[{"stage": "data", "seconds": 12.3}, ...]``."""
         return [{"stage": name, "seconds": round(seconds, 3)} for name, seconds in self._durations.items()]

@@ -9,6 +9,8 @@ import contextlib
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
 EVENT = "handover.step"  # of Python's auditing: whoever observes the process is told each step before it begins
 
@@ -16,8 +18,8 @@ EVENT = "handover.step"  # of Python's auditing: whoever observes the process is
 class Timeline:
     """Steps with the time at which they began and how long they took."""
 
-    def __init__(self):
-        self._steps = []
+    def __init__(self) -> None:
+        self._steps: list[tuple[float, float, str, str | None]] = []
         self._lock = threading.Lock()
         self._started = time.monotonic()
 
@@ -26,7 +28,7 @@ class Timeline:
         self._started = time.monotonic()
 
     @contextlib.contextmanager
-    def step(self, name: str, database: str | None = None):
+    def step(self, name: str, database: str | None = None) -> Iterator[None]:
         """Times what happens inside; raises the event ``handover.step`` with the name (``sys.audit``) before it.
         ``database`` is the one that it is about, where there are several.
         """
@@ -43,7 +45,7 @@ class Timeline:
         """Since the start."""
         return round((time.monotonic() - self._started) * 1000, 1)
 
-    def as_result(self) -> list[dict]:
+    def as_result(self) -> list[dict[str, Any]]:
         """``[{"step": "lock", "at_ms": 2.1, "ms": 3.4}, ...]``, in the order in which they began."""
         return [
             {

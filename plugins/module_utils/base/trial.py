@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Cursor, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 
 # SQLSTATE classes by which a server says that this statement is not for this role or this server
@@ -42,7 +43,7 @@ class Statement:
 class Trial:
     """Collects the statements that the server accepted."""
 
-    def __init__(self, cursor):
+    def __init__(self, cursor: Cursor) -> None:
         self.cursor = cursor
         self.accepted: list[Statement] = []
 
@@ -66,7 +67,7 @@ class Trial:
         return ""
 
 
-def execute_all(conn, statements: list[Statement]) -> None:
+def execute_all(conn: Connection, statements: list[Statement]) -> None:
     """All of them, or none. Raises HandoverError."""
     if not statements:
         return
@@ -79,7 +80,7 @@ def execute_all(conn, statements: list[Statement]) -> None:
 
 
 @contextlib.contextmanager
-def transaction(conn, end: str = "COMMIT"):
+def transaction(conn: Connection, end: str = "COMMIT") -> Iterator[Cursor]:
     """A cursor in a transaction that keeps its statements out of the server's log as far as the role may do that."""
     with conn.cursor() as cursor:
         cursor.execute("BEGIN")
@@ -93,20 +94,20 @@ def transaction(conn, end: str = "COMMIT"):
         cursor.execute(end)
 
 
-def reason(error) -> str:
+def reason(error: psycopg2.Error) -> str:
     """The server's own words, without the statement, which may hold a secret."""
     words = [error.diag.message_primary, error.diag.message_detail]
     return ". ".join(word for word in words if word) or f"SQLSTATE {error.pgcode}"
 
 
-def _is_refusal(error, hooked: bool) -> bool:
+def _is_refusal(error: psycopg2.Error, hooked: bool) -> bool:
     code = error.pgcode or ""
     if code == SYNTAX_ERROR:
         return False
     return code[:2] in REFUSALS or code == CANNOT_CHANGE_NOW or (hooked and code == INTERNAL_ERROR)
 
 
-def _failure(statement: Statement, error) -> HandoverError:
+def _failure(statement: Statement, error: psycopg2.Error) -> HandoverError:
     return HandoverError(
         f"The server failed at: {statement.shown}: {reason(error)}.",
         "Nothing of this step was kept. Mend the cause, then run it again.",
@@ -114,7 +115,7 @@ def _failure(statement: Statement, error) -> HandoverError:
     )
 
 
-def _keep_out_of_log(cursor, version: int) -> None:
+def _keep_out_of_log(cursor: Cursor, version: int) -> None:
     allowed = (
         "pg_catalog.has_parameter_privilege(s.name, 'SET')"
         if version >= 150000

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 
 
@@ -19,25 +21,26 @@ class Capabilities:
     createdb: bool
     createrole: bool
     server_version: int
-    roles: frozenset
+    roles: frozenset[str]
     bootstrap_role: str
-    extensions: frozenset
+    extensions: frozenset[str]
 
     @property
     def major(self) -> int:
         return self.server_version // 10000
 
 
-def read_capabilities(connection) -> Capabilities:
+def read_capabilities(connection: Connection) -> Capabilities:
     """Attributes of the current role, all roles, and the extensions whose files are installed."""
-    role = rows(
-        connection,
-        "SELECT rolname::text, rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user",
-    )[0]
+    query = "SELECT rolname::text, rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user"
+    ((role, superuser, createdb, createrole),) = rows(connection, query)
     roles = rows(connection, "SELECT rolname::text, oid = 10 FROM pg_roles")
     extensions = rows(connection, "SELECT name::text FROM pg_available_extensions")
     return Capabilities(
-        *role,
+        role,
+        superuser,
+        createdb,
+        createrole,
         server_version=connection.info.server_version,
         roles=frozenset(name for name, _bootstrap in roles),
         bootstrap_role=next(name for name, bootstrap in roles if bootstrap),
@@ -45,7 +48,7 @@ def read_capabilities(connection) -> Capabilities:
     )
 
 
-def read_role(connection) -> dict:
+def read_role(connection: Connection) -> dict[str, Any]:
     """The connecting role as ``\\du`` shows it, and what it may do here, each asked of the server.
 
     ``{"name", "attributes": [...], "member_of": [...], "may": {...}}``, where ``may`` has a bool for each of PROBES.

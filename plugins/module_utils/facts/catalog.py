@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Union
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 
+Parameters = Union[Sequence[Any], Mapping[str, Any], None]
 
-def rows(connection, query: str, parameters=None) -> list[tuple]:
+
+def rows(connection: Connection, query: str | sql.Composable, parameters: Parameters = None) -> list[tuple[Any, ...]]:
     """All rows of a query."""
     with connection.cursor() as cursor:
         cursor.execute(query, parameters)
         return cursor.fetchall()
 
 
-def value(connection, query: str, parameters=None):
+def value(connection: Connection, query: str | sql.Composable, parameters: Parameters = None) -> Any:
     """The first column of the first row."""
     return rows(connection, query, parameters)[0][0]
 
@@ -31,11 +36,11 @@ class Server:
     system_identifier: str
     in_recovery: bool
 
-    def as_result(self) -> dict:
+    def as_result(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def read_server(connection) -> Server:
+def read_server(connection: Connection) -> Server:
     """The server at the other end (PostgreSQL documentation, 9.28: pg_control_system)."""
     identifier, in_recovery, version = rows(
         connection,
@@ -45,7 +50,7 @@ def read_server(connection) -> Server:
     return Server(version.split(" ")[0], connection.info.server_version // 10000, identifier, in_recovery)
 
 
-def database_names(connection) -> list[str]:
+def database_names(connection: Connection) -> list[str]:
     """All databases to which one can connect, templates aside; -2 marks what is left of an interrupted DROP."""
     query = """
         SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
@@ -53,7 +58,7 @@ def database_names(connection) -> list[str]:
     return [name for (name,) in rows(connection, query)]
 
 
-def select_databases(connection, wanted: list[str], ignored: list[str], side: str = "source") -> list[str]:
+def select_databases(connection: Connection, wanted: list[str], ignored: list[str], side: str = "source") -> list[str]:
     """The databases to work on: those wanted, else all but ``postgres`` and the ignored. Raises for a missing one."""
     there = database_names(connection)
     missing = [name for name in wanted if name not in there]
@@ -65,13 +70,13 @@ def select_databases(connection, wanted: list[str], ignored: list[str], side: st
     return list(wanted) or [name for name in there if name not in {"postgres", *ignored}]
 
 
-def other_databases(connection, selected: list[str]) -> list[str]:
+def other_databases(connection: Connection, selected: list[str]) -> list[str]:
     """The databases that are not selected, templates aside, but with those to which nobody may connect."""
     query = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname"
     return [name for (name,) in rows(connection, query) if name not in selected]
 
 
-def database_size(connection, dbname: str) -> int | None:
+def database_size(connection: Connection, dbname: str) -> int | None:
     """Size in bytes, or None where the role may not ask."""
     query = """
         SELECT CASE WHEN has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
@@ -97,7 +102,7 @@ OWN_RELATIONS = f"""
                     AND d.objid = c.oid AND d.deptype = 'e')"""
 
 
-def data_size(connection) -> int:
+def data_size(connection: Connection) -> int:
     """Bytes in tables and large objects, indexes aside: the most that a dump has to read."""
     query = f"SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint FROM {OWN_RELATIONS} AND c.relkind = 'r'"
     return value(connection, query) + value(connection, "SELECT pg_table_size('pg_largeobject')::bigint")
@@ -108,7 +113,7 @@ def columns_of(keys: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
     return [schema for schema, _name in keys], [name for _schema, name in keys]
 
 
-def quoted_names(connection, keys: list[tuple[str, str]]) -> list[str]:
+def quoted_names(connection: Connection, keys: list[tuple[str, str]]) -> list[str]:
     """Names of relations, (schema, name) each, as the server quotes them, in the same order."""
     query = """
         SELECT format('%%I.%%I', schema, name)
@@ -116,18 +121,18 @@ def quoted_names(connection, keys: list[tuple[str, str]]) -> list[str]:
     return [name for (name,) in rows(connection, query, columns_of(keys))]
 
 
-def table_count(connection) -> int:
+def table_count(connection: Connection) -> int:
     """Tables that hold rows of their own."""
     return value(connection, f"SELECT count(*)::int FROM {OWN_RELATIONS} AND c.relkind = 'r'")
 
 
-def unlogged_tables(connection) -> list[str]:
+def unlogged_tables(connection: Connection) -> list[str]:
     """Tables whose rows are not in WAL, so that a standby does not have them; quoted."""
     query = f"SELECT format('%I.%I', n.nspname, c.relname) FROM {OWN_RELATIONS} AND c.relkind = 'r'"
     return [name for (name,) in rows(connection, f"{query} AND c.relpersistence = 'u' ORDER BY 1")]
 
 
-def has_pg_attver(connection) -> bool:
+def has_pg_attver(connection: Connection) -> bool:
     """Whether columns carry the internal option of the minors of 2026-11-12 that older clients dump as an option."""
     query = "SELECT EXISTS (SELECT FROM pg_attribute WHERE array_to_string(attoptions, ',') ~ '(^|,)pg_attver=')"
     return value(connection, query)
@@ -150,7 +155,7 @@ class Unreadable:
         return f"{self.kind} {self.name}: {self.privilege}{more}"
 
 
-def unreadable_objects(connection) -> list[Unreadable]:
+def unreadable_objects(connection: Connection) -> list[Unreadable]:
     """What pg_dump would fail on for want of a privilege.
 
     pg_dump locks every table and reads every sequence and large object (PostgreSQL documentation, pg_dump, Notes);
@@ -175,7 +180,7 @@ def unreadable_objects(connection) -> list[Unreadable]:
     return [Unreadable(*row) for query in (relations, large_objects) for row in rows(connection, query)]
 
 
-def referenced_roles(connection) -> list[str]:
+def referenced_roles(connection: Connection) -> list[str]:
     """Roles that own something in this database, or that a privilege or a policy names (pg_shdepend)."""
     query = """
         SELECT DISTINCT r.rolname::text FROM pg_shdepend AS d JOIN pg_roles AS r ON r.oid = d.refobjid
@@ -184,7 +189,7 @@ def referenced_roles(connection) -> list[str]:
     return [name for (name,) in rows(connection, query)]
 
 
-def named_roles(connection) -> list[str]:
+def named_roles(connection: Connection) -> list[str]:
     """Roles without which policies and user mappings of this database cannot be made."""
     query = """
         SELECT r.rolname::text FROM pg_policy AS p, unnest(p.polroles) AS named JOIN pg_roles AS r ON r.oid = named
@@ -192,12 +197,12 @@ def named_roles(connection) -> list[str]:
     return [name for (name,) in rows(connection, query)]
 
 
-def bootstrap_role(connection) -> str:
+def bootstrap_role(connection: Connection) -> str:
     """The superuser that initdb made."""
     return value(connection, "SELECT rolname::text FROM pg_roles WHERE oid = 10")
 
 
-def partially_dumped_tables(connection) -> set[int]:
+def partially_dumped_tables(connection: Connection) -> set[int]:
     """Oids of tables of which a dump holds a part or a copy from elsewhere: configuration of extensions, foreign."""
     query = """
         SELECT c.oid::bigint FROM pg_class AS c WHERE c.relkind = 'f' OR EXISTS (
@@ -205,7 +210,7 @@ def partially_dumped_tables(connection) -> set[int]:
     return {oid for (oid,) in rows(connection, query)}
 
 
-def partition_roots(connection) -> dict[int, tuple[str, str]]:
+def partition_roots(connection: Connection) -> dict[int, tuple[str, str]]:
     """(schema, name) of the topmost parent of each partition, by the partition's oid."""
     query = """
         SELECT p.oid::bigint, n.nspname::text, r.relname::text

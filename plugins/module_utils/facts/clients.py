@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 
@@ -49,13 +50,13 @@ class Client:
         """The path of one of its programs."""
         return os.path.join(self.directory, name)
 
-    def as_result(self) -> dict:
+    def as_result(self) -> dict[str, Any]:
         return {"directory": self.directory, "version": self.version}
 
 
 def major_of(version: str) -> int:
     """The major of a version such as ``17.2``, ``18beta1`` or ``19devel``."""
-    return int(re.match(r"\d+", version).group())
+    return int(re.split(r"\D", version, maxsplit=1)[0])
 
 
 def find_clients(directories: list[str] | None = None) -> list[Client]:
@@ -63,7 +64,7 @@ def find_clients(directories: list[str] | None = None) -> list[Client]:
     if not directories:
         usual = [place for pattern in USUAL_PLACES for place in sorted(glob.glob(pattern))]
         directories = os.environ.get("PATH", "").split(os.pathsep) + usual
-    found = {}
+    found: dict[str, Client] = {}
     for directory in directories:
         client = _look_into(directory)
         if client:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ TYPE_PARTS = f"""
         ) AS inner_part)"""
 
 
-def columns_made_of(side, condition: str) -> list[Column]:
+def columns_made_of(side: Side, condition: str) -> list[Column]:
     """Columns whose type is, or contains, a type ``t`` (a row of pg_type) for which the SQL condition holds."""
     query = f"""{TYPE_PARTS}, found AS (
             SELECT parts.whole, min(format_type(t.oid, NULL)) AS part FROM parts JOIN pg_type AS t ON t.oid = parts.part

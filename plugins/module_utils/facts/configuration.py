@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 
@@ -51,31 +53,42 @@ class Setting:
         return normal(text, self.kind, self.unit)
 
 
-def read_settings(connection, names: list[str]) -> dict[str, Setting]:
+def read_settings(connection: Connection, names: list[str]) -> dict[str, Setting]:
     """Those of these settings that this major has."""
     query = """
         SELECT name, setting, boot_val, vartype, unit, context = 'postmaster', source = 'command line', pending_restart
         FROM pg_settings WHERE name = ANY (%s)"""
     lines = _lines_of_files(connection, names)
-    return {row[0]: _setting(*row, lines) for row in rows(connection, query, (list(names),))}
+    return {row[0]: _setting(lines, *row) for row in rows(connection, query, (list(names),))}
 
 
-def _setting(name, running, built_in, kind, unit, restart, overridden, pending, lines) -> Setting:
-    text, beneath, place, in_auto_conf = built_in, built_in, None, None
+def _setting(
+    lines: list[tuple[Any, ...]] | None,
+    name: str,
+    running: str,
+    built_in: str,
+    kind: str,
+    unit: str | None,
+    restart: bool,
+    overridden: bool,
+    pending: bool,
+) -> Setting:
+    text, beneath = built_in, built_in
+    place: str | None = None
+    in_auto_conf: str | None = None
     for line_of, found, where, is_auto in lines or ():
         if line_of == name:
             text, place = found, where  # the last line wins
             in_auto_conf, beneath = (found, beneath) if is_auto else (in_auto_conf, found)
-    if overridden:
-        configured = beneath = running
-    elif lines is None:
-        configured = beneath = None if pending else running
-    else:
-        configured, beneath = normal(text, kind, unit), normal(beneath, kind, unit)
-    return Setting(name, running, configured, place, in_auto_conf, beneath, restart, overridden, kind, unit)
+    known: tuple[str | None, str | None] = (running, running)
+    if not overridden and lines is None and pending:
+        known = (None, None)
+    elif not overridden and lines is not None:
+        known = (normal(text, kind, unit), normal(beneath, kind, unit))
+    return Setting(name, running, known[0], place, in_auto_conf, known[1], restart, overridden, kind, unit)
 
 
-def _lines_of_files(connection, names: list[str]) -> list[tuple] | None:
+def _lines_of_files(connection: Connection, names: list[str]) -> list[tuple[Any, ...]] | None:
     """(name, value, place, whether ALTER SYSTEM wrote it) in the order in which they are read; None if hidden."""
     if not value(connection, "SELECT has_table_privilege('pg_file_settings', 'SELECT')"):
         return None
@@ -98,17 +111,17 @@ def normal(text: str, kind: str, unit: str | None) -> str:
     if not match or (match[2] and (match[2] not in UNITS or unit not in UNITS)):
         raise HandoverError(f"{text!r} is no number" + (f" of {unit}." if unit else "."), "Correct it.")
     number = int(match[1], 16) if match[1].lower().startswith("0x") else float(match[1])
-    return str(round(number * UNITS[match[2]] / UNITS[unit]) if match[2] else round(number))
+    return str(round(number * UNITS[match[2]] / UNITS[unit]) if match[2] and unit else round(number))
 
 
-def pending_restart(connection) -> list[dict]:
+def pending_restart(connection: Connection) -> list[dict[str, Any]]:
     """Settings that somebody configured and that wait for a restart."""
     query = "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name"
     found = read_settings(connection, [name for (name,) in rows(connection, query)])
     return [{"name": one.name, "running": one.running, "configured": one.configured} for one in found.values()]
 
 
-def errors_in_files(connection) -> list[str] | None:
+def errors_in_files(connection: Connection) -> list[str] | None:
     """Why a reload would be refused, or the next start fail: ``/etc/.../pg_hba.conf:12: invalid ...``; None if hidden.
 
     A broken pg_hba.conf leaves the former rules in force at a reload, and keeps the server from starting.
@@ -127,7 +140,7 @@ def errors_in_files(connection) -> list[str] | None:
     return [text for (text,) in rows(connection, query, NOT_APPLIED)]
 
 
-def is_loaded(connection) -> bool | None:
+def is_loaded(connection: Connection) -> bool | None:
     """Whether the server has read all its files since they were last written; None where that cannot be seen.
 
     Times of files come in whole seconds: what was read in the second in which it was written counts as not read.
@@ -143,7 +156,7 @@ def is_loaded(connection) -> bool | None:
     return value(connection, query)
 
 
-def reload(connection) -> None:
+def reload(connection: Connection) -> None:
     """Have the server read its files again, and wait until it has. Raises HandoverError."""
     before = value(connection, "SELECT pg_conf_load_time()")
     value(connection, "SELECT pg_reload_conf()")
@@ -157,7 +170,7 @@ def reload(connection) -> None:
         time.sleep(0.02)
 
 
-def read_process(connection) -> dict:
+def read_process(connection: Connection) -> dict[str, Any]:
     """Where the running server lives: files, port, command line; None for what this role may not see.
 
     ``pid_file`` holds the lines of postmaster.pid, by which a process is known for this very server.
@@ -173,7 +186,7 @@ def read_process(connection) -> dict:
     return {**{name: shown.get(name) for name in names}, **contents}
 
 
-def sessions(connection) -> list[dict]:
+def sessions(connection: Connection) -> list[dict[str, Any]]:
     """Who is connected, our own session aside: database, role, program and address, with the number of sessions."""
     query = """
         SELECT datname::text, usename::text, application_name, host(client_addr), count(*)::int

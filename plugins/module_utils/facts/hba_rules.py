@@ -9,6 +9,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 
 # Methods with which a connection string and a password are enough.
@@ -21,8 +22,8 @@ class Rule:
 
     place: str
     type: str | None
-    databases: list
-    roles: list
+    databases: list[str]
+    roles: list[str]
     address: str | None
     netmask: str | None
     method: str | None
@@ -34,13 +35,13 @@ class HbaClient:
     """Who wants in: ``groups`` are the roles of which ``role`` is a member, directly or not."""
 
     role: str
-    groups: frozenset
+    groups: frozenset[str]
     database: str
     address: str
     tls: bool
 
 
-def read_rules(connection) -> list[Rule] | None:
+def read_rules(connection: Connection) -> list[Rule] | None:
     """All lines of the file as it is now, loaded or not; None where this role may not see them."""
     if not value(connection, "SELECT has_table_privilege('pg_hba_file_rules', 'SELECT')"):
         return None
@@ -52,7 +53,7 @@ def read_rules(connection) -> list[Rule] | None:
     return [Rule(*row) for row in rows(connection, query)]
 
 
-def groups_of(connection, role: str) -> frozenset:
+def groups_of(connection: Connection, role: str) -> frozenset[str]:
     """Roles of which this one is a member. That superusers are members of all does not count here."""
     query = """
         WITH RECURSIVE member (oid) AS (
@@ -114,16 +115,20 @@ def _is(word: str, name: str) -> bool:
         return False
 
 
-def _covers(rule: Rule, network) -> bool | None:
+def _covers(rule: Rule, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool | None:
     if rule.address == "all":
         return True
     if rule.address == "samehost" and network.is_loopback:
         return True
     try:
-        allowed = ipaddress.ip_network(f"{rule.address}/{_prefix(rule.netmask)}", strict=False)
+        allowed = ipaddress.ip_network(f"{rule.address}/{_prefix(rule.netmask or '')}", strict=False)
     except ValueError:
         return None  # a host name, samehost, samenet
-    return allowed.version == network.version and network.subnet_of(allowed)
+    if isinstance(allowed, ipaddress.IPv4Network) and isinstance(network, ipaddress.IPv4Network):
+        return network.subnet_of(allowed)
+    if isinstance(allowed, ipaddress.IPv6Network) and isinstance(network, ipaddress.IPv6Network):
+        return network.subnet_of(allowed)
+    return False
 
 
 def _prefix(netmask: str) -> int:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 
 
-def exclusive_locks(connection) -> list[str]:
+def exclusive_locks(connection: Connection) -> list[str]:
     """Tables of this database that somebody has locked so that nobody reads them, with the process that did it:
     ``public.orders (process 4711, application "psql")``.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.providers import provider_hints
 
@@ -48,7 +49,7 @@ class Manager:
     advice: str
 
 
-def manager_of(connection) -> Manager | None:
+def manager_of(connection: Connection) -> Manager | None:
     """The manager of which there are signs, or None. Signs are hints: the operator can decide otherwise."""
     query = """
         WITH sign (sign) AS (

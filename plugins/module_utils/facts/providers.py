@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 
 # Settings, roles and available extensions that a vanilla server does not have.
@@ -26,7 +28,7 @@ SIGNS = {
 SHOWN = 5  # signs of one provider
 
 
-def provider_hints(connection) -> list[dict]:
+def provider_hints(connection: Connection) -> list[dict[str, Any]]:
     """``[{"provider": "Azure", "signs": ["role azuresu", ...]}]``; a vanilla server has none."""
     query = """
         SELECT 'setting ' || name FROM pg_settings

@@ -5,39 +5,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any, TypeVar
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import CONFORMING, Endpoint, is_loopback
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import read_server, rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
+    CONFORMING,
+    Connection,
+    Endpoint,
+    is_loopback,
+    sql,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import (
+    Capabilities,
+    read_capabilities,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
+    Parameters,
+    Server,
+    read_server,
+    rows,
+    value,
+)
+
+T = TypeVar("T")
+Some = TypeVar("Some", bound="Side")
 
 
 class Side:
     """One of the two servers: its endpoint, one session, and what is read of it once."""
 
-    def __init__(self, endpoint: Endpoint, connection):
+    def __init__(self, endpoint: Endpoint, connection: Connection) -> None:
         self.endpoint = endpoint
         self.connection = connection
-        self._read = {}
+        self._read: dict[Callable[..., Any], Any] = {}
 
-    def rows(self, query: str, parameters=None) -> list[tuple]:
+    def rows(self, query: str | sql.Composable, parameters: Parameters = None) -> list[tuple[Any, ...]]:
         return rows(self.connection, query, parameters)
 
-    def value(self, query: str, parameters=None):
+    def value(self, query: str | sql.Composable, parameters: Parameters = None) -> Any:
         return value(self.connection, query, parameters)
 
-    def once(self, read):
+    def once(self: Some, read: Callable[[Some], T]) -> T:
         """What ``read(self)`` gave the first time: for facts that several checks look at."""
         if read not in self._read:
             self._read[read] = read(self)
         return self._read[read]
 
     @cached_property
-    def server(self):
+    def server(self) -> Server:
         return read_server(self.connection)
 
     @cached_property
-    def capabilities(self):
+    def capabilities(self) -> Capabilities:
         return read_capabilities(self.connection)
 
     @cached_property

@@ -9,7 +9,7 @@ import contextlib
 import sys
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_names
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
@@ -26,7 +26,7 @@ class Destination:
     """The target of one run, and what its options (``params``) say about all databases that go there."""
 
     target: Endpoint
-    connection: object
+    connection: Connection
     params: dict
     check_mode: bool
 

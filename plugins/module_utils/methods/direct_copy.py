@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -82,7 +83,11 @@ def copy(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> 
         others = catalog.other_databases(connection, selected)
     with contextlib.closing(target.connect_for_maintenance()) as connection:
         run = Copy(source, server, Destination(target, connection, params, check_mode), params)
-        result = {"selected_databases": selected, "other_databases": others, "source": server.as_result()}
+        result: dict[str, Any] = {
+            "selected_databases": selected,
+            "other_databases": others,
+            "source": server.as_result(),
+        }
         result["target"] = catalog.read_server(connection).as_result()
         result["databases"] = [copy_database(run, dbname) for dbname in selected]
     return {**result, "changed": any(unit["changed"] for unit in result["databases"])}

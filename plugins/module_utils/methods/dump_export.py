@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -64,7 +65,11 @@ def export(source: Endpoint, params: dict, check_mode: bool) -> dict:
         )
         _make_private(run.directory, check_mode)
         others = catalog.other_databases(connection, selected)
-        result = {"selected_databases": selected, "other_databases": others, "source": server.as_result()}
+        result: dict[str, Any] = {
+            "selected_databases": selected,
+            "other_databases": others,
+            "source": server.as_result(),
+        }
         result["directory"] = run.directory
         if "roles" in params["include"]:
             result["roles"] = export_roles(run, connection)
@@ -94,7 +99,7 @@ def export_roles(run: Export, connection) -> dict:
     if former and not unit.damage(former) and _read_text(unit.file("roles.json")) == content:
         return {**result, "changed": False}
     if not run.check_mode:
-        description = {"kind": "roles", "source": run.server.as_result()}
+        description: dict[str, Any] = {"kind": "roles", "source": run.server.as_result()}
         with unit.locked(), unit.rewritten(description) as folder:
             manifest.write_private(os.path.join(folder, "roles.json"), content)
             manifest.write_private(os.path.join(folder, "roles.sql"), role_data.as_sql(connection, data, hashes))
@@ -167,7 +172,11 @@ def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: cl
     """Dump in one snapshot, count in the same, and put the unit into place."""
     stages = Stages()
     writes = count_writes(connection)
-    description = {"kind": "database", "source": {**run.server.as_result(), "database": dbname}, "notices": notices}
+    description: dict[str, Any] = {
+        "kind": "database",
+        "source": {**run.server.as_result(), "database": dbname},
+        "notices": notices,
+    }
     with stages.stage("snapshot"):
         serializable = run.options.serializable_deferrable and not run.server.in_recovery
         snapshot = export_snapshot(connection, serializable)

@@ -87,7 +87,7 @@ def import_database(run: Destination, dbname: str) -> dict:
     unit = Unit.of_database(run.params["directory"], dbname)
     goal = run.params["rename"].get(dbname, dbname)
     manifest = None if run.check_mode and unit.read() is None else unit.require()
-    dump_id = manifest and manifest["dump_id"]
+    dump_id = manifest["dump_id"] if manifest else None
     with only_run(run, goal):
         was_there = target_db.exists(run.connection, goal)
         former = _former_import(run, goal, dump_id)

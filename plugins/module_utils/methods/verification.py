@@ -9,6 +9,7 @@ import contextlib
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -100,7 +101,7 @@ def verify(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -
     with contextlib.closing(target.connect_for_maintenance(read_only=True)) as connection:
         target_server = catalog.read_server(connection)
         there = catalog.database_names(connection)
-    result = {
+    result: dict[str, Any] = {
         "changed": False,
         "source": source_server.as_result(),
         "target": target_server.as_result(),
@@ -204,7 +205,7 @@ class Verification:
             outcome = Outcome([Exclusion(one["class"], one["name"], one["reason"]) for one in self.params["exclude"]])
             amounts = self._compare(course, moment, record, earlier, outcome, stages)
             after = self._writes(source, target, course)
-            result = {
+            result: dict[str, Any] = {
                 **outcome.as_result(),
                 "instant": moment.as_result(),
                 "quiet": None if course.live or None in writes else writes == after,

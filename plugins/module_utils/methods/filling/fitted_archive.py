@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import clients
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import (
     Capabilities,
@@ -33,7 +33,7 @@ class FittedArchive:
     """
 
     target: Endpoint
-    connection: object
+    connection: Connection
     params: dict
     origin: dict
     capabilities: Capabilities

@@ -23,7 +23,7 @@ class FileLoader:
     def __init__(self, archive: FittedArchive, directory: str):
         self.archive = archive
         self.directory = directory
-        self.compared = None
+        self.compared: list[dict] | None = None
 
     def preview(self, dbname: str) -> dict:
         """The command line, but for its list of entries."""

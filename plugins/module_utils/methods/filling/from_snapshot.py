@@ -59,7 +59,7 @@ class SnapshotLoader:
         self.schema = schema
         self.archive = archive
         self.scope = scope
-        self.compared = None
+        self.compared: list[dict] | None = None
         self.notices = []
         self.kept = []
         self.counts = []
@@ -254,7 +254,7 @@ def open_snapshot(
     return loader
 
 
-def _awaiting(archive: FittedArchive, names: set) -> set[int]:
+def _awaiting(archive: FittedArchive, names: set | frozenset) -> set[int]:
     """Dump ids of what waits for the rows of these tables, which come later."""
     contents = archive.contents
     tables = {one.dump_id for one in contents.entries if one.desc == "TABLE" and (one.namespace, one.tag) in names}

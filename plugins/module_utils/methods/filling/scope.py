@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -32,5 +33,5 @@ class Scope:
     keys_may_wait: bool = False
     sequences: bool = True
     large_objects: bool = True
-    on_state: object = lambda changes: None
-    on_copied: object = lambda: None
+    on_state: Callable[[list[tuple]], object] = lambda changes: None
+    on_copied: Callable[[], object] = lambda: None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
     Snapshot,
     connect_to_snapshot,
@@ -26,7 +26,7 @@ class SnapshotSource:
     endpoint: Endpoint
     dbname: str
     snapshot: Snapshot
-    session: object
+    session: Connection
     patience: int
 
     @property

@@ -10,10 +10,12 @@ import threading
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.cutting import cut
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import Route, find_route
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.continuity import Sight
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
 
 # Catalogs in which every change of a table's definition leaves another row, and how many rows there are. What is ours,
@@ -52,12 +54,12 @@ class Passage:
 
     route: Route
     params: dict
-    lock: object = None
-    old: object = None
-    new: object = None
-    helper: object = None
-    reader: object = None
-    writer: object = None
+    lock: Connection | None = None
+    old: Connection | None = None
+    new: Connection | None = None
+    helper: Connection | None = None
+    reader: Connection | None = None
+    writer: Connection | None = None
     others: list = field(default_factory=list)
     tables: list = field(default_factory=list)
     copied: list = field(default_factory=list)
@@ -67,7 +69,7 @@ class Passage:
     large_objects: tuple = ()
     stamp: str = ""
     publishing_stamp: str = ""
-    sight: object = None
+    sight: Sight | None = None
     way_back: bool = False
     decided: bool = False
     changed: bool = False

@@ -143,10 +143,10 @@ def _choose(passage: Passage) -> list[tuple[str, str]]:
     given = {key: one.identity for key, one in lacking.items() if one.identity}
     left_out = {key: one.why for key, one in lacking.items() if not one.identity}
     left_out.update({one.key: one.why for one in writable.refused(passage.new, _trial(passage), list(given), given)})
-    for key, wanted in given.items():
-        if key not in left_out:
-            _record_undo(passage, passage.new, replica_identity.restoring_statement(passage.new, *key))
-            replica_identity.give(passage.new, *key, wanted)
+    for (schema, name), wanted in given.items():
+        if (schema, name) not in left_out:
+            _record_undo(passage, passage.new, replica_identity.restoring_statement(passage.new, schema, name))
+            replica_identity.give(passage.new, schema, name, wanted)
     passage.publishing_stamp = stamp(passage.new)
     rest = [key for key in passage.route.tables if key not in left_out]
     left_out.update({one.key: one.why for one in writable.refused(passage.new, _trial(passage), rest)})

@@ -263,7 +263,7 @@ def _direction(direction: str, publisher: Visit, subscriber: Visit, identifier: 
     beacons = [
         _tolerantly(end, lambda connection: read_beacons(connection, identifier)) for end in (publisher, subscriber)
     ]
-    return streams(expected, direction, publishing, subscribing, beacons), publishing
+    return streams(expected, direction, publishing, subscribing, (beacons[0], beacons[1])), publishing
 
 
 def _worst(amounts: list):
@@ -290,7 +290,7 @@ def _wal(server: str, found: list[dict], publishing) -> dict:
 def _progress(at_target: Visit, migration, record: dict | None, status: dict) -> dict:
     """Times, tables, bytes, how fast they are copied, and how long that, or catching up, will take."""
     now = _tolerantly(at_target, _clock) or datetime.now(timezone.utc)
-    started = migration.started if migration else record and record["started"]
+    started = migration.started if migration else record["started"] if record else None
     result = {"started": started, "age_seconds": progress.seconds_since(started, now)}
     result.update({name: migration and getattr(migration, name) for name in TIMES})
     result.update(verified=migration and migration.verified, notices=migration.notices if migration else [])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import Capabilities
@@ -29,13 +29,13 @@ class Job:
     target: Endpoint
     params: dict
     check_mode: bool
-    maintenance: object
+    maintenance: Connection
     capabilities: Capabilities
     dbname: str
     goal: str
     id: str
-    source_session: object
-    session: object = None
+    source_session: Connection
+    session: Connection | None = None
     stages: Stages = field(default_factory=Stages)
     notices: list = field(default_factory=list)
     changed: bool = False

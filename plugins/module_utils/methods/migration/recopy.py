@@ -43,12 +43,16 @@ def conclude(job: Job) -> None:
     continuity.refuse(sight)
 
 
+def _keys_of(migration: migration_journal.Migration, wave: migration_journal.Wave) -> list[tuple[str, str]]:
+    """(schema, name) of the tables of a wave that are replicated."""
+    return [(one.schema, one.name) for one in migration.replicated if one.wave == wave.number]
+
+
 def _copy_again(job: Job, migration: migration_journal.Migration, sight: continuity.Sight) -> None:
     lost = _lost(job, migration, sight)
     keys = [key for found in lost.values() for key in found]
     for wave in migration.waves:
-        kept = [one for one in migration.replicated if one.wave == wave.number]
-        kept = [(one.schema, one.name) for one in kept if (one.schema, one.name) not in lost[wave.number]]
+        kept = [key for key in _keys_of(migration, wave) if key not in lost[wave.number]]
         if kept and lost[wave.number]:
             publication.restrict_to(job.source_session, wave.name, [beacon.table(wave.name), *kept])
     partly = [wave for wave in migration.waves if 0 < len(lost[wave.number]) < _size(migration, wave)]
@@ -60,8 +64,8 @@ def _copy_again(job: Job, migration: migration_journal.Migration, sight: continu
     for wave in migration.waves:
         if wave in partly:
             gone = lost[wave.number]
-            kept = [(one.schema, one.name) for one in migration.replicated if one.wave == wave.number]
-            migration_journal.release_tables(job.session, job.id, wave.number, [key for key in kept if key not in gone])
+            kept = [key for key in _keys_of(migration, wave) if key not in gone]
+            migration_journal.release_tables(job.session, job.id, wave.number, kept)
         elif lost[wave.number]:
             _drop_wave(job, wave)
     job.event("copied_again", tables=len(keys), breaks=sight.breaks)

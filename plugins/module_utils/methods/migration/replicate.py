@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -256,7 +257,13 @@ def _result(job: Job, found: list[dict], lag: float | None, seconds: float) -> d
 
 def _preview(job: Job, migration: migration_journal.Migration | None) -> dict:
     """What check mode can say: the statements that would be run, secrets masked."""
-    base = {"database": job.dbname, "target_database": job.goal, "id": job.id, "changed": True, "notices": []}
+    base: dict[str, Any] = {
+        "database": job.dbname,
+        "target_database": job.goal,
+        "id": job.id,
+        "changed": True,
+        "notices": [],
+    }
     if migration and migration.phase == "stopped":
         migration = None
     if migration and migration.waves:

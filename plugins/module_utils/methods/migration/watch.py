@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -61,7 +62,7 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
         if status["phase"] in WATCHED and not status["errors"] and not check_mode and beat(ends, status):
             status = read_status(ends, at_source, at_target, dbname, goal)
     guards = judge(status, limits) if status["phase"] in WATCHED or holds_back(status) else []
-    result = {"status": status, "guards": guards, "stopped": None, "error": None}
+    result: dict[str, Any] = {"status": status, "guards": guards, "stopped": None, "error": None}
     result.update({name: status[name] for name in ("database", "target_database", "id", "phase")})
     unseen = "unknown" if status["problems"] else "not_watched"
     result["level"] = max((guard["level"] for guard in guards), key=LEVELS.index, default=unseen)

@@ -10,6 +10,7 @@ the next wave. Its slot is never dropped while a finished table depends on it.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, wave_copy
@@ -56,7 +57,7 @@ def copy_waiting(job: Job) -> None:
         run_wave(job, group)
 
 
-def shares(tables: list, count: int, joined: list = ()) -> list[list]:
+def shares(tables: list, count: int, joined: Sequence = ()) -> list[list]:
     """The tables in up to ``count`` groups of about the same number of bytes; at least one group, maybe empty.
 
     Tables that are ``joined``, in pairs of (schema, name), stay together: the target truncates by the wave.
@@ -72,7 +73,7 @@ def _size(tables: list) -> int:
     return sum(table.bytes or 0 for table in tables)
 
 
-def _knots(tables: list, joined: list) -> list[list]:
+def _knots(tables: list, joined: Sequence) -> list[list]:
     """The tables, those together that lead to each other."""
     leads = {}
     for one, other in joined:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import configuration, hba_rules
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.source.state import (
@@ -33,7 +33,7 @@ class Release:
     """
 
     source: Endpoint
-    connection: object
+    connection: Connection
     role: str
     changes: Changes
     record: dict

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, configuration
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.management import Manager
@@ -19,7 +19,7 @@ class Preparation:
     """One run. ``record`` is that of the role, or None where the role is the operator's own."""
 
     source: Endpoint
-    connection: object
+    connection: Connection
     params: dict
     changes: Changes
     databases: list[str]

@@ -9,6 +9,7 @@ import os
 import re
 import tempfile
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import child
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
@@ -131,7 +132,8 @@ OWN_SETTINGS = ("transaction_timeout", "escape_string_warning")  # before 17 ser
 
 def parse_errors(output: str, entries: dict[int, Entry], parallel: bool) -> tuple[list[RestoreError], bool]:
     """(errors, whether they explain the whole output): at its end pg_restore counts the errors that it went past."""
-    errors, current, ignored = [], None, 0
+    errors: list[list[Any]] = []
+    current, ignored = None, 0
     for line in output.splitlines():
         label = LABELS.match(line).group()
         text = line[len(label) :]

@@ -65,7 +65,7 @@ class Contents:
         self.version = version
         self.codec = codec
         self.entries = entries
-        self._needed_by = None
+        self._needed_by: dict[int, list[int]] | None = None
 
     @classmethod
     def read(cls, directory: str) -> Contents:

@@ -101,8 +101,8 @@ def as_pending(source, definition: Definition, added: bool) -> dict:
         WHERE k.oid = %s"""
     table, name = rows(source, query, (int(definition.entry.oid),))[0]
     place = definition.entry.namespace
-    validate = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
-    validate = validate.format(sql.Identifier(place, table), sql.Identifier(name)).as_string(source)
+    validating = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
+    validate = validating.format(sql.Identifier(place, table), sql.Identifier(name)).as_string(source)
     statement = validate if added else definition.entry.definition.strip().rstrip(";")
     return {"schema": place, "table": table, "name": name, "statement": statement, "added": added}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 LOOK_AFTER_WORKERS = 0.5  # seconds
@@ -22,8 +23,8 @@ class Task:
     """
 
     urgency: tuple
-    work: object = field(compare=False)
-    done: object = field(compare=False, default=lambda: None)
+    work: Callable[[Worker], object] = field(compare=False)
+    done: Callable[[], object] = field(compare=False, default=lambda: None)
     alone: frozenset = field(compare=False, default=frozenset())
     shared: frozenset = field(compare=False, default=frozenset())
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
@@ -70,8 +71,8 @@ class CopyOptions:
     start_over: bool = False
     analyze: bool = True
     keys_may_wait: bool = False
-    on_state: object = lambda changes: None
-    on_copied: object = lambda: None
+    on_state: Callable[[list[tuple]], object] = lambda changes: None
+    on_copied: Callable[[], object] = lambda: None
 
 
 class CopyEngine:

@@ -63,8 +63,8 @@ class _Inlet:
 
     def __init__(self, piece: Piece, flow: Flow):
         self.piece = piece
-        self.rows = None
-        self.error = None
+        self.rows: int | None = None
+        self.error: Exception | None = None
         self.bytes = 0
         self._flow = flow
         self._descriptor, self.outlet = os.pipe()

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each
@@ -36,11 +38,12 @@ def analyze(connect, jobs: int, kind: str, stages: bool, only_lacking: bool) -> 
     finally:
         connection.close()
     for target in STAGES if stages else (None,):
-        for_each(lambda target=target: _with_target(connect(), target), found, _analyze, jobs)
+        for_each(partial(_with_target, connect, target), found, _analyze, jobs)
     return len(found)
 
 
-def _with_target(connection, target: int | None):
+def _with_target(connect, target: int | None):
+    connection = connect()
     if target is not None:
         with connection.cursor() as cursor:
             cursor.execute("SET default_statistics_target = %s", (target,))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
+from collections.abc import Iterable
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
     Endpoint,
@@ -121,7 +122,7 @@ def rename(connection, former: str, new: str) -> None:
                 time.sleep(RENAME_PAUSE)
 
 
-def _as_owner(connection, dbname: str, others: list[str] = ()):
+def _as_owner(connection, dbname: str, others: Iterable[str] = ()):
     """Membership in the owner of a database, who may be one of the source's roles already, and in other roles."""
     query = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = %s"
     return temporary_memberships(connection, [owner for (owner,) in rows(connection, query, (dbname,))] + list(others))

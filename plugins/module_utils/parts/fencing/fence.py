@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
@@ -105,7 +106,7 @@ def fenced_tables(connection) -> list[tuple[str, str]]:
     return rows(connection, FENCED)
 
 
-def tables_to_fence(connection, configuration: list[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+def tables_to_fence(connection, configuration: Iterable[tuple[str, str]] = ()) -> list[tuple[str, str]]:
     """(schema, name) of all tables with rows of their own and of all partitioned ones: a statement that names a
     partitioned table fires only that table's statement triggers. Those of extensions are left to their extension, but
     for ``configuration``, tables whose rows are handed over, as far as this role owns them. No dump has their triggers.
@@ -133,7 +134,7 @@ def unfenced_tables(connection, fenced: list[tuple[str, str]]) -> list[str]:
     return quoted_names(connection, [key for key in rows(connection, query) if key not in set(fenced)])
 
 
-def without_trigger(connection, configuration: list[tuple[str, str]] = ()) -> list[str]:
+def without_trigger(connection, configuration: Iterable[tuple[str, str]] = ()) -> list[str]:
     """Tables that belong within the fence and are not, as they were made since, or freed; quoted."""
     fenced = set(fenced_tables(connection))
     return quoted_names(connection, [key for key in tables_to_fence(connection, configuration) if key not in fenced])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
@@ -42,7 +43,7 @@ def subscriptions(connection, identifier: str) -> list[Step]:
         ORDER BY 1"""
     names = [name for (name,) in rows(connection, query, (prefix(identifier),))]
     drop = drop_with_aiven if subscription.uses_aiven_extras(connection) else drop_subscription
-    return [Step(drop(name), lambda name=name: subscription.drop(connection, name)) for name in names]
+    return [Step(drop(name), partial(subscription.drop, connection, name)) for name in names]
 
 
 def drop_subscription(name: str) -> list[str]:
@@ -65,8 +66,7 @@ def slots(connection, identifier: str) -> list[Step]:
         WHERE starts_with(slot_name, %s) AND database = current_database() ORDER BY 1"""
     names = [name for (name,) in rows(connection, query, (prefix(identifier),))]
     return [
-        Step([f"SELECT pg_drop_replication_slot('{name}')"], lambda name=name: slot.drop(connection, name))
-        for name in names
+        Step([f"SELECT pg_drop_replication_slot('{name}')"], partial(slot.drop, connection, name)) for name in names
     ]
 
 
@@ -80,7 +80,7 @@ def publication_names(connection, identifier: str) -> list[str]:
 def publications(connection, identifier: str) -> list[Step]:
     """Drop the publications."""
     return [
-        Step([f"DROP PUBLICATION {_quoted(name)}"], lambda name=name: publication.drop(connection, name))
+        Step([f"DROP PUBLICATION {_quoted(name)}"], partial(publication.drop, connection, name))
         for name in publication_names(connection, identifier)
     ]
 

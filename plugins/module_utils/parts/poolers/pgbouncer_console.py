@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.cutting import cut
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import masked
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
@@ -31,8 +32,8 @@ class Console:
 
     def __init__(self, options: dict):
         self.endpoint = Endpoint.from_options("pooler", options)
-        self.parameters = {**CONNECTION_DEFAULTS, "dbname": CONSOLE, **self.endpoint.parameters}
-        self._session = None
+        self.parameters: dict[str, Any] = {**CONNECTION_DEFAULTS, "dbname": CONSOLE, **self.endpoint.parameters}
+        self._session: Connection | None = None
 
     @property
     def name(self) -> str:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 # Worst first. A check that could not look says unknown, never ok.
 LEVELS = ("blocker", "warning", "unknown", "info", "ok")
@@ -45,7 +47,7 @@ class Check:
     methods: tuple
     needs_target: bool
     per_database: bool
-    function: object
+    function: Callable[[Any], Iterable[Finding]]
 
     def run(self, subject) -> list[Finding]:
         """Findings of one subject (a Pair, or a Database of it); exactly one ``ok`` if the function has none."""

@@ -272,11 +272,11 @@ def sort_order(database: Database):
     uses, unseen = database.once(_uses), []
     for one in [database.once(_default), *database.once(_others)]:
         mapped = database.pair.options.locale_map.get(one.locale, one.locale)
-        versions = [_version(here, one.provider, one.locale), _version(there, one.provider, mapped)]
-        if None in versions:
+        ours, theirs = _version(here, one.provider, one.locale), _version(there, one.provider, mapped)
+        if ours is None or theirs is None:
             unseen.append(f"{one.name} ({one.provider} {one.locale})")
-        elif versions[0] != versions[1]:
-            yield _sorted_otherwise(one, *versions, uses[one.oid])
+        elif ours != theirs:
+            yield _sorted_otherwise(one, ours, theirs, uses[one.oid])
     if unseen:
         yield Finding(
             "unknown",

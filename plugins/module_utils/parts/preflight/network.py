@@ -156,7 +156,7 @@ def _addresses_of_target(pair: Pair) -> list[str]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise HandoverError(f"The target's name has no address here: {error}", "Set target_addresses.") from None
-    return sorted({str(ipaddress.ip_address(one[4][0].partition("%")[0])) for one in found})
+    return sorted({str(ipaddress.ip_address(str(one[4][0]).partition("%")[0])) for one in found})
 
 
 def _lines(databases: list[str], role: str, address: str, tls: bool) -> str:

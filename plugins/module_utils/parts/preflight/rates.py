@@ -120,7 +120,7 @@ class _Rows:
         self.sent = 0
         self.started = time.monotonic()
 
-    def read(self, _size: int) -> bytes:
+    def read(self, _size: int = -1, /) -> bytes:
         if self.sent >= SAMPLE_BYTES or time.monotonic() - self.started >= SAMPLE_SECONDS:
             return b""
         self.sent += len(self.chunk)
@@ -149,7 +149,7 @@ def _measure_writing(target: Endpoint) -> float:
         cursor.execute("BEGIN")  # never committed: it ends with the connection
         cursor.execute(f"CREATE SCHEMA {SCHEMA} CREATE TABLE sample (line text)")
         data = _Rows()
-        cursor.copy_expert(f"COPY {SCHEMA}.sample FROM STDIN", data)
+        cursor.copy_expert(f"COPY {SCHEMA}.sample FROM STDIN", data)  # type: ignore[arg-type]  # COPY only reads
         return data.sent / (time.monotonic() - data.started)
 
 

@@ -156,7 +156,7 @@ def way_back(pair: Pair):
         )
         if capacity.most is not None and capacity.free < needed
     ]
-    wanted = [(side, one.setting, one.most, str(one.used + _wanted(one, needed))) for side, one in short]
+    wanted = [(side, one.setting, str(one.most), str(one.used + _wanted(one, needed))) for side, one in short]
     level, levels = pair.target.settings.get("wal_level"), levels_for_logical_slots(pair.target.connection)
     if level not in levels:
         wanted.insert(0, (pair.target, "wal_level", level, levels[0]))

@@ -122,13 +122,13 @@ def standbys(pair: Pair):
         (slots,),
     )
     if missing:
-        names = [name for (name,) in missing]
+        unread = [name for (name,) in missing]
         yield Finding(
             "warning",
-            f"synchronized_standby_slots of the source names slots that nobody reads from: {some(names)}.",
+            f"synchronized_standby_slots of the source names slots that nobody reads from: {some(unread)}.",
             "Logical slots for failover send nothing until those standbys are back.",
             "ALTER SYSTEM RESET synchronized_standby_slots;\nSELECT pg_reload_conf();",
-            names,
+            unread,
             methods=CONTINUOUS,
         )
 

@@ -47,7 +47,9 @@ def advance(connection, names: list[str]) -> int:
 
     It does not wait for synchronous standbys: what it stands for is that others committed before it.
     """
-    parts = [sql.SQL("local AS MATERIALIZED (SELECT set_config('synchronous_commit', 'local', true))")]
+    parts: list[sql.Composable] = [
+        sql.SQL("local AS MATERIALIZED (SELECT set_config('synchronous_commit', 'local', true))")
+    ]
     highest = sql.SQL(", ").join(sql.SQL("(SELECT n FROM {})").format(_identifier(name)) for name in names)
     parts.append(sql.SQL("next AS MATERIALIZED (SELECT greatest({}) + 1 AS n FROM local)").format(highest))
     update = sql.SQL(

@@ -240,7 +240,7 @@ def restoring_statement(connection, schema: str, table: str) -> str:
     """SQL for the other end that gives a table of this name the replica identity which it has now here."""
     _oid, kind, _index, name = rows(connection, CURRENT, (schema, table))[0]
     if kind == "i" and name:
-        identity = sql.SQL("USING INDEX {}").format(sql.Identifier(name))
+        identity: sql.Composable = sql.SQL("USING INDEX {}").format(sql.Identifier(name))
     else:
         identity = sql.SQL(KINDS.get(kind, "NOTHING"))
     return _statement(schema, table, identity).as_string(connection)

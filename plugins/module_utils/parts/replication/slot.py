@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
     SESSION_SETTINGS_SINCE,
+    Connection,
     Endpoint,
     psycopg2,
     sql,
@@ -43,7 +44,7 @@ class Slot:
     name: str
     lsn: str
     snapshot: Snapshot
-    connection: object
+    connection: Connection
 
     def close(self) -> None:
         """Let the snapshot go. The slot stays."""

@@ -39,7 +39,7 @@ LIST_PARAMETERS = (
     "unix_socket_directories",
 )
 SECRET_PARAMETER = re.compile(r"pass|secret|token|key|jwt|credential", re.IGNORECASE)
-MASK = sql and sql.Literal("********")
+MASK = sql.Literal("********") if sql else None
 
 _ROLES = f"""
 SELECT r.rolname AS name, r.oid = 10 AS bootstrap, r.rolsuper AS superuser, r.rolinherit AS inherit,
@@ -138,7 +138,9 @@ def as_sql(conn, data: dict, hashes: dict[str, str | None] | None = None) -> str
 
 def create_role(role: dict, stored_password: str | None = None) -> sql.Composable:
     """CREATE ROLE with every attribute said, and the password hash if there is one."""
-    words = [sql.SQL(("" if role[attribute] else "NO") + attribute.upper()) for attribute in ATTRIBUTES]
+    words: list[sql.Composable] = [
+        sql.SQL(("" if role[attribute] else "NO") + attribute.upper()) for attribute in ATTRIBUTES
+    ]
     words += role_limits(role)
     if stored_password is not None:
         words.append(sql.SQL("PASSWORD {}").format(sql.Literal(stored_password)))
@@ -147,7 +149,7 @@ def create_role(role: dict, stored_password: str | None = None) -> sql.Composabl
 
 def role_limits(role: dict) -> list[sql.Composable]:
     """The limits that a role has: CONNECTION LIMIT, VALID UNTIL."""
-    words = []
+    words: list[sql.Composable] = []
     if role["connection_limit"] != -1:
         words.append(sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(role["connection_limit"])))
     if role["valid_until"] is not None:
@@ -175,7 +177,7 @@ def set_parameter(
         return sql.SQL("SELECT pg_catalog.set_config({}, '', false); ALTER {} SET {} FROM CURRENT").format(
             sql.Literal(name), subject, sql.Identifier(name)
         )
-    values = sql.SQL(", ").join(sql.Literal(element) for element in elements)
+    values: sql.Composable = sql.SQL(", ").join(sql.Literal(element) for element in elements)
     if masked and SECRET_PARAMETER.search(name):
         values = MASK
     return sql.SQL("ALTER {} SET {} TO {}").format(subject, sql.Identifier(name), values)

@@ -339,7 +339,10 @@ class RoleFitting:
 
 def _create(role: dict) -> sql.Composable:
     """CREATE ROLE with what every role with CREATEROLE may give."""
-    words = [sql.SQL("LOGIN" if role["login"] else "NOLOGIN"), sql.SQL("INHERIT" if role["inherit"] else "NOINHERIT")]
+    words: list[sql.Composable] = [
+        sql.SQL("LOGIN" if role["login"] else "NOLOGIN"),
+        sql.SQL("INHERIT" if role["inherit"] else "NOINHERIT"),
+    ]
     words += role_limits(role)
     return sql.SQL("CREATE ROLE {} WITH {}").format(sql.Identifier(role["name"]), sql.SQL(" ").join(words))
 

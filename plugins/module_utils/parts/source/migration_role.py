@@ -159,7 +159,7 @@ def missing_grants(connection, role: str, databases: list[str], select: bool) ->
     """Statements for what the role lacks: CONNECT on the databases and, on request, the right to read all tables."""
     name = sql.Identifier(role)
     there = exists(connection, role)
-    statements = []
+    statements: list[sql.Composable] = []
     for dbname in databases:
         grantee = role if there else "public"
         if not value(connection, "SELECT has_database_privilege(%s, %s, 'CONNECT')", (grantee, dbname)):
@@ -183,7 +183,7 @@ def missing_select(connection, role: str) -> list[sql.Composable]:
             AND CASE WHEN c.relkind IN ('r', 'p') THEN NOT has_table_privilege(%(role)s, c.oid, 'SELECT')
                      WHEN c.relkind = 'S' THEN NOT has_sequence_privilege(%(role)s, c.oid, 'SELECT') END))
         ORDER BY 1"""
-    statements = []
+    statements: list[sql.Composable] = []
     for (schema,) in rows(connection, query, {"role": role if exists(connection, role) else None}):
         names = (sql.Identifier(schema), sql.Identifier(role))
         statements.append(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(*names))

@@ -30,6 +30,7 @@ TOGETHER = 64  # tables of one statement at most,
 TOGETHER_BYTES = 1 << 23  # and what they hold
 # A row, or a value of it, is larger than a value may be: program_limit_exceeded, out_of_memory, internal_error.
 TOO_LARGE = ("54000", "53200", "XX000")
+AGAIN = "too large for one value; it is read again in another form"  # a problem that nobody sees
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Reading:
     def read(self, pairs: list[Pair]) -> None:
         """Fill in the digests, or the problem, of each. Raises what ended a session."""
         self._read(pairs)
-        again = [pair for pair in pairs if pair.problem is TOO_LARGE]
+        again = [pair for pair in pairs if pair.problem is AGAIN]
         for pair in again:
             pair.form, pair.problem, pair.digests = Form(pair.form.portable, wide=True), None, {}
         self._read(again)
@@ -149,7 +150,7 @@ def _run(session, side: str, statement: list[tuple[Pair, Part]], add) -> None:
             return
         pair = wanted[0][0]
         too_large = error.pgcode in TOO_LARGE and not pair.form.wide
-        pair.problem = TOO_LARGE if too_large else f"{side}: {one_line(error)}"
+        pair.problem = AGAIN if too_large else f"{side}: {one_line(error)}"
         return
     for (pair, _part), digest in zip(wanted, found):
         add(pair, digest)

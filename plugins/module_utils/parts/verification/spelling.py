@@ -61,7 +61,7 @@ def same_words(one: str | None, other: str | None) -> bool:
 
 def _words(text: str) -> list[tuple[str, str]]:
     """(qualifiers, word) of each."""
-    return [found.group("of", "word") for found in WORD.finditer(text) if found["word"] != "AS"]
+    return [(found["of"], found["word"]) for found in WORD.finditer(text) if found["word"] != "AS"]
 
 
 def reads(catalog: str, oid: str, itself: str = "0") -> str:

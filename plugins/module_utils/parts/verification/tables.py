@@ -104,7 +104,7 @@ def read_tables(connection) -> dict[tuple[str, str], Table]:
     own = QUERY.format(relations=OWN_RELATIONS, condition="''", **parts)
     of_extensions = QUERY.format(relations=CONFIGURATION, condition="c.condition", **parts)
     found = {}
-    for schema, name, quoted, columns, key, persistence, condition, whole, *sizes in rows(
+    for schema, name, quoted, columns, key, persistence, condition, whole, empty, blocks, size, estimate in rows(
         connection, f"{own} UNION ALL {of_extensions}"
     ):
         found[schema, name] = Table(
@@ -115,7 +115,10 @@ def read_tables(connection) -> dict[tuple[str, str], Table]:
             persistence,
             condition,
             tuple(whole) if whole else None,
-            *sizes,
-            unreadable=unreadable.get(quoted),
+            empty,
+            blocks,
+            size,
+            estimate,
+            unreadable.get(quoted),
         )
     return found
