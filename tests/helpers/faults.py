@@ -34,7 +34,9 @@ def await_end_of_family(running: Running) -> None:
 
 # --- stopping what a server does -------------------------------------------------------------------------------------
 
-BLOCKED = "SELECT query FROM pg_stat_activity WHERE application_name = 'handover' AND %s = ANY (pg_blocking_pids(pid))"
+BLOCKED = """
+    SELECT query FROM pg_stat_activity WHERE application_name = 'handover' AND wait_event_type = 'Lock'
+    AND %s = ANY (pg_blocking_pids(pid))"""
 
 ATTEMPTS = "SELECT xact_start FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
 
