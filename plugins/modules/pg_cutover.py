@@ -96,7 +96,7 @@ options:
     description: How old that verification may be, in seconds or with a unit, for example V(90min) or V(2d).
     type: str
     default: 1d
-  max_lag:
+  cutover_max_lag:
     description: How far the new home may be behind before the window is opened, in seconds or with a unit.
     type: str
     default: 5s
@@ -338,7 +338,7 @@ def main():
             "terminate_sessions": NO,
             "require_verification": {"type": "bool"},
             "verified_within": {"type": "str", "default": "1d"},
-            "max_lag": {"type": "str", "default": "5s"},
+            "cutover_max_lag": {"type": "str", "default": "5s"},
             "switch_command": NAMES,
             "switch_timeout": {"type": "str", "default": "30s"},
         },

@@ -24,7 +24,7 @@ extends_documentation_fragment:
   - handover.postgresql.databases.reading
   - handover.postgresql.endpoints.attributes
 options:
-  directory:
+  dump_directory:
     description:
       - Dump directory on the host where the module runs. It is made with mode 0700.
       - It holds all data and, if the role may read them, password hashes. Protect it as you protect the database.
@@ -99,7 +99,7 @@ options:
         of a database.
     type: bool
     default: true
-  extra_args:
+  dump_extra_args:
     description: More arguments for C(pg_dump), if nothing else helps. They must not hold secrets.
     type: list
     elements: str
@@ -118,14 +118,14 @@ EXAMPLES = r"""
       host: db.example.com
       user: postgres
       password: "{{ vault_source_password }}"
-    directory: /srv/handover
+    dump_directory: /srv/handover
     target_version: 18
 
 - name: Export one database without the rows of its log, compressed well
   handover.postgresql.pg_dump_export:
     source:
       uri: "{{ vault_source_uri }}"
-    directory: /srv/handover
+    dump_directory: /srv/handover
     include: [databases]
     databases: [shop]
     exclude_table_data: [audit.log]
@@ -247,7 +247,7 @@ def main():
             **SELECTION,
             **READING,
             **CLIENTS,
-            "directory": {"type": "path", "required": True},
+            "dump_directory": {"type": "path", "required": True},
             "include": {**NAMES, "choices": roles_and_databases, "default": roles_and_databases},
             "force": NO,
             "target_version": {"type": "int"},
@@ -261,7 +261,7 @@ def main():
             "count_rows": {"type": "bool"},
             "count_rows_limit": {"type": "int", "default": 107374182400},
             "check_disk": YES,
-            "extra_args": NAMES,
+            "dump_extra_args": NAMES,
         },
         lambda module: export(endpoint(module, "source"), module.params, module.check_mode),
     )

@@ -37,7 +37,7 @@ options:
     type: str
     choices: [imported, finished]
     default: imported
-  directory:
+  dump_directory:
     description: Dump directory. Not needed for O(state=finished).
     type: path
   include:
@@ -71,7 +71,7 @@ options:
       - Let everything belong to the connecting role.
       - Without it, objects keep their owners where possible. The connecting role becomes a member of the owners while
         the import lasts.
-  extra_args:
+  restore_extra_args:
     description: More arguments for C(pg_restore), if nothing else helps. They must not hold secrets.
     type: list
     elements: str
@@ -88,7 +88,7 @@ EXAMPLES = r"""
   handover.postgresql.pg_restore_import:
     target:
       uri: "{{ vault_target_uri }}"
-    directory: /srv/handover
+    dump_directory: /srv/handover
 
 - name: Import into the database that the service made, replacing what an earlier trial left there
   handover.postgresql.pg_restore_import:
@@ -98,7 +98,7 @@ EXAMPLES = r"""
       user: doadmin
       password: "{{ vault_target_password }}"
       dbname: defaultdb
-    directory: /srv/handover
+    dump_directory: /srv/handover
     databases: [shop]
     rename:
       shop: defaultdb
@@ -245,15 +245,15 @@ def main():
             **FILLING,
             **CLIENTS,
             "state": {"type": "str", "choices": ["imported", "finished"], "default": "imported"},
-            "directory": {"type": "path"},
+            "dump_directory": {"type": "path"},
             "include": {**NAMES, "choices": roles_and_databases, "default": roles_and_databases},
             "databases": NAMES,
             "role_passwords": {"type": "dict", "default": {}, "no_log": True},
             "update_passwords": {"type": "str", "choices": when, "default": "auto", "no_log": False},
-            "extra_args": NAMES,
+            "restore_extra_args": NAMES,
         },
         lambda module: import_dump(endpoint(module, "target"), module.params, module.check_mode),
-        required_if=[("state", "imported", ["directory"]), ("state", "finished", ["databases"])],
+        required_if=[("state", "imported", ["dump_directory"]), ("state", "finished", ["databases"])],
     )
 
 

@@ -38,22 +38,22 @@ options:
     description:
       - Databases to migrate. Databases of earlier runs whose replication goes on are kept as well.
       - Without it, all but templates, V(postgres), and those in O(ignore_databases).
-  role:
+  replication_role:
     description: Name of the login role for the target's connection. Migrations that share a server need one each.
     type: str
     default: handover_migrator
-  role_password:
+  replication_password:
     description:
       - Password of the role. Required to make the role, except with O(hba_method=cert). It is sent as a SCRAM verifier.
       - If the role has another password, the module changes it, but not while the role is in use.
     type: str
-  create_role:
+  create_replication_role:
     description:
-      - With V(false), O(role) is your own role. The module neither changes nor drops it; RV(instructions) says what it
-        lacks.
+      - With V(false), O(replication_role) is your own role. The module neither changes nor drops it;
+        RV(instructions) says what it lacks.
     type: bool
     default: true
-  select:
+  replication_select:
     description:
       - Whether the role may read all tables, with C(pg_read_all_data), or, before 14, with grants in each schema.
       - Not needed for replication itself.
@@ -69,7 +69,7 @@ options:
     description: New value of C(listen_addresses) for a source that listens on loopback only.
     type: str
     default: "*"
-  tls:
+  replication_tls:
     description: Whether the target must use TLS, C(hostssl) in C(pg_hba.conf).
     type: bool
     default: true
@@ -115,7 +115,7 @@ EXAMPLES = r"""
       host: db.example.com
       user: postgres
       password: "{{ vault_source_password }}"
-    role_password: "{{ vault_migrator_password }}"
+    replication_password: "{{ vault_migrator_password }}"
     target_addresses: [203.0.113.7]
     max_slot_wal_keep_size: 100GB
   register: prepared
@@ -255,13 +255,13 @@ def main():
             **SOURCE,
             **SELECTION,
             "state": {"type": "str", "choices": list(jobs), "default": "present"},
-            "role": {"type": "str", "default": "handover_migrator"},
-            "role_password": {"type": "str", "no_log": True},
-            "create_role": YES,
-            "select": NO,
+            "replication_role": {"type": "str", "default": "handover_migrator"},
+            "replication_password": {"type": "str", "no_log": True},
+            "create_replication_role": YES,
+            "replication_select": NO,
             "target_addresses": {"type": "list", "elements": "str"},
             "listen_addresses": {"type": "str", "default": "*"},
-            "tls": YES,
+            "replication_tls": YES,
             "hba_method": {"type": "str", "choices": ["scram-sha-256", "cert", "trust"], "default": "scram-sha-256"},
             "both_ways": YES,
             "max_slot_wal_keep_size": {"type": "str"},

@@ -25,7 +25,7 @@ extends_documentation_fragment:
   - handover.postgresql.databases.pairs
   - handover.postgresql.endpoints.attributes
 options:
-  tables:
+  verify_tables:
     description:
       - Compare only the rows of tables that match these shell patterns of C(schema.table). A pattern that matches no
         table with rows of its own is unknown; a partitioned table has no rows of its own, its partitions do.
@@ -33,7 +33,7 @@ options:
     type: list
     elements: str
     default: []
-  exclude:
+  verify_exclude:
     description: Objects that may differ. They are in the result, with the reason.
     type: list
     elements: dict
@@ -90,7 +90,7 @@ options:
       - They may be personal data, and go wherever the result goes.
     type: bool
     default: false
-  resume:
+  verify_resume:
     description:
       - Go on with a comparison that was killed. Tables that were found equal are not read again.
       - For databases that nobody writes to, that is as good as one run. For live ones, the earlier tables' result is as
@@ -125,7 +125,7 @@ EXAMPLES = r"""
     target: "{{ target }}"
     databases: [shop]
     max_rate: 50MB
-    exclude:
+    verify_exclude:
       - class: rows
         name: audit.*
         reason: left behind on purpose, see CHANGE-4711
@@ -243,8 +243,8 @@ def main():
     run_between(
         {
             **PAIRS,
-            "tables": NAMES,
-            "exclude": {"type": "list", "elements": "dict", "default": [], "options": exclusion},
+            "verify_tables": NAMES,
+            "verify_exclude": {"type": "list", "elements": "dict", "default": [], "options": exclusion},
             "no_owner": NO,
             "no_privileges": NO,
             "locale_map": {"type": "dict", "default": {}},
@@ -253,7 +253,7 @@ def main():
             "lock_timeout": {"type": "int", "default": 500},
             "lock_patience": {"type": "int", "default": 120},
             "show_values": NO,
-            "resume": YES,
+            "verify_resume": YES,
         },
         verify,
     )

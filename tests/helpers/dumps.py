@@ -25,7 +25,7 @@ PUBLISHER = "a restored subscription would compete with the source's for its pub
 def export(source: Cluster | Mapping[str, Any], directory: Path, check: bool = False, **options: Any) -> Result:
     """Run pg_dump_export with the lab's clients, and nothing that this machine has; it may fail."""
     endpoint = source.endpoint() if isinstance(source, Cluster) else source
-    arguments = {"source": endpoint, "directory": str(directory), "client_directory": CLIENTS, **options}
+    arguments = {"source": endpoint, "dump_directory": str(directory), "client_directory": CLIENTS, **options}
     return run_module("pg_dump_export", arguments, check=check)
 
 
@@ -33,7 +33,9 @@ def restore(target: Cluster | Mapping[str, Any], directory: Path | None, check: 
     """Run pg_restore_import in the same way."""
     endpoint = target.endpoint() if isinstance(target, Cluster) else target
     arguments = {"target": endpoint, "client_directory": CLIENTS, **options}
-    return run_module("pg_restore_import", {**arguments, **({"directory": str(directory)} if directory else {})}, check)
+    return run_module(
+        "pg_restore_import", {**arguments, **({"dump_directory": str(directory)} if directory else {})}, check
+    )
 
 
 def finish(target: Cluster | Mapping[str, Any], *databases: str) -> Result:

@@ -60,7 +60,7 @@ def finished(source: Any, target: Any, **more: Any) -> dict[str, Any]:
 
 def copy_roles(source: Cluster, target: Cluster | Mapping[str, Any], place: Path) -> None:
     """Bring the roles over as playbooks do."""
-    given = {"directory": str(place / "roles"), "include": ["roles"], "client_directory": CLIENTS}
+    given = {"dump_directory": str(place / "roles"), "include": ["roles"], "client_directory": CLIENTS}
     done(run_module("pg_dump_export", {**given, "source": source.endpoint()}))
     endpoint = target.endpoint() if isinstance(target, Cluster) else target
     done(run_module("pg_restore_import", {**given, "target": endpoint}))

@@ -9,7 +9,11 @@ from support import Cluster, Result, run_module
 
 PASSWORD = "correct horse battery staple"
 ROLE = "handover_migrator"
-ORDER = {"role_password": PASSWORD, "target_addresses": ["127.0.0.1"], "tls": False}  # not every build has TLS
+ORDER = {
+    "replication_password": PASSWORD,
+    "target_addresses": ["127.0.0.1"],
+    "replication_tls": False,  # not every build has TLS
+}
 RECORD = f"SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = '{ROLE}'"
 
 

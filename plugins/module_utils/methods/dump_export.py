@@ -61,7 +61,7 @@ def export(source: Endpoint, params: dict, check_mode: bool) -> dict:
         selected = catalog.select_databases(connection, params["databases"], params["ignore_databases"])
         options = DumpOptions.from_params(params)
         run = Export(
-            source, params["directory"], options, server, check_mode, params["force"], params["source_is_quiet"]
+            source, params["dump_directory"], options, server, check_mode, params["force"], params["source_is_quiet"]
         )
         _make_private(run.directory, check_mode)
         others = catalog.other_databases(connection, selected)

@@ -35,7 +35,7 @@ def import_dump(target: Endpoint, params: dict, check_mode: bool) -> dict:
         run = Destination(target, connection, params, check_mode)
         if params["state"] == "finished":
             return finish(run)
-        result = {"directory": params["directory"], "target": read_server(connection).as_result()}
+        result = {"directory": params["dump_directory"], "target": read_server(connection).as_result()}
         if "roles" in params["include"]:
             result["roles"] = import_roles(run)
             statements = result["roles"].get("statements", [])
@@ -66,7 +66,7 @@ def finish(run: Destination) -> dict:
 
 def import_roles(run: Destination) -> dict:
     """What the target lacks of the source's roles, as far as it may be given there."""
-    unit = Unit.of_roles(run.params["directory"])
+    unit = Unit.of_roles(run.params["dump_directory"])
     if run.check_mode and unit.read() is None:
         return {"changed": True, "notices": [NOT_YET]}
     unit.require()
@@ -84,7 +84,7 @@ def import_roles(run: Destination) -> dict:
 
 def import_database(run: Destination, dbname: str) -> dict:
     """One database, unless this very dump of it is there already."""
-    unit = Unit.of_database(run.params["directory"], dbname)
+    unit = Unit.of_database(run.params["dump_directory"], dbname)
     goal = run.params["rename"].get(dbname, dbname)
     manifest = None if run.check_mode and unit.read() is None else unit.require()
     dump_id = manifest["dump_id"] if manifest else None
@@ -111,7 +111,7 @@ def _selected(run: Destination) -> list[str]:
     """The databases to import: those named, else all in the dump directory."""
     if run.params["databases"]:
         return run.params["databases"]
-    found = database_units(run.params["directory"])
+    found = database_units(run.params["dump_directory"])
     if not found and not run.check_mode:
         raise HandoverError(
             f"{os.path.join(run.params['directory'], 'databases')} holds no dump.",

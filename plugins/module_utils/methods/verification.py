@@ -198,11 +198,13 @@ class Verification:
             sight = self._look(source, target, course)
             record = Record(target, self.pair)
             writes = self._writes(source, target, course)
-            resume = self.params["resume"] and None not in writes  # who knows what was written in between
+            resume = self.params["verify_resume"] and None not in writes  # who knows what was written in between
             earlier = record.begin(self._evidence(course, writes, sight), resume)
             with stages.stage("instant"):
                 moment = stack.enter_context(self._moment(course))
-            outcome = Outcome([Exclusion(one["class"], one["name"], one["reason"]) for one in self.params["exclude"]])
+            outcome = Outcome(
+                [Exclusion(one["class"], one["name"], one["reason"]) for one in self.params["verify_exclude"]]
+            )
             amounts = self._compare(course, moment, record, earlier, outcome, stages)
             after = self._writes(source, target, course)
             result: dict[str, Any] = {
@@ -266,7 +268,7 @@ class Verification:
 
     def _locked(self, course: Course) -> list[tuple[str, str]]:
         """Tables of which writers are kept out for the moment."""
-        wants = table_rows.Selection(self.params["tables"]).wants
+        wants = table_rows.Selection(self.params["verify_tables"]).wants
         return sorted(table for table in course.replicated or () if wants(table))
 
     def _moment(self, course: Course):
@@ -297,7 +299,7 @@ class Verification:
             return connection
 
         selection = table_rows.Selection(
-            self.params["tables"],
+            self.params["verify_tables"],
             course.left_out,
             course.replicated,
             {identity: digest for identity, (digest, _at) in earlier.items()},
@@ -309,7 +311,7 @@ class Verification:
                 reading = Reading(connect, jobs, self.max_rate, keeper.add)
                 amounts = table_rows.compare(sides, reading, selection, outcome, self.params["show_values"])
                 keeper.flush()
-            if not self.params["tables"]:
+            if not self.params["verify_tables"]:
                 with stages.stage("sequences"):
                     positions.compare(sides["source"], sides["target"], outcome, course.not_carried)
                 with stages.stage("large objects"):
@@ -336,13 +338,13 @@ class Verification:
         """
         target = ends[1]
         record.finish(result["verdict"])
-        if course.migration is None or self.params["tables"]:
+        if course.migration is None or self.params["verify_tables"]:
             return
         counts = {name: sum(one[name] for one in result["classes"].values()) for name in ("different", "unknown")}
         verdict = result["verdict"]
         verified = {"at": result["oldest_instant"], "verdict": verdict, "equal": verdict == "equal", **counts}
         migration_journal.update(target, self.pair, verified={**verified, "seen": sight and sight.as_evidence()})
-        if sight and sight.breaks and verdict == "equal" and not self.params["exclude"]:
+        if sight and sight.breaks and verdict == "equal" and not self.params["verify_exclude"]:
             continuity.settle(sight, self.pair, *ends)
         migration_journal.add_event(target, self.pair, "verified", **verified, waited_ms=result["waited_ms"])
 

@@ -46,7 +46,7 @@ def server(all_servers, run_directory, authority):
 
 def export_app(endpoint: dict, directory: Path, env: dict | None = None, **options):
     """Export the small database, which takes our sessions and pg_dump."""
-    given = {"source": endpoint, "directory": str(directory), "client_directory": CLIENTS, "databases": ["app"]}
+    given = {"source": endpoint, "dump_directory": str(directory), "client_directory": CLIENTS, "databases": ["app"]}
     return run_module("pg_dump_export", {**given, **options}, env=env)
 
 

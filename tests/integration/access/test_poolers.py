@@ -49,7 +49,7 @@ def test_a_shared_session_is_left_as_the_application_needs_it(servers, database,
             before = application.fetchone()
             side = "target" if module == "pg_restore_import" else "source"
             arguments = {side: front.endpoint(name), "databases": [name]}
-            arguments.update({"directory": str(tmp_path)} if module != "pg_preflight" else {})
+            arguments.update({"dump_directory": str(tmp_path)} if module != "pg_preflight" else {})
             result = run_module(module, arguments)
             assert result.failed
             assert "connection pooler in transaction mode" in result.msg and f"as {side}" in result.remedy
@@ -64,7 +64,7 @@ def test_a_pool_in_session_mode_does(servers, database, pooler, tmp_path):
     name = database(cluster)
     cluster.sql(name, "CREATE TABLE t AS SELECT 1 AS i")
     front = pooler(cluster, mode="session")
-    args = {"source": front.endpoint(name), "databases": [name], "directory": str(tmp_path)}
+    args = {"source": front.endpoint(name), "databases": [name], "dump_directory": str(tmp_path)}
     result = run_module("pg_dump_export", args)
     assert result.changed
     with closing(front.cluster.connect(name, port=front.port)) as session, session.cursor() as application:

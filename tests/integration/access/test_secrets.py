@@ -123,12 +123,12 @@ def test_secrets_are_nowhere(source, target, tmp_path):
     [(verifier,)] = source.sql("postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'app'")
     place, temporary, secrets = tmp_path / "dump", tmp_path / "temporary", [OURS, quote(OURS, safe=""), ROLES, verifier]
     uri = f"postgresql://migrator:{quote(OURS, safe='')}@127.0.0.1:{source.port}/postgres"
-    exporting = {"source": {"uri": uri}, "directory": str(place), **VERBOSE}
+    exporting = {"source": {"uri": uri}, "dump_directory": str(place), **VERBOSE}
     done(run_and_spy("pg_dump_export", temporary, secrets, True, **exporting))
     assert not place.exists()
     done(run_and_spy("pg_dump_export", temporary, secrets, **exporting))
 
-    importing = {"target": target.endpoint(user="migrator", password=OURS), "directory": str(place), **VERBOSE}
+    importing = {"target": target.endpoint(user="migrator", password=OURS), "dump_directory": str(place), **VERBOSE}
     importing["role_passwords"] = {"plain": ROLES}
     done(run_and_spy("pg_restore_import", temporary, secrets, True, **importing))
     done(run_and_spy("pg_restore_import", temporary, secrets, **importing))
@@ -150,9 +150,9 @@ def test_secrets_are_nowhere(source, target, tmp_path):
 
 def test_managed_administrator_sends_verifiers_only(source, target, tmp_path):
     """Who is not superuser cannot keep a statement out of the log, so there must be no password in it."""
-    done(run_module("pg_dump_export", {"source": source.endpoint(), "directory": str(tmp_path / "dump")}))
+    done(run_module("pg_dump_export", {"source": source.endpoint(), "dump_directory": str(tmp_path / "dump")}))
     admin = target.managed_admin()
-    importing = {"target": admin, "directory": str(tmp_path / "dump"), "skip_roles": ["migrator"]}
+    importing = {"target": admin, "dump_directory": str(tmp_path / "dump"), "skip_roles": ["migrator"]}
     importing["role_passwords"] = {"plain": ROLES, "app": "another new password"}
     done(run_and_spy("pg_restore_import", tmp_path / "temporary", [admin["password"], ROLES], **importing))
     target.sql("app", "SELECT 1", user="app", password="another new password")
@@ -162,7 +162,7 @@ def test_managed_administrator_sends_verifiers_only(source, target, tmp_path):
 
 
 def test_dump_directory_is_closed_to_others(source, tmp_path):
-    given = {"source": source.endpoint(), "directory": str(tmp_path / "dump")}
+    given = {"source": source.endpoint(), "dump_directory": str(tmp_path / "dump")}
     inherited = os.umask(0)
     try:
         done(run_module("pg_dump_export", given))
@@ -180,7 +180,7 @@ def test_killed_module_leaves_temporary_files_to_ansible_only(source, target, tm
     directory, ours, elsewhere = tmp_path / "dump", tmp_path / "of-the-task", tmp_path / "elsewhere"
     ours.mkdir()
     elsewhere.mkdir()
-    given = {"directory": str(directory), "_ansible_tmpdir": str(ours)}
+    given = {"dump_directory": str(directory), "_ansible_tmpdir": str(ours)}
     exporting, importing = {"source": source.endpoint(), **given}, {"target": target.endpoint(), **given}
     if module == "pg_restore_import":
         done(run_module("pg_dump_export", exporting))
@@ -206,7 +206,7 @@ URIS = {
 @pytest.mark.parametrize("case", URIS)
 def test_complaints_about_a_uri_hold_no_part_of_the_password(source, tmp_path, case):
     uri = URIS[case].format(source.port)
-    given = {"source": {"uri": uri, "connect_timeout": 2}, "directory": str(tmp_path / "dump")}
+    given = {"source": {"uri": uri, "connect_timeout": 2}, "dump_directory": str(tmp_path / "dump")}
     secrets = ["not the right", "not+the", "pass@nowhere", "not%the", "pass=x"]
     result = run_and_spy("pg_dump_export", tmp_path / "temporary", secrets, **given, **VERBOSE)
     assert result.failed
@@ -216,11 +216,11 @@ def test_complaints_about_a_uri_hold_no_part_of_the_password(source, tmp_path, c
 @pytest.mark.parametrize("module", ["pg_dump_export", "pg_restore_import"])
 def test_errors_hold_no_secret(source, tmp_path, module):
     endpoint = source.endpoint()
-    given = {"directory": str(tmp_path / "dump"), "extra_args": ["--nope"], **VERBOSE}
+    given = {"dump_directory": str(tmp_path / "dump"), "dump_extra_args": ["--nope"], **VERBOSE}
     exporting = {"source": endpoint, "databases": ["app"], **given}
     importing = {"target": endpoint, "role_passwords": {"app": ROLES}, "rename": {"app": "other"}, **given}
     if module == "pg_restore_import":
-        done(run_module("pg_dump_export", {**exporting, "extra_args": []}))
+        done(run_module("pg_dump_export", {**exporting, "dump_extra_args": []}))
     arguments = exporting if module == "pg_dump_export" else importing
     result = run_and_spy(module, tmp_path / "temporary", [source.password, ROLES], **arguments)
     assert result.failed
@@ -276,7 +276,7 @@ def test_no_password_changes_a_result(source, target, tmp_path):
             cluster.sql("postgres", alter)
         uri = f"postgresql://odd:{quote(password, safe='')}@127.0.0.1:{target.port}/postgres?sslmode=disable"
         ends = {"source": source.endpoint(user="odd", password=password), "target": {"uri": uri}}
-        exporting = {"source": ends["source"], "directory": str(tmp_path / "none"), "include": ["databases"]}
+        exporting = {"source": ends["source"], "dump_directory": str(tmp_path / "none"), "include": ["databases"]}
         found = [
             run_module("pg_dump_export", {**exporting, "client_directory": CLIENTS}, check=True),
             run_module("pg_migration_info", {**ends, "databases": ["app"]}, check=True),

@@ -31,7 +31,7 @@ def bring(source, target, place, direct, env=None, **options):
     given = arguments(source, target, {"databases": [NAME], **options})
     if not direct:
         done(export(source, place, databases=[NAME], target_version=19))
-        given = {**given, "directory": str(place)}
+        given = {**given, "dump_directory": str(place)}
         del given["source"]
     running = start_module("pg_direct_copy" if direct else "pg_restore_import", given, env=env)
     return running.process.wait(60) if env else running.wait()

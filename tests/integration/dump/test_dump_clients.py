@@ -167,9 +167,9 @@ def test_clients_that_do_not_fit_are_refused(servers, tmp_path):
 def test_clients_are_found_on_the_path(servers, tmp_path):
     source, target = servers(16), servers(18, "target")
     source.sql(create_database(source, "a"), "CREATE TABLE t (i int)")
-    arguments = {"source": source.endpoint(), "directory": str(tmp_path), "target_version": 18}
+    arguments = {"source": source.endpoint(), "dump_directory": str(tmp_path), "target_version": 18}
     assert one(run_module("pg_dump_export", arguments))["client"].startswith("18.")
-    arguments = {"target": target.endpoint(), "directory": str(tmp_path)}
+    arguments = {"target": target.endpoint(), "dump_directory": str(tmp_path)}
     assert one(run_module("pg_restore_import", arguments))["client"].startswith("18.")
     assert target.sql("a", "SELECT count(*) FROM t") == [(0,)]
 

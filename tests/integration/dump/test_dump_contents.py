@@ -53,7 +53,7 @@ def test_schemas(sample_database, tmp_path, large_objects):
         tmp_path,
         schemas=["billing", "public"],
         exclude_tables=["billing.*note"],
-        extra_args=["--section=pre-data", "--section=data"],
+        dump_extra_args=["--section=pre-data", "--section=data"],
         large_objects=large_objects,
     )
     wanted = {name for name in before["relations"] if name.startswith(("billing.", "public."))}
@@ -164,10 +164,12 @@ def test_extra_args_reach_pg_dump(servers, tmp_path):
     source, target = servers(17), servers(18, "target")
     small(source)
     source.sql("small", "COMMENT ON TABLE t IS 'not wanted'")
-    done(export(source, tmp_path, extra_args=["--no-comments"]))
+    done(export(source, tmp_path, dump_extra_args=["--no-comments"]))
     done(restore(target, tmp_path))
     assert target.sql("small", "SELECT obj_description('t'::regclass)") == [(None,)]
-    refused(export(source, tmp_path / "other", extra_args=["--no-such-option"]), "no-such-option", "extra_args")
+    refused(
+        export(source, tmp_path / "other", dump_extra_args=["--no-such-option"]), "no-such-option", "dump_extra_args"
+    )
 
 
 def test_quoting_can_be_left_to_pg_dump(servers, tmp_path):

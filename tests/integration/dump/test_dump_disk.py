@@ -120,7 +120,12 @@ def test_full_disk_while_roles_are_written(source, small_disk, tmp_path):
 
 
 def test_limit_on_the_size_of_files(source, tmp_path):
-    given = {"source": source.endpoint(), "directory": str(tmp_path), "databases": ["app"], "client_directory": CLIENTS}
+    given = {
+        "source": source.endpoint(),
+        "dump_directory": str(tmp_path),
+        "databases": ["app"],
+        "client_directory": CLIENTS,
+    }
     running = start_module("pg_dump_export", given)
     resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
     refused(running.wait(), "pg_dump", "SIGXFSZ", "ulimit -f")

@@ -149,12 +149,12 @@ def test_rows_of_an_extension_that_somebody_changed_are_named(both, tmp_path):
     assert different["rows"] == {"source": 99, "target": 100}
     assert [row["key"] for row in different["changed"]] == [{"id": "7"}] and different["extra"] == [{"id": "9"}]
     excluded = {"class": "rows", "name": "public.system", "reason": "known"}
-    assert one(verify(source, target, databases=[NAME], exclude=[excluded]))["verdict"] == "equal"
+    assert one(verify(source, target, databases=[NAME], verify_exclude=[excluded]))["verdict"] == "equal"
 
     target.sql(NAME, "DROP EXTENSION shipping; CREATE EXTENSION shipping VERSION '1.1'")
     target.sql(NAME, "INSERT INTO system VALUES (200, 'the user''s')")
     newer = {"class": "extensions", "name": "shipping", "reason": "newer"}
-    found = one(verify(source, target, databases=[NAME], exclude=[newer]))
+    found = one(verify(source, target, databases=[NAME], verify_exclude=[newer]))
     assert found["verdict"] == "equal"
     assert [one["reason"] for one in found["left_out"] if one["object"] == "public.system"] == [
         "rows that shipping made: it is 1.0 on the source, 1.1 on the target"

@@ -68,13 +68,13 @@ def before(source):
 
 
 def start_export(source: Cluster, place: Path, env: dict | None = None, **options: object) -> Running:
-    given = {"source": source.endpoint(), "directory": str(place), "client_directory": CLIENTS, **options}
+    given = {"source": source.endpoint(), "dump_directory": str(place), "client_directory": CLIENTS, **options}
     return start_module("pg_dump_export", given, env=env)
 
 
 def start_import(target, place: Path, **options: object) -> Running:
     endpoint = target.endpoint() if isinstance(target, Cluster) else target
-    given = {"target": endpoint, "directory": str(place), "client_directory": CLIENTS, **options}
+    given = {"target": endpoint, "dump_directory": str(place), "client_directory": CLIENTS, **options}
     return start_module("pg_restore_import", given)
 
 

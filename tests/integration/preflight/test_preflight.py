@@ -136,7 +136,7 @@ def test_estimate_is_near_the_truth(servers, target, tmp_path):
     )
     report = look(source.endpoint(), target.endpoint(), [dbname], measure="write")
     estimate = report.report["databases"][0]["estimate"]
-    args = {"source": source.endpoint(), "directory": str(tmp_path / "dump"), "databases": [dbname], "jobs": 1}
+    args = {"source": source.endpoint(), "dump_directory": str(tmp_path / "dump"), "databases": [dbname], "jobs": 1}
     export = run_module("pg_dump_export", args).databases[0]
     assert estimate["sampled_table"] == "public.big"
     assert estimate["dump_bytes"] == pytest.approx(export["bytes"], rel=0.1)

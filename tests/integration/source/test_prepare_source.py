@@ -267,9 +267,9 @@ def test_an_administrator_who_is_no_superuser(small, major):
     assert not done.failed and done.hba_refused is None and any("wal_level" in text for text in done.instructions)
     assert done.server["data_directory"] is None
     if major == 15:  # only superusers may make roles that replicate
-        assert not done.changed and "create_role: false" in done.instructions[0]
+        assert not done.changed and "create_replication_role: false" in done.instructions[0]
         cluster.sql("postgres", f"CREATE ROLE {ROLE} LOGIN REPLICATION PASSWORD '{PASSWORD}'")
-        given = prepare(cluster, source=admin, create_role=False)
+        given = prepare(cluster, source=admin, create_replication_role=False)
         assert any(text.startswith("Run: GRANT CONNECT") for text in given.instructions)
     else:
         assert done.changed and cluster.sql("shop", "SELECT 1", user=ROLE, password=PASSWORD)

@@ -61,11 +61,11 @@ def test_only_addresses_are_taken_and_everybody_is_remarked_upon(small):
 
 
 def test_tls_is_expected_unless_it_is_off_by_choice(small, authority):
-    assert "ssl = off" in prepare(small(17), tls=True).msg
+    assert "ssl = off" in prepare(small(17), replication_tls=True).msg
     cluster = small(17, tls=authority.server())
-    done = prepare(cluster, tls=True, hba_method="cert", role_password=None)
+    done = prepare(cluster, replication_tls=True, hba_method="cert", replication_password=None)
     assert done.hba_lines == [f"hostssl shop {ROLE} 127.0.0.1/32 cert"]
-    assert prepare(cluster, tls=False, hba_method="cert").failed
+    assert prepare(cluster, replication_tls=False, hba_method="cert").failed
 
 
 @pytest.mark.parametrize("major", [13, 17])

@@ -18,7 +18,7 @@ from sources import PASSWORD, RECORD, ROLE, prepare, release, state
 def test_the_password_is_sent_as_a_verifier_and_not_logged(small):
     cluster = small(17, settings={"log_statement": "all"})
     prepare(cluster)
-    prepare(cluster, role_password="another one, also long")
+    prepare(cluster, replication_password="another one, also long")
     log = cluster.log.read_text()
     assert f'CREATE ROLE "{ROLE}"' not in log and "SCRAM-SHA-256$" not in log and PASSWORD not in log
     stored = cluster.sql("postgres", f"SELECT rolpassword FROM pg_authid WHERE rolname = '{ROLE}'")
@@ -30,7 +30,7 @@ def test_the_password_of_a_role_in_use_stays(small):
     cluster = small(15)
     prepare(cluster)
     with contextlib.closing(cluster.connect("shop", user=ROLE, password=PASSWORD)):
-        changed = prepare(cluster, role_password="another one, also long")
+        changed = prepare(cluster, replication_password="another one, also long")
         assert changed.failed and "1 of its sessions" in changed.msg
         assert release(cluster).failed
     assert cluster.sql("shop", "SELECT 1", user=ROLE, password=PASSWORD)
@@ -63,10 +63,10 @@ def test_a_role_of_the_operators_is_not_touched(small):
     before = state(cluster)
     refused = prepare(cluster)
     assert refused.failed and "was not made for this migration" in refused.msg and release(cluster).failed
-    looked = prepare(cluster, create_role=False, role_password=None, settings_method="instructions")
+    looked = prepare(cluster, create_replication_role=False, replication_password=None, settings_method="instructions")
     assert f'Run: ALTER ROLE "{ROLE}" REPLICATION;' in looked.instructions and not looked.changed
-    assert not release(cluster, create_role=False).changed and state(cluster) == before
-    assert prepare(cluster, create_role=False, settings_method="alter_system").failed
+    assert not release(cluster, create_replication_role=False).changed and state(cluster) == before
+    assert prepare(cluster, create_replication_role=False, settings_method="alter_system").failed
 
 
 @pytest.mark.parametrize("major", [13, 16])
@@ -80,10 +80,10 @@ def test_reading_all_tables_only_when_asked(small, major):
     prepare(cluster)
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         cluster.sql("shop", "SELECT FROM u", user=ROLE, password=PASSWORD)
-    assert prepare(cluster, select=True).changed and not prepare(cluster, select=True).changed
+    assert prepare(cluster, replication_select=True).changed and not prepare(cluster, replication_select=True).changed
     cluster.sql("shop", 'SELECT FROM u; SELECT FROM "S x".t; SELECT FROM "S x".t_i_seq', user=ROLE, password=PASSWORD)
     cluster.sql("shop", "CREATE TABLE later (i int)")
-    prepare(cluster, select=True)
+    prepare(cluster, replication_select=True)
     cluster.sql("shop", "SELECT FROM later", user=ROLE, password=PASSWORD)
     cluster.sql("shop", "DROP TABLE later")
     release(cluster)

@@ -158,7 +158,7 @@ def test_definitions_that_mean_something_else_differ(servers):
         for name, (*words, statement) in MEANINGS.items():
             cluster.sql("meant", statement.format(words[number], name=name.split()[1]))
     of_15 = {"class": "privileges", "name": "schema public", "reason": "15 grants less"}
-    result = verify(source, target, databases=["meant"], exclude=[of_15])
+    result = verify(source, target, databases=["meant"], verify_exclude=[of_15])
     assert differing(result) == set(MEANINGS) and "hunter" not in str(result), "definitions may hold secrets"
 
 
@@ -204,11 +204,11 @@ def test_rows_that_differ_are_named_by_their_keys(copied):
     journal = found["billing.journal"]
     assert journal["counts"] == {"missing": 2, "extra": 0, "changed": 0} and journal["more"] is False
     assert all(set(one) == {"ctid"} for one in journal["missing"])
-    [database] = verify(source, target, tables=["shop.customer"], show_values=True).databases
+    [database] = verify(source, target, verify_tables=["shop.customer"], show_values=True).databases
     assert set(database["classes"]) == {"rows"}
     [customer] = database["different"]
     assert {one["values"]["name"]["target"] for one in customer["changed"]} == {"Changed"}
-    mistaken = one(done(verify(source, target, tables=["shop.ordres", "shop.country"])))
+    mistaken = one(done(verify(source, target, verify_tables=["shop.ordres", "shop.country"])))
     assert mistaken["verdict"] == "incomplete" and mistaken["tables"] == 1
     assert [entry["object"] for entry in mistaken["unknown"]] == ["shop.ordres"]
 
@@ -243,7 +243,7 @@ def test_what_cannot_be_seen_is_unknown_and_what_is_excluded_has_a_reason(copied
             source,
             target,
             login={"user": "reader", "password": "reader of everything"},
-            exclude=[{"class": "rows", "name": "shop.pro*", "reason": "it is new"}],
+            verify_exclude=[{"class": "rows", "name": "shop.pro*", "reason": "it is new"}],
         )
     )
     found = one(result)

@@ -49,7 +49,7 @@ def test_both_are_equal_while_they_are_written(replicated, old, new):
     with Workload(source.endpoint(), "shop", rate=200, clients=3) as clients:
         for _run in range(3):
             before = clients.committed
-            found = one(done(verify(source, target, exclude=[emptied])))
+            found = one(done(verify(source, target, verify_exclude=[emptied])))
             assert found["verdict"] == "equal", found
             assert clients.committed > before
             assert found["instant"]["live"] is True and found["instant"]["attempts"] >= 1

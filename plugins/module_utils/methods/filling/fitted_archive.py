@@ -66,7 +66,7 @@ class FittedArchive:
         arguments = ["--no-tablespaces"] if self.params["no_tablespaces"] else []
         arguments += ["--no-owner"] if self.params["no_owner"] else []
         arguments += [f"--jobs={self.jobs}"] if parallel and self.jobs > 1 else []
-        return arguments + list(self.params["extra_args"])
+        return arguments + list(self.params["restore_extra_args"])
 
 
 def prepare(target: Endpoint, connection, params: dict, origin: dict, contents: Contents) -> FittedArchive:

@@ -238,7 +238,7 @@ def open_snapshot(
     Raises HandoverError.
     """
     scope = scope or Scope()
-    params = {"no_tablespaces": True, "extra_args": [], **params}
+    params = {"no_tablespaces": True, "restore_extra_args": [], **params}
     schema = source_schema.describe(source, connection, params, scope)
     server = catalog.read_server(source.session)
     described = {

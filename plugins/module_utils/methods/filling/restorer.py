@@ -64,7 +64,7 @@ class Restorer:
     def _restore_quickly(self, stage: Stage) -> list[archives.RestoreError]:
         """Many entries at a time; those among which the server refuses one, one by one, to know which it is."""
         archive = self.archive
-        if archive.params.get("extra_args"):  # who knows what they do
+        if archive.params.get("restore_extra_args"):  # who knows what they do
             return self._restore_slowly(stage.entries, self._place, stage.parallel)
         errors = []
         with contextlib.closing(archive.target.connect(self.dbname)) as session:

@@ -118,8 +118,8 @@ def in_step(passage: Passage):
 
 @gate("lag")
 def lag(passage: Passage):
-    """A beacon takes no longer than max_lag from old to new."""
-    flows, limit = passage.route.flows, seconds_of("max_lag", passage.params["max_lag"])
+    """A beacon takes no longer than cutover_max_lag from old to new."""
+    flows, limit = passage.route.flows, seconds_of("cutover_max_lag", passage.params["cutover_max_lag"])
     if set(subscription.state(passage.new, flows)) != set(flows) or not flows:
         return None  # said above
     if passage.sight.breaks:
@@ -129,7 +129,7 @@ def lag(passage: Passage):
     if not beacon.await_(passage.new, flows, number, started + limit):
         return (
             f"The new home is more than {limit:g} s behind, or does not apply.",
-            "See handover.postgresql.status; wait until it has caught up, or allow more with max_lag.",
+            "See handover.postgresql.status; wait until it has caught up, or allow more with cutover_max_lag.",
         )
     passage.facts["lag_seconds"] = round(time.monotonic() - started, 3)
     return None

@@ -47,7 +47,9 @@ def prepare(source: Endpoint, params: dict, check_mode: bool) -> dict:
 
 def _make_ready(run: Preparation) -> dict:
     params = run.params
-    lines = hba.lines(run.databases, run.role, params["target_addresses"], params["tls"], params["hba_method"])
+    lines = hba.lines(
+        run.databases, run.role, params["target_addresses"], params["replication_tls"], params["hba_method"]
+    )
     wanted = source_settings.Wanted(
         run.role,
         run.databases,
@@ -58,7 +60,7 @@ def _make_ready(run: Preparation) -> dict:
     )
     needs = source_settings.needs(run.connection, wanted)
     method = _settings_method(run, [need.name for need in needs if need.must_be_changed])
-    if not params["create_role"]:
+    if not params["create_replication_role"]:
         source_role.look_at_role(run)
     elif source_role.ensure_role(run):
         source_role.ensure_grants(run)
@@ -69,25 +71,29 @@ def _make_ready(run: Preparation) -> dict:
 
 
 def _refuse_without_tls(connection, params: dict) -> None:
-    if params["tls"] and catalog.value(connection, "SELECT current_setting('ssl')") != "on":
+    if params["replication_tls"] and catalog.value(connection, "SELECT current_setting('ssl')") != "on":
         raise HandoverError(
             "TLS is off at the source (ssl = off), and the target is to use it.",
             "Turn it on (PostgreSQL documentation, 18.9), or say tls: false where the network is trusted.",
         )
-    if params["hba_method"] == "cert" and not params["tls"]:
+    if params["hba_method"] == "cert" and not params["replication_tls"]:
         raise HandoverError("The method cert needs TLS.", "Leave tls: false out.")
 
 
 def _record(connection, params: dict) -> dict | None:
     """The role's record, a new one for a role that is to be made, None for a role of the operator's."""
-    if not params["create_role"]:
-        if not migration_role.exists(connection, params["role"]):
-            raise HandoverError(f'The source has no role "{params["role"]}".', "Make it, or leave create_role out.")
+    if not params["create_replication_role"]:
+        if not migration_role.exists(connection, params["replication_role"]):
+            raise HandoverError(
+                f'The source has no role "{params["replication_role"]}".',
+                "Make it, or leave create_replication_role out.",
+            )
         return None
-    record = migration_role.record_of(connection, params["role"])
-    if record is None and not params["role_password"] and params["hba_method"] == "scram-sha-256":
+    record = migration_role.record_of(connection, params["replication_role"])
+    if record is None and not params["replication_password"] and params["hba_method"] == "scram-sha-256":
         raise HandoverError(
-            f'The source has no role "{params["role"]}" yet.', "Give role_password, with which to make it."
+            f'The source has no role "{params["replication_role"]}" yet.',
+            "Give replication_password, with which to make it.",
         )
     return record or {"databases": [], "settings": {}}
 
@@ -113,13 +119,13 @@ def _settings_method(run: Preparation, names: list[str]) -> str:
     may = source_settings.may_alter_system(run.connection, names)
     allowed = source_settings.allows_alter_system(run.connection)
     if method == "auto":
-        if run.manager or not run.params["create_role"] or not may:
+        if run.manager or not run.params["create_replication_role"] or not may:
             return "instructions"
         return "alter_system" if allowed else "conf_file"
-    if method != "instructions" and names and not run.params["create_role"]:
+    if method != "instructions" and names and not run.params["create_replication_role"]:
         raise HandoverError(
-            "Former values of settings are kept with the role, and create_role is false.",
-            "Leave create_role out, or use settings_method: instructions.",
+            "Former values of settings are kept with the role, and create_replication_role is false.",
+            "Leave create_replication_role out, or use settings_method: instructions.",
         )
     if method == "alter_system" and names and not may:
         raise HandoverError(
@@ -236,7 +242,7 @@ def _refused(run: Preparation) -> list[dict] | None:
     found = []
     for dbname in run.databases:
         for address in map(hba.network, run.params["target_addresses"]):
-            client = hba_rules.HbaClient(run.role, groups, dbname, address, run.params["tls"])
+            client = hba_rules.HbaClient(run.role, groups, dbname, address, run.params["replication_tls"])
             rule, certain = hba_rules.deciding(rules, client)
             if not certain or rule is None or rule.method not in will_do:
                 found.append({"database": dbname, "address": address, "place": rule.place if rule else None})

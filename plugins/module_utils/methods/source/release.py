@@ -49,17 +49,25 @@ def release(source: Endpoint, params: dict, check_mode: bool) -> dict:
         refuse_standby(connection)
         refuse_broken_files(connection)
         wait_for_other_runs(connection)
-        record = migration_role.record_of(connection, params["role"]) if params["create_role"] else None
-        others = {role: one for role, one in migration_role.read_records(connection).items() if role != params["role"]}
+        record = (
+            migration_role.record_of(connection, params["replication_role"])
+            if params["create_replication_role"]
+            else None
+        )
+        others = {
+            role: one
+            for role, one in migration_role.read_records(connection).items()
+            if role != params["replication_role"]
+        }
         changes = Changes(connection, check_mode)
         record = record or {"databases": [], "settings": {}}
         before = as_lines(settings_in_files([*others.values(), record]))
-        run = Release(source, connection, params["role"], changes, record, others, before)
-        if migration_role.exists(connection, params["role"]) and params["create_role"]:
+        run = Release(source, connection, params["replication_role"], changes, record, others, before)
+        if migration_role.exists(connection, params["replication_role"]) and params["create_replication_role"]:
             _refuse_role_in_use(run)
             _put_settings_back(run)
             _drop_role(run)
-        places = _places(run) if params["create_role"] else []
+        places = _places(run) if params["create_replication_role"] else []
         return {**_result(run), "hba_places": places}
 
 

@@ -31,13 +31,14 @@ def ensure_role(run: Preparation) -> bool:
 
 
 def _ensure_password(run: Preparation) -> None:
-    password = run.params["role_password"]
+    password = run.params["replication_password"]
     if not password or migration_role.has_password(run.connection, run.role, password) is not False:
         return
     used_by = migration_role.in_use(run.connection, run.role, run.record["databases"])
     if used_by:
         raise HandoverError(
-            f'The role "{run.role}" has another password than role_password, and is in use by {", ".join(used_by)}.',
+            f'The role "{run.role}" has another password than replication_password, '
+            f"and is in use by {', '.join(used_by)}.",
             "Give the password that it has, or finish that migration first.",
         )
     run.changes.show(migration_role.shown_password(run.role))
@@ -48,7 +49,7 @@ def _ensure_password(run: Preparation) -> None:
 def _create_role(run: Preparation) -> bool:
     """The role with its record, all or nothing; by the ways that servers and services have for it."""
     run.record["databases"] = run.databases
-    password = run.params["role_password"]
+    password = run.params["replication_password"]
     ways = [("LOGIN REPLICATION", [])]
     if migration_role.exists(run.connection, migration_role.RDS_REPLICATION):
         names = (sql.Identifier(migration_role.RDS_REPLICATION), sql.Identifier(run.role))
@@ -63,7 +64,8 @@ def _create_role(run: Preparation) -> bool:
         run.changes.show(*statements, *([migration_role.shown_password(run.role)] if password else []))
         return True
     run.instruct(
-        f'Make a role "{run.role}" that may log in and replicate, as this service has it; then say create_role: false.'
+        f'Make a role "{run.role}" that may log in and replicate, as this service has it; '
+        "then say create_replication_role: false."
     )
     return False
 
@@ -71,14 +73,14 @@ def _create_role(run: Preparation) -> bool:
 def look_at_role(run: Preparation) -> None:
     """A role of the operator's is not touched."""
     missing = migration_role.missing_attributes(run.connection, run.role)
-    missing += migration_role.missing_grants(run.connection, run.role, run.databases, run.params["select"])
+    missing += migration_role.missing_grants(run.connection, run.role, run.databases, run.params["replication_select"])
     for statement in missing:
         run.instruct(f"Run: {statement.as_string(run.connection)};")
 
 
 def ensure_grants(run: Preparation) -> None:
     """What the role may do, and a timeout of its own where the server's is short."""
-    select = run.params["select"]
+    select = run.params["replication_select"]
     for statement in migration_role.missing_grants(run.connection, run.role, run.databases, select):
         run.changes.run(statement)
     if source_settings.short_sender_timeout(run.connection):

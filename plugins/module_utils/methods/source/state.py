@@ -28,7 +28,7 @@ class Preparation:
 
     @property
     def role(self) -> str:
-        return self.params["role"]
+        return self.params["replication_role"]
 
     def instruct(self, text: str) -> None:
         self.changes.instructions.append(text)

@@ -30,7 +30,7 @@ DUMP_REMEDIES = (
     ("row-level security", "Use a role with BYPASSRLS, or the owner of that table."),
     ("conflict with recovery", "Raise max_standby_streaming_delay on the standby, or dump from the primary."),
     ("server version mismatch", "Install a pg_dump of the source's major or later."),
-    ("unrecognized option", "Correct extra_args for this version of pg_dump."),
+    ("unrecognized option", "Correct dump_extra_args for this version of pg_dump."),
     ("no matching", "Correct schemas, tables or the exclude_ filters: they matched nothing."),
 )
 

@@ -16,7 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
 
 FILTERS = ("schemas", "exclude_schemas", "tables", "exclude_tables", "exclude_table_data")
 # What changes the contents of a dump; jobs and the like do not.
-REMEMBERED = (*FILTERS, "quote_all_identifiers", "unlogged_table_data", "large_objects", "compress", "extra_args")
+REMEMBERED = (*FILTERS, "quote_all_identifiers", "unlogged_table_data", "large_objects", "compress", "dump_extra_args")
 MAX_JOBS = 8
 
 
@@ -36,7 +36,7 @@ class DumpOptions:
     serializable_deferrable: bool
     compress: str | None
     jobs: int | None
-    extra_args: list
+    dump_extra_args: list
     count_rows: bool | None
     count_rows_limit: int
     check_disk: bool
@@ -84,7 +84,7 @@ class DumpOptions:
         arguments += [f"--table={pattern}" for pattern in self.tables]
         arguments += [f"--exclude-table={pattern}" for pattern in self.exclude_tables]
         arguments += [f"--exclude-table-data={pattern}" for pattern in self.exclude_table_data]
-        return arguments + list(self.extra_args)
+        return arguments + list(self.dump_extra_args)
 
     def _compress_for(self, client: Client) -> str:
         """pg_dump before 16 knows gzip only, and only its level."""

@@ -91,7 +91,7 @@ def toast_compression(database: Database):
             f"{counted(len(columns), 'column')} with COMPRESSION lz4, which the target does not know: {some(names)}.",
             "Their tables cannot be made, and the import fails.",
             script([f"ALTER TABLE {table} ALTER COLUMN {column} SET COMPRESSION pglz;" for table, column in columns])
-            + "\n-- or export with extra_args: [--no-toast-compression]",
+            + "\n-- or export with dump_extra_args: [--no-toast-compression]",
             names,
         )
 

@@ -295,6 +295,6 @@ def _sorted_otherwise(one: Collation, here: str, there: str, uses: dict[str, lis
         + (f" Partitioned by ranges of it: {some(ranges)}." if ranges else ""),
         "Queries may return rows in another order."
         + (" Rows may belong into other partitions, and are refused by those that they come from." if ranges else ""),
-        "Export with extra_args: [--load-via-partition-root]." if ranges else "",
+        "Export with dump_extra_args: [--load-via-partition-root]." if ranges else "",
         ranges or indexes,
     )

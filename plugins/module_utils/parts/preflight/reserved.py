@@ -159,7 +159,7 @@ def security_labels(database: Database):
             "warning",
             f"{counted(count, 'security label')} of provider {provider}.",
             "A target that has not loaded the provider refuses them, and the import fails.",
-            "Have the target load it, or export with extra_args: [--no-security-labels].",
+            "Have the target load it, or export with dump_extra_args: [--no-security-labels].",
             [provider],
         )
 

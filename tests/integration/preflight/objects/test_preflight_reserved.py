@@ -111,6 +111,6 @@ def test_security_labels_need_their_provider(source, admin, tmp_path):
     assert report.objects("security_labels", "warning") == {"anon"}
     dumps.done(dumps.export(source, tmp_path, databases=[dbname]))
     dumps.refused(dumps.restore(admin, tmp_path, databases=[dbname]), 'security label provider "anon" is not loaded')
-    options = {"databases": [dbname], "extra_args": ["--no-security-labels"], "force": True}
+    options = {"databases": [dbname], "dump_extra_args": ["--no-security-labels"], "force": True}
     dumps.done(dumps.export(source, tmp_path, **options))
     dumps.done(dumps.restore(admin, tmp_path, databases=[dbname]))

@@ -71,8 +71,10 @@ def test_what_a_service_does_not_take(servers, tmp_path, old, new):
     assert report.objects("role_memberships") == expected
     assert look(source.endpoint(), None, [dbname]).levels("role_names") == {"info", "unknown"}
 
-    run_module("pg_dump_export", {"source": source.endpoint(), "directory": str(tmp_path), "include": ["roles"]})
-    done = run_module("pg_restore_import", {"target": admin, "directory": str(tmp_path), "include": ["roles"]})["roles"]
+    run_module("pg_dump_export", {"source": source.endpoint(), "dump_directory": str(tmp_path), "include": ["roles"]})
+    done = run_module("pg_restore_import", {"target": admin, "dump_directory": str(tmp_path), "include": ["roles"]})[
+        "roles"
+    ]
     left_out = {(one["role"], one["attribute"]) for one in done["left_out"]}
     assert left_out >= {("Boss", "superuser"), ("feeder", "replication"), ("old", "setting")}
     assert {one["detail"] for one in done["left_out"] if one["attribute"] == "membership"} == expected

@@ -38,7 +38,7 @@ def test_databases_that_are_there(servers, tmp_path):
     names = ["empty", "full", "o'urs", "begun"]
     for name in names:
         create_database(source, name)
-    arguments = {"directory": str(tmp_path), "databases": ["o'urs", "begun"], "include": ["databases"]}
+    arguments = {"dump_directory": str(tmp_path), "databases": ["o'urs", "begun"], "include": ["databases"]}
     run_module("pg_dump_export", {"source": source.endpoint(), **arguments})
     assert not run_module("pg_restore_import", {"target": target.endpoint(), **arguments}).failed
     target.sql("begun", "UPDATE handover.restore SET completed = NULL")
