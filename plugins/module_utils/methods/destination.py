@@ -14,8 +14,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_names
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import FittedArchive
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases, target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import home
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
@@ -32,7 +31,7 @@ class Destination:
 
     def visit(self, dbname: str):
         """A session in a database of the target."""
-        return target_db.visit(self.target, self.connection, dbname, self.check_mode)
+        return target_database.visit(self.target, self.connection, dbname, self.check_mode)
 
 
 @contextlib.contextmanager
@@ -49,7 +48,7 @@ def refuse_occupied(run: Destination, goal: str, former: dict | None) -> None:
     """Nothing of the operator's is replaced unless they name it; what another migration needs, not even then."""
     params = run.params
     _refuse_needed(run, goal)
-    if not target_db.exists(run.connection, goal):
+    if not target_database.exists(run.connection, goal):
         if not params["create"]:
             raise HandoverError(
                 f'The target has no database "{goal}", and create is false.',
@@ -67,7 +66,7 @@ def refuse_occupied(run: Destination, goal: str, former: dict | None) -> None:
             )
         return
     with run.visit(goal) as session:
-        objects = target_db.own_objects(session)
+        objects = target_database.own_objects(session)
     if objects or params["create"]:
         remedy = f"To replace it, use replace: true and replace_databases: [{goal}]"
         remedy += "." if params["create"] else ", or empty it."
@@ -94,7 +93,7 @@ def create_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
         result = filling.fill(place)
     except BaseException:
         with contextlib.suppress(Exception):  # the error that brought us here says more
-            target_db.drop(run.connection, place)
+            target_database.drop(run.connection, place)
         raise
     if place != goal:
         take_place(run, goal)
@@ -117,20 +116,20 @@ def make_place(run: Destination, goal: str, archive: FittedArchive) -> str:
 
 def make_working(run: Destination, goal: str, properties: dict) -> str:
     """An empty database with these properties, under a name of ours."""
-    working = target_db.working_name(goal)
-    target_db.drop(run.connection, working)
+    working = target_database.working_name(goal)
+    target_database.drop(run.connection, working)
     databases.create(run.connection, working, properties, run.params["locale_map"])
     return working
 
 
 def take_place(run: Destination, goal: str) -> None:
     """Give the filled database its own name, in the place of one that may be replaced."""
-    if target_db.exists(run.connection, goal):
-        target_db.drop(run.connection, goal)
-    target_db.rename(run.connection, target_db.working_name(goal), goal)
+    if target_database.exists(run.connection, goal):
+        target_database.drop(run.connection, goal)
+    target_database.rename(run.connection, target_database.working_name(goal), goal)
 
 
 def clear_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
     """Fill a database that exists. After an error it is incomplete, which its journal says; a rerun starts over."""
-    target_db.clear(run.target, run.connection, goal)
+    target_database.clear(run.target, run.connection, goal)
     return filling.fill(goal)

@@ -20,10 +20,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.destin
     refuse_occupied,
     take_place,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.dump_export import (
-    locked_out,
-    refuse_unreadable,
-)
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.from_snapshot import (
     SnapshotLoader,
@@ -36,7 +32,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
     patience_of,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.source_schema import digest
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.readability import (
+    locked_out,
+    refuse_unreadable,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import export_snapshot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.source_writes import (
     NOT_QUIET,
@@ -116,16 +116,16 @@ def copy_database(run: Copy, dbname: str) -> dict:
 
 def _former_copy(run: Copy, goal: str) -> dict | None:
     """What the target's journal says. A copy that lacked but its name gets it first."""
-    working = target_db.working_name(goal)
-    if not run.destination.check_mode and not target_db.exists(run.connection, goal):
+    working = target_database.working_name(goal)
+    if not run.destination.check_mode and not target_database.exists(run.connection, goal):
         former = _read_journal(run, working)
         if former and former["completed"] and former["dump_id"].startswith("copy-"):
-            target_db.rename(run.connection, working, goal)
+            target_database.rename(run.connection, working, goal)
     return _read_journal(run, goal)
 
 
 def _read_journal(run: Copy, dbname: str) -> dict | None:
-    if not target_db.is_valid(run.connection, dbname):
+    if not target_database.is_valid(run.connection, dbname):
         return None
     with run.destination.visit(dbname) as session:
         return import_journal.read(session)
@@ -223,7 +223,7 @@ def _loader(run: Copy, session, dbname: str, hold: bool) -> SnapshotLoader:
 def _prepare_place(run: Copy, goal: str, loader: SnapshotLoader) -> str:
     """The database to fill: as an interrupted run left it, where that can be continued, else empty."""
     own_name = loader.archive.fitting.needs_own_name or not run.params["create"]
-    place = goal if own_name else target_db.working_name(goal)
+    place = goal if own_name else target_database.working_name(goal)
     former = _read_journal(run, place)
     if former and not former["completed"] and (place != goal or former["made"] or not run.params["create"]):
         with run.destination.visit(place) as session:
@@ -233,7 +233,7 @@ def _prepare_place(run: Copy, goal: str, loader: SnapshotLoader) -> str:
         if bound and not reason:
             reason = f"its unlogged tables have to be copied again, but foreign keys refer to them ({bound[0][0]})"
         if finished and not reason:
-            target_db.end_leftovers(run.connection, place, [])
+            target_database.end_leftovers(run.connection, place, [])
             loader.keep(finished)
             loader.archive.origin["dump_id"] = former["dump_id"]
             loader.notices.append(f"An interrupted run had copied {len(loader.kept)} tables; they were kept.")
@@ -241,7 +241,7 @@ def _prepare_place(run: Copy, goal: str, loader: SnapshotLoader) -> str:
         loader.notices.append(f"An interrupted run was started over: {reason or 'it had no table complete'}.")
     if run.params["create"]:
         return make_place(run.destination, goal, loader.archive)
-    target_db.clear(run.destination.target, run.connection, goal)
+    target_database.clear(run.destination.target, run.connection, goal)
     return place
 
 
@@ -285,4 +285,4 @@ def _abandon(run: Copy, place: str, own) -> None:
     with contextlib.suppress(Exception):  # the error that brought us here says more
         if run.params["create"] and not (run.params["source_is_quiet"] and import_journal.restored_rows(own)):
             own.close()
-            target_db.drop(run.connection, place)
+            target_database.drop(run.connection, place)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -16,7 +15,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.locks import exclusive_locks
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive, manifest
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import DumpOptions
@@ -25,6 +23,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
     tables_to_count,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.origin import describe
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.readability import (
+    locked_out,
+    refuse_unreadable,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
     connect_to_snapshot,
     export_snapshot,
@@ -232,30 +234,6 @@ def _other_source(unit: manifest.Unit, former: dict) -> HandoverError:
         f"{unit.path} holds a dump of another source (system identifier {former['source']['system_identifier']}).",
         "Use force: true to replace it, or another directory.",
     )
-
-
-def locked_out(source: Endpoint, dbname: str, patience: int) -> HandoverError:
-    """What to say where a table stayed locked for this many milliseconds."""
-    with contextlib.closing(source.connect(dbname, read_only=True)) as connection:
-        locks = exclusive_locks(connection)
-    return HandoverError(
-        f'In database "{dbname}" a table stayed locked for {patience} ms. '
-        f"Locked now: {', '.join(locks[:10]) or 'none'}.",
-        "End the session that holds the lock, or raise lock_wait_timeout.",
-        locks=locks,
-    )
-
-
-def refuse_unreadable(connection, dbname: str) -> None:
-    """Raise HandoverError naming what a dump would fail on for want of a privilege."""
-    objects = [str(one) for one in catalog.unreadable_objects(connection)]
-    if objects:
-        more = f" and {len(objects) - 10} more" if len(objects) > 10 else ""
-        raise HandoverError(
-            f'In database "{dbname}" the role lacks privileges that a dump needs: {", ".join(objects[:10])}{more}.',
-            "Grant them (on 14 and later: GRANT pg_read_all_data), or use another role.",
-            unreadable_objects=objects,
-        )
 
 
 def _refuse_small_disk(run: Export, connection, dbname: str) -> None:

@@ -41,10 +41,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     target_databases,
     triggers,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.connection import (
-    describe_unread,
-    refused,
-)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     CHECKS,
     LEVELS,
@@ -54,6 +50,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.judgement import recommend, waive
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rates import estimate, measure_reading
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.reachability import (
+    describe_unread,
+    refused,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import (
     Database,
     Pair,

@@ -22,7 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.destin
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.from_files import open_dump
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.manifest import Unit, database_units
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database as target_db
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
 
@@ -51,7 +51,7 @@ def finish(run: Destination) -> dict:
     finished = []
     for dbname in run.params["databases"]:
         goal = run.params["rename"].get(dbname, dbname)
-        if not target_db.exists(run.connection, goal):
+        if not target_database.exists(run.connection, goal):
             continue
         with run.visit(goal) as session:
             entry = import_journal.read(session)
@@ -89,7 +89,7 @@ def import_database(run: Destination, dbname: str) -> dict:
     manifest = None if run.check_mode and unit.read() is None else unit.require()
     dump_id = manifest["dump_id"] if manifest else None
     with only_run(run, goal):
-        was_there = target_db.exists(run.connection, goal)
+        was_there = target_database.exists(run.connection, goal)
         former = _former_import(run, goal, dump_id)
         if former and former["completed"] and former["dump_id"] == dump_id:
             return {**former["result"], "database": goal, "changed": not was_there}
@@ -122,14 +122,14 @@ def _selected(run: Destination) -> list[str]:
 
 def _former_import(run: Destination, goal: str, dump_id: str | None) -> dict | None:
     """What the journal in the target database says; an import of this dump that lacked but its name gets it first."""
-    working = target_db.working_name(goal)
-    if not run.check_mode and target_db.is_valid(run.connection, working):
+    working = target_database.working_name(goal)
+    if not run.check_mode and target_database.is_valid(run.connection, working):
         with run.visit(working) as session:
             entry = import_journal.read(session)
         is_this = entry and entry["completed"] and entry["dump_id"] == dump_id
-        if is_this and not target_db.exists(run.connection, goal):
-            target_db.rename(run.connection, working, goal)
-    if not target_db.is_valid(run.connection, goal):
+        if is_this and not target_database.exists(run.connection, goal):
+            target_database.rename(run.connection, working, goal)
+    if not target_database.is_valid(run.connection, goal):
         return None
     with run.visit(goal) as session:
         return import_journal.read(session)

@@ -13,8 +13,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.stages im
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import lent_rights, properties
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.loader import Loader
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.restorer import Restorer
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive as archives
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import staging
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import edited
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import statistics
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 
@@ -72,7 +72,7 @@ class Filling:
         """Stage by stage, so that an object that is refused is known before any row is loaded."""
         archive = self.archive
         obtainable = lent_rights.take_ownership(archive, self.loader.owners_elsewhere(), stack)
-        place = archives.edited(archive.contents, stack)
+        place = edited(archive.contents, stack)
         restorer = Restorer(archive, dbname, place, archive.target.for_programs(session), obtainable, self.stages)
         import_journal.undo(session)  # of a run that was killed: what it did for a while does not look so any more
         stack.callback(lent_rights.try_to_undo, session)

@@ -25,8 +25,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
     SnapshotSource,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.source_schema import SourceSchema
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive as archives
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import staging
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import dump_command
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import STATISTICS, Entry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     FOREIGN_KEY,
@@ -82,9 +82,7 @@ class SnapshotLoader:
         """How the schema would be described, and how much would be copied by how many sessions."""
         source, schema = self.source, self.schema
         return {
-            "command": archives.dump_command(
-                schema.client, source.endpoint, source.dbname, schema.arguments, "(temporary)"
-            ),
+            "command": dump_command(schema.client, source.endpoint, source.dbname, schema.arguments, "(temporary)"),
             "tables": len(self.tables),
             "bytes": sum(table.size for table in self.tables),
             "jobs": self.archive.jobs,

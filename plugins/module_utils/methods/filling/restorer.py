@@ -13,8 +13,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.stages im
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive as archives
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import script
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import RestoreError, restore
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.row_counts import (
     count_rows,
@@ -61,7 +61,7 @@ class Restorer:
                 different_row_counts=different[:100],
             )
 
-    def _restore_quickly(self, stage: Stage) -> list[archives.RestoreError]:
+    def _restore_quickly(self, stage: Stage) -> list[RestoreError]:
         """Many entries at a time; those among which the server refuses one, one by one, to know which it is."""
         archive = self.archive
         if archive.params.get("restore_extra_args"):  # who knows what they do
@@ -82,12 +82,12 @@ class Restorer:
                 waiting = waiting[done + len(refused) :]
         return errors
 
-    def _restore_slowly(self, entries: list[Entry], place: str, parallel: bool) -> list[archives.RestoreError]:
+    def _restore_slowly(self, entries: list[Entry], place: str, parallel: bool) -> list[RestoreError]:
         archive = self.archive
         arguments = archive.arguments(parallel)
-        return archives.restore(archive.client, self._programs, self.dbname, place, archive.wanted(entries), arguments)
+        return restore(archive.client, self._programs, self.dbname, place, archive.wanted(entries), arguments)
 
-    def _explain(self, stage: Stage, errors: list[archives.RestoreError]) -> None:
+    def _explain(self, stage: Stage, errors: list[RestoreError]) -> None:
         """Raise HandoverError unless these are refusals that lose no rows."""
         unknown = self.archive.fitting.explain(errors)
         if unknown:

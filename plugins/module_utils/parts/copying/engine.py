@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     Definition,
@@ -109,7 +110,7 @@ class CopyEngine:
                 self._look_at_target(session, tables)
             if self.options.start_over:
                 _empty(session, [table for table in tables if not self._is_empty(session, table)])
-            for group in _groups(others, SMALL_KEYS):
+            for group in in_groups(others, SMALL_KEYS):
                 build(session, group)
         self._add_copies(tables, server_version)
         if not tables:
@@ -256,7 +257,7 @@ class CopyEngine:
 
     def _pass_empty(self, tables: list[SourceTable]) -> None:
         """Tables without a page have no rows for any snapshot."""
-        for group in _groups(tables, BATCH_TABLES):
+        for group in in_groups(tables, BATCH_TABLES):
             self._tell(group, "copied")
             self._continue(group)
 
@@ -378,13 +379,9 @@ def _name(table: SourceTable):
     return sql.Identifier(table.schema, table.name)
 
 
-def _groups(items: list, size: int) -> list[list]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
 def _empty(session, tables: list[SourceTable]) -> None:
     """What an interrupted run left in them goes. Tables of extensions hold rows that are not ours."""
-    for group in _groups([table for table in tables if table.extension is None], BATCH_TABLES):
+    for group in in_groups([table for table in tables if table.extension is None], BATCH_TABLES):
         execute(session, sql.SQL("TRUNCATE ONLY {}").format(sql.SQL(", ONLY ").join(map(_name, group))))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     OWN_RELATIONS,
     partition_roots,
@@ -88,8 +89,8 @@ def hold(connection, tables: list[SourceTable]) -> list[str]:
     """Keep these tables from being changed, other than in their rows, as long as the transaction lasts. Returned are
     those that were truncated or rewritten since its snapshot was taken, which would look empty to it.
     """
-    for start in range(0, len(tables), HELD_TOGETHER):
-        names = (sql.Identifier(*table.key) for table in tables[start : start + HELD_TOGETHER])
+    for group in in_groups(tables, HELD_TOGETHER):
+        names = (sql.Identifier(*table.key) for table in group)
         execute(connection, sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
     changed = rewritten_tables(connection)
     return [str(table) for table in tables if table.key in changed]

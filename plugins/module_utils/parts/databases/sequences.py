@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, columns_of, rows
 
 TOGETHER = 500  # sequences that one statement sets; each takes a lock
@@ -59,7 +60,7 @@ def read(connection, only: list[tuple[str, str]] | None = None) -> list[Sequence
 
 def _read(connection, found: list[tuple]) -> list[Sequence]:
     """Rows are schema, name, increment, least, most."""
-    values = [value for group in _groups(found, READ_TOGETHER) for value in _values(connection, group)]
+    values = [value for group in in_groups(found, READ_TOGETHER) for value in _values(connection, group)]
     return [Sequence(row[0], row[1], *value, *row[2:]) for row, value in zip(found, values)]
 
 
@@ -110,7 +111,7 @@ def apply(connection, sequences: list[Sequence], margin: int = 0) -> int:
         goal = replace(one, increment=here.increment, least=here.least, most=here.most).advanced(margin)
         if (goal.value, goal.is_called) != (here.value, here.is_called):
             wanted.append(goal)
-    for group in _groups(wanted):
+    for group in in_groups(wanted, TOGETHER):
         _set(connection, group)
     return len(wanted)
 
@@ -137,7 +138,3 @@ def _set(connection, group: list[Sequence]) -> None:
         JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = s.name"""
     columns = ("schema", "name", "value", "is_called")
     rows(connection, query, [[getattr(one, column) for one in group] for column in columns])
-
-
-def _groups(items: list, size: int = TOGETHER) -> list[list]:
-    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     MARK,
     OWN_RELATIONS,
@@ -180,8 +181,8 @@ def prepare(connection, fence: Fence, dbname: str, tables: list[tuple[str, str]]
     missing = sorted(set(tables) - set(fenced_tables(connection)))
     with connection.cursor() as cursor:
         cursor.execute(define(fence, dbname))
-    for start in range(0, len(missing), BATCH):
-        _create_triggers(connection, missing[start : start + BATCH], patience)
+    for group in in_groups(missing, BATCH):
+        _create_triggers(connection, group, patience)
     return len(missing)
 
 
@@ -242,9 +243,9 @@ def remove(connection, migration: str) -> int:
         return 0
     open_(connection, migration)
     tables = fenced_tables(connection)
-    for start in range(0, len(tables), BATCH):
+    for group in in_groups(tables, BATCH):
         drop = sql.SQL("DROP TRIGGER IF EXISTS " + TRIGGER + " ON {}")
-        batch = [drop.format(sql.Identifier(*table)) for table in tables[start : start + BATCH]]
+        batch = [drop.format(sql.Identifier(*table)) for table in group]
         execute_patiently(connection, sql.SQL("; ").join(batch))
     with connection.cursor() as cursor:
         cursor.execute("DROP FUNCTION handover.fence()")

@@ -9,6 +9,7 @@ pg_dump --schema-only of no major has anything of them, so what describes them i
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import large_objects as digests
 
@@ -92,8 +93,7 @@ def _contents(connection) -> dict[int, tuple]:
 def bring(source, target, oids, given_to: set | None = None, grantees: set | None = None) -> int:
     """Make these on the target what they are on the source, gone included; bytes. The rest is as ``copy`` says."""
     wanted, size = sorted(oids), 0
-    for start in range(0, len(wanted), TOGETHER):
-        group = wanted[start : start + TOGETHER]
+    for group in in_groups(wanted, TOGETHER):
         query = "SELECT count(lo_unlink(oid)) FROM pg_largeobject_metadata WHERE oid = ANY (%s::oid[])"
         rows(target, query, (group,))
         described = rows(source, DESCRIPTION + "WHERE m.oid = ANY (%s::oid[])", (group,))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import witness
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
@@ -65,11 +66,10 @@ def drop(connection, name: str) -> bool:
 
 def _in_batches(verb: str, name: str, tables: list[tuple[str, str]]) -> list:
     """ALTER PUBLICATION ... ADD or DROP TABLE; ONLY, as children of tables are listed by themselves."""
-    batches = [tables[start : start + BATCH] for start in range(0, len(tables), BATCH)]
     alter = sql.SQL("ALTER PUBLICATION {} " + verb + " TABLE {}")
     return [
         alter.format(
             sql.Identifier(name), sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*one)) for one in batch)
         )
-        for batch in batches
+        for batch in in_groups(tables, BATCH)
     ]
