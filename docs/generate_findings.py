@@ -38,6 +38,6 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "helpers")]
     importlib.import_module("conftest")  # makes the checkout importable as the collection that it is
     PAGE.write_text(page(), encoding="utf-8")

@@ -121,7 +121,7 @@ def test_a_guarded_failover_is_accepted_but_not_for_the_verification():
         memory["slots"][NAME]["guarded"] = True
     assert judged(copy.deepcopy(seen)) == []
     assert continuity.outdated({"seen": sight().as_evidence()}, seen) == [
-        "the source's server is another since, or went back in time"
+        "the source's server was replaced since, or went back in time"
     ]
     seen.published[NAME]["slot"] = None
     assert judged(seen) == [("end", "source")], "the slot did not come along"
@@ -146,9 +146,9 @@ def test_what_was_found_once_stays():
     [
         ({}, None),
         ({"target": {"lsn": 2000}}, None),
-        ({"target": {"started": "2.5", "lsn": 2000}}, "started anew"),
-        ({"source": {"timeline": 2, "lsn": 2000}}, "another"),
-        ({"source": {"system": "8", "lsn": 2000}}, "another"),
+        ({"target": {"started": "2.5", "lsn": 2000}}, "was restarted"),
+        ({"source": {"timeline": 2, "lsn": 2000}}, "was replaced"),
+        ({"source": {"system": "8", "lsn": 2000}}, "was replaced"),
         ({"target": {"lsn": 1}}, "back in time"),
     ],
 )

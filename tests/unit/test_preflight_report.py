@@ -197,7 +197,7 @@ def test_text_describes_each_database():
     text = render_report(report(finding("blocker", "b", "blog"), names=("shop", "blog")))
     shop, blog = (text.index(f"Database {name}\n") for name in ("shop", "blog"))
     assert shop < blog < text.index("No method is feasible. In the way of continuous: b.")
-    assert "5.0 GB, 5 tables, about 1,234,567 rows and those of 1 table never analyzed." in text
+    assert "5.0 GB, 5 tables, about 1,234,567 rows, besides 1 table never analyzed." in text
     assert "Largest tables: public.t0 2.0 kB, public.t1 2.0 kB, public.t2 2.0 kB and 2 more." in text
 
 

@@ -182,7 +182,7 @@ class Endpoint:
         with contextlib.closing(self._open(dbname)) as other:
             if pooling.shares_sessions(connection, other):
                 raise HandoverError(
-                    f"Between this machine and {self.describe(dbname)} is a connection pooler in transaction mode.",
+                    f"A connection pooler in transaction mode stands between this machine and {self.describe(dbname)}.",
                     f"Give the server's own host and port as {self.side} (services list it as the direct connection), "
                     "or a pool in session mode.",
                 )
@@ -276,7 +276,7 @@ CONNECTION_REMEDIES = (
     ("no password supplied", "Set {side}.password, or {side}.passfile."),
     (
         "server does not support SSL",
-        "Turn TLS on on that server, or set {side}.sslmode: disable where the network is trusted.",
+        "Turn TLS on at that server, or set {side}.sslmode: disable if you trust the network.",
     ),
     (
         "certificate verify failed",
@@ -309,7 +309,7 @@ def _refuse_what_children_cannot_get(side: str, parameters: dict[str, Any]) -> N
     if "service" in parameters and "sslpassword" in parameters:
         raise HandoverError(
             f"{side}.sslpassword and {side}.service cannot go together.",
-            "Put sslpassword into the service file, or say here what the service says.",
+            "Put sslpassword into the service file, or set here what the service file sets.",
         )
 
 
@@ -358,7 +358,7 @@ def _parse_uri(side: str, uri: str | None, given: dict[str, Any]) -> dict[str, A
         raise HandoverError(f"{side}.uri is not a connection URI that libpq understands.", remedy) from None
     twice = sorted(set(parameters) & set(given))
     if twice:
-        raise HandoverError(f"{side}.uri and {side}.{twice[0]} say the same thing twice.", f"Remove {side}.{twice[0]}.")
+        raise HandoverError(f"{side}.uri and {side}.{twice[0]} set the same thing twice.", f"Remove {side}.{twice[0]}.")
     return parameters
 
 

@@ -94,7 +94,7 @@ def refuse_numbers(params: dict[str, Any]) -> None:
 
 FILE_REMEDIES = {
     errno.ENOSPC: "Free disk space there, and run this again.",
-    errno.EACCES: "Let the user as whom the module runs have it, or choose another place.",
+    errno.EACCES: "Give that permission to the user that the module runs as, or choose another place.",
 }
 
 
@@ -107,12 +107,12 @@ def _failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, HandoverError):
         return error.as_result()
     told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return {"msg": f"A fault of this collection, please report it: {told.splitlines()[-1]}", "exception": told}
+    return {"msg": f"This is a fault of the collection; please report it: {told.splitlines()[-1]}", "exception": told}
 
 
 def _file_error(error: OSError) -> HandoverError:
     """What no floor below expected of the file system."""
-    remedy = FILE_REMEDIES.get(error.errno or 0, "Mend the cause, and run this again.")
+    remedy = FILE_REMEDIES.get(error.errno or 0, "Fix the cause, then run this again.")
     return HandoverError(f"{error.filename or 'A file'}: {error.strerror or error}.", remedy)
 
 
@@ -121,8 +121,10 @@ def server_error(error: psycopg2.Error) -> HandoverError:
     text = one_line(error)
     if error.pgcode is None or error.pgcode.startswith("57P"):  # the connection was lost, or the server is going down
         return HandoverError(
-            f"A server ended a session: {text}.", "See in its log why, and run this again.", sqlstate=error.pgcode
+            f"A server ended a session: {text}.",
+            "Check the server's log for the reason, then run this again.",
+            sqlstate=error.pgcode,
         )
     return HandoverError(
-        f"A server refused a statement: {text}.", "Mend the cause, and run this again.", sqlstate=error.pgcode
+        f"A server refused a statement: {text}.", "Fix the cause, then run this again.", sqlstate=error.pgcode
     )

@@ -110,7 +110,7 @@ def _is_refusal(error: psycopg2.Error, hooked: bool) -> bool:
 def _failure(statement: Statement, error: psycopg2.Error) -> HandoverError:
     return HandoverError(
         f"The server failed at: {statement.shown}: {reason(error)}.",
-        "Nothing of this step was kept. Mend the cause, then run it again.",
+        "Nothing of this step was kept. Fix the cause, then run it again.",
         sqlstate=error.pgcode,
     )
 

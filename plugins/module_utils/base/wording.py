@@ -12,12 +12,13 @@ def one_line(error: object) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 table``, ``3 tables``, ``2 indexes``, ``2 dictionaries``."""
+    """``1 table``, ``3 tables``, ``2 indexes``, ``2 dictionaries``, ``2 foreign keys``."""
     if number == 1:
         return f"1 {noun}"
     if noun.endswith(("x", "s")):
-        return f"{number} {noun}es"
-    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
+        return f"{number:,} {noun}es"
+    consonant_y = noun.endswith("y") and noun[-2] not in "aeiou"
+    return f"{number:,} {noun[:-1]}ies" if consonant_y else f"{number:,} {noun}s"
 
 
 def some(names: list[str], most: int = 3) -> str:

@@ -165,7 +165,7 @@ def reload(connection: Connection) -> None:
         if time.monotonic() > deadline:
             raise HandoverError(
                 f"The server did not read its configuration again within {RELOAD_PATIENCE} s.",
-                "See what its log says about the reload.",
+                "Check what its log says about the reload.",
             )
         time.sleep(0.02)
 

@@ -27,17 +27,17 @@ PROGRAMS = {
     ),
     "CloudNativePG": (
         r"session cnpg_.*|setting cnpg\..*",
-        "Change spec.postgresql.parameters and spec.postgresql.pg_hba of the Cluster, which restarts what it has to.",
+        "Change spec.postgresql.parameters and spec.postgresql.pg_hba of the Cluster; it restarts what it has to.",
     ),
     "Stolon": (
         r"file .*/stolon-.*\.conf",
-        "Change pgParameters and pgHBA with stolonctl update, which restarts where automaticPgRestart is on.",
+        "Change pgParameters and pgHBA with stolonctl update; it restarts servers if automaticPgRestart is on.",
     ),
 }
 SERVICES = {
     "Amazon RDS or Aurora": "Set rds.logical_replication and the rest in the parameter group, and reboot the instance.",
     "Azure": "Set them among the server's parameters, and restart it there.",
-    "Google Cloud SQL": "Set the flag cloudsql.logical_decoding and the rest on the instance, which restarts it.",
+    "Google Cloud SQL": "Set the flag cloudsql.logical_decoding and the rest on the instance; this restarts it.",
 }
 
 

@@ -69,7 +69,7 @@ WRONG = {
     "no certificate": ({"user": "certified"}, ["client certificate", "Set source.sslcert and source.sslkey"]),
     "uri": ({"uri": "postgresql://a%zz:secret phrase@h/d"}, ["source.uri is not a connection URI", "percent-encoded"]),
     "no uri": ({"uri": "host=a password=secretphrase"}, ["does not begin with postgresql://"]),
-    "said twice": ({"uri": "postgresql://postgres@h/d"}, ["say the same thing twice", "Remove source."]),
+    "said twice": ({"uri": "postgresql://postgres@h/d"}, ["set the same thing twice", "Remove source."]),
     "line break": ({"password": "two\nlines of it"}, ["line break"]),
     "carriage return": ({"password": "the end of it\r"}, ["line break"]),
     "service and sslpassword": ({"service": "x", "sslpassword": "y"}, ["sslpassword", "service file"]),

@@ -130,11 +130,11 @@ def test_a_publication_and_a_role_of_our_names_are_not_taken_over(pair):
     name = f"handover_{identifier}"
     source.sql("shop", f"SET ROLE app; CREATE PUBLICATION {name}_w1")
     again = {"databases": ["shop"], "replace": True, "replace_databases": ["shop"]}
-    refused(migrate(source, target, **again), f"publication {name}_w1 that belongs to app")
+    refused(migrate(source, target, **again), f"publication {name}_w1 exists, belongs to app")
     source.sql("shop", f"DROP PUBLICATION {name}_w1")
     target.sql("postgres", "DROP DATABASE shop")
     target.sql("postgres", f"CREATE ROLE {name}_owners; GRANT {name}_owners TO other")
-    refused(migrate(source, admin, databases=["shop"]), f"role {name}_owners that others may use")
+    refused(migrate(source, admin, databases=["shop"]), f"role {name}_owners exists, others may use it")
     target.sql("postgres", f"DROP ROLE {name}_owners")
     in_step(source, admin, databases=["shop"])
     stopped(source, admin, databases=["shop"])

@@ -76,7 +76,7 @@ def test_two_runs_at_once(pair):
         with watching(source) as watch:
             waits = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
             await_that(lambda: watch.ask(waits, session.info.backend_pid), "the first to wait")
-        refused(migrate(source, target, databases=["yard"]), "Another run is at work")
+        refused(migrate(source, target, databases=["yard"]), "Another run is working on")
         session.rollback()
     assert one(first.wait())["phase"] == "in_step"
 

@@ -145,7 +145,7 @@ def test_not_over_yet(begun):
     key = f"handover.postgresql migration {end('stopped', source, target, check=True)['id']}"
     with contextlib.closing(source.connect("shop")) as session, session.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
-        refused(migrate(source, target, databases=["shop"], state="stopped"), "Another run is at work", "process")
+        refused(migrate(source, target, databases=["shop"], state="stopped"), "Another run is working on", "process")
         [status] = done(run_module("pg_migration_info", options(source, target))).databases
         assert f"process {session.info.backend_pid}" in status["running"][0] and "Wait" in status["next"]
     assert end("stopped", source, target)["changed"]

@@ -81,7 +81,7 @@ def test_what_cannot_be_matched_is_named(servers):
     for state in ("stopped", "finished"):
         other = {"databases": ["blog"], "rename": {"blog": "shop"}}
         origin = f'from 127.0.0.1:{source.port}, database "shop"'
-        refused(end(source, target, state, **other), origin, "nothing was removed")
+        refused(end(source, target, state, **other), origin, "Nothing was removed")
     assert (traces(source, "shop"), traces(target, "shop")) == before
 
     target.sql("shop", "DROP SCHEMA handover CASCADE")

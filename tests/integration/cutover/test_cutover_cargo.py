@@ -193,7 +193,7 @@ def test_what_goes_past_the_fence_is_named(ends, tmp_path):
         assert ("replaced by those of the target" in str(found["notices"])) == (direction == "back")
         (status,) = run_module("pg_migration_info", ask(source, given)).databases
         side = "source" if direction == "forward" else "target"
-        said = f"Large objects of the {side} were changed after it was handed over"
+        said = f"Large objects were changed on the {side} after the handover"
         assert any(said in text and text.endswith(": 19.") for text in status["notices"]), status["notices"]
         old("shop", "SELECT lo_unlink(19)")
     bytes_too = [text for text in finished(source, given, databases=["shop"])["notices"] if said in text]

@@ -151,7 +151,7 @@ def test_a_transaction_through_the_pooler_makes_pausing_late(pair, pooler):
     with contextlib.closing(source.connect("shop", port=front.port, autocommit=False, **CLERK)) as session:
         session.cursor().execute("SELECT count(*) FROM bank.account")
         result = cut_over(source, target, front, deadline="1s")
-        assert result.failed and "has not paused shop in time" in result.msg, result.msg
+        assert result.failed and "did not pause shop in time" in result.msg, result.msg
         session.commit()
     with Bank(front.endpoint(**CLERK), rate=50) as load:
         await_commits(load, 5)

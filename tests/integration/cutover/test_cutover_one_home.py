@@ -53,10 +53,10 @@ def test_a_second_home_is_refused_until_the_first_has_given_it_back(pair):
     handed_over(cut_over(source, target))
     fence, record = source.sql("shop", COMMENT), source.sql("shop", "SELECT id, target FROM handover.migration")
     for check in (True, False):
-        refused(cut_over(source, target, check=check, **SECOND), "has its home elsewhere", address, "rollback")
-        refused(migrate(source, target, databases=["shop"], check=check, **SECOND), "has its home elsewhere", address)
+        refused(cut_over(source, target, check=check, **SECOND), "lives elsewhere", address, "rollback")
+        refused(migrate(source, target, databases=["shop"], check=check, **SECOND), "lives elsewhere", address)
         anew = {"databases": ["shop"], "rename": {"shop": "third"}}
-        refused(migrate(source, target, check=check, **anew), "has its home elsewhere", address)
+        refused(migrate(source, target, check=check, **anew), "lives elsewhere", address)
     assert source.sql("shop", COMMENT) == fence
     assert source.sql("shop", "SELECT id, target FROM handover.migration") == record
     assert homes(source, target) == ["target"]
@@ -73,8 +73,8 @@ def test_a_second_home_is_refused_until_the_first_has_given_it_back(pair):
     handed_over(cut_over(source, target, direction="back"))
     eventually_same(lambda: homes(source, target), ["source"])
     handed_over(cut_over(source, target, **SECOND))
-    refused(cut_over(source, target), "has its home elsewhere", 'database "second"')
-    refused(cut_over(source, target, direction="back"), "has its home elsewhere", 'database "second"')
+    refused(cut_over(source, target), "lives elsewhere", 'database "second"')
+    refused(cut_over(source, target, direction="back"), "lives elsewhere", 'database "second"')
     assert writable(source, target) == ["second"]
 
 
@@ -96,10 +96,10 @@ def test_two_at_once(pair, tmp_path):
     held = tmp_path / "held"
     first = start_cutover(source, target, env=hold_at(held, "lock"))
     await_step(held, first)
-    refused(cut_over(source, target, **SECOND), "Another run hands the database of the source over", "process")
+    refused(cut_over(source, target, **SECOND), "Another run hands over the database of the source", "process")
     let_go(held)
     handed_over(first.wait())
-    refused(cut_over(source, target, **SECOND), "has its home elsewhere")
+    refused(cut_over(source, target, **SECOND), "lives elsewhere")
     assert homes(source, target) == ["target"]
 
     handed_over(cut_over(source, target, direction="back"))
@@ -110,7 +110,7 @@ def test_two_at_once(pair, tmp_path):
     stranger = text.replace('"closed": false', '"closed": true').replace('"migration": "', '"migration": "f')
     source.sql("shop", f"COMMENT ON FUNCTION handover.fence() IS $${stranger}$$")
     let_go(held)
-    refused(first.wait(), "has its home elsewhere")
+    refused(first.wait(), "lives elsewhere")
     assert source.sql("shop", COMMENT) == [(stranger,)] and homes(source, target) == ["source"]
 
 

@@ -138,6 +138,6 @@ def test_a_window_that_fails_leaves_the_pooler_as_it_was(pair, pooler):
         )
         session.rollback()
     session.close()
-    assert result.failed and "has not paused shop in time" in result.stdout, result
+    assert result.failed and "did not pause shop in time" in result.stdout, result
     assert (front.directory / "pgbouncer.ini").read_text() == before
     assert homes(source, target) == ["source"]

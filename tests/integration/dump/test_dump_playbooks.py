@@ -281,7 +281,7 @@ def test_rehearsal(servers, inventory, tmp_path):
     source.sql("one", more)
     stale = run(True)
     refused(stale, "Not brought over: one")
-    assert "The source was written to after" in shown(stale)
+    assert "somebody wrote to the source" in shown(stale)
     assert target.sql("one", COUNT) == [(21,)]
 
 
@@ -296,7 +296,7 @@ def test_writes_during_the_dump_of_a_quiet_source_are_told(servers, inventory):
         watch.await_blocked(holder)  # pg_dump, which alone has to do with a table that has no rows of its own
         source.sql("one", "INSERT INTO t VALUES (0, 'late')")
         await_that(lambda: source.sql("one", "SELECT 1 FROM pg_stat_user_tables WHERE n_tup_ins = 21"), "counts")
-    assert "The source was written to during the dump" in shown(succeeded(dump.wait()))
+    assert "Somebody wrote to the source during the dump" in shown(succeeded(dump.wait()))
     assert "export again with force: true" in shown(run_playbook(DUMP, pairs)), "it stays said"
 
 

@@ -59,7 +59,7 @@ def test_sessions_that_keep_a_database_from_being_replaced_are_named(dump):
     with contextlib.closing(target.connect("small")) as session:
         again = {"replace": True, "replace_databases": ["small"]}
         pid = session.info.backend_pid
-        words = ["sessions use it", f"postgres (process {pid}", "ended, and kept away"]
+        words = ["sessions use it", f"postgres (process {pid}", "keep their clients away"]
         refused(restore(admin, directory, **again), *words)
     assert rows_of(target, "small") == 3
     done(restore(admin, directory, **again))
@@ -266,7 +266,7 @@ def test_a_schema_called_handover_that_is_not_ours_is_noticed(servers, tmp_path)
     source = servers(17)
     small(source)
     source.sql("small", "CREATE SCHEMA handover CREATE TABLE restore (i int)")
-    refused(export(source, tmp_path), "schema handover that is not ours", "Rename it")
+    refused(export(source, tmp_path), "schema handover that the collection did not make", "Rename it")
 
 
 # --- check mode ------------------------------------------------------------------------------------------------------

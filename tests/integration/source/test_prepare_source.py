@@ -80,7 +80,7 @@ def test_nothing_is_lowered_and_units_are_understood(small):
             "value": "3072",
             "restart": False,
             "method": "alter_system",
-            "reason": "a slot that falls behind is given up before the disk is full",
+            "reason": "a slot that falls behind is lost before the disk is full",
         },
     ]
     assert setting(cluster, "max_slot_wal_keep_size") == "3GB"

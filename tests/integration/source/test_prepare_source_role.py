@@ -102,4 +102,4 @@ def test_the_record_is_not_somebody_elses_comment(small):
         "method": "alter_system",
     }
     cluster.sql("postgres", sql.SQL("COMMENT ON ROLE {} IS 'handover.postgresql: x'").format(sql.Identifier(ROLE)))
-    assert "is no record of ours" in prepare(cluster).msg
+    assert "is not a record of the collection" in prepare(cluster).msg

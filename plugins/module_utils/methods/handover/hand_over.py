@@ -56,7 +56,7 @@ def _told(**facts):
     except psycopg2.Error as error:
         raise HandoverError(
             f"A server refused a statement, or was lost: {one_line(error)}.",
-            "See in its log why, and run this again.",
+            "Check the server's log for the reason, then run this again.",
             sqlstate=error.pgcode,
             **facts,
         ) from None

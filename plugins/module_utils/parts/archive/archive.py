@@ -20,12 +20,15 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
 DUMP_REMEDIES = (
     ("No space left on device", "Free disk space under directory, or choose another directory or a stronger compress."),
     ("statement timeout", "A session holds a lock on that table; end it, or raise lock_wait_timeout."),
-    ("closed the connection", "See in the source's log why it ended the session, then export again."),
-    ("terminating connection", "See in the source's log why it ended the session, then export again."),
-    ("could not obtain lock", "Keep schema changes away while the dump runs, or use jobs: 1, which waits for none."),
-    ("died unexpectedly", "See in the system's log who killed pg_dump (often memory ran out), then export again."),
-    ("SIGXFSZ", "Raise the limit on the size of files (ulimit -f) for the user as whom the module runs."),
-    ("killed by", "See in the system's log who killed pg_dump (often memory ran out), then export again."),
+    ("closed the connection", "Check the source's log for why it ended the session, then export again."),
+    ("terminating connection", "Check the source's log for why it ended the session, then export again."),
+    (
+        "could not obtain lock",
+        "Prevent schema changes while the dump runs, or use jobs: 1, which does not need these locks.",
+    ),
+    ("died unexpectedly", "Check the system's log for what killed pg_dump (often memory ran out), then export again."),
+    ("SIGXFSZ", "Raise the limit on the size of files (ulimit -f) for the user that the module runs as."),
+    ("killed by", "Check the system's log for what killed pg_dump (often memory ran out), then export again."),
     ("permission denied", "Grant the role the missing privilege, or use a role that has it."),
     ("row-level security", "Use a role with BYPASSRLS, or the owner of that table."),
     ("conflict with recovery", "Raise max_standby_streaming_delay on the standby, or dump from the primary."),
@@ -74,7 +77,7 @@ def dump_command(client: Client, endpoint: Endpoint, dbname: str, arguments: lis
 def _dump_error(status: int, errors: str, dbname: str) -> HandoverError:
     lines = [line for line in errors.splitlines() if ": error: " in line or ": detail: " in line or "ERROR: " in line]
     text = " ".join(lines or errors.splitlines()[-3:]) or child.describe_end(status)
-    remedy = next((remedy for sign, remedy in DUMP_REMEDIES if sign in text), "Mend the cause, then export again.")
+    remedy = next((remedy for sign, remedy in DUMP_REMEDIES if sign in text), "Fix the cause, then export again.")
     return HandoverError(
         f'pg_dump failed on database "{dbname}": {text}', remedy, pg_dump_errors=errors.splitlines()[-50:]
     )
@@ -103,7 +106,7 @@ def restore(
         text = " ".join(output.splitlines()[-5:]) or child.describe_end(status)
         raise HandoverError(
             f"pg_restore failed: {text}",
-            "See in the server's log, or this machine's, what ended it, and run the import again; it starts over.",
+            "Check the server's log, or this machine's, for what ended it, then run the import again; it starts over.",
             pg_restore_output=output.splitlines()[-50:],
         )
     return errors

@@ -82,7 +82,7 @@ class Fitting:
                 self.skip(entry, reason)
         self.require_rows()
         self.edit(
-            "pg_attver", "an internal option that an older pg_dump wrote as one of the user's", edits.without_pg_attver
+            "pg_attver", "an internal option that an older pg_dump took for a user's option", edits.without_pg_attver
         )
         self.edit("schema public", "every new database has one", edits.with_public_perhaps_there)
 

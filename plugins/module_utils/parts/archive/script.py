@@ -48,7 +48,7 @@ def prepare(session, contents: Contents) -> None:
             cursor.execute(b"; ".join([SETTINGS, *(statement.encode() for statement in statements)]))
     except psycopg2.errors.FeatureNotSupported as error:
         raise HandoverError(
-            f"The target does not read the archive's string literals: {one_line(error)}.",
+            f"The target cannot read the archive's string literals: {one_line(error)}.",
             "Export the database again.",
         ) from None
 
@@ -69,7 +69,7 @@ def run(session, client: Client, endpoint: Endpoint, place: ArchivePlace, entrie
             if session.closed:
                 raise HandoverError(
                     f"The session with the target ended while the schema was restored: {one_line(error)}",
-                    "See in its log why, and run this again; it starts over.",
+                    "Check the server's log for the reason, then run this again; it starts over.",
                 ) from None
             with session.cursor() as cursor:
                 cursor.execute("ROLLBACK")
@@ -108,7 +108,7 @@ def _write(client: Client, endpoint: Endpoint, directory: str, entries: list[Ent
         if status != 0:
             raise HandoverError(
                 f"pg_restore cannot write a script: {' '.join(errors.split()) or child.describe_end(status)}",
-                "Mend the cause, and run this again; it starts over.",
+                "Fix the cause, then run this again; it starts over.",
             )
         with open(script, "rb") as file:
             return statements_of(file.read())

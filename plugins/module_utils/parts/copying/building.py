@@ -136,10 +136,10 @@ def _failure(definition: Definition, error) -> HandoverError:
     text = one_line(error)
     if error.pgcode is None or error.pgcode.startswith("57P"):
         problem = f"The session with the target ended while {definition.entry.name} was made: {text}"
-        return HandoverError(problem, "See in its log why, and run this again.")
+        return HandoverError(problem, "Check the server's log for the reason, then run this again.")
     return HandoverError(
         f"{definition.entry.name} cannot be made on the target: {text}",
-        "Mend the cause on the source or the target, and run this again.",
+        "Fix the cause on the source or the target, then run this again.",
         sqlstate=error.pgcode,
         statement=definition.entry.definition,
     )

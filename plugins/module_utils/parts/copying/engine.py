@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     Definition,
@@ -179,7 +180,7 @@ class CopyEngine:
         missing = [str(table) for table in tables if table.key not in truncatable]
         if missing:
             raise HandoverError(
-                f"The target has no table {', '.join(missing[:10])}.", "Start over, so that it is made there."
+                f"The target has no table {', '.join(missing[:10])}.", "Start over, so that the table is made there."
             )
         for table in tables:
             may_freeze = truncatable[table.key] and not table.through_root and table.extension is None
@@ -187,8 +188,11 @@ class CopyEngine:
             self._manners[table.oid] = Manner(table.binary and table.extensions <= versions, may_freeze)
         closed = [str(table) for table in tables if not truncatable[table.key] and table.extension is None]
         text = [str(table) for table in tables if table.columns and not self._manners[table.oid].binary]
-        self._note("could not be frozen, as the role may not truncate them: VACUUM does it later", closed)
-        self._note("were copied as text, as a type of theirs has no binary format that means the same there", text)
+        self._note("loaded without FREEZE, because the role may not truncate them; VACUUM freezes rows later", closed)
+        self._note(
+            "copied as text, because a column's type has no binary format that means the same on both servers",
+            text,
+        )
 
     def _is_empty(self, session, table: SourceTable) -> bool:
         """Of those that are referenced, which cannot be truncated by themselves."""
@@ -200,8 +204,7 @@ class CopyEngine:
 
     def _note(self, what: str, names: list[str]) -> None:
         if names:
-            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-            self.notices.append(f"{len(names)} tables {what}: {', '.join(names[:10])}{more}.")
+            self.notices.append(f"{counted(len(names), 'table')} {what}: {some(names, 10)}.")
 
     # Rows
 
@@ -371,7 +374,7 @@ def _refuse_rewritten(source, table: SourceTable) -> None:
         if hold(source, [table]):
             raise HandoverError(
                 f"Table {table} was rewritten on the source while it was copied in ranges, so rows may be missing.",
-                "Run this again, without VACUUM FULL, CLUSTER, TRUNCATE or ALTER TABLE on it meanwhile.",
+                "Run this again, and do not run VACUUM FULL, CLUSTER, TRUNCATE or ALTER TABLE on it meanwhile.",
             )
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable
@@ -169,8 +169,8 @@ def relay(source, target, pieces: list[Piece], how, flow: Flow):
                 raise failure(table, "target", error) from None
             if rows != inlet.rows:
                 raise HandoverError(
-                    f"Of table {table}, the source sent {inlet.rows} rows and the target took {rows}.",
-                    "Look for a rule, a trigger or an extension on the target that takes rows away.",
+                    f"Table {table}: the source sent {counted(inlet.rows, 'row')}, and the target took {rows}.",
+                    "Look for a rule, a trigger or an extension on the target that removes rows.",
                 )
             yield inlet.piece, rows, inlet.bytes
 
@@ -193,9 +193,9 @@ def failure(table: SourceTable, side: str, error: Exception) -> HandoverError:
     code = getattr(error, "pgcode", None)
     if code is None or code.startswith("57P"):
         problem = f"The session with the {side} ended while table {table} was copied: {text}"
-        return HandoverError(problem, "See in its log why, and run this again.", table=str(table))
+        return HandoverError(problem, "Check the server's log for the reason, then run this again.", table=str(table))
     if code == "55P03":
         problem = f"Table {table} stayed locked on the {side}: {text}"
         return HandoverError(problem, "End the session that holds the lock, and run this again.", table=str(table))
     problem = f"Table {table} could not be copied; the {side} says: {text}"
-    return HandoverError(problem, "Mend the cause, and run this again.", table=str(table), sqlstate=code)
+    return HandoverError(problem, "Fix the cause, then run this again.", table=str(table), sqlstate=code)

@@ -26,12 +26,12 @@ WRITES = """
     AND (schemaname <> 'pg_catalog' OR s.relname IN ('pg_largeobject', 'pg_largeobject_metadata'))"""
 
 NOT_QUIET = (
-    "The source was written to during the dump or up to 10 seconds before. What was written after the snapshot is not "
-    "in it: find out who wrote, and export again with force: true."
+    "Somebody wrote to the source during the dump or up to 10 seconds before. Writes after the snapshot are not in "
+    "the dump: find out who wrote, and export again with force: true."
 )
 UNCOUNTED = (
-    "Nobody counts what is written to the source, as it is a standby or track_counts is off: that nothing was written "
-    "to it since is the operator's word alone."
+    "The source does not count its writes, because it is a standby or track_counts is off. That nothing was written "
+    "since rests on your source_is_quiet: true alone."
 )
 
 
@@ -47,8 +47,8 @@ def count_writes(connection) -> int | None:
 def refuse_stale(connection, manifest: dict, place: str) -> list[str]:
     """Raise HandoverError for a dump that is not the last word of a source that is quiet now; what to say of others."""
     remedy = (
-        "Use force: true to export again, and replace: true if the target has an import of this dump. "
-        "With source_is_quiet: false the dump is taken as it is."
+        "Use force: true to export again, and replace: true if the target has an import of this dump. With "
+        "source_is_quiet: false, the dump is used as it is."
     )
     time = manifest["snapshot"]["time"]
     if not manifest.get("source_is_quiet"):
@@ -58,8 +58,8 @@ def refuse_stale(connection, manifest: dict, place: str) -> list[str]:
         return [UNCOUNTED]
     if then != now:
         raise HandoverError(
-            f"The source was written to after {time}, when the dump in {place} was made, or its counters were reset, "
-            "as a crash does.",
+            f"Since the dump in {place} was made at {time}, somebody wrote to the source, or its counters were "
+            "reset, as by a crash.",
             remedy,
         )
     return []

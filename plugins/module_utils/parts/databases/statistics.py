@@ -64,5 +64,5 @@ def refresh(connection, views: list[tuple[str, str]]) -> None:
         except psycopg2.Error as error:
             raise HandoverError(
                 f"Materialized view {'.'.join(view)} cannot be refreshed: {one_line(error)}.",
-                "Mend its query on the source and export again, or use refresh_materialized_views: false.",
+                "Fix its query on the source and export again, or use refresh_materialized_views: false.",
             ) from None

@@ -81,7 +81,7 @@ def _in_use(connection, dbname: str) -> HandoverError:
     shown = f": {some(sessions, 10)}" if sessions else ""
     return HandoverError(
         f'Database "{dbname}" of the target is to be replaced, and sessions use it that its role may not end{shown}.',
-        "Have them ended, and kept away, and run this again.",
+        "End these sessions, keep their clients away, then run this again.",
     )
 
 

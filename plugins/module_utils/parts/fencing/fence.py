@@ -220,9 +220,9 @@ def define(fence: Fence, dbname: str):
     """The statements that make the function say what the fence is now."""
     body = PASSES
     if fence.closed:
-        happened = "was handed over to" if fence.handed_over else "is not in use here before it is handed over from"
+        happened = "was handed over to" if fence.handed_over else "is not in use on this server yet; it still lives at"
         message = f'database "{dbname}" {happened} {fence.home}'
-        hint = "Connect there. Nothing may be written here."
+        hint = "Connect there: this server refuses writes to it."
         body = RAISES.format(sqlstate=SQLSTATE, message=constant(message), hint=constant(hint))
     record = f"{MARK} {json.dumps(asdict(fence))}"
     statements = (

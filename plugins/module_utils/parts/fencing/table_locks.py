@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 
 # What each mode has to wait for (PostgreSQL documentation, 13.3.1).
@@ -105,7 +105,7 @@ def _refusal(error, mode: str) -> Exception:
     text = one_line(error)
     remedies = {
         psycopg2.errors.InsufficientPrivilege: "Grant the connecting role UPDATE on it, or connect as its owner.",
-        psycopg2.errors.OutOfMemory: "Raise max_locks_per_transaction on that server, which takes a restart.",
+        psycopg2.errors.OutOfMemory: "Raise max_locks_per_transaction on that server; this needs a restart.",
         psycopg2.errors.UndefinedTable: "It was dropped or renamed meanwhile: run this again.",
         psycopg2.errors.InvalidSchemaName: "It was dropped or renamed meanwhile: run this again.",
     }
@@ -157,8 +157,12 @@ def _too_late(mode: str, attempts: int, seconds: float, blockers: list[dict]) ->
         for one in blockers[:5]
     ]
     return HandoverError(
-        f"The tables could not be locked in {mode} mode within {seconds:.1f} s, in {attempts} attempts"
-        + (f". In the way: {'; '.join(named)}." if named else "; who was in the way was gone when we looked."),
+        f"Could not lock the tables in {mode} mode within {seconds:.1f} s ({counted(attempts, 'attempt')})"
+        + (
+            f". In the way: {'; '.join(named)}."
+            if named
+            else "; whoever was in the way was gone by the time of looking."
+        ),
         "Wait until these have ended, or end them, and run this again; or allow more time.",
         blockers=blockers,
     )

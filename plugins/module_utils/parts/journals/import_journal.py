@@ -50,7 +50,8 @@ def has_schema(connection) -> bool:
     found = rows(connection, "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'handover'")
     if found and not (found[0][0] or "").startswith(MARK):
         raise HandoverError(
-            "The database has a schema handover that is not ours.", "Rename it for the time of the migration."
+            "The database has a schema handover that the collection did not make.",
+            "Rename it while the migration lasts.",
         )
     if found:
         trust.refuse_strangers(connection)

@@ -131,7 +131,7 @@ def _unseen(sight: Sight, ends: dict) -> list[str]:
     """What cannot be told of the ends that were asked."""
     found = [f"The {side}'s server is in recovery." for side in SIDES if ends[side] and not sight.ends[side]]
     if ends[sight.subscriber] and not value(ends[sight.subscriber], MAY_SEE_SETTINGS):
-        found.append(f"The role on the {sight.subscriber} may not read what subscriptions are set to.")
+        found.append(f"The role on the {sight.subscriber} may not read the settings of subscriptions.")
     return found
 
 
@@ -293,11 +293,11 @@ def _of_subscription(sight: Sight, name: str, memories: list) -> list[dict]:
     if now is None:
         return []
     if now["skip"]:
-        text = f"is told to skip the transaction that ends at {now['skip']}"
+        text = f"will skip the transaction that ends at {now['skip']}"
     elif now["publications"] != [name]:
-        text = f"reads other publications: {', '.join(now['publications']) or 'none'}"
+        text = f"now reads other publications: {', '.join(now['publications']) or 'none'}"
     elif now["slot"] != name:
-        text = f"reads from another slot: {now['slot'] or 'none'}"
+        text = f"now reads from another slot: {now['slot'] or 'none'}"
     elif _was_altered(sight, name, now, memories):
         text = "was altered by somebody, who may have let it skip changes (ALTER SUBSCRIPTION ... SKIP)"
     else:
@@ -340,10 +340,10 @@ def _of_publication(sight: Sight, name: str) -> list[dict]:
     if not now["present"]:
         text = "is gone"
     elif not now["whole"]:
-        text = "does not publish all of INSERT, UPDATE, DELETE and TRUNCATE any more"
+        text = "no longer publishes all of INSERT, UPDATE, DELETE and TRUNCATE"
     elif now["lacking"] or now["narrowed"]:
         tables = sorted({*now["lacking"], *now["narrowed"]})
-        text = f"does not publish all rows and columns any more of {some(tables, SHOWN)}"
+        text = f"no longer publishes all rows and columns of {some(tables, SHOWN)}"
     elif _was_republished(sign, now["sign"]):
         text = "was altered by somebody, and altered back"
     else:
@@ -372,32 +372,32 @@ def _lsn(number: int) -> str:
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
 
 
-STRANGER = "The {side}'s server is not the one that it was: its system identifier is another."
+STRANGER = "The {side} is another server now: its system identifier has changed."
 BEHIND = (
-    "The {side}'s server has gone back in time: its WAL ends at {now}, and was at {before} already. It was restored to "
-    "an older state, or a standby that was behind has taken its place."
+    "The {side}'s server has gone back in time: its WAL ends at {now}, but had already reached {before}. It was "
+    "restored to an older state, or a standby that was behind has taken over."
 )
 OTHER = (
-    "The {side}'s server is on timeline {now}, and was on {before}: a standby has taken its place, or it was restored "
-    "to a point in time. What it had committed last may be gone."
+    "The {side}'s server is on timeline {now}, and was on {before}: a standby has taken over, or the server was "
+    "restored to a point in time. Its last commits may be gone."
 )
 GUARDED = (
-    "The {side}'s server is on timeline {now}, and was on {before}: a standby has taken its place that had everything "
-    "that was sent, by synchronized_standby_slots, and the slots with it."
+    "The {side}'s server is on timeline {now}, and was on {before}: a standby has taken over. Because of "
+    "synchronized_standby_slots, it has everything that was sent, and the slots."
 )
 LOST = (
-    "The {side} does not show what it has shown of {name}: it was restored to an older state, or a standby that was "
-    "behind has taken its place. The slot has gone on, so that changes are missing."
+    "The {side} shows an older state of {name} than before: it was restored to an older state, or a standby that "
+    "was behind has taken over. The slot has gone on, so changes are missing."
 )
 AHEAD = (
-    "The {subscriber} shows more of {name} than the {publisher} has written: the {publisher} was restored to an older "
-    "state, or a standby that was behind has taken its place."
+    "The {subscriber} shows more of {name} than the {publisher} has written: the {publisher} was restored to an "
+    "older state, or a standby that was behind has taken over."
 )
 FORGOTTEN = (
-    "The target does not know any more that it has subscribed to {name}: it was restored to an older state. The slot "
-    "has gone on, so that changes are missing."
+    "The target has forgotten its subscription to {name}: it was restored to an older state. The slot has gone on, "
+    "so changes are missing."
 )
-ANEW = "The slot {name} on the {side} is not the one that it was: somebody made it anew, and changes are missing."
+ANEW = "Somebody made the slot {name} on the {side} anew, and changes are missing."
 
 
 # --- what follows ------------------------------------------------------------------------------------------------
@@ -429,16 +429,16 @@ def outdated(verified: dict | None, sight: Sight) -> list[str]:
     """Why a verification does not count any more: what has happened since to what it was about."""
     evidence = (verified or {}).get("seen")
     if not evidence:
-        return ["it does not say which state of the ends it was about"] if verified else []
+        return ["it does not say which state of the servers it compared"] if verified else []
     found = ["changes may have been lost since"] if sight.breaks else []
     for side in SIDES:
         before, now = evidence["ends"].get(side), sight.ends.get(side)
         if not now or not before:
-            found.append(f"whether the {side}'s server is the one that it was is unknown")
+            found.append(f"whether the {side} is still the same server is unknown")
         elif any(now[name] != before.get(name) for name in ("system", "timeline")) or now["lsn"] < before["lsn"]:
-            found.append(f"the {side}'s server is another since, or went back in time")
+            found.append(f"the {side}'s server was replaced since, or went back in time")
         elif now["started"] != before["started"]:
-            found.append(f"the {side}'s server was started anew since, and may have been restored")
+            found.append(f"the {side}'s server was restarted since, and may have been restored")
     for name, sign in evidence["altered"].items():
         if sight.subscribed.get(name, {}).get("sign") not in (None, sign):
             found.append(f"the subscription {name} was altered since")
@@ -458,18 +458,18 @@ def remedy(sight: Sight) -> str:
 
 
 REMEDY = (
-    "What was altered has to be as it was. Then run handover.postgresql.verify: where it finds everything equal, "
-    "nothing was lost, and this counts no more. Else run handover.postgresql.replicate with handover_refresh: true "
-    "(option refresh), which copies again: {what}."
+    "Put back what was altered. Then run handover.postgresql.verify. If it finds everything equal, nothing was "
+    "lost, and the matter is settled. Otherwise run handover.postgresql.replicate with handover_refresh: true "
+    "(option refresh); it copies again: {what}."
 )
 REMEDY_BACK = (
-    "What was altered has to be as it was. Then run handover.postgresql.verify: where it finds everything equal, "
-    "nothing was lost, and this counts no more. Else there is no way back without loss: handover.postgresql.finish "
+    "Put back what was altered. Then run handover.postgresql.verify. If it finds everything equal, nothing was "
+    "lost, and the matter is settled. Otherwise there is no way back without loss: handover.postgresql.finish "
     "removes it."
 )
 
 
-LET_SEE = "Give a server that is not in recovery, and a role that may read pg_subscription but for subconninfo."
+LET_SEE = "Connect to a server that is not in recovery, as a role that may read pg_subscription (except subconninfo)."
 
 
 def settle(sight: Sight, identifier: str, source, target) -> None:

@@ -80,14 +80,14 @@ FINGERPRINT = f"""
     FROM own LEFT JOIN parents ON parents.leaf = own.oid LEFT JOIN enums ON enums.attrelid = own.oid"""
 
 CHANGES = {
-    "identity": "its replica identity is another",
+    "identity": "its replica identity changed",
     "unlogged": "it was made unlogged, or logged",
-    "constraints": "its CHECK or exclusion constraints are others",
-    "unique": "its unique indexes are others",
-    "parents": "it was attached to a parent, or detached, or the bound of a partition is another",
-    "defaults": "the default or the expression of a column is another",
-    "foreign_keys": "its foreign keys are others",
-    "enums": "the labels of an enum are others",
+    "constraints": "its CHECK or exclusion constraints changed",
+    "unique": "its unique indexes changed",
+    "parents": "it was attached to a parent or detached, or the bound of a partition changed",
+    "defaults": "the default or the expression of a column changed",
+    "foreign_keys": "its foreign keys changed",
+    "enums": "the labels of an enum changed",
 }
 
 
@@ -120,7 +120,7 @@ def differences(recorded: dict[str, dict], current: dict[str, dict]) -> list[dic
     found = []
     for name in sorted({*recorded, *current}):
         if name in renamed:
-            found.append(_difference(name, "renamed", f"it is {renamed[name]} now"))
+            found.append(_difference(name, "renamed", f"its name is {renamed[name]} now"))
         elif name in renamed.values():
             pass  # said of the other name: what stands here is in a publication already
         elif name not in recorded:
@@ -128,7 +128,7 @@ def differences(recorded: dict[str, dict], current: dict[str, dict]) -> list[dic
         elif name not in current:
             found.append(_difference(name, "gone", "it was dropped"))
         elif recorded[name]["oid"] != current[name]["oid"]:
-            found.append(_difference(name, "replaced", "it was dropped, and another has its name"))
+            found.append(_difference(name, "replaced", "it was dropped, and another table has its name"))
         else:
             found += _changes(name, recorded[name], current[name])
     return found
@@ -146,7 +146,7 @@ def since(migration, connection) -> list[dict]:
     found = []
     for one in differences(migration.fingerprint or {}, fingerprint(connection)):
         if one["change"] == "new" and one["table"] in unrecorded:
-            found.append(_difference(one["table"], "replaced", "nothing tells whether it is the one that was copied"))
+            found.append(_difference(one["table"], "replaced", "it may not be the table that was copied"))
         elif one["change"] != "new" or one["table"] not in known:
             found.append(one)
     return found

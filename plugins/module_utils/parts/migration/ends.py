@@ -114,7 +114,9 @@ class Ends:
         """
         ends = cls(End.reach(source), End.reach(target))
         if ends.source.problem and ends.target.problem:
-            raise HandoverError(f"{ends.source.problem} {ends.target.problem}", "One end has to be there at least.")
+            raise HandoverError(
+                f"{ends.source.problem} {ends.target.problem}", "At least one of the two servers must be reachable."
+            )
         rename = params["rename"]
         ends.pairs = [(name, rename.get(name, name)) for name in params["databases"]] or ends._find(params)
         ends._refuse_unknown()
@@ -126,7 +128,8 @@ class Ends:
         for pair in self.pairs:
             if all(names is not None and pair[which] not in names for names, which in there):
                 raise HandoverError(
-                    f'Neither the source has a database "{pair[0]}", nor the target "{pair[1]}".', "Correct databases."
+                    f'The source has no database "{pair[0]}", and the target has no database "{pair[1]}".',
+                    "Correct databases.",
                 )
 
     def _find(self, params: dict) -> list[tuple[str, str]]:

@@ -12,8 +12,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing 
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal, source_record
 
 LIFT = (
-    "To use the database here again, finish that migration with lift_fence: true; nothing that was written to its home "
-    "is here then."
+    "To use the database here again, finish that migration with lift_fence: true; it will lack everything that was "
+    "written at its home."
 )
 
 
@@ -26,11 +26,11 @@ def elsewhere(connection, identifier: str | None) -> tuple[str, str] | None:
         return None
     if found.handed_over:
         return (
-            f"has its home elsewhere: it was handed over to {found.home}, by migration {found.migration}",
+            f"lives elsewhere: migration {found.migration} handed it over to {found.home}",
             f"Migrate from its home, or roll that back first with handover.postgresql.rollback. {LIFT}",
         )
     return (
-        f"is still to be handed over from {found.home}, by migration {found.migration}",
+        f"does not live here yet: migration {found.migration} is to hand it over from {found.home}",
         "Complete that migration and finish it, or stop it.",
     )
 

@@ -15,8 +15,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.ends import Ends, Visit, find_records
 
 OTHER_SERVER = (
-    "The {} is another server than when the migration began, or has another identity, as after pg_upgrade: the "
-    "migration was recognised by {}."
+    "The {} is not the server that it was when the migration began, or has another identity, as after pg_upgrade. "
+    "The migration was recognised by {}."
 )
 
 
@@ -77,9 +77,9 @@ def _by_target_address(ends: Ends, visits, goal: str, records: list[dict]) -> st
     if not found and records:
         addresses = ", ".join(f"{one['target']['host']}:{one['target']['port']}" for one in records)
         raise HandoverError(
-            f"The target cannot be reached, and the source has records of migrations to another address only: "
-            f"{addresses}. {visits[1].problem}",
-            "Give the target as it was when the migration began.",
+            f"The target cannot be reached, and the source knows migrations to other addresses only: {addresses}. "
+            f"{visits[1].problem}",
+            "Give the target the address that it had when the migration began.",
         )
     return found[-1]["id"] if found else None
 
@@ -87,9 +87,9 @@ def _by_target_address(ends: Ends, visits, goal: str, records: list[dict]) -> st
 def _of_another_source(migration) -> HandoverError:
     origin = '{host}:{port}, database "{database}"'.format(**migration.source)
     return HandoverError(
-        f"The target's database is that of migration {migration.id}, from {origin}, and the source that is given has "
-        "no record of it: nothing was removed.",
-        "Give that source. If it is gone for good, give its address as source all the same.",
+        f"The target's database belongs to migration {migration.id} from {origin}, and the given source has no "
+        "record of that migration. Nothing was removed.",
+        "Give that source; if it is gone for good, give its address all the same.",
     )
 
 

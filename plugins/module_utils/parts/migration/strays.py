@@ -33,8 +33,10 @@ def past_the_fence(connection, side: str, contents: bool = False) -> list[str]:
     query = SINCE + (BYTES if contents and large_objects.shows_versions(connection) else "")
     oids = [str(oid) for (oid,) in rows(connection, f"{query} ORDER BY 1")]
     sentences = {
-        f"Large objects of the {side} were changed after it was handed over, and not at the new home": oids,
-        f"Tables of the {side} are not fenced, as they were made or freed after it was handed over; what is written"
-        " there is not at the new home": fence.without_trigger(connection),
+        f"Large objects were changed on the {side} after the handover, and not at the new home": oids,
+        (
+            f"Tables of the {side} are not fenced, because somebody made or freed them after the handover; writes to "
+            "them do not reach the new home"
+        ): fence.without_trigger(connection),
     }
     return [f"{text}: {some(names, SHOWN)}." for text, names in sentences.items() if names]

@@ -14,8 +14,8 @@ KEEP_SHARE = 0.8
 NO_LIMIT = "There is no limit."
 UNDER_WAY = ("copying", "catching_up", "in_step")
 DOUBTFUL = (
-    "Apply has begun anew since the last beacon arrived, and no other has: it catches up, or fails again and again, "
-    "which the log of the subscribing server says."
+    "Apply has restarted since the last beacon arrived, and no beacon has arrived since. It is catching up, or "
+    "fails again and again; the log of the subscribing server says which."
 )
 NOT_OVER = (*UNDER_WAY, None)  # None: the phase is unknown
 
@@ -69,7 +69,7 @@ def _retained_wal(status: dict, limits: Limits) -> tuple[str, str]:
     known = {name: ceiling for name, ceiling in ceilings.items() if ceiling is not None}
     retained = status["wal"]["retained_bytes"]
     if retained is None:
-        return "unknown", "How much WAL is held back cannot be seen."
+        return "unknown", "The amount of WAL held back is unknown."
     seen = f"{size(retained)} of WAL are held back"
     if not known:
         return "not_watched", f"{seen}; there is no limit."
@@ -81,12 +81,10 @@ def _free_space(status: dict, limits: Limits) -> tuple[str, str]:
     if limits.min_free_space is None:
         return "not_watched", NO_LIMIT
     if limits.free_space is None and status["wal"]["server"] == "target":
-        return "not_watched", "It is the target that keeps WAL now, for the way back."
+        return "not_watched", "The target keeps WAL now, for the way back."
     if limits.free_space is None:
-        return "unknown", "SQL does not show the free space on the source's disk, and it was not told."
-    seen = (
-        f"{size(limits.free_space)} are free on the source's disk; at least {size(limits.min_free_space)} are wanted."
-    )
+        return "unknown", "SQL does not show the free space on the source's disk, and free_space was not given."
+    seen = f"{size(limits.free_space)} are free on the source's disk; the limit is {size(limits.min_free_space)}."
     return _tripped(limits.free_space < limits.min_free_space), seen
 
 
@@ -94,7 +92,7 @@ def _age(status: dict, limits: Limits) -> tuple[str, str]:
     if limits.max_duration is None or status["phase"] not in NOT_OVER:
         return "not_watched", NO_LIMIT if limits.max_duration is None else "It is over."
     if status["age_seconds"] is None:
-        return "unknown", "When the migration began cannot be seen."
+        return "unknown", "The beginning of the migration is unknown."
     seen = f"The migration is {duration(status['age_seconds'])} old; the limit is {duration(limits.max_duration)}."
     return _tripped(status["age_seconds"] > limits.max_duration), seen
 
@@ -104,13 +102,13 @@ def _errors(kind: str, fine: str):
 
     def guard(status: dict, _limits: Limits) -> tuple[str, str]:
         if status["errors"] is None:
-            return "unknown", "An end cannot be looked at."
+            return "unknown", "One end could not be checked."
         problems = [error["problem"] for error in status["errors"] if error["kind"] == kind]
         if problems:
             return "tripped", " ".join(problems)
         ends = [stream["slot" if kind == "slot" else "subscription"] for stream in status["streams"]]
         if None in ends or (not ends and status["phase"] is None):
-            return "unknown", "An end cannot be looked at."
+            return "unknown", "One end could not be checked."
         if kind == "apply" and any(one.get("doubtful") for one in ends):
             return "unknown", DOUBTFUL
         return ("ok", fine) if ends else ("not_watched", "No changes are sent yet, or any more.")
@@ -122,7 +120,7 @@ def _continuity(status: dict, _limits: Limits) -> tuple[str, str]:
     if status["phase"] is not None and not status["streams"]:
         return "not_watched", "No changes are sent yet, or any more."
     if status["continuity"] is None:
-        return "unknown", "An end cannot be looked at."
+        return "unknown", "One end could not be checked."
     if not status["continuity"]:
         return "ok", "Nothing was lost on the way, as far as can be seen."
     return "tripped", " ".join(one["problem"] for one in status["continuity"])
@@ -133,21 +131,21 @@ def _drift(status: dict, _limits: Limits) -> tuple[str, str]:
         return "not_watched", "It is over."
     drift = status["drift"]
     if drift is None:
-        return "unknown", "The schema cannot be compared with what it was."
+        return "unknown", "The schema could not be compared with its former state."
     if not drift:
-        return "ok", "The schema is as it was."
+        return "ok", "The schema has not changed."
     changes = [f"{one['table']}: {one['detail']}" for one in drift]
     return "tripped", f"{counted(len(drift), 'change')} of the schema: {some(changes, 5)}."
 
 
 def _lag(status: dict, limits: Limits) -> tuple[str, str]:
     if limits.max_lag is None or status["phase"] not in ("in_step", "handed_over", None):
-        return "not_watched", NO_LIMIT if limits.max_lag is None else "It is not in step yet, or it is over."
+        return "not_watched", NO_LIMIT if limits.max_lag is None else "The migration is not in step yet, or it is over."
     if status["phase"] == "handed_over" and not status["streams"]:
         return "not_watched", "There is no way back."
     seconds = status["lag"]["seconds"]
     if seconds is None:
-        return "unknown", "How far it is behind cannot be seen."
+        return "unknown", "The lag is unknown."
     return _tripped(seconds > limits.max_lag), f"{duration(seconds)} behind; the limit is {duration(limits.max_lag)}."
 
 
@@ -159,7 +157,7 @@ GUARDS = {
     "retained_wal": _retained_wal,
     "free_space": _free_space,
     "age": _age,
-    "slot": _errors("slot", "The slots are there."),
+    "slot": _errors("slot", "The slots exist."),
     "apply_errors": _errors("apply", "Changes are applied."),
     "continuity": _continuity,
     "drift": _drift,

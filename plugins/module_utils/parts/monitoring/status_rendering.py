@@ -12,7 +12,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.typesetti
     on_one_line,
     wrap,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import duration, size
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, duration, size
 
 UNKNOWN = "unknown"
 CHANGES = 10  # of the schema that are named
@@ -25,7 +25,7 @@ STATES = {
     "at_cutover": "left to the cutover",
 }
 PHASES = {
-    None: "the phase is unknown",
+    None: "phase unknown",
     "copying": "copying",
     "catching_up": "catching up",
     "in_step": "in step",
@@ -189,7 +189,7 @@ def _stopped(judged: dict) -> list[str]:
 
 def left(ended: dict) -> list[str]:
     """What a migration's end has left to somebody else, as pg_logical_migrate returned it: SQL that can be run."""
-    lines = [f"{sum(map(len, ended['statements'].values()))} statements were run."] if ended["changed"] else []
+    lines = [f"{counted(sum(map(len, ended['statements'].values())), 'statement')} ran."] if ended["changed"] else []
     for side, statements in ended["left"].items():
         if statements is None:
             lines.append(f"What is left on the {side} is unknown.")

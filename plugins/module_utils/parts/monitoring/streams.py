@@ -97,24 +97,24 @@ def stream_errors(stream: dict, subscribed: bool, failing: set) -> list[dict]:
     publisher, subscriber = ("source", "target") if stream["direction"] == "forward" else ("target", "source")
     errors = []
     if slot and not slot["present"]:
-        errors.append(("slot", f"The slot {name} is not there any more on the {publisher}.", BEGIN_ANEW))
+        errors.append(("slot", f"The slot {name} is gone from the {publisher}.", BEGIN_ANEW))
     elif slot and (slot["wal_status"] == "lost" or slot["invalidation"]):
         reason = f" ({slot['invalidation']})" if slot["invalidation"] else ""
-        problem = f"The slot {name} is lost{reason}: the {publisher} does not keep the WAL that is needed."
+        problem = f"The slot {name} is lost{reason}: the {publisher} has removed WAL that the migration needs."
         errors.append(("slot", problem, BEGIN_ANEW))
     if not subscription or not subscribed:
         pass
     elif not subscription["present"]:
-        errors.append(("apply", f"The subscription {name} is not there any more on the {subscriber}.", BEGIN_ANEW))
+        errors.append(("apply", f"The subscription {name} is gone from the {subscriber}.", BEGIN_ANEW))
     elif subscription["enabled"] is False:
-        problem = f"The subscription {name} is disabled: an error stopped it, or somebody did."
+        problem = f"The subscription {name} is disabled: an error or somebody stopped it."
         errors.append(("apply", problem, f"{SEE_LOG.format(subscriber)} {ENABLE.format(name)}"))
     elif name in failing:
         errors.append(("apply", UNSTEADY.format(name, publisher), SEE_LOG.format(subscriber)))
     return [{"kind": kind, "stream": name, "problem": what, "remedy": remedy} for kind, what, remedy in errors]
 
 
-BEGIN_ANEW = "What changed since cannot be brought over any more: stop this migration, and begin anew."
-UNSTEADY = "The worker of the subscription {} does not stay: it cannot reach the {}, or cannot apply a change."
-SEE_LOG = "The log of the {} says why, often a row that is there already, or a column that is missing. Mend that."
+BEGIN_ANEW = "Changes since then cannot be brought over any more: stop this migration, and begin anew."
+UNSTEADY = "The worker of the subscription {} keeps ending: it cannot reach the {}, or cannot apply a change."
+SEE_LOG = "The log of the {} says why, often an existing row or a missing column. Fix that."
 ENABLE = 'Then, there: ALTER SUBSCRIPTION "{}" ENABLE;'

@@ -72,8 +72,8 @@ class PgBouncer:
         places = {(one["host"], one["port"]) for one in chosen.values()}
         if len(places) > 1 and not self.wanted:
             raise HandoverError(
-                f"The entries {', '.join(sorted(chosen))} of the pooler {self.name} lead to different servers.",
-                "Name those that are to be switched in databases of that pooler.",
+                f"The entries {', '.join(sorted(chosen))} of the pooler {self.name} point at different servers.",
+                "Name the entries to switch in databases of that pooler.",
             )
         self.pausing = Pausing(self.console, sorted(self.wanted or chosen or dbnames))
 

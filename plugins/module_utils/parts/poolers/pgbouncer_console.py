@@ -76,7 +76,7 @@ class Console:
             if "odyssey: " in str(error):  # which has no database of this name, or refuses the role
                 raise self._no_console("Odyssey", error) from None
             if "dbname" not in self.endpoint.parameters and f'"{CONSOLE}" does not exist' in str(error):
-                who = "a PostgreSQL server, or a pooler without a console like pgpool-II"
+                who = "a PostgreSQL server, or a pooler without a console, such as pgpool-II"
                 raise self._no_console(who, error) from None
             raise self.failure("cannot be reached", error) from None
         session.autocommit = True
@@ -88,7 +88,7 @@ class Console:
         shared = any(one["key"] == "so_reuseport" and one["value"] == "1" for one in self.show("CONFIG"))
         if shared and not is_socket:
             raise HandoverError(
-                f"Several processes may listen at the pooler {self.name} (so_reuseport), and any of them would answer.",
+                f"Several processes may listen at the pooler {self.name} (so_reuseport), and any of them may answer.",
                 "Name each process in poolers, by the directory of its own socket (host: /run/pgbouncer1).",
             )
 
@@ -117,18 +117,18 @@ class Console:
             return "something that does not tell its version"
         with contextlib.suppress(psycopg2.Error):
             self.ask("SHOW pool_version")
-            return "pgpool-II, which has none"
+            return "pgpool-II, which has no console"
         return "a PostgreSQL server"
 
     def _no_console(self, who: str, error=None) -> NoConsoleError:
         self.close()
         said = f" ({masked(one_line(error), self.endpoint.secrets)})" if error else ""
         return NoConsoleError(
-            f"The pooler {self.name} is no console of PgBouncer, but {who}{said}. Of no other pooler can a database be "
-            "paused by itself.",
+            f"The pooler {self.name} is not a PgBouncer console, but {who}{said}. Only PgBouncer can pause a single "
+            "database.",
             "Give host, port and dbname of PgBouncer's console. Take any other pooler out of poolers "
-            "(handover_poolers), and lead it to the new home in switch_command (handover_switch_command); "
-            "its clients have to try again what the old home refuses meanwhile.",
+            "(handover_poolers), and point it at the new home in switch_command (handover_switch_command); its "
+            "clients have to retry what the old home refuses meanwhile.",
         )
 
 

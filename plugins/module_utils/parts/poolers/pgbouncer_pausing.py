@@ -197,9 +197,10 @@ class Pausing:
         busy = [one for one in self._clients() if one["database"] in self.databases and one["state"] == "active"]
         named = [f"{one['user']} from {one['addr']}:{one['port']}" for one in busy if one.get("link")][:5]
         return HandoverError(
-            f"The pooler {self.console.name} has not paused {', '.join(self.databases)} in time: clients hold their "
+            f"The pooler {self.console.name} did not pause {', '.join(self.databases)} in time: clients hold their "
             "connections" + (f": {'; '.join(named)}." if named else "."),
-            "Let these end; a pool in session mode cannot be paused while clients are connected: use transaction mode.",
+            "Let these clients finish. A pool in session mode cannot be paused while clients are connected: use "
+            "transaction mode.",
         )
 
     def _clients(self) -> list[dict]:

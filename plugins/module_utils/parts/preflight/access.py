@@ -29,7 +29,7 @@ def select_privileges(database: Database):
         yield Finding(
             "blocker",
             f"Role {role} cannot read {counted(len(missing), 'object')}: {some([str(one) for one in missing])}.",
-            "The dump fails, and rows cannot be copied.",
+            "A dump fails, and rows cannot be copied.",
             script(_grants(missing, role, database.server.major), most=9),
             [one.name if one.schema else f"{one.kind} {one.name}" for one in missing],
         )
@@ -51,14 +51,14 @@ def _grants(missing: list, role: str, major: int) -> list[str]:
 
 @database_check("row_security", "No row level security hides rows from the role.")
 def row_security(database: Database):
-    """With row_security off, which our sessions and pg_dump set, such a table is an error instead of a part of it."""
+    """The collection and pg_dump set row_security off, so that such a table is an error instead of a part of it."""
     hidden = [one.name for one in database.once(_unreadable) if one.privilege == "BYPASSRLS"]
     if hidden:
         role = _role(database)
         yield Finding(
             "blocker",
             f"Row level security of {counted(len(hidden), 'table')} applies to role {role}: {some(hidden)}.",
-            "The dump fails, and rows cannot be copied: some would be missing.",
+            "A dump fails, and rows cannot be copied, because some would be missing.",
             f"ALTER ROLE {role} BYPASSRLS; -- or connect as the owner of these tables",
             hidden,
         )
@@ -66,8 +66,8 @@ def row_security(database: Database):
 
 @database_check("forced_row_security", "No row level security stops apply.", ("continuous",), needs_target=True)
 def forced_row_security(database: Database):
-    """From 15 on apply refuses tables whose policies hold for the role that it runs as; from 16 on that is the table's
-    owner, for whom they hold with FORCE. A superuser can give such tables a subscription of their own.
+    """From 15 on, apply refuses tables whose policies apply to its role. From 16 on, its role is the table's owner, and
+    policies apply to owners with FORCE. A superuser can give such tables a subscription of their own.
     """
     query = f"""
         SELECT format('%I.%I', n.nspname, c.relname)
@@ -81,10 +81,12 @@ def forced_row_security(database: Database):
     yield Finding(
         "info" if bypass else "blocker",
         f"{counted(len(forced), 'table')} with FORCE ROW LEVEL SECURITY: {some(forced)}.",
-        "On a target from 16 on, their changes come by a subscription of their own, with a slot of its own, and are "
-        "applied by a role that is a member of their owners and bypasses row level security."
+        (
+            "On a target of 16 or later, they get a subscription and a slot of their own. A role that is a member of "
+            "their owners and bypasses row level security applies their changes."
+        )
         if bypass
-        else "Apply stops: their owners do not bypass these policies, and the target's role is no superuser.",
+        else "Apply stops, because their owners do not bypass these policies, and the target's role is no superuser.",
         "" if bypass else script([f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY;" for name in forced]),
         forced,
     )
@@ -92,7 +94,7 @@ def forced_row_security(database: Database):
 
 @database_check("user_mappings", "The options of all user mappings are visible.")
 def user_mappings(database: Database):
-    """pg_dump writes a mapping whose options it cannot see as one without options, and says nothing."""
+    """If pg_dump cannot see a mapping's options, it writes the mapping without them, and says nothing."""
     query = """
         SELECT format('USER MAPPING FOR %s SERVER %I',
                       CASE WHEN m.umuser = 0 THEN 'PUBLIC' ELSE quote_ident(m.usename) END, m.srvname)
@@ -107,7 +109,7 @@ def user_mappings(database: Database):
         yield Finding(
             "warning",
             f"The options of {counted(len(hidden), 'user mapping')} are hidden from this role: {some(hidden)}.",
-            "They arrive without user and password: foreign tables fail on the target.",
+            "They arrive without user and password, so foreign tables fail on the target.",
             script([f"ALTER {name} OPTIONS (ADD user '...', ADD password '...'); -- on the target" for name in hidden]),
             hidden,
         )

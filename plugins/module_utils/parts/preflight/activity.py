@@ -23,7 +23,7 @@ NOT_COPING = 2  # times autovacuum_freeze_max_age, at which autovacuum starts to
 
 @server_check("prepared_transactions", "No prepared transaction is pending on the source.")
 def prepared_transactions(pair: Pair):
-    """What two-phase commit has prepared and not ended stays, over restarts too, until somebody ends it."""
+    """A transaction that two-phase commit has prepared stays, even over restarts, until somebody ends it."""
     found = pair.source.rows("""
         SELECT quote_literal(gid), database::text, extract(epoch FROM clock_timestamp() - prepared)::float8
         FROM pg_prepared_xacts ORDER BY prepared""")
@@ -33,17 +33,17 @@ def prepared_transactions(pair: Pair):
     number, age = counted(len(found), "prepared transaction"), duration(found[0][2])
     seen = f"{number} on the source, the oldest for {age}: {some(names)}."
     remedy = "-- in its database; or COMMIT PREPARED\n" + script([f"ROLLBACK PREPARED {gid};" for gid in names])
-    consequence = "Making a slot waits until it has ended."
+    consequence = "The slot of a migration waits until they have ended."
     yield Finding("blocker", seen, consequence, remedy, names, methods=("continuous",))
     here = [gid for gid, database, _age in found if database in pair.databases]
     if here:
-        consequence = "Its changes are not in a dump, and its locks stay."
+        consequence = "A dump lacks their changes, and their locks stay."
         yield Finding("warning", seen, consequence, remedy, here, methods=("dump",))
 
 
 @server_check("long_transactions", f"No transaction on the source has been open for more than {LONG} s.")
 def long_transactions(pair: Pair):
-    """Also those that are idle: a new slot waits for all that were writing, in whatever database."""
+    """Idle ones count, too: a new slot waits for all transactions that were writing, in whatever database."""
     source = pair.source
     found = source.rows(
         """
@@ -60,7 +60,7 @@ def long_transactions(pair: Pair):
         yield Finding(
             "warning",
             f"{counted(len(writing), 'transaction')} with changes open for more than {LONG} s: {some(writing)}.",
-            "Making a slot waits until they have ended.",
+            "The slot of a migration waits until they have ended.",
             "Wait, or:\n" + script(ends),
             [text.split(" (")[0] for text in writing],
             methods=("continuous",),
@@ -70,7 +70,7 @@ def long_transactions(pair: Pair):
         yield Finding(
             "info",
             f"{counted(len(reading), 'transaction')} open for more than {LONG} s: {some(reading)}.",
-            "What it has locked, a dump or a change of a table waits for.",
+            "A dump, or a change of a table, waits for their locks.",
             "Wait, or:\n" + script(ends),
             [text.split(" (")[0] for text in reading],
         )
@@ -91,7 +91,7 @@ def _unseen_sessions(source: Side):
         )
 
 
-@database_check("locked_tables", "Nobody keeps others from reading a table.")
+@database_check("locked_tables", "Nobody blocks reads of a table.")
 def locked_tables(database: Database):
     """AccessExclusiveLock, held or waited for: everybody after that waits, too, pg_dump included."""
     found = database.rows("""
@@ -111,7 +111,7 @@ def locked_tables(database: Database):
         yield Finding(
             "warning",
             f"{counted(len(tables), 'table')} locked exclusively: {some(tables)}, by {some(holders)}.",
-            "A dump, or a copy, waits until that has ended.",
+            "A dump or a copy waits for that.",
             "Wait, or:\n" + script(sorted({f"SELECT pg_terminate_backend({pid});" for _table, pid, *_rest in found})),
             tables,
         )
@@ -135,8 +135,10 @@ def transaction_age(pair: Pair):
             kind = "transaction" if function == "age" else "multixact"
             yield Finding(
                 "blocker" if age > DANGEROUS_AGE else "warning",
-                f"The oldest {kind} id of database {name} is {age:,} behind; {WRAPAROUND - age:,} are left.",
-                "VACUUM does not cope, and copes less while a snapshot or a slot is held. At the end the source stops.",
+                f"The oldest {kind} id of database {name} is {age:,} behind; {WRAPAROUND - age:,} are left before "
+                "the source stops accepting writes.",
+                "VACUUM is falling behind, and a snapshot or replication slot makes it worse. When the ids run out, "
+                "the source stops accepting writes.",
                 f"VACUUM (FREEZE); -- in {some([database for database, _age in found])}\n-- what may hold it up:\n"
                 "SELECT pid, backend_xmin FROM pg_stat_activity ORDER BY age(backend_xmin) DESC NULLS LAST LIMIT 5;",
                 [database for database, _age in found],
@@ -155,14 +157,15 @@ def wraparound_vacuum(pair: Pair):
         yield Finding(
             "info",
             f"Running: {some([text for (text,) in found])}.",
-            "The cutover waits for it, where the table is published: it locks tables and makes triggers.",
+            "The cutover locks tables and makes triggers: if one of these tables is published, the cutover waits "
+            "for VACUUM.",
             "Let it finish before the cutover: SELECT * FROM pg_stat_progress_vacuum;",
             [text.split(": ")[0] for (text,) in found],
             methods=("continuous",),
         )
     elif not source.sees_all_sessions and source.value("SELECT count(*)::int FROM pg_stat_progress_vacuum"):
         remedy = "Look as a superuser: SELECT query FROM pg_stat_activity WHERE backend_type = 'autovacuum worker';"
-        yield Finding("unknown", "VACUUM runs on the source, for what is not visible to this role.", remedy=remedy)
+        yield Finding("unknown", "VACUUM runs on the source; this role may not see for which purpose.", remedy=remedy)
 
 
 # Tables in which schedulers keep their jobs, by what a job is called there.
@@ -175,7 +178,7 @@ SCHEDULERS = {
 
 @database_check("scheduled_jobs", "No scheduler keeps jobs in the database.")
 def scheduled_jobs(database: Database):
-    """Jobs run where their scheduler is: on both servers, or on none, unless somebody sees to it."""
+    """A scheduler runs its jobs wherever it is: on both servers or on none, unless you prevent it."""
     for scheduler, (table, job, active) in SCHEDULERS.items():
         if not database.value("SELECT to_regclass(%s) IS NOT NULL", (table,)):
             continue
@@ -184,7 +187,7 @@ def scheduled_jobs(database: Database):
             yield Finding(
                 "warning",
                 f"{counted(len(jobs), 'job')} of {scheduler}: {some(jobs)}.",
-                "On the target they run as soon as they are there, while the source's run, too; or not at all.",
+                "On the target they start as soon as they exist, while the source's still run; or they never start.",
                 "Hold them on the target until the cutover"
                 + (
                     f":\nUPDATE {table} SET active = false; -- on the target, in the database of cron.database_name"

@@ -24,10 +24,10 @@ LARGE = 2**30  # bytes of a table; below, nobody waits for it
 NEAR_END = 0.8  # of what a sequence, or the column that it feeds, counts to
 
 
-@database_check("long_rows", "No row of the tables that were measured is too long for COPY.")
+@database_check("long_rows", "No row of the measured tables is too long for COPY.")
 def long_rows(database: Database):
-    """COPY writes a row as at most 1 GB of text, in which bytea takes twice its length. Measured are tables with much
-    out of line, small ones first, up to an amount: text and bytea by their length, other types as they are stored.
+    """COPY writes a row as at most 1 GB of text, and bytea takes twice its length there. The check measures tables with
+    many large (TOAST) values, small ones first, up to a limit: text and bytea by their length, other types as stored.
     """
     suspects = [table for table in database.tables if table.toast_bytes * EXPANSION > COPY_LIMIT // 2]
     rest, unmeasured, found = MEASURED, {}, {"blocker": {}, "warning": {}}
@@ -53,7 +53,8 @@ def long_rows(database: Database):
     if unmeasured:
         yield Finding(
             "info",
-            f"{counted(len(unmeasured), 'table')} with much out of line not measured: {some(list(unmeasured))}.",
+            f"{counted(len(unmeasured), 'table')} with many large (TOAST) values not measured: "
+            f"{some(list(unmeasured))}.",
             "A row of more than 1 GB as text cannot be copied.",
             script([_longest(name, length) for name, length in unmeasured.items()]),
             list(unmeasured),
@@ -91,7 +92,7 @@ def largest_table(database: Database):
         yield Finding(
             "info",
             f"With {jobs} jobs a fair share of {size(total)} is {size(total // jobs)}; larger: {listed}.",
-            "A dump and its restore take as long as such a table takes one job.",
+            "A dump and its restore take at least as long as one job needs for such a table.",
             "",
             [table.name for table in large],
         )
@@ -103,13 +104,13 @@ def table_statistics(database: Database):
     names = [table.name for table in database.tables if table.rows is None and not table.is_empty]
     if names:
         seen = f"{counted(len(names), 'table')} never analyzed: {some(names)}."
-        consequence = "How many rows they have is not known, nor how often they change."
+        consequence = "The numbers of their rows and changes are unknown."
         yield Finding("info", seen, consequence, script([f"ANALYZE {name};" for name in names]), names)
 
 
 @database_check("sequences", "There are no sequences.", CONTINUOUS)
 def sequences(database: Database):
-    """Logical replication carries what sequences gave, not the sequences themselves."""
+    """Logical replication carries the values that sequences gave, not the sequences themselves."""
     query = f"""
         SELECT format('%I.%I', n.nspname, c.relname), EXISTS (
             SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
@@ -121,7 +122,7 @@ def sequences(database: Database):
         yield Finding(
             "info",
             f"{counted(len(found), 'sequence')}" + (f", {len(alone)} of no column: {some(alone)}." if alone else "."),
-            "They are not replicated: the cutover sets their values, before the application writes to the target.",
+            "They are not replicated: the cutover sets their values before the application writes to the target.",
             "",
             [name for name, _owned in found],
         )
@@ -157,17 +158,17 @@ def sequence_ends(database: Database):
     rows = database.rows(query)
     hidden = [name for name, last, _most, _columns in rows if last is None]
     if hidden:
-        seen = f"{counted(len(hidden), 'sequence')} of which the role may not know the value: {some(hidden)}."
+        seen = f"{counted(len(hidden), 'sequence')} whose value the role may not see: {some(hidden)}."
         role = database.value("SELECT quote_ident(current_user)")
         remedy = script([f"GRANT SELECT ON SEQUENCE {name} TO {role};" for name in hidden])
-        yield Finding("unknown", seen, "They may be near the end.", remedy, hidden)
+        yield Finding("unknown", seen, "They may be near their end.", remedy, hidden)
     found = [row for row in rows if row[1] is not None]
     if found:
         listed = [f"{name} is at {last} of {most}" for name, last, most, _columns in found]
         yield Finding(
             "warning",
             f"{counted(len(found), 'sequence')} near the end: {some(listed)}.",
-            "The application fails when it is reached, on either server.",
+            "When the end is reached, the application fails, on either server.",
             script([_widen(name, most, columns) for name, _last, most, columns in found]),
             [name for name, *_more in found],
         )
@@ -182,10 +183,10 @@ def _widen(sequence: str, most: int, columns: list[str]) -> str:
     return " ".join([*altered, f"ALTER SEQUENCE {sequence} AS bigint NO MAXVALUE;"])
 
 
-@database_check("handover_schema", "The name of our schema, handover, is not taken.")
+@database_check("handover_schema", "Nobody else uses the schema name handover.")
 def handover_schema(database: Database):
-    """The journal of a migration, and its beacon, live in a schema of this name, on either end. It is ours only if
-    nobody else may write to it: what it says is run.
+    """The journal of a migration, and its beacon, live in a schema of this name on both ends. It counts as the
+    collection's only if nobody else may write to it, because statements in it are run.
     """
     yield from _not_ours(database.connection, "source")
     target = database.target
@@ -202,8 +203,8 @@ def _not_ours(connection, side: str):
         yield Finding(
             "blocker",
             f"The database has a schema handover on the {side} that "
-            + ("is not ours." if foreign else f"others may have written to: {some(strangers)}."),
-            "Neither method goes on: what is in it would be mixed up with the journal, and what that says is run.",
+            + ("the collection did not make." if foreign else f"others may have written to: {some(strangers)}."),
+            "Neither method can begin: its contents would be mixed up with the journal, whose statements are run.",
             "ALTER SCHEMA handover RENAME TO handover_of_ours;"
             + ("" if foreign else " -- if another administrator began a migration: go on as that role"),
             ["handover"],

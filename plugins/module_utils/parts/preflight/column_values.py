@@ -27,13 +27,16 @@ def _of_catalog(names: tuple) -> str:
 
 @database_check("object_names", "No column holds names of database objects or roles.")
 def object_names(database: Database):
-    """regclass and its like are stored as oids and written as names, which have to be there when they are read."""
+    """regclass and its like are stored as oids and written as names; the named objects must exist when the rows are
+    loaded.
+    """
     columns = columns_made_of(database, _of_catalog(NAMES))
     if columns:
         yield Finding(
             "warning",
             f"{counted(len(columns), 'column')} of types that name objects: {_shown(columns)}.",
-            "A row that names an object or a role that the target lacks, or that was dropped here, cannot be loaded.",
+            "If a row names an object or a role that the target lacks, or that was dropped here, the row cannot be "
+            "loaded.",
             script(
                 [f"SELECT DISTINCT {column.name} FROM {column.table}; -- are they all there?" for column in columns]
             ),
@@ -49,10 +52,10 @@ def server_counters(database: Database):
     if columns:
         yield Finding(
             "warning",
-            f"{counted(len(columns), 'column')} of the source's own numbers: {_shown(columns)}.",
-            "They arrive as they are. Oids of large objects go on being right; transaction ids and WAL positions of "
-            "the target are lower or higher, so that an order by them breaks.",
-            "See what the application does with them.",
+            f"{counted(len(columns), 'column')} of types that hold the source's internal numbers: {_shown(columns)}.",
+            "They arrive unchanged. Oids of large objects stay right; but the target's transaction ids and WAL "
+            "positions are lower or higher, so an order by such values breaks.",
+            "Check what the application does with them.",
             [str(column) for column in columns],
         )
 
@@ -63,7 +66,7 @@ def _shown(columns: list[Column]) -> str:
 
 @database_check("binary_format", "Every type has a binary format.", CONTINUOUS)
 def binary_format(database: Database):
-    """Types without send and receive functions are replicated as text, all columns of the subscription with them."""
+    """If a type lacks send and receive functions, all columns of the subscription are replicated as text."""
     columns = columns_made_of(database, "t.typsend = 0 OR t.typreceive = 0")
     if columns:
         seen = f"{counted(len(columns), 'column')} of types without binary format: {_shown(columns)}."
@@ -71,7 +74,7 @@ def binary_format(database: Database):
         yield Finding("info", seen, "Rows are replicated as text, which takes more time.", "", objects)
 
 
-@database_check("toast_compression", "The target can compress as columns say.", needs_target=True)
+@database_check("toast_compression", "The target supports every column's compression.", needs_target=True)
 def toast_compression(database: Database):
     """SET COMPRESSION lz4 is for servers that were built with it."""
     if database.server.major < 14:
@@ -103,7 +106,7 @@ def generated_columns(database: Database):
         database,
         "a.attgenerated <> ''",
         "generated column",
-        "The target computes them: what depends on a library or on settings may come out otherwise there.",
+        "The target computes them: a value that depends on a library or on settings may differ there.",
     )
 
 
@@ -114,7 +117,7 @@ def identity_columns(database: Database):
         database,
         "a.attidentity = 'a'",
         "identity column",
-        "Their values are kept. A tool that loads rows by INSERT needs OVERRIDING SYSTEM VALUE.",
+        "Their values are kept. Other tools that load rows by INSERT need OVERRIDING SYSTEM VALUE.",
     )
 
 

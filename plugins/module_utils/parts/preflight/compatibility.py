@@ -55,9 +55,9 @@ def _identities(database: Database, query: str, parameters: tuple) -> list[str]:
     return [name for (name,) in database.rows(statement, parameters)]
 
 
-@database_check("removed_functions", "The target has every function of the server's that is used.", needs_target=True)
+@database_check("removed_functions", "The target has every built-in function in use.", needs_target=True)
 def removed_functions(database: Database):
-    """Functions and operators that later majors do not have any more, or with other types, in views, defaults,
+    """Functions and operators that later majors dropped, or have with other types, in views, defaults,
     constraints, indexes, policies, aggregates, operators and casts. Bodies of functions that are text are not read.
     """
     here, there = database.once(_functions), database.target.once(_functions)
@@ -83,8 +83,8 @@ def removed_functions(database: Database):
         yield Finding(
             "blocker",
             f"{counted(len(objects), 'object')} of functions or operators that the target lacks: {some(objects)}.",
-            "They cannot be made there, and the import fails.",
-            "Change them to what both majors have; the release notes of the majors between say what came instead.",
+            "They cannot be created there, and the import fails.",
+            "Change them to use what both majors have; the release notes between the majors name the replacements.",
             objects,
         )
 
@@ -99,7 +99,7 @@ def _columns(side: Side) -> dict[str, set[str]]:
     return {name: set(columns) for name, columns in side.rows(query)}
 
 
-@database_check("system_views", "The target has all that views read of the system's.", needs_target=True)
+@database_check("system_views", "The target has every system column that views read.", needs_target=True)
 def system_views(database: Database):
     """System catalogs and statistics views lose and rename columns from major to major."""
     there = database.target.once(_columns)
@@ -125,8 +125,8 @@ def system_views(database: Database):
         listed = [f"{view} ({some(columns)})" for view, columns in found.items()]
         yield Finding(
             "blocker",
-            f"{counted(len(found), 'view')} of what the target's system catalogs do not have: {some(listed)}.",
-            "They cannot be made there, and the import fails.",
-            "Change them to what both majors have, or drop them for the migration.",
+            f"{counted(len(found), 'view')} reading what the target's system catalogs lack: {some(listed)}.",
+            "They cannot be created there, and the import fails.",
+            "Change them to use what both majors have, or drop them for the migration.",
             list(found),
         )

@@ -24,7 +24,7 @@ MORE_SESSIONS = 3
 LEAST_SESSIONS = 1 + MORE_SESSIONS
 
 
-@server_check("pooler", "No connection pooler stands before the servers that were given.")
+@server_check("pooler", "No connection pooler stands before the servers.")
 def pooler(pair: Pair):
     """One in session mode; through one in transaction mode there is no session at all (base/endpoint.py)."""
     for side in pair.sides:
@@ -32,17 +32,17 @@ def pooler(pair: Pair):
             name = side.endpoint.side
             yield Finding(
                 "warning",
-                f"Between this machine and the {name} is a connection pooler in session mode.",
-                "Its limits of connections and its timeouts hold for the migration, too, and few poolers pass "
-                "replication connections on.",
+                f"A connection pooler in session mode stands between this machine and the {name}.",
+                "Its connection limits and timeouts also hold for the migration, and few poolers pass on "
+                "replication connections.",
                 f"Give the server's own host and port as {name}; services list it as the direct connection.",
             )
 
 
 @server_check("pooler_consoles", "The poolers of the application are PgBouncers, or none was given.")
 def pooler_consoles(pair: Pair):
-    """A cutover pauses one database at each pooler, loads where it leads from then on, and resumes; no other pooler's
-    console does that. The consoles are asked for their version only.
+    """A cutover pauses one database at each pooler, loads the new address, and resumes; no other pooler's console can
+    do that. The check asks consoles only for their version.
     """
     for options in pair.options.poolers:
         pooler = PgBouncer(options)
@@ -50,7 +50,7 @@ def pooler_consoles(pair: Pair):
             pooler.open()
         except HandoverError as error:
             known = isinstance(error, NoConsoleError)
-            consequence = "The cutover refuses it." if known else "Nobody can tell whether a cutover can pause it."
+            consequence = "The cutover refuses it." if known else "It is unknown whether a cutover can pause it."
             yield Finding("blocker" if known else "unknown", error.problem, consequence, error.remedy, [pooler.name])
         finally:
             pooler.close()
@@ -58,7 +58,7 @@ def pooler_consoles(pair: Pair):
 
 @server_check("load_balancer", "Every new connection reaches the same server.")
 def load_balancer(pair: Pair):
-    """Several connections, one after the other, and who answers: a name may stand for several servers."""
+    """The check opens several connections and compares who answers: a name may stand for several servers."""
     for side in pair.sides:
         name = side.endpoint.side
         servers = {_who_answers(side) for _i in range(TRIES)} | {_identity(side.connection)}
@@ -69,9 +69,9 @@ def load_balancer(pair: Pair):
             )
             yield Finding(
                 "blocker",
-                f"Connections to the {name} reach {len(servers)} servers: {seen}.",
+                f"Connections to the {name} reach several servers: {seen}.",
                 "Parallel sessions would not see the same data.",
-                f"Give the address of one server as {name}, the primary's.",
+                f"Give the address of the primary as {name}.",
             )
 
 
@@ -87,7 +87,7 @@ def _identity(connection) -> tuple[str, str, bool]:
     return rows(connection, query)[0]
 
 
-@server_check("tls", "The sessions from this machine are encrypted, or do not leave it.")
+@server_check("tls", "The sessions from this machine are encrypted or local.")
 def tls(pair: Pair):
     """What TLS protects against is a network, so a socket and loopback need none."""
     for side in pair.sides:
@@ -96,14 +96,14 @@ def tls(pair: Pair):
             yield Finding(
                 "warning",
                 f"The session with the {name} is not encrypted.",
-                "The data, and with some methods of authentication the password, can be read on the way.",
+                "Others can read the data on the way and, with some authentication methods, the password.",
                 f"Set {name}.sslmode to verify-full and {name}.sslrootcert to the file of its authority.",
             )
 
 
 @server_check("source_connections", "The source has room for the sessions of the migration.")
 def source_connections(pair: Pair):
-    """max_connections and the limits of the role and of the databases, with what is used of them now."""
+    """max_connections and the limits of the role and of the databases, with their present use."""
     yield from _headroom(pair.source, pair)
 
 
@@ -116,7 +116,7 @@ def target_connections(pair: Pair):
         yield Finding(
             "warning",
             f"The source has {counted(now, 'session')} now, the target allows {most}.",
-            "After the cutover some of the application's sessions are refused.",
+            "After the cutover, some of the application's sessions are refused.",
             "Raise max_connections of the target, or put a connection pooler before it.",
         )
 
@@ -131,7 +131,7 @@ def _headroom(side: Side, pair: Pair):
                 "blocker" if free < LEAST_SESSIONS else "warning",
                 f"{limit} of the {name} leaves room for {counted(max(free, 0), 'more session')} "
                 f"({used} of {most} are in use); {needed} are needed.",
-                "Jobs of the migration, or sessions of the application, are refused.",
+                "Sessions of the migration or of the application are refused.",
                 remedy + (f" Or use jobs: {free - MORE_SESSIONS}." if free >= LEAST_SESSIONS else ""),
             )
 

@@ -27,7 +27,7 @@ def invalid_indexes(database: Database):
         yield Finding(
             "warning",
             f"{counted(len(found), 'invalid index')}: {some(names)}." + (f" Unique: {some(unique)}." if unique else ""),
-            "They do not arrive on the target. What a unique one should have kept apart may be there twice.",
+            "They do not arrive on the target. If one is unique, there may be duplicates that it should have refused.",
             script([f"REINDEX INDEX CONCURRENTLY {name}; -- or DROP INDEX {name}" for name in names]),
             names,
         )
@@ -59,7 +59,9 @@ def unvalidated_constraints(database: Database):
 
 @database_check("unchecked_foreign_keys", "Every foreign key is checked.")
 def unchecked_foreign_keys(database: Database):
-    """DISABLE TRIGGER ALL switches foreign keys off, which no dump says: they are made anew, and all rows checked."""
+    """DISABLE TRIGGER ALL switches foreign keys off, but a dump does not say so: they are made anew, and all rows
+    checked.
+    """
     query = f"""
         SELECT DISTINCT format('%I ON %s', k.conname, {NAME}), {NAME}, k.convalidated, pg_get_constraintdef(k.oid),
                quote_ident(k.conname)
@@ -72,7 +74,7 @@ def unchecked_foreign_keys(database: Database):
         yield Finding(
             "warning",
             f"{counted(len(found), 'foreign key')} whose triggers are switched off: {some(names)}.",
-            "Rows that break them may be there. If so, they cannot be made on the target, and the import fails.",
+            "Rows may break them. If any do, the keys cannot be made on the target, and the import fails.",
             script([statement.format(row[1], row[4], row[3]) for row in found]),
             names,
         )
@@ -80,7 +82,7 @@ def unchecked_foreign_keys(database: Database):
 
 @database_check("inherited_not_null", "Columns of children are NOT NULL wherever those of their parents are.")
 def inherited_not_null(database: Database):
-    """CREATE TABLE ... INHERITS gives a child what its parent has, also where it went its own way on the source."""
+    """CREATE TABLE ... INHERITS makes columns of a child NOT NULL as its parent's, even if the source's differ."""
     not_inherited = """AND NOT EXISTS (
         SELECT FROM pg_constraint AS k
         WHERE k.conrelid = p.attrelid AND k.contype = 'n' AND k.connoinherit AND k.conkey = ARRAY[p.attnum])"""
@@ -100,17 +102,17 @@ def inherited_not_null(database: Database):
             names = [name for name, _statement in columns]
             yield Finding(
                 level,
-                f"{counted(len(columns), 'column')} that may be null, though the parent's may not: {some(names)}."
-                + (" Statistics show that they are." if having_nulls else ""),
-                "On the target they are NOT NULL, so that rows with nulls cannot be loaded.",
+                f"{counted(len(columns), 'column')} that may be null although the parent's may not: {some(names)}."
+                + (" Statistics show that they hold nulls." if having_nulls else ""),
+                "On the target they are NOT NULL, so rows with nulls cannot be loaded.",
                 script([statement for _name, statement in columns]),
                 names,
             )
 
 
-@database_check("extension_references", "No foreign key leads to a table of an extension.")
+@database_check("extension_references", "No foreign key references a table of an extension.")
 def extension_references(database: Database):
-    """The rows of such a table are the extension's business: they may be others on the target, or missing."""
+    """The extension decides about the rows of such a table: on the target, they may differ or be missing."""
     query = f"""
         SELECT format('%I ON %s', k.conname, {NAME}), k.confrelid::regclass::text
         FROM pg_constraint AS k JOIN pg_depend AS e ON e.classid = 'pg_class'::regclass AND e.objid = k.confrelid
@@ -122,7 +124,7 @@ def extension_references(database: Database):
             "warning",
             f"{counted(len(found), 'foreign key')} to tables of extensions: "
             f"{some([f'{name} to {table}' for name, table in found])}.",
-            "Where the row that it leads to is missing on the target, the foreign key cannot be made.",
+            "If a referenced row is missing on the target, the foreign key cannot be made.",
             script(
                 [f"SELECT * FROM {table}; -- compare with the target's" for table in sorted({row[1] for row in found})]
             ),

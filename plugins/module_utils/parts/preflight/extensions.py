@@ -53,25 +53,25 @@ def _offers(target: Side) -> dict[str, Offer]:
 
 @database_check("extensions", "The target has every extension.", needs_target=True)
 def extensions(database: Database):
-    """What needs a missing extension cannot be made; where that is a table, the import refuses to go on."""
+    """What needs a missing extension cannot be made; if that is a table, the import refuses to go on."""
     offers = database.target.once(_offers)
     for name, version in database.once(_extensions):
         if name not in offers:
             tables = tables_needing(database, SEED, (name,))
             seen = f"The target does not have the extension {name} ({version} here)."
-            yield _left_out(name, seen, tables, "Have it installed on the target")
+            yield _left_out(name, seen, tables, "Install it on the target")
 
 
 def _left_out(name: str, seen: str, tables: list[str], remedy: str) -> Finding:
     """An extension that the target will not have, and what of the database goes with it."""
     if not tables:
-        consequence = "It is left out, with all that depends on it: functions, indexes, views."
+        consequence = "It is left out with all that depends on it: functions, indexes, views."
         return Finding("warning", seen, consequence, f"{remedy}, or do without.", [name])
     return Finding(
         "blocker",
         f"{seen} Needed by {counted(len(tables), 'table')}: {some(tables)}.",
         "They cannot be made without it, and the import fails.",
-        f"{remedy}, or leave it out together with these tables by exclude_extensions: [{name}].",
+        f"{remedy}, or leave it out together with these tables: exclude_extensions: [{name}].",
         [name],
     )
 
@@ -95,9 +95,11 @@ def extension_versions(database: Database):
         yield Finding(
             "warning",
             f"Extension {name} is {here} here, and the target makes {there}."
-            + (f" Views on what it defines: {some(views)}." if views else ""),
-            "It lacks what was added since." if older else "Columns, functions and formats may differ between them.",
-            f"Have {name} {here} installed on the target, or try a dump of the schema there first.",
+            + (f" Views that use it: {some(views)}." if views else ""),
+            "The target lacks what was added since."
+            if older
+            else "Columns, functions and formats may differ between these versions.",
+            f"Install {name} {here} on the target, or try a dump of the schema there first.",
             [name],
         )
     if harmless:
@@ -118,8 +120,8 @@ def _order(version: str) -> list[int]:
 
 @database_check("extension_rights", "The target's role may create every extension.", needs_target=True)
 def extension_rights(database: Database):
-    """From 13 on trusted extensions are for everybody with CREATE on the database; services let their users create
-    others, too, and some say which in a setting.
+    """From 13 on, everybody with CREATE on the database may create trusted extensions. Services also allow others, and
+    some list them in a setting.
     """
     if database.target.capabilities.superuser:
         return
@@ -130,7 +132,7 @@ def extension_rights(database: Database):
             continue
         tables = tables_needing(database, SEED, (name,))
         if allowed:
-            yield _left_out(name, f"Extension {name} is not on the target's list.", tables, "Have it put on that list")
+            yield _left_out(name, f"Extension {name} is not on the target's list.", tables, "Add it to that list")
         else:
             doubtful.append((name, tables))
     if doubtful:
@@ -138,8 +140,10 @@ def extension_rights(database: Database):
         needing = sorted({table for _name, tables in doubtful for table in tables})
         yield Finding(
             "unknown",
-            f"{counted(len(doubtful), 'extension')} that PostgreSQL keeps to superusers; the target's role is none: "
-            f"{some(names, 9)}. Needed by {counted(len(needing), 'table')}"
+            (
+                f"{counted(len(doubtful), 'extension')} reserved for superusers, and the target's role is none: "
+                f"{some(names, 9)}. Needed by {counted(len(needing), 'table')}"
+            )
             + (f": {some(needing)}." if needing else "."),
             "What the service refuses is left out; if a table needs it, the import fails.",
             "-- try it in an empty database of the target:\n"
@@ -162,8 +166,8 @@ def _quoted(name: str) -> str:
 
 @database_check("extension_tables", "No extension has tables with rows of their own.")
 def extension_tables(database: Database):
-    """Tables that are members of an extension: a dump holds the rows of those alone that the extension calls its
-    configuration, as far as it says; logical replication holds none.
+    """Tables that are members of an extension: a dump holds only rows that the extension calls its configuration;
+    logical replication holds none.
     """
     query = """
         SELECT e.extname::text, format('%I.%I', n.nspname, c.relname), c.oid = ANY (coalesce(e.extconfig, '{}'))
@@ -176,9 +180,13 @@ def extension_tables(database: Database):
         (
             True,
             CONTINUOUS,
-            "Those of their rows that the extension calls the user's come with the schema; later changes do not.",
+            "Rows that the extension calls the user's come with the schema; later changes do not.",
         ),
-        (False, METHODS, "Their rows are not carried over: a dump leaves them to the extension, which has no others."),
+        (
+            False,
+            METHODS,
+            "Their rows are not carried over: a dump leaves them to the extension, which makes only its own.",
+        ),
     ):
         tables = [(extension, table) for extension, table, config in found if config is kept]
         if tables:
@@ -188,7 +196,8 @@ def extension_tables(database: Database):
                 "warning",
                 f"{counted(len(tables), 'table')} with rows that belong to extensions ({some(owners)}): {some(names)}.",
                 consequence,
-                "See what the extension's documentation says of backups, or copy these rows by hand at the cutover.",
+                "Check what the extension's documentation says about backups, or copy these rows by hand at the "
+                "cutover.",
                 names,
                 methods,
             )
@@ -208,32 +217,33 @@ SPECIAL = {
     ),
     "pglogical": (
         "warning", METHODS,
-        "The extension comes along empty: nodes, replication sets and subscriptions of its own stay on the source.",
-        "Make those that are still needed anew on the target after the cutover, and drop those of the source then.",
+        "The extension comes along empty: its nodes, replication sets and subscriptions stay on the source.",
+        "After the cutover, make what you still need on the target, and drop the source's.",
     ),
     "pg_partman": (
         "warning", CONTINUOUS,
-        "Its maintenance makes and drops partitions, changes of the schema that replication does not carry.",
-        "Make the partitions of the next weeks beforehand, and pause its maintenance until the cutover.",
+        "Its maintenance makes and drops partitions; replication does not carry such changes of the schema.",
+        "Make the partitions of the next weeks before, and pause its maintenance until the cutover.",
     ),
     "pg_cron": (
         "warning", METHODS,
-        "The target makes it only where its cron.database_name says. Its jobs come along, and run on both sides then.",
-        "Set cron.database_name on the target, and make the jobs inactive there until the cutover by cron.alter_job().",
+        ("The target makes it only in the database that cron.database_name names there. Its jobs come along, and "
+        "then run on both sides."),
+        "Set cron.database_name on the target, and hold the jobs there until the cutover with cron.alter_job().",
     ),
     "postgis": (
         "warning", METHODS,
-        "Reference systems that were added to spatial_ref_sys come along; changes of those that it ships do not.",
+        "Reference systems that were added to spatial_ref_sys come along; changes of the shipped ones do not.",
         "Make such changes on the target by hand, too.",
     ),
     "pgsodium": (
         "warning", METHODS,
-        "Its root key is outside of the database: values that it has encrypted cannot be read on the target.",
+        "Its root key is outside of the database, so the target cannot read values that it encrypted.",
         "Take the root key along, or decrypt the values first.",
     ),
     "supabase_vault": (
         "warning", METHODS,
-        "Its root key is outside of the database: secrets cannot be read on the target.",
+        "Its root key is outside of the database, so the target cannot read its secrets.",
         "Take the root key along, or write down the secrets and store them anew.",
     ),
     "pg_tde": (
@@ -244,9 +254,9 @@ SPECIAL = {
 }  # fmt: skip
 
 
-@database_check("special_extensions", "No extension needs a way of its own.")
+@database_check("special_extensions", "No extension needs special treatment.")
 def special_extensions(database: Database):
-    """Extensions that keep rows, keys or workers where neither pg_dump nor logical replication look."""
+    """Extensions that keep rows, keys or workers outside the reach of pg_dump and logical replication."""
     for name, version in database.once(_extensions):
         if name in SPECIAL:
             level, methods, consequence, remedy = SPECIAL[name]

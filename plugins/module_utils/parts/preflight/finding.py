@@ -55,7 +55,7 @@ class Check:
 
     def unknown(self, subject, reason: str) -> list[Finding]:
         """What is said where the check could not look."""
-        remedy = GIVE_TARGET if self.needs_target and subject.target is None else "Look into it by hand."
+        remedy = GIVE_TARGET if self.needs_target and subject.target is None else "Check this by hand."
         return self._signed([Finding("unknown", f"Not checked: {self.title} {reason}", remedy=remedy)], subject)
 
     def _signed(self, findings: list[Finding], subject) -> list[Finding]:

@@ -140,8 +140,8 @@ def _unqualified(code: str, names: dict[tuple[str, str], str]) -> dict[str, str]
 
 @database_check("search_path_functions", "No function that rows depend on needs a search path.")
 def search_path_functions(database: Database):
-    """Functions in indexes, generated columns, constraints, materialized views, and triggers that fire in apply, as far
-    as their text shows what they name: statements that they put together, and operators, it does not show.
+    """Functions in indexes, generated columns, constraints, materialized views, and triggers that fire in apply. The
+    check reads their text, which does not show operators and dynamic statements.
     """
     functions = [one for one in database.once(_functions) if not one.has_path]
     for methods, only_triggers in ((METHODS, False), (CONTINUOUS, True)):
@@ -153,9 +153,9 @@ def search_path_functions(database: Database):
             names = [one.signature for one in silent]
             yield Finding(
                 "info",
-                f"{counted(len(silent), 'function')} without search_path on which rows depend, showing no names "
-                f"without schema: {some(names)}.",
-                "They go on working unless operators, or statements that they put together, name things.",
+                f"{counted(len(silent), 'function')} that rows depend on, without search_path, and with no visible "
+                f"names without a schema: {some(names)}.",
+                "They keep working, unless their operators or dynamic statements name something without a schema.",
                 "",
                 names,
                 methods,
@@ -167,10 +167,13 @@ def _failing(functions: list[Function], methods: tuple) -> Finding:
     statement = "ALTER FUNCTION {} SET search_path = {};"
     return Finding(
         "warning",
-        f"{counted(len(functions), 'function')} naming things without their schema: {some(shown)}.",
-        "There is no search path while changes are applied: they fail."
+        f"{counted(len(functions), 'function')} using names without a schema: {some(shown)}.",
+        "The search path is empty while changes are applied: these functions fail."
         if methods == CONTINUOUS
-        else "There is no search path while rows are loaded and indexes built: they fail, and the import with them.",
+        else (
+            "The search path is empty while rows are loaded and indexes built: these functions fail, and so does "
+            "the import."
+        ),
         script([statement.format(one.signature, one.schemas) for one in functions]),
         [one.signature for one in functions],
         methods,
@@ -179,7 +182,7 @@ def _failing(functions: list[Function], methods: tuple) -> Finding:
 
 @database_check("constraint_functions", "No check constraint reads tables.")
 def constraint_functions(database: Database):
-    """PostgreSQL takes it that a check looks at its own row alone (documentation, 5.5.1): rows arrive in any order."""
+    """PostgreSQL assumes that a check looks at its own row alone (documentation, 5.5.1): rows arrive in any order."""
     reading = [one for one in database.once(_functions) if one.reads_tables and one.later]
     if reading:
         uses = sorted(
@@ -187,9 +190,9 @@ def constraint_functions(database: Database):
         )
         yield Finding(
             "warning",
-            f"{counted(len(uses), 'check constraint')} with functions that read tables: {some(uses)} "
+            f"{counted(len(uses), 'check constraint')} calling functions that read tables: {some(uses)} "
             f"({some([one.signature for one in reading])}).",
-            "The rows that they look for may arrive later than those that they check: loading fails.",
+            "A row that a constraint looks for may arrive after the row that it checks: then loading fails.",
             script([statement for one in reading for statement in one.later]),
             uses,
         )

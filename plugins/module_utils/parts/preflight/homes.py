@@ -16,10 +16,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 CONTINUOUS, DUMP = ("continuous",), ("dump",)
 
 
-@database_check("home", "The database lives here, and no other migration is about it.")
+@database_check("home", "The database lives here, and no other migration concerns it.")
 def home(database: Database):
-    """A database that was handed over stands fenced, and one that a migration leads into is still to arrive. Neither
-    can be the source of another migration; a dump takes it as it stands, without what belongs to the migration.
+    """A database that was handed over stands fenced, and the target database of a running migration is incomplete.
+    Neither can be the source of another migration; a dump takes it as it is, without the migration's objects.
     """
     found = fence.read(database.connection)
     elsewhere = homes.elsewhere(database.connection, None)
@@ -28,21 +28,21 @@ def home(database: Database):
         yield Finding(
             "blocker",
             f"The database {elsewhere[0]}.",
-            "A database has one home: it is not handed over to another one from here.",
+            "A database has one home: it cannot be handed over to another one from here.",
             elsewhere[1],
             [found.home],
             methods=CONTINUOUS,
         )
     elif incoming:
         seen, remedy = f"The database {incoming[0]}.", incoming[1]
-        yield Finding("blocker", seen, "Until then it cannot be a source.", remedy, methods=CONTINUOUS)
+        yield Finding("blocker", seen, "Until then, it cannot be a source.", remedy, methods=CONTINUOUS)
     if elsewhere and found.handed_over:
         yield Finding(
             "warning",
             f"The database stands fenced: it was handed over to {found.home}.",
-            "A dump brings what it held then, without the fence and the rest of that migration, and nothing that was "
-            "written to its home since.",
-            "Take the dump from its home, unless this is what is wanted.",
+            "A dump has what it held then, without the fence and other objects of that migration. It lacks "
+            "everything that was written at its home since.",
+            "Take the dump from its home, unless you want the old contents.",
             [found.home],
             methods=DUMP,
         )
@@ -51,6 +51,6 @@ def home(database: Database):
         yield Finding(
             "info",
             f"Migrations from it are under way, or not finished: {', '.join(outgoing)}.",
-            "It can be replicated to several targets, and be handed over to one of them.",
+            "It may be replicated to several targets, and handed over to one of them.",
             objects=outgoing,
         )

@@ -34,11 +34,11 @@ SMALL = 1000  # rows; to read them all for each change costs next to nothing
 
 @database_check("replica_identity", "Every table has a replica identity.", CONTINUOUS)
 def replica_identity(database: Database):
-    """A published table without one refuses UPDATE and DELETE, the application's too. A deferrable primary key and an
-    index that is gone or invalid are none.
+    """A published table without one refuses UPDATE and DELETE, the application's too. A deferrable primary key does not
+    count, nor does an index that is gone or invalid.
     """
     incomparable = database.once(without_equality)
-    breaks = "From the moment that such a table is published, the application's UPDATE and DELETE on it fail."
+    breaks = "As soon as such a table is published, the application's UPDATE and DELETE on it fail."
     found = []
     for table in database.once(keyed_tables):
         if table.identity != "f" and not table.used:
@@ -62,7 +62,7 @@ def _judged(database: Database, table: Keyed, consequence: str) -> tuple[str, st
     """(level, consequence) for a table that cannot be replicated as it is, by the operator's choice of no_identity."""
     choice = database.pair.options.no_identity
     if choice == "copy_at_cutover":
-        return "warning", "It is not replicated, but copied at the cutover, while writers wait."
+        return "warning", "It is not replicated; the cutover copies it while writers wait."
     major = database.pair.source.server.major
     identity = serving_identity(table, table.oid in database.once(without_equality), major)
     if choice == "full" and identity:
@@ -71,7 +71,7 @@ def _judged(database: Database, table: Keyed, consequence: str) -> tuple[str, st
     return "blocker", consequence
 
 
-ONE_WAY = "The new home cannot publish it then: a rollback copies it, while writers wait."
+ONE_WAY = "Then the new home cannot publish it: a rollback copies it while writers wait."
 
 
 def _majors(database: Database) -> list[int]:
@@ -87,7 +87,7 @@ def _is_one_way(database: Database, table: Keyed) -> bool:
 
 @database_check("replica_identity_generated", "No replica identity contains a generated column.", CONTINUOUS)
 def replica_identity_generated(database: Database):
-    """Generated columns are computed by the target, not sent to it, so that it cannot search for them. REPLICA IDENTITY
+    """The target computes generated columns and does not receive them, so it cannot search by them. REPLICA IDENTITY
     FULL contains them as well: from PostgreSQL 18 on, a server that publishes the table refuses its UPDATE and DELETE;
     after the cutover that is the target, for the way back.
     """
@@ -116,7 +116,7 @@ def _full_and_generated(database: Database):
             continue
         statement = way_to_identity(table, table.oid in incomparable, FULL_WITHOUT_GENERATED)[1]
         if not table.may_publish_full(database.pair.source.server.major):
-            breaks = "From the moment that it is published, the application's UPDATE and DELETE on it fail."
+            breaks = "As soon as it is published, the application's UPDATE and DELETE on it fail."
             level, consequence = _judged(database, table, breaks)
         elif _is_one_way(database, table):
             level, consequence = "warning", ONE_WAY
@@ -142,11 +142,11 @@ PUBLISHED = """
 
 
 @database_check(
-    "published_generated", "No publication keeps the application from changing rows on the target.", METHODS, True
+    "published_generated", "No publication stops the application from changing rows on the target.", METHODS, True
 )
 def published_generated(database: Database):
-    """Publications of the user's come along. From PostgreSQL 18 on they make the server refuse UPDATE and DELETE on
-    tables whose replica identity contains a generated column, as FULL does; before, they did not.
+    """Your own publications come along. From PostgreSQL 18 on, a server refuses UPDATE and DELETE on a published table
+    whose replica identity contains a generated column, as FULL does; before, it did not.
     """
     source, target = database.pair.source.server.major, database.target.server.major
     if source >= FULL_WITHOUT_GENERATED or target < FULL_WITHOUT_GENERATED:
@@ -164,7 +164,7 @@ def published_generated(database: Database):
         yield Finding(
             "blocker",
             f"{table.name} is published by {some(names)}, and its replica identity contains a generated column.",
-            f"PostgreSQL {target} refuses UPDATE and DELETE on such a table: the application's would fail there.",
+            f"PostgreSQL {target} refuses UPDATE and DELETE on such a table, so the application's would fail there.",
             way_to_identity(table, oid in database.once(without_equality), target)[1],
             [table.name],
         )
@@ -174,7 +174,7 @@ def published_generated(database: Database):
 def replica_identity_equality(database: Database):
     """REPLICA IDENTITY FULL without a primary key compares whole rows; json, xml, point and others have no equality."""
     incomparable = database.once(without_equality)
-    stops = "The target stops at the first UPDATE or DELETE of such a table in which the column is not null."
+    stops = "The target stops at the first UPDATE or DELETE on such a table where the column is not null."
     found = [(_judged(database, table, stops), table) for table in _without_key(database) if table.oid in incomparable]
     found.sort(key=lambda one: one[0])
     for (level, consequence), group in groupby(found, key=lambda one: one[0]):
@@ -225,7 +225,9 @@ def _searched(table: Keyed, target: Side | None) -> Index | None:
 
 
 def _full(group: str, tables: list[Keyed], target: Side | None) -> Finding:
-    details = some([f"{table.name} ({table.rows} rows, {table.changes} changes so far)" for table in tables])
+    details = some(
+        [f"{table.name} ({counted(table.rows, 'row')}, {counted(table.changes, 'change')} so far)" for table in tables]
+    )
     consequence = {
         "searched": "The target searches with an index; the source writes whole old rows to WAL.",
         "small": "The target reads the whole table for each row that changes, but it is small.",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     CHECKS,
     METHODS,
@@ -16,8 +17,8 @@ STALE = "waivers"  # the id of findings about waivers themselves
 
 # The best first, with what speaks for it once nothing stands in its way.
 PREFERENCE = {
-    "continuous": "the application goes on while the data is copied, and waits for the moment of the cutover only",
-    "dump": "the application has to stand still: what it writes after the snapshot of the dump is not carried",
+    "continuous": "the application goes on while the data is copied, and waits only for a moment at the cutover",
+    "dump": "the application has to stand still: writes after the snapshot of the dump are not carried over",
 }
 
 
@@ -46,8 +47,8 @@ def _stale(waiver: dict) -> Finding:
     known = waiver["id"] in {check.id for check in CHECKS}
     return Finding(
         "warning",
-        f"The waiver of {waiver['id']} matches no finding." + ("" if known else " There is no check of this id."),
-        "What it was written for is gone, or it names other objects; it may hide something else one day.",
+        f"The waiver for {waiver['id']} matches no finding." + ("" if known else " There is no check of this id."),
+        "Its finding is gone, or it names other objects; one day it may hide another finding.",
         "Remove it from waive, or correct it.",
         list(waiver.get("objects") or []),
         id=STALE,
@@ -72,7 +73,7 @@ def recommend(findings: list[Finding], database: str, method: str) -> dict:
     if best:
         reasons.append(f"With {best}, {PREFERENCE[best]}.")
     if best and unknown[best]:
-        reasons.append(f"That is as far as could be seen; {len(unknown[best])} of the checks could not look.")
+        reasons.append(f"{counted(len(unknown[best]), 'check')} could not look, so this may be incomplete.")
     return {"feasible_methods": feasible, "recommended_method": best, "reasons": reasons, "obstacles": obstacles}
 
 

@@ -151,15 +151,17 @@ def encoding(database: Database):
     if name == "SQL_ASCII":
         yield Finding(
             "warning",
-            "The encoding is SQL_ASCII: what text means is left to the applications, and it may be a mixture.",
-            "The target has to have a database with SQL_ASCII, too, with locale C, which services may not offer; "
-            "one with another encoding refuses the first text that is not of that encoding.",
+            "The encoding is SQL_ASCII: the applications decide what the text means, and it may be a mixture.",
+            "The target needs a database with SQL_ASCII, too, with locale C; services may not offer that. A "
+            "database with another encoding refuses the first text that does not fit.",
             "Import a dump into a database with ENCODING 'UTF8' and create: false: pg_restore names the first row "
             "that is not UTF-8.",
         )
     elif name != "UTF8":
         yield Finding(
-            "info", f"The encoding is {name}.", "The target's database gets it, too: it needs a locale for it."
+            "info",
+            f"The encoding is {name}.",
+            "The target's database gets the same encoding, and needs a locale for it.",
         )
 
 
@@ -173,9 +175,9 @@ def locale(database: Database):
     if properties["locale_provider"] == "icu" and not _has_icu(found):
         yield Finding(
             "blocker",
-            f"The database's locale {properties['locale']} is ICU's, and the target was built without ICU.",
-            "It cannot be made there.",
-            "Choose a target with ICU, or make a database with another locale there and use create: false.",
+            f"The database's locale {properties['locale']} needs ICU, and the target was built without ICU.",
+            "The database cannot be created there.",
+            "Choose a target with ICU, or create a database with another locale there and use create: false.",
         )
     missing = sorted(one for one in wanted if not _is_there(found, "libc", one))
     if missing:
@@ -183,8 +185,12 @@ def locale(database: Database):
         yield Finding(
             "blocker" if certain else "unknown",
             f"The target does not list the locale {some(missing)}"
-            + (" of the C library." if certain else ", nor any but C: whether the C library has it is not visible."),
-            "Where the locale is missing, the database cannot be made.",
+            + (
+                " of the C library."
+                if certain
+                else ", nor any other than C: it is unknown whether the C library has it."
+            ),
+            "If the locale is missing, the database cannot be created.",
             script(
                 [
                     f"CREATE DATABASE handover_try TEMPLATE template0 LOCALE '{one}'; DROP DATABASE handover_try;"
@@ -224,17 +230,17 @@ def collations(database: Database):
         yield Finding(
             "blocker",
             f"The target lacks {counted(len(missing), 'collation')}: {some(listed)}.",
-            "What uses them cannot be made, and the import fails.",
-            "Have the locale installed there, then SELECT pg_import_system_collations('pg_catalog'); or change the "
+            "Objects that use them cannot be created, and the import fails.",
+            "Install the locale there, then SELECT pg_import_system_collations('pg_catalog'); or change the "
             "collation of the columns first.",
             [one.name for one in missing],
         )
 
 
-@database_check("collation_versions", "Text is sorted as when the indexes were built.")
+@database_check("collation_versions", "Text still sorts as it did when the indexes were built.")
 def collation_versions(database: Database):
-    """When the C library or ICU is exchanged, the order of text may change, and indexes on it are wrong from then on:
-    rows are not found, duplicates get in, and the target refuses them.
+    """When the C library or ICU changes, the order of text may change, and then indexes on text are wrong: rows are not
+    found, duplicates get in, and the target refuses them.
     """
     uses = database.once(_uses)
     for one in [database.once(_default), *database.once(_others)]:
@@ -244,7 +250,7 @@ def collation_versions(database: Database):
                 "warning",
                 f"{one.name} ({one.provider} {one.locale}) was recorded as version {one.version}, the library has "
                 f"{one.actual} now. Used by {counted(len(indexes), 'index')}: {some(indexes)}.",
-                "These indexes may be wrong. Duplicates that a unique one has let in stop the import.",
+                "These indexes may be wrong. If a unique one has let duplicates in, the import stops at them.",
                 script([f"REINDEX INDEX CONCURRENTLY {name};" for name in indexes]) + f"\n{_refresh(database, one)}",
                 indexes,
             )
@@ -265,9 +271,9 @@ def _refresh(database: Database, one: Collation) -> str:
     return f"ALTER COLLATION {one.name} REFRESH VERSION;"
 
 
-@database_check("sort_order", "The target sorts text as the source does.", needs_target=True)
+@database_check("sort_order", "The target sorts text in the source's order.", needs_target=True)
 def sort_order(database: Database):
-    """Indexes are built anew on the target; what differs is the order of results, and where ranges of text end."""
+    """Indexes are built anew on the target, but the order of results and the bounds of text ranges may differ."""
     here, there = database.pair.source.once(_libraries), database.target.once(_libraries)
     uses, unseen = database.once(_uses), []
     for one in [database.once(_default), *database.once(_others)]:
@@ -281,7 +287,7 @@ def sort_order(database: Database):
         yield Finding(
             "unknown",
             f"The versions of {some(unseen)} are not visible on both ends.",
-            "Where the C library or ICU differ, the order of text may.",
+            "If the C library or ICU differs, the order of text may differ, too.",
             "SELECT collname, pg_collation_actual_version(oid) FROM pg_collation WHERE collname ~ '...'; -- on both",
         )
 
@@ -294,7 +300,7 @@ def _sorted_otherwise(one: Collation, here: str, there: str, uses: dict[str, lis
         + (f" Used by {counted(len(indexes), 'index')} ({len(unique)} unique): {some(indexes)}." if indexes else "")
         + (f" Partitioned by ranges of it: {some(ranges)}." if ranges else ""),
         "Queries may return rows in another order."
-        + (" Rows may belong into other partitions, and are refused by those that they come from." if ranges else ""),
+        + (" Rows may belong to other partitions; the partitions that they come from refuse them." if ranges else ""),
         "Export with dump_extra_args: [--load-via-partition-root]." if ranges else "",
         ranges or indexes,
     )

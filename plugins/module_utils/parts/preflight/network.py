@@ -32,19 +32,19 @@ SHOWN = 5  # lines of pg_hba.conf
 
 @server_check("listen_addresses", "The source listens where the target can reach it.", CONTINUOUS, needs_target=True)
 def listen_addresses(pair: Pair):
-    """Loopback is enough where both servers are on one machine."""
+    """Loopback is enough if both servers are on one machine."""
     listening = (pair.source.settings.get("listen_addresses") or "").replace(" ", "")
     if pair.target.is_local or any(not is_loopback(address) for address in listening.split(",")):
         return
     yield Finding(
         "blocker",
-        f"listen_addresses is '{listening}' on the source, which is loopback at most.",
+        f"listen_addresses is '{listening}' on the source; the server listens on loopback at most.",
         "The target cannot reach it.",
         "ALTER SYSTEM SET listen_addresses = '*';\n-- then restart the source",
     )
 
 
-@server_check("configuration_files", "The source's configuration files are understood, pg_hba.conf among them.")
+@server_check("configuration_files", "The source's configuration files have no errors, pg_hba.conf included.")
 def configuration_files(pair: Pair):
     """A reload that meets an error keeps what it has of that file, and a restart fails."""
     errors = configuration.errors_in_files(pair.source.connection)
@@ -55,7 +55,7 @@ def configuration_files(pair: Pair):
         yield Finding(
             "warning",
             f"{counted(len(errors), 'error')} in the source's configuration files: {some(errors)}.",
-            "New lines for the target do not take effect, and the source does not start again after a restart.",
+            "New lines for the target do not take effect, and the source cannot restart.",
             "Correct them, then look again:\n"
             "SELECT * FROM pg_file_settings WHERE error IS NOT NULL;\n"
             "SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL;",
@@ -72,20 +72,20 @@ def pending_restart(pair: Pair):
         yield Finding(
             "info",
             f"Waiting for a restart of the source: {some(changes)}.",
-            "Until then the former values hold, and after any restart the new ones.",
+            "Until the restart the old values hold, afterwards the new ones.",
             "Restart the source.",
             [one["name"] for one in waiting],
         )
 
 
 def _hidden() -> Finding:
-    remedy = "As a superuser on the source: SELECT * FROM pg_hba_file_rules; or see what the service lets in."
+    remedy = "As a superuser on the source: SELECT * FROM pg_hba_file_rules; or check what the service lets in."
     return Finding("unknown", "pg_hba.conf of the source is not visible to this role.", remedy=remedy)
 
 
 @server_check("pg_hba", "The source's pg_hba.conf lets the target in.", CONTINUOUS, needs_target=True)
 def pg_hba(pair: Pair):
-    """Into each database, from every address that the operator names, else from one that the target's name has here."""
+    """Into each database, from every address in target_addresses, else from one that the target's name has here."""
     rules = hba_rules.read_rules(pair.source.connection)
     if rules is None:
         yield _hidden()
@@ -100,7 +100,7 @@ def pg_hba(pair: Pair):
         yield from (finding for _address, findings in found for finding in findings)
     elif not pair.target.is_local:
         seen = f"pg_hba.conf of the source lets the target in from {some(admitted)}{GUESSED}."
-        yield Finding("info", seen, "From another address it may be turned away.", "Set target_addresses.")
+        yield Finding("info", seen, "From another address, the source may refuse it.", "Set target_addresses.")
 
 
 def _admission(pair: Pair, rules: list, address: str, level: str, guessed: str):
@@ -120,7 +120,7 @@ def _admission(pair: Pair, rules: list, address: str, level: str, guessed: str):
         yield Finding(
             level,
             f"No line of the source's pg_hba.conf lets {roles[0]} from {network}{guessed} into {some(refused)}.",
-            "The source turns the target away.",
+            "The source refuses the target's connection.",
             _lines(refused, roles[0], network, tls),
             refused,
         )
@@ -169,17 +169,17 @@ def _lines(databases: list[str], role: str, address: str, tls: bool) -> str:
 
 @server_check(
     "publisher_tls",
-    "The target's connection to the source is encrypted, or does not leave the machine.",
+    "The target's connection to the source is encrypted or local.",
     CONTINUOUS,
     needs_target=True,
 )
 def publisher_tls(pair: Pair):
-    """Changes of all rows go that way for as long as the migration takes."""
+    """The changes of all rows travel over it while the migration lasts."""
     if pair.source.settings.get("ssl") != "on" and not (pair.source.is_local and pair.target.is_local):
         yield Finding(
             "warning",
             "TLS is off at the source.",
-            "All changes go from the source to the target in the clear, or not at all if the target insists on TLS.",
+            "All changes travel unencrypted from the source to the target, or not at all if the target insists on TLS.",
             "On the source, with server.crt and server.key in its data directory:\n"
             "ALTER SYSTEM SET ssl = on;\nSELECT pg_reload_conf();",
         )
@@ -187,7 +187,7 @@ def publisher_tls(pair: Pair):
 
 @server_check("network", "The target reaches the source.", CONTINUOUS, needs_target=True)
 def network_to_source(pair: Pair):
-    """Only tried when the operator allows it: the target connects to the source, which may log a failed login."""
+    """Only tried if test_network allows it: the target connects to the source, which may log a failed login."""
     database, info = pair.databases[0], pair.source.connection.info
     place = f"{info.host}:{info.port}"
     tries = {"dblink": try_dblink, "subscription": try_subscription}
@@ -195,7 +195,7 @@ def network_to_source(pair: Pair):
         yield _untried(pair, f"Not tried, because test_network is {pair.options.test_network}.")
         return
     if pair.source.is_local and not pair.target.is_local:
-        yield _untried(pair, f"The source is known here as {place}, which is another machine for the target.")
+        yield _untried(pair, f"This machine reaches the source at {place}, which is another machine for the target.")
         return
     answer = tries[pair.options.test_network](pair, database)
     if answer.meaning == "not_tried":
@@ -207,7 +207,8 @@ def network_to_source(pair: Pair):
         yield Finding(
             "blocker",
             f"The source lets the target in without asking for a password: {answer.words}",
-            "A subscription whose owner is no superuser works only where a password is asked for.",
+            "If the owner of a subscription is no superuser, the subscription works only if the source asks for a "
+            "password.",
             "Replace trust by scram-sha-256 in the line of pg_hba.conf for the target, then: SELECT pg_reload_conf();",
         )
     elif answer.meaning == "turned_away":
@@ -215,13 +216,13 @@ def network_to_source(pair: Pair):
         addresses = [answer.address] if answer.address else []
         yield Finding(
             "blocker",
-            f"The source turns the target away: {answer.words}",
+            f"The source refuses the target's connection: {answer.words}",
             "No changes reach the target.",
             _lines(pair.databases, _roles(pair)[0], answer.address, tls) if answer.address else "Let it in.",
             addresses,
         )
     elif answer.meaning == "no_tls":
-        remedy = "Turn TLS on at the source, or set source.sslmode: disable where the network is trusted."
+        remedy = "Turn TLS on at the source, or set source.sslmode: disable if you trust the network."
         yield Finding("blocker", f"The target reaches a source without TLS: {answer.words}", "", remedy)
 
 
@@ -229,9 +230,9 @@ def _untried(pair: Pair, reason: str) -> Finding:
     target = constant(connection_string(pair, pair.databases[0]))
     return Finding(
         "unknown",
-        f"Whether the target reaches the source was not looked at. {reason}",
-        "Without that there is no continuous migration.",
-        "Use test_network: subscription. Or on the target, as an extension that you drop afterwards:\n"
-        f"CREATE EXTENSION dblink; SELECT dblink_connect({target});\n"
-        "An error about the password or pg_hba.conf means that it does reach it.",
+        f"It is unknown whether the target reaches the source. {reason}",
+        "A continuous migration needs that connection.",
+        "Use test_network: subscription. Or on the target, as an extension that you drop afterwards:\nCREATE "
+        f"EXTENSION dblink; SELECT dblink_connect({target});\nAn error about the password or pg_hba.conf means that "
+        "the target reaches the source.",
     )

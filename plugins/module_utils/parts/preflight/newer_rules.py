@@ -50,9 +50,9 @@ def string_literals(pair: Pair):
     if places:
         yield Finding(
             "warning",
-            f"{STRINGS} is off on the source for {some(list(places.values()))}; the target does not know that.",
-            "The setting is left out, and there a backslash in a literal '...' is a backslash: what the application "
-            "writes is longer by each of them, and \\' ends the literal, which lets others' text in as SQL.",
+            f"{STRINGS} is off on the source for {some(list(places.values()))}; the target does not support that.",
+            "The setting is left out. On the target, a backslash in a literal '...' is a plain character: "
+            "values get longer by each one, and \\' ends the literal, so that user input may run as SQL.",
             "-- First let the application write E'...' where a backslash is to escape; then, on the source, to see\n"
             f"-- that it works:\n{script(statements)}",
             list(places.values()),
@@ -91,7 +91,7 @@ def line_breaks(pair: Pair):
         yield Finding(
             "blocker",
             f"{counted(len(found), 'name')} with a line break: {some(names)}.",
-            "The target cannot make them, and the import fails for what belongs to them.",
+            "The target cannot create them, and the import of what belongs to them fails.",
             "-- On the source; a role with an MD5 password needs it anew, and clients the new names.\n"
             + script([f"ALTER {kind} {_escaped(name)} RENAME TO {_plain(name)};" for kind, name in found]),
             names,

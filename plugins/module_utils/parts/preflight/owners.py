@@ -18,7 +18,7 @@ OWN = """o.oid >= 16384 AND NOT EXISTS (
 
 @database_check("object_owners", "Every object keeps its owner.", needs_target=True)
 def object_owners(database: Database):
-    """Objects of a role that does not come along, or that the target's role cannot act for, become the latter's."""
+    """If an owner stays behind, or the target's role cannot act for it, its objects belong to the target's role."""
     owned = " UNION ALL ".join(
         f"SELECT {owner} AS owner FROM {catalog} AS o WHERE {OWN.format(catalog)} {more}"
         for catalog, owner, more in (
@@ -48,7 +48,7 @@ def _lost_owner(target: Side, name: str, bootstrap: bool) -> str:
     """Why the target's role cannot give objects to this owner; empty if it can, or if roles come before."""
     role = target.capabilities
     if name not in role.roles:
-        return "it is not carried over" if bootstrap or RESERVED.fullmatch(name) else ""
+        return "this role is not carried over" if bootstrap or RESERVED.fullmatch(name) else ""
     if role.superuser or name == role.role:
         return ""
     query = """
@@ -56,7 +56,7 @@ def _lost_owner(target: Side, name: str, bootstrap: bool) -> str:
         FROM pg_roles WHERE rolname = %s"""
     recent = target.server.major >= 16
     may = target.value(query, ("SET" if recent else "MEMBER", role.createrole and not recent, name))
-    return "" if may else f"the target has it already, and {role.role} cannot act for it there"
+    return "" if may else f"the target already has this role, and {role.role} cannot act for it there"
 
 
 @database_check("public_schema", "Schema public is as on the target.", needs_target=True)
@@ -74,7 +74,7 @@ def public_schema(database: Database):
     elif found[0][0] and target.server.major >= 15:
         yield Finding(
             "info",
-            "Everybody may create objects in schema public, which no new database allows from 15 on.",
+            "Everybody may create objects in schema public; from 15 on, new databases do not allow that.",
             "The import allows it there, too, so that the application goes on working.",
             "REVOKE CREATE ON SCHEMA public FROM PUBLIC; -- where nobody needs it",
             ["public"],
@@ -83,7 +83,7 @@ def public_schema(database: Database):
         yield Finding(
             "warning",
             "Not everybody may create objects in schema public here.",
-            "On the target it belongs to a superuser, so that everybody may.",
+            "On the target, that schema belongs to a superuser, so everybody may.",
             "REVOKE CREATE ON SCHEMA public FROM PUBLIC; -- on the target, by the service",
             ["public"],
         )
@@ -120,14 +120,16 @@ def system_privileges(database: Database):
             f"Changed privileges on {counted(len(names), 'object')} of the system or of extensions: {some(names)}.",
             "They are carried over."
             if superuser
-            else "A target whose role is not superuser keeps its own: what was "
-            "granted is missing, and what was revoked is allowed.",
+            else (
+                "If the target's role is no superuser, the target keeps its own privileges: grants are missing, and "
+                "revoked ones are back."
+            ),
             "" if superuser else "GRANT or REVOKE them by other means of the service, such as predefined roles.",
             names,
         )
 
 
-@database_check("extension_comments", "Extensions have the comments that they came with.")
+@database_check("extension_comments", "Extensions have their original comments.")
 def extension_comments(database: Database):
     """Only the owner of an extension may comment on it, so an import by another leaves all these comments out."""
     query = """
@@ -135,8 +137,14 @@ def extension_comments(database: Database):
         WHERE obj_description(e.oid, 'pg_extension') IS DISTINCT FROM a.comment ORDER BY 1"""
     names = [name for (name,) in database.rows(query)]
     if names and not (database.target and database.target.capabilities.superuser):
-        seen = f"{counted(len(names), 'extension')} with a comment of your own: {some(names)}."
-        yield Finding("info", seen, "A target whose role is not superuser keeps the extension's.", "", names)
+        seen = f"{counted(len(names), 'extension')} with a changed comment: {some(names)}."
+        yield Finding(
+            "info",
+            seen,
+            "If the target's role is no superuser, the target keeps the extensions' own comments.",
+            "",
+            names,
+        )
 
 
 @database_check("object_tablespaces", "Everything is in the database's tablespace.")
@@ -149,7 +157,7 @@ def object_tablespaces(database: Database):
     found = database.rows(query)
     if found:
         shown = some([f"{name} ({counted(count, 'relation')})" for name, count in found])
-        consequence = "All is put into the target's default tablespace; the option no_tablespaces decides it."
+        consequence = "Everything goes into the target's default tablespace; the option no_tablespaces decides this."
         yield Finding(
             "info", f"Other tablespaces are in use: {shown}.", consequence, "", [name for name, _count in found]
         )

@@ -26,7 +26,7 @@ REPLICATION_REFUSED = ("must be superuser or replication role", "permission deni
 
 @server_check("replication_role", "The source accepts a replication connection of this role.", CONTINUOUS)
 def replication_role(pair: Pair):
-    """Tried: services grant it by other means than the attribute, and pg_hba.conf has a say, too."""
+    """The check tries it: services grant it by other means than the attribute, and pg_hba.conf matters, too."""
     source = pair.source
     role = source.value("SELECT quote_ident(current_user)")
     try:
@@ -36,7 +36,7 @@ def replication_role(pair: Pair):
         yield Finding(
             "blocker",
             f"The source refuses a replication connection: {error.problem}",
-            "Neither slots can be made nor changes be read.",
+            "The migration can neither make slots nor read changes.",
             f"ALTER ROLE {role} REPLICATION; -- as a superuser; or connect as a superuser" if refused else error.remedy,
             [role],
         )
@@ -52,7 +52,7 @@ def publisher(database: Database):
         yield Finding(
             "blocker",
             f"{role} lacks CREATE on the database.",
-            "It can make no publication, and no schema for the beacon.",
+            "It can make neither a publication nor a schema for the beacon.",
             f"GRANT CREATE ON DATABASE {name} TO {role};",
         )
     foreign = database.rows(
@@ -66,7 +66,7 @@ def publisher(database: Database):
         yield Finding(
             "blocker",
             f"{role} does not own {counted(len(foreign), 'table')}; they belong to {some(owners)}.",
-            "It can neither publish them nor fence them at the cutover.",
+            "That role can neither publish them nor fence them at the cutover.",
             script([f"GRANT {owner} TO {role};" for owner in owners], most=9),
             [table for table, _owner in foreign],
         )
@@ -84,7 +84,7 @@ def target_role(pair: Pair):
             yield Finding(
                 "blocker",
                 f"{role} may not create databases on the target; {some(missing)} are not there.",
-                "There is nothing to restore into.",
+                "The import cannot make them.",
                 f"ALTER ROLE {role} CREATEDB;\n-- or create them there, and import with create: false",
                 missing,
             )
@@ -92,7 +92,7 @@ def target_role(pair: Pair):
         yield Finding(
             "warning",
             f"{role} may not create roles on the target.",
-            "Roles are not carried over; without them objects belong to this role, and privileges are left out.",
+            "Roles are not carried over; then objects belong to this role, and privileges are left out.",
             f"ALTER ROLE {role} CREATEROLE;\n-- or create the roles there by other means",
         )
 
@@ -115,14 +115,14 @@ def subscriber(pair: Pair):
         yield Finding(
             "unknown",
             f"{role} is an administrator of a service, which may allow it to create subscriptions.",
-            "Without it there is no continuous migration.",
+            "A continuous migration needs that right.",
             f"Use test_network: subscription, or try it on the target:\n{PROBE}",
         )
     elif refusal:
         yield Finding(
             "blocker",
             f"{role} may not create subscriptions on the target: {refusal}.",
-            "There is no continuous migration.",
+            "A continuous migration is not possible.",
             _grant(target, role, "migrate by dump"),
         )
 
@@ -154,7 +154,7 @@ def way_back_roles(pair: Pair):
     """For the rollback the role on the target makes a slot, and the one on the source a subscription."""
     source, target = pair.sides
     role = source.value("SELECT quote_ident(current_user)")
-    consequence = "There will be no rollback without loss after the cutover."
+    consequence = "After the cutover, there will be no rollback without loss."
     refusal = _refusal(source, pair)
     if refusal:
         seen = f"{role} may not create subscriptions on the source: {refusal}."
@@ -176,12 +176,10 @@ LOOKING = {
 }
 
 
-@server_check(
-    "logged_passwords", "No extension writes down the statement that subscribes.", CONTINUOUS, needs_target=True
-)
+@server_check("logged_passwords", "No extension logs the statement that subscribes.", CONTINUOUS, needs_target=True)
 def logged_passwords(pair: Pair):
-    """It has the password for the connection. Servers do not log it; extensions that look inside of functions do,
-    unless the role may turn them off.
+    """It has the password for the connection. Servers do not log it; extensions that read statements inside of
+    functions do, unless the role may turn them off.
     """
     for side in (pair.target, pair.source):
         found = [name for name in LOOKING if _looks(side, name)]
@@ -190,9 +188,9 @@ def logged_passwords(pair: Pair):
             off = {"pg_stat_statements.track_utility": "off", "pgaudit.log": "'none'"}
             yield Finding(
                 "warning",
-                f"On the {end}, {some([LOOKING[name][0] for name in found])} looks inside of functions, and {role} may "
-                "not turn that off.",
-                f"When the {end} subscribes, the password for its connection is written down there.",
+                f"On the {end}, {some([LOOKING[name][0] for name in found])} reads statements inside of functions, "
+                f"and {role} may not turn that off.",
+                f"When the {end} subscribes, the password for its connection is written there.",
                 "-- as a superuser, before the migration\n"
                 + script([f"ALTER ROLE {role} SET {name} = {off[name]};" for name in found]),
                 found,

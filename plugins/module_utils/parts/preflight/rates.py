@@ -127,9 +127,9 @@ class _Rows:
         return self.chunk
 
 
-@server_check("write_rate", "The target's rate of writing was measured, if it was to be.")
+@server_check("write_rate", "The target's rate of writing was measured, if you asked for it.")
 def write_rate(pair: Pair):
-    """With measure: write; estimates take what it yields."""
+    """With measure: write; estimates use the result."""
     if pair.options.measure != "write" or pair.target is None:
         return
     try:
@@ -137,8 +137,8 @@ def write_rate(pair: Pair):
     except psycopg2.errors.InsufficientPrivilege as error:
         yield Finding(
             "unknown",
-            f"The rate of writing was not measured: {one_line(error)}.",
-            "The time of an import and of a copy is not estimated.",
+            f"The rate of writing could not be measured: {one_line(error)}.",
+            "The time of an import and of a copy cannot be estimated.",
             pair.target.value("SELECT format('GRANT CREATE ON DATABASE %I TO %I;', current_database(), current_user)"),
         )
 

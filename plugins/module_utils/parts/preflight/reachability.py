@@ -33,7 +33,7 @@ def database_connection(_database: Database):
 
 def refused(name: str, error: HandoverError) -> Finding:
     """What is said of a database to which one cannot connect."""
-    consequence = "Nothing of this database can be read, and nothing else was checked in it."
+    consequence = "Nothing in this database can be read, and nothing else was checked in it."
     return Finding("blocker", error.problem, consequence, error.remedy, [], METHODS, database_connection.__name__, name)
 
 

@@ -26,7 +26,7 @@ def unlogged_tables(database: Database):
     names = [table.name for table in tables]
     consequences = {
         "dump": "They arrive empty, unless unlogged_table_data is true.",
-        "continuous": "They are not replicated, but copied at the cutover, while writers wait.",
+        "continuous": "They are not replicated; the cutover copies them while writers wait.",
     }
     for method, consequence in consequences.items() if tables else ():
         yield Finding(
@@ -47,7 +47,7 @@ def temporary_tables(database: Database):
         WHERE c.relpersistence = 't' AND c.relkind IN ('r', 'p') ORDER BY 1"""
     names = [name for (name,) in database.rows(query)]
     if names:
-        consequence = "They are not carried over: an application has to make its own again after it has reconnected."
+        consequence = "They are not carried over: after it has reconnected, an application has to make its own again."
         yield Finding("info", f"{counted(len(names), 'temporary table')}: {some(names)}.", consequence, "", names)
 
 
@@ -69,8 +69,8 @@ def foreign_tables(database: Database):
             "warning" if tables else "info",
             f"Foreign server {server} ({wrapper}{where}) with {counted(len(tables), 'foreign table')}"
             + (f": {some(tables)}." if tables else "."),
-            "Their rows stay where they are, and the target reads them from there: it has to reach that place, "
-            "and to be let in.",
+            "Their rows stay where they are. The target reads them from there, so it has to reach that server and "
+            "be let in.",
             f"ALTER SERVER {server} OPTIONS (SET host '...'); -- on the target, where it goes by another name"
             if any(option.startswith("host=") for option in place)
             else f"Try a query on a foreign table of {server} on the target before the cutover.",
@@ -80,7 +80,7 @@ def foreign_tables(database: Database):
 
 @database_check("materialized_views", "There are no materialized views.")
 def materialized_views(database: Database):
-    """Their contents are not copied but computed anew, which takes the time of their queries."""
+    """Their contents are not copied but computed anew; this takes the time of their queries."""
     views = database.rows(f"""
         WITH RECURSIVE below (view, relation) AS (
             SELECT c.oid, c.oid FROM {OWN_RELATIONS} AND c.relkind = 'm'
@@ -100,40 +100,43 @@ def materialized_views(database: Database):
             "info",
             f"{counted(len(views), 'materialized view')} of about {size(sum(row[2] for row in views))}: "
             f"{some(names)}.{more}",
-            "They are refreshed on the target, one after the other, after the tables are loaded.",
+            "The target refreshes them one after the other, after the tables are loaded.",
             "\\timing and REFRESH MATERIALIZED VIEW in psql, where there is a copy, show how long one takes.",
             names,
         )
     far = [name for name, _populated, _size, foreign in views if foreign]
     if far:
-        consequence = "Their refresh reads foreign servers, and fails where the target does not reach these."
+        consequence = "Their refresh reads foreign servers, and fails if the target cannot reach them."
         remedy = (
-            "Refresh them by hand, with refresh_materialized_views: false, or see to it that the target gets there."
+            "Refresh them by hand, with refresh_materialized_views: false, or make sure that the target reaches "
+            "these servers."
         )
         yield Finding("warning", f"On foreign tables: {some(far)}.", consequence, remedy, far)
 
 
 @database_check("large_objects", "There are no large objects.")
 def large_objects(database: Database):
-    """They live in a system catalog, which logical replication leaves out; a dump has them, and the cutover."""
+    """They live in a system catalog, which logical replication leaves out; a dump and the cutover bring them over."""
     count = database.value("SELECT count(*)::bigint FROM pg_largeobject_metadata")
     if not count:
         return
     seen = f"{counted(count, 'large object')} of {size(database.value('SELECT pg_table_size(2613)::bigint'))} in all."
-    orphans = f"vacuumlo --dry-run --verbose {shlex.quote(database.name)} shows those that no column refers to."
+    orphans = f"vacuumlo --dry-run --verbose {shlex.quote(database.name)} shows the ones that no column refers to."
     many = count > MANY_LARGE_OBJECTS
     yield Finding(
         "warning" if many else "info",
         seen,
-        "pg_dump before 17 keeps an entry in memory for each, which takes gigabytes." if many else "They are dumped.",
+        "pg_dump before 17 keeps an entry in memory for each of them; this needs gigabytes."
+        if many
+        else "They are dumped.",
         orphans,
         methods=("dump",),
     )
     yield Finding(
         "warning",
         seen,
-        "They are not replicated, but copied at the cutover, while writers wait.",
-        f"Those that nobody needs need not be copied: {orphans}",
+        "They are not replicated; the cutover copies them while writers wait.",
+        f"Remove the ones that nobody needs: {orphans}",
         methods=CONTINUOUS,
     )
 
@@ -152,7 +155,9 @@ def inherited_tables(database: Database):
 
 @database_check("pending_detachments", "No partition is half detached.")
 def pending_detachments(database: Database):
-    """DETACH PARTITION ... CONCURRENTLY that was interrupted: the parent shows no rows of it, though it is attached."""
+    """An interrupted DETACH PARTITION ... CONCURRENTLY: the parent shows no rows of the partition, though it is
+    attached.
+    """
     if database.server.major < 14:
         return
     query = """
@@ -162,8 +167,8 @@ def pending_detachments(database: Database):
         names = [child for child, _parent in found]
         yield Finding(
             "warning",
-            f"{counted(len(found), 'partition')} whose detachment was interrupted: {some(names)}.",
-            "On the target they are attached again: their rows come back into what the parent shows.",
+            f"{counted(len(found), 'partition')} with an interrupted detachment: {some(names)}.",
+            "On the target they are attached again, and the parent shows their rows again.",
             script([f"ALTER TABLE {parent} DETACH PARTITION {child} FINALIZE;" for child, parent in found]),
             names,
         )
@@ -185,8 +190,8 @@ def hash_partitions(database: Database):
         yield Finding(
             "warning",
             f"{counted(len(names), 'table')} partitioned by a hash that differs between servers: {some(names)}.",
-            "Rows belong into other partitions on the target: pg_dump loads them through the parent, and they have to "
-            "be published with publish_via_partition_root.",
+            "On the target, rows belong to other partitions: pg_dump loads them through the parent, and "
+            "publications need publish_via_partition_root.",
             "Compare such tables as a whole, not by partition.",
             names,
         )

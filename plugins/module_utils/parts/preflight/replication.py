@@ -18,7 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Pair
 
 CONTINUOUS = ("continuous",)
-RESTART = "then restart the {side}. Managed services have a parameter for it."
+RESTART = "then restart the {side}. Managed services have a parameter for this."
 # The first minors that restrict output plugins; what came before has no such setting.
 PLUGINS_RESTRICTED = {14: 24, 15: 19, 16: 15, 17: 11, 18: 5}
 SHORT_TIMEOUT = 10_000  # milliseconds
@@ -81,7 +81,7 @@ def origins(side: Side) -> Capacity:
 
 @server_check("wal_level", "The source writes WAL for logical replication.", CONTINUOUS)
 def wal_level(pair: Pair):
-    """wal_level must be logical; changing it takes a restart. From PostgreSQL 19 on replica, as it comes, will do."""
+    """wal_level must be logical; changing it needs a restart. From PostgreSQL 19 on, the default replica is enough."""
     obstacle = obstacle_to_logical_slots(pair.source.connection, "source")
     if obstacle:
         least = levels_for_logical_slots(pair.source.connection)[0]
@@ -133,9 +133,9 @@ def _too_few(side: Side, capacity: Capacity, needed: int, noun: str):
         "blocker" if blocked else "info",
         f"{capacity.setting} is {capacity.most} on the {name}, {capacity.used} are in use; "
         f"{counted(needed, 'database')} need one {noun} each.",
-        "The migration of the last databases cannot begin; migrate fewer at a time."
+        "The last databases cannot begin; migrate fewer at a time."
         if blocked
-        else "None would be left for going on after an interruption.",
+        else "None would be left to continue after an interruption.",
         f"ALTER SYSTEM SET {capacity.setting} = {capacity.used + wanted};\n-- {RESTART.format(side=name)}",
         [capacity.setting],
     )
@@ -165,7 +165,7 @@ def way_back(pair: Pair):
         yield Finding(
             "warning",
             f"{setting} is {value} on the {name}; for {counted(needed, 'database')} it has to be {better}.",
-            "There will be no rollback without loss after the cutover.",
+            "After the cutover, there will be no rollback without loss.",
             f"ALTER SYSTEM SET {setting} = '{better}';\n-- {RESTART.format(side=name)}",
             [f"{name}.{setting}"],
         )
@@ -178,7 +178,7 @@ def _wanted(capacity: Capacity, databases: int) -> int:
 
 @server_check("output_plugins", "The source lets pgoutput decode changes.", CONTINUOUS)
 def output_plugins(pair: Pair):
-    """output_plugin_libraries, which the newest minors have, names the plugins that slots may use."""
+    """output_plugin_libraries of the newest minors names the plugins that slots may use."""
     source = pair.source
     allowed = source.defaults.get("output_plugin_libraries")
     if allowed is None:
@@ -191,7 +191,7 @@ def output_plugins(pair: Pair):
         yield Finding(
             "blocker",
             f"output_plugin_libraries is '{allowed}' on the source.",
-            "A slot with pgoutput, which subscriptions need, cannot be made.",
+            "Subscriptions need a slot with pgoutput, and the source refuses to make one.",
             f"ALTER SYSTEM SET output_plugin_libraries = {better};\nSELECT pg_reload_conf();",
         )
 
@@ -207,10 +207,14 @@ def replication_timeouts(pair: Pair):
             continue
         yield Finding(
             "warning",
-            f"{setting} is {milliseconds} ms on the {name}" + (", which is none." if milliseconds == 0 else "."),
-            "A connection that broke silently is not noticed, and its slot stays taken."
+            f"{setting} is {milliseconds} ms on the {name}"
+            + (", so there is no timeout." if milliseconds == 0 else "."),
+            "If a connection breaks silently, nobody notices, and its slot stays taken."
             if milliseconds == 0
-            else "While a large transaction is applied the connection is cut, and it is sent again and again.",
+            else (
+                "While a large transaction is applied, the connection is cut, and the transaction is sent again and "
+                "again."
+            ),
             f"ALTER SYSTEM SET {setting} = '60s';\nSELECT pg_reload_conf();",
             [f"{name}.{setting}"],
         )

@@ -29,8 +29,8 @@ def idle_slots(pair: Pair):
     if lost:
         yield Finding(
             "warning",
-            f"{counted(len(lost), 'replication slot')} of the source lost their WAL: {some(lost)}.",
-            "Whoever read from them has to begin anew; they take the places of others.",
+            f"{counted(len(lost), 'replication slot')} of the source without the WAL needed to go on: {some(lost)}.",
+            "Their readers have to begin anew, and the slots take up room.",
             script([f"SELECT pg_drop_replication_slot('{name}');" for name in lost]),
             lost,
         )
@@ -40,8 +40,8 @@ def idle_slots(pair: Pair):
             "warning",
             f"{counted(len(idle), 'replication slot')} of the source without a reader, with up to {held} of WAL: "
             f"{some([name for name, _held in idle])}.",
-            "WAL grows until the disk is full, and VACUUM removes less; a migration writes more WAL.",
-            "-- those that are not needed any more\n"
+            "WAL grows until the disk is full, and VACUUM removes less; a migration adds more WAL.",
+            "-- those that nobody needs any more\n"
             + script([f"SELECT pg_drop_replication_slot('{name}');" for name, _held in idle]),
             [name for name, _held in idle],
         )
@@ -62,8 +62,8 @@ def consumers(pair: Pair):
         yield Finding(
             "warning",
             f"{counted(len(found), 'logical slot')} of these databases: {some([text for _name, text in found])}.",
-            "Their readers get no changes any more after the cutover.",
-            "Plan how each reader begins anew at the target: publications are carried over where the target allows, "
+            "After the cutover, their readers get no more changes.",
+            "Plan how each reader begins anew at the target: publications are carried over if the target allows it; "
             "slots and positions are not.",
             [name for name, _text in found],
         )
@@ -85,7 +85,7 @@ def source_subscriptions(pair: Pair):
             "warning" if enabled else "info",
             f"The source has {counted(len(found), 'subscription')}: {some([text for _name, text, *_rest in found])}.",
             "They are not carried over."
-            + (" The fence does not stop what they write: they would go on changing the source." if enabled else ""),
+            + (" The fence does not stop their writes: they would go on changing the source." if enabled else ""),
             "-- at the cutover, in each database; then make them on the target\n"
             + script([f"ALTER SUBSCRIPTION {name} DISABLE;" for name in enabled])
             if enabled
@@ -110,8 +110,8 @@ def standbys(pair: Pair):
         yield Finding(
             "info",
             f"{counted(len(found), 'standby')} of the source: {names}{waits}.",
-            "They are not carried over; readers that use them have to move, too.",
-            "Order standbys, or high availability, with the target.",
+            "They are not carried over; applications that read from them have to move, too.",
+            "Order standbys, or high availability, for the target.",
             [name for (name,) in found],
         )
     slots = [name.strip() for name in (source.defaults.get("synchronized_standby_slots") or "").split(",")]
@@ -126,7 +126,7 @@ def standbys(pair: Pair):
         yield Finding(
             "warning",
             f"synchronized_standby_slots of the source names slots that nobody reads from: {some(unread)}.",
-            "Logical slots for failover send nothing until those standbys are back.",
+            "Logical slots with failover send nothing until those standbys are back.",
             "ALTER SYSTEM RESET synchronized_standby_slots;\nSELECT pg_reload_conf();",
             unread,
             methods=CONTINUOUS,
@@ -135,7 +135,7 @@ def standbys(pair: Pair):
 
 @database_check("publications", "The database has no publications.")
 def publications(database: Database):
-    """The operator's own; those of a migration are called handover_."""
+    """Your own; those of a migration are called handover_."""
     found = database.rows(
         """
         SELECT quote_ident(pubname), puballtables FROM pg_publication
@@ -147,7 +147,7 @@ def publications(database: Database):
         yield Finding(
             "info",
             f"{counted(len(found), 'publication')}: {some([name for name, _all in found])}.",
-            "They are made on the target, too"
+            "They are created on the target, too"
             + (f"; {some(everything)} FOR ALL TABLES only if the role there is a superuser." if everything else "."),
             "",
             [name for name, _all in found],

@@ -54,10 +54,10 @@ def _counts(findings: list[dict]) -> str:
 
 def _contents(database: dict) -> str:
     if database["tables"] is None:
-        return "Nothing of it was looked at"
-    rows = f"about {database['rows_estimated']:,} rows"
+        return "Not looked at"
+    rows = f"about {counted(database['rows_estimated'], 'row')}"
     if database["tables_never_analyzed"]:
-        rows += f" and those of {counted(database['tables_never_analyzed'], 'table')} never analyzed"
+        rows += f", besides {counted(database['tables_never_analyzed'], 'table')} never analyzed"
     bytes_ = "Size not visible to this role" if database["bytes"] is None else size(database["bytes"])
     return f"{bytes_}, {counted(database['tables'], 'table')}, {rows}"
 

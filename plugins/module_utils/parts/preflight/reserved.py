@@ -56,7 +56,7 @@ def _reserved(major: int) -> str:
     )
 
 
-@database_check("superuser_objects", "The target's role can make every object.", needs_target=True)
+@database_check("superuser_objects", "The target's role can create every object.", needs_target=True)
 def superuser_objects(database: Database):
     """Functions in C or an untrusted language, base types, casts without a function, operator classes, access methods,
     foreign servers, publications of all tables and more. Services allow some of them, each in its own way.
@@ -71,24 +71,26 @@ def superuser_objects(database: Database):
     tables = tables_needing(database, seeds)
     yield Finding(
         "warning",
-        f"{counted(len(found), 'object')} of classes that PostgreSQL keeps to superusers: {some(found, 5)}.",
-        "The target's role is none. What the service refuses is left out, with all that depends on it.",
-        "Ask the service which of them it allows, and by which extension.",
+        f"{counted(len(found), 'object')} of classes that PostgreSQL reserves for superusers: {some(found, 5)}.",
+        "The target's role is no superuser. What the service refuses is left out, with all that depends on it.",
+        "Ask the service which of them it allows, and with which extension.",
         found,
     )
     if tables:
         yield Finding(
             "blocker",
             f"Needed by {counted(len(tables), 'table')}: {some(tables)}.",
-            "If the service refuses what they need, they cannot be made there, and the import fails.",
-            "Change them on the source to what every server has, or choose a target that allows it.",
+            "If the service refuses what they need, they cannot be created there, and the import fails.",
+            "Change them on the source to use what every server has, or choose a target that allows it.",
             tables,
         )
 
 
 @database_check("function_settings", "The target takes the settings that functions bring.", needs_target=True)
 def function_settings(database: Database):
-    """SET in a function's definition: what the target does not know, keeps to superusers, or refuses as a value."""
+    """SET in a function's definition: the target may not know the setting, reserve it for superusers, or refuse the
+    value.
+    """
     query = f"""
         SELECT o.oid::regprocedure::text, split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1)
         FROM pg_proc AS o, unnest(o.proconfig) AS setting
@@ -103,11 +105,11 @@ def function_settings(database: Database):
         concerned = [(function, name) for function, name, text in found if refused.get((name, text)) == reason]
         if concerned:
             seen = some([f"{function} SET {name}" for function, name in concerned])
-            warned = "-- First write E'...' where a backslash in a literal of theirs is to escape.\n"
+            warned = "-- First write E'...' for each of their literals in which a backslash escapes.\n"
             before = warned if STRINGS in {name for _function, name in concerned} else ""
             yield Finding(
                 level,
-                f"{counted(len(concerned), 'function')} with a setting that is {reason} on the target: {seen}.",
+                f"{counted(len(concerned), 'function')} with a setting {reason} on the target: {seen}.",
                 consequence,
                 before + script([f"ALTER ROUTINE {function} RESET {name};" for function, name in concerned]),
                 sorted({function for function, _name in concerned}),
@@ -158,8 +160,8 @@ def security_labels(database: Database):
         yield Finding(
             "warning",
             f"{counted(count, 'security label')} of provider {provider}.",
-            "A target that has not loaded the provider refuses them, and the import fails.",
-            "Have the target load it, or export with dump_extra_args: [--no-security-labels].",
+            "If the target has not loaded the provider, it refuses them, and the import fails.",
+            "Load the provider on the target, or export with dump_extra_args: [--no-security-labels].",
             [provider],
         )
 
@@ -175,7 +177,7 @@ FILES = {
 }
 
 
-@database_check("text_search_files", "No text search dictionary reads a file of its own.")
+@database_check("text_search_files", "No text search dictionary reads a custom file.")
 def text_search_files(database: Database):
     """Dictionary, affix, stop word, thesaurus and synonym files stand in the server's own directory."""
     query = f"""
@@ -190,8 +192,8 @@ def text_search_files(database: Database):
         yield Finding(
             "warning",
             f"{counted(len(names), 'text search dictionary')} reading files: {some(names)} ({some(files)}).",
-            "Without the same files the target refuses them, and the import fails.",
-            "Put the files into the target's tsearch_data directory; a service can only offer those it has.",
+            "Without the same files, the target refuses them, and the import fails.",
+            "Put the files into the target's tsearch_data directory; a service offers only its own files.",
             names,
         )
 

@@ -41,7 +41,7 @@ def wal_rate(side: Side) -> float | None:
     return max(rate for rate in rates if rate is not None)
 
 
-@server_check("slot_limits", "The source does not give up a slot that falls behind.", CONTINUOUS)
+@server_check("slot_limits", "The source keeps a slot that falls behind.", CONTINUOUS)
 def slot_limits(pair: Pair):
     """max_slot_wal_keep_size, against the rate of WAL, and idle_replication_slot_timeout (since 18)."""
     source = pair.source
@@ -53,7 +53,7 @@ def slot_limits(pair: Pair):
             yield Finding(
                 "warning" if lasts is None or lasts < DAY else "info",
                 f"max_slot_wal_keep_size is {size(keep * MEGABYTE)} on the source; {forecast}.",
-                "If copying, or catching up, takes longer, the slot is lost and the migration begins anew.",
+                "If copying or catching up takes longer, the slot is lost, and the migration has to begin anew.",
                 "ALTER SYSTEM SET max_slot_wal_keep_size = -1;\nSELECT pg_reload_conf();\n"
                 "-- or to as much as the disk has room for",
                 ["max_slot_wal_keep_size"],
@@ -63,15 +63,15 @@ def slot_limits(pair: Pair):
         yield Finding(
             "warning",
             f"idle_replication_slot_timeout is {duration(idle)} on the source.",
-            "While tables are copied nobody reads from the slot; if that takes longer, the slot is lost.",
+            "While tables are copied, nobody reads from the slot; if that takes longer, the slot is lost.",
             "ALTER SYSTEM SET idle_replication_slot_timeout = 0;\nSELECT pg_reload_conf();",
             ["idle_replication_slot_timeout"],
         )
 
 
-@server_check("wal_disk", "What a slot holds back is limited, so that it cannot fill the source's disk.", CONTINUOUS)
+@server_check("wal_disk", "The WAL that a slot holds back is limited, so it cannot fill the source's disk.", CONTINUOUS)
 def wal_disk(pair: Pair):
-    """SQL does not show free disk space, so without a limit the operator has to look."""
+    """SQL does not show free disk space, so without a limit you have to check it."""
     keep = pair.source.number("max_slot_wal_keep_size")
     if keep is not None and keep >= 0:
         return

@@ -39,7 +39,7 @@ def source_version(pair: Pair):
 
 @server_check("target_version", "The target's major is known, and not older than the source's.", needs_target=True)
 def target_version(pair: Pair):
-    """The same, and no way back in time: an older server does not understand what a newer one dumps."""
+    """The same; and an older server does not understand the dump of a newer one."""
     yield from _unsupported(pair.target)
     source, target = pair.source.server, pair.target.server
     if target.major < source.major:
@@ -71,7 +71,7 @@ def end_of_life(pair: Pair):
         yield Finding(
             "warning",
             f"The target is PostgreSQL {server.version}; the community's support of {server.major} ended on {last}.",
-            "It gets no security fixes any more, unless its vendor makes them.",
+            "It gets no more security fixes, unless its vendor makes them.",
             f"Choose a target of PostgreSQL {max(END_OF_LIFE)}.",
         )
 
@@ -85,7 +85,7 @@ def minor_version(pair: Pair):
         yield Finding(
             "warning",
             f"The source is PostgreSQL {server.version}, which decodes changes with an outdated catalog.",
-            "Rows are lost when a table is published, or altered, while transactions write to it.",
+            "Changes are lost if a table is published or altered while transactions write to it.",
             remedy,
             methods=("continuous",),
         )
@@ -114,7 +114,7 @@ def same_server(pair: Pair):
         yield Finding(
             "blocker",
             "The source and the target are the same server.",
-            "Its databases exist already, and would be replaced by themselves.",
+            "Its databases exist already, and would replace themselves.",
             "Correct source or target.",
         )
     else:
@@ -128,7 +128,7 @@ def same_server(pair: Pair):
 
 @server_check("source_standby", "The source is not a standby.")
 def source_standby(pair: Pair):
-    """A standby can be dumped; what replication writes on the source it cannot."""
+    """A standby can be dumped, but it does not take the writes that replication needs on the source."""
     source = pair.source
     if not source.server.in_recovery:
         return
@@ -147,8 +147,8 @@ def source_standby(pair: Pair):
         "info" if patient else "warning",
         f"The source is a standby, with max_standby_streaming_delay = {delay} ms and hot_standby_feedback = "
         f"{source.settings.get('hot_standby_feedback')}.",
-        "Rows of unlogged tables are not there."
-        + ("" if patient else " A dump that runs longer may be canceled: conflict with recovery."),
+        "It has no rows of unlogged tables."
+        + ("" if patient else " If a dump runs longer, it may be canceled: conflict with recovery."),
         "" if patient else "ALTER SYSTEM SET max_standby_streaming_delay = -1;\nSELECT pg_reload_conf();",
         methods=("dump",),
     )
@@ -195,7 +195,7 @@ def _where_read_only(side: Side) -> str:
     return f"It is set for: {some(places)}. " if places else ""
 
 
-@server_check("durability", "The target keeps what it has committed.", needs_target=True)
+@server_check("durability", "The target cannot lose what it has committed.", needs_target=True)
 def durability(pair: Pair):
     """Settings under which a crash loses or damages data."""
     off = [name for name in ("fsync", "full_page_writes") if pair.target.settings.get(name) == "off"]
@@ -203,13 +203,13 @@ def durability(pair: Pair):
         yield Finding(
             "warning",
             f"{' and '.join(off)} {'are' if len(off) > 1 else 'is'} off on the target.",
-            "A crash of its machine may damage the databases beyond repair.",
+            "A crash of its machine may damage its databases beyond repair.",
             "".join(f"ALTER SYSTEM SET {name} = on;\n" for name in off) + "SELECT pg_reload_conf();",
             off,
         )
 
 
-@server_check("damaged_pages", "The source reports damaged pages, and has reported none.")
+@server_check("damaged_pages", "The source reports damaged pages, and has found none.")
 def damaged_pages(pair: Pair):
     """Checksum failures so far (pg_stat_database), and settings that hide damage (PostgreSQL documentation, 19.17)."""
     source = pair.source
@@ -218,7 +218,7 @@ def damaged_pages(pair: Pair):
         yield Finding(
             "warning",
             f"{' and '.join(hiding)} {'are' if len(hiding) > 1 else 'is'} on at the source.",
-            "Rows of a damaged page vanish, or come out wrong, without an error.",
+            "Rows of a damaged page vanish or change without an error.",
             "".join(f"ALTER SYSTEM RESET {name};\n" for name in hiding) + "SELECT pg_reload_conf();",
             hiding,
         )
@@ -230,7 +230,7 @@ def damaged_pages(pair: Pair):
             "warning",
             f"{sum(count for _name, count in failures)} checksum failures were counted on the source since its "
             "statistics were reset.",
-            "Reading the damaged pages fails, and the dump or copy with it.",
+            "Reading a damaged page fails, and so does the dump or copy.",
             "Find them with pg_amcheck --all, and restore what they held. SELECT pg_stat_reset() in that database "
             "starts the count anew.",
             [name for name, _count in failures],
@@ -247,7 +247,7 @@ def clock(pair: Pair):
             "warning",
             f"The target's clock is {abs(apart):.1f} s {'ahead of' if apart > 0 else 'behind'} the source's.",
             "now() jumps by as much at the cutover, and a lag in seconds is wrong by as much.",
-            "Set the clocks by NTP: timedatectl timesync-status shows whether that works.",
+            "Set the clocks with NTP: timedatectl timesync-status shows whether that works.",
         )
     for name, offset, uncertain in (("source", source, source_doubt), ("target", target, target_doubt)):
         if abs(offset) - uncertain > CLOCK_TOLERANCE:
@@ -255,7 +255,7 @@ def clock(pair: Pair):
                 "info",
                 f"The {name}'s clock is {abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} this machine's.",
                 "Times in reports and in that server's log differ by as much.",
-                "Set the clocks by NTP: timedatectl timesync-status shows whether that works.",
+                "Set the clocks with NTP: timedatectl timesync-status shows whether that works.",
             )
 
 

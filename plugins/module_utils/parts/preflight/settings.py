@@ -36,9 +36,11 @@ TIMEOUTS = (
 LIBRARIES = ("shared_preload_libraries", "session_preload_libraries", "local_preload_libraries")
 
 
-@server_check("settings", "The servers have the same settings, as far as queries mean the same.", needs_target=True)
+@server_check(
+    "settings", "The servers have the same settings, as far as they decide what queries mean.", needs_target=True
+)
 def settings(pair: Pair):
-    """Defaults of a session of the connecting roles; what roles and databases have set is carried over with them."""
+    """Defaults of sessions of the connecting roles; settings of roles and databases are carried over with them."""
     source, target = pair.source.defaults, pair.target.defaults
     differ = [
         name for name in (*MEANING, *TIMEOUTS) if name in source and name in target and source[name] != target[name]
@@ -49,7 +51,7 @@ def settings(pair: Pair):
         yield Finding(
             "warning",
             f"{counted(len(differ), 'setting')} differ: {'; '.join(differences)}.",
-            "The application's queries may mean something else, return something else, or end earlier.",
+            "The application's queries may get another meaning, return other results, or be ended earlier.",
             "On the target, for each database, before the application comes:\n"
             + script([_alter_database(pair, name) for name in differ], most=len(differ)),
             differ,
@@ -59,7 +61,7 @@ def settings(pair: Pair):
         yield Finding(
             "warning",
             f"max_prepared_transactions is {before} on the source, 0 on the target.",
-            "PREPARE TRANSACTION fails there: an application that uses two-phase commit does not work.",
+            "PREPARE TRANSACTION fails there, so an application that uses two-phase commit does not work.",
             f"ALTER SYSTEM SET max_prepared_transactions = {before};\n-- then restart the target",
             ["max_prepared_transactions"],
         )
@@ -91,8 +93,8 @@ def preloaded_libraries(pair: Pair):
         yield Finding(
             "warning",
             f"The source preloads {some(missing)}, the target does not.",
-            "What these libraries do is missing, and extensions that need them fail or do nothing.",
-            "Add them to shared_preload_libraries of the target and restart it, if it has them.",
+            "What these libraries do is missing there, and extensions that need them fail or do nothing.",
+            "If the target has them, add them to its shared_preload_libraries and restart it.",
             missing,
         )
 
@@ -115,7 +117,7 @@ def lock_table(database: Database):
             "warning",
             f"{counted(tables, 'table')} have to be locked at once; max_locks_per_transaction = {each} "
             f"has room for about {room} locks.",
-            "The dump fails with: out of shared memory. Other sessions may, too, while it runs.",
+            "The dump fails with: out of shared memory. While it runs, other sessions may fail, too.",
             f"ALTER SYSTEM SET max_locks_per_transaction = {-(-2 * tables // sessions)};\n-- then restart the source",
         )
 
@@ -128,8 +130,8 @@ def _importable(found: list[clients.Client], chosen: clients.Client, target: int
         yield Finding(
             "blocker",
             error.problem,
-            f"The import of a dump fails; a direct copy does not need it. pg_restore of {clients.RESTORES_TO_NO_NEWER} "
-            "and later refuses servers newer than itself.",
+            "The import of a dump fails; a direct copy does not need that client. pg_restore of "
+            f"{clients.RESTORES_TO_NO_NEWER} and later refuses servers newer than itself.",
             f"Install the client programs of PostgreSQL {target} on the machine where the modules run.",
             methods=("dump",),
         )
@@ -152,13 +154,13 @@ def client_programs(pair: Pair):
         yield Finding(
             "info",
             f"The only pg_dump that fits, {chosen.version}, is newer than the target's major, {target}.",
-            "It may write what the target does not know; what is known of that is taken out again.",
+            "It may write statements that the target does not know; the import removes the known ones.",
             f"Install the client programs of PostgreSQL {target} on the machine where the modules run.",
         )
     if marked and not chosen.knows_pg_attver:
         yield Finding(
             "info",
             f"The source marks columns with an internal option, pg_attver; pg_dump {chosen.version} dumps it, too.",
-            "The import takes it out again. Whoever restores the dump by hand has to.",
+            "The import removes it. If you restore the dump by hand, remove it yourself.",
             f"Install the newest minor of the client programs of PostgreSQL {chosen.major}.",
         )

@@ -44,19 +44,20 @@ def _carried(pair: Pair) -> list[dict]:
 
 @server_check("role_names", "Every role of the source can have its name on the target.")
 def role_names(pair: Pair):
-    """Names that providers reserve, the bootstrap superuser, and the role with which the target is reached."""
+    """Names that providers reserve, the bootstrap superuser, and the connecting role of the target."""
     data = pair.source.once(_read)["roles"]
     reserved = _named(pair, [role for role in data if not role["bootstrap"] and RESERVED.fullmatch(role["name"])])
     if reserved:
         yield Finding(
             "info",
-            f"{counted(len(reserved), 'role')} with the name of a provider's own: {some(reserved)}.",
-            "They are not carried over; what they own belongs to the target's role, if it has no role of that name.",
+            f"{counted(len(reserved), 'role')} with a name that a provider reserves: {some(reserved)}.",
+            "They are not carried over. If the target has no role of that name, their objects belong to the "
+            "connecting role.",
             "Give what they own to roles of yours, in each database: REASSIGN OWNED BY ... TO ...;",
             reserved,
         )
     if pair.target is None:
-        yield Finding("unknown", "Which names the target reserves for itself was not looked at.", remedy="Give target.")
+        yield Finding("unknown", "The names that the target reserves were not looked at.", remedy="Give target.")
         return
     there = pair.target.capabilities
     bootstrap = pair.source.capabilities.bootstrap_role
@@ -72,8 +73,9 @@ def role_names(pair: Pair):
         yield Finding(
             "info",
             f"Role {name} of the source has the name of the target's "
-            + ("bootstrap superuser." if name == there.bootstrap_role else "role with which we connect."),
-            "It is taken for the same: its attributes, settings and password stay as they are on the target.",
+            + ("bootstrap superuser." if name == there.bootstrap_role else "connecting role."),
+            "The import treats it as the same role: its attributes, settings and password on the target stay as "
+            "they are.",
             "",
             [name],
         )
@@ -97,7 +99,7 @@ def role_attributes(pair: Pair):
                 f"{pair.target.capabilities.role} may not give {attribute.upper()} on the target; "
                 f"{counted(len(names), 'role')} of the source have it: {some(names)}.",
                 "They arrive without it.",
-                "Use what the service offers instead, or connect to the target as a superuser.",
+                "Use the service's replacement, or connect to the target as a superuser.",
                 [f"{name}: {attribute.upper()}" for name in names],
             )
 
@@ -116,9 +118,9 @@ def _grantable(target: Side) -> set:
     return may | {name for name, has in zip(names, own) if has}
 
 
-@server_check("role_passwords", "The password of every role that logs in can be carried over.")
+@server_check("role_passwords", "The password of every role with LOGIN can be carried over.")
 def role_passwords(pair: Pair):
-    """Hashes are read from pg_authid, which services hide."""
+    """The collection reads hashes from pg_authid; services hide it."""
     logins = [role for role in _carried(pair) if role["login"]]
     by_state = {
         state: _named(pair, [role for role in logins if role["password"]["state"] == state])
@@ -145,14 +147,14 @@ def role_passwords(pair: Pair):
 
 @server_check("md5_passwords", "No role of the source has an MD5 password.")
 def md5_passwords(pair: Pair):
-    """MD5 hashes work only where pg_hba.conf says md5; 18 warns, and a later major will drop them."""
+    """MD5 hashes work only if pg_hba.conf says md5; 18 warns, and a later major will drop them."""
     roles = [role for role in _carried(pair) if role["login"]]
     old = _named(pair, [role for role in roles if role["password"]["kind"] == "md5"])
     if old:
         yield Finding(
             "warning",
             f"{counted(len(old), 'role')} with an MD5 password: {some(old)}.",
-            "Where the target asks for scram-sha-256, as services do, their login fails.",
+            "If the target asks for scram-sha-256, as services do, their login fails.",
             "Set the same passwords anew on the source, before the migration, with psql:\n"
             "SET password_encryption = 'scram-sha-256';\n"
             + script([f"\\password {name}" for name in old])
@@ -166,7 +168,9 @@ def md5_passwords(pair: Pair):
 
 @server_check("role_settings", "The target takes every setting that roles and databases have.", needs_target=True)
 def role_settings(pair: Pair):
-    """ALTER ROLE and ALTER DATABASE SET: what the target lacks, keeps to superusers, or does not take as a value."""
+    """ALTER ROLE and ALTER DATABASE SET: the target may lack the setting, reserve it for superusers, or refuse the
+    value.
+    """
     quoted = pair.source.once(_quoted)
     carried = {None, *(role["name"] for role in _carried(pair))}
     databases = {None, *pair.databases}
@@ -184,7 +188,7 @@ def role_settings(pair: Pair):
             "warning",
             f"{name} is set for {some(holders)}; {reason}.",
             "It is left out.",
-            "Nothing, if it does not matter; else set it in the target's configuration.",
+            "If it matters, set it in the target's configuration.",
             [f"{name}: {holder}" for holder in holders],
         )
 
@@ -209,7 +213,7 @@ def _refused_settings(pair: Pair) -> dict[str, str]:
             elif not (free or target.capabilities.superuser):
                 reasons[name] = "on the target only a superuser may set it"
         elif "." not in name:
-            hidden = "" if target.sees_all_settings else ", or does not show it"
+            hidden = "" if target.sees_all_settings else "or does not show it"
             reasons[name] = f"the target has no such setting{hidden}"
     return reasons
 
@@ -239,7 +243,7 @@ def role_memberships(pair: Pair):
             f"{me} may not grant membership in {some(sorted(refused))} on the target.",
             "Members of these roles on the source arrive without it: "
             f"{some(sorted({member for members in refused.values() for member in members}))}.",
-            "Where the service allows, as its superuser:\n"
+            "If the service allows it, as its superuser:\n"
             + script([f"GRANT {names[role]} TO {me} WITH ADMIN OPTION;" for role in sorted(refused)]),
             [names[role] for role in sorted(refused)],
         )
@@ -247,7 +251,7 @@ def role_memberships(pair: Pair):
 
 @server_check("roles_there", "The target has none of the source's roles yet.", needs_target=True)
 def roles_there(pair: Pair):
-    """They are taken for the same; what the import may not change, it leaves."""
+    """The import treats them as the same roles, and leaves what it may not change."""
     there = [role["name"] for role in _carried(pair) if role["name"] in pair.target.capabilities.roles]
     if not there:
         return
@@ -255,7 +259,7 @@ def roles_there(pair: Pair):
     yield Finding(
         "info",
         f"On the target, too: {counted(len(there), 'role')} of the source: {some(quoted)}.",
-        "They are taken for the same: what they lack is added, nothing is taken from them.",
+        "The import treats them as the same roles: it adds what they lack, and takes nothing away.",
         "",
         quoted,
     )

@@ -28,7 +28,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.me
 
 @database_check("target_database", "The target has no database of this name.", needs_target=True)
 def target_database(database: Database):
-    """Empty, full, or one that an earlier run of ours made or began."""
+    """Empty, full, or one that an earlier run made or began."""
     name, target = database.name, database.target
     if not exists(target.connection, name):
         return
@@ -41,15 +41,15 @@ def target_database(database: Database):
     elif entry:
         yield Finding(
             "warning",
-            f"The target has a database {name}, imported by us until {entry['completed']}.",
-            "The same dump will not be imported again; another one is refused.",
+            f"The target has a database {name}, which an earlier run imported until {entry['completed']}.",
+            "The same dump is not imported again, and another one is refused.",
             f"To replace it: replace: true, replace_databases: {json.dumps([name], ensure_ascii=False)}",
         )
     elif objects:
         yield Finding(
             "blocker",
             f"The target has a database {name}, which holds {counted(len(objects), 'object')}: {some(objects)}.",
-            "Nothing is put into a database that is not empty.",
+            "The import refuses a database that is not empty.",
             f"To replace it: replace: true, replace_databases: {json.dumps([name], ensure_ascii=False)}. "
             "Or drop or rename it there.",
             objects[:100],
@@ -58,7 +58,7 @@ def target_database(database: Database):
         yield Finding(
             "warning",
             f"The target has a database {name}; it is empty.",
-            "It is taken as it is, with its encoding and locale, if you say so; else the import refuses.",
+            "With create: false, the import uses it as it is, with its encoding and locale; otherwise it refuses.",
             "Use create: false, or on the target:\n" + f"DROP DATABASE {_quoted(database)};",
         )
 
@@ -67,7 +67,7 @@ def _quoted(database: Database) -> str:
     return database.value("SELECT quote_ident(current_database())")
 
 
-@server_check("leftovers", "No earlier run of ours left anything behind.")
+@server_check("leftovers", "No earlier run left anything behind.")
 def leftovers(pair: Pair):
     """Databases that were being filled, and roles that were there for the time of a run only."""
     for side in pair.sides:
@@ -80,10 +80,10 @@ def leftovers(pair: Pair):
             ours = all(name in of_source for name in databases)
             yield Finding(
                 "info",
-                f"Left on the {side.endpoint.side} by a run that was killed, or in use by one that runs: "
+                f"Left on the {side.endpoint.side} by a killed run, or in use by a running one: "
                 f"{some([*databases, *sorted(roles)])}.",
                 "They take room.",
-                ("The next import removes them; if there is to be none:\n" if ours else "If no run is using them:\n")
+                ("The next import removes them. If there will be none:\n" if ours else "If no run is using them:\n")
                 + script(drop),
                 [*databases, *sorted(roles)],
             )
@@ -91,7 +91,7 @@ def leftovers(pair: Pair):
 
 @server_check("target_disk", "The target has room for the databases.", needs_target=True)
 def target_disk(pair: Pair):
-    """SQL does not show free disk space, so the operator has to look; this says how much is needed."""
+    """SQL does not show free disk space, so you have to look; this says how much is needed."""
     sizes = [database_size(pair.source.connection, name) for name in pair.databases]
     unknown = sizes.count(None)
     total = sum(filter(None, sizes))
@@ -101,13 +101,14 @@ def target_disk(pair: Pair):
         f"The target needs {size(total)} for the databases{beside}, and as much again for WAL and for sorting while "
         "they are filled; its free space is not visible in SQL.",
         "A full disk stops the target.",
-        "Services show it in their console. On a machine of your own: df -h \"$(psql -XAtc 'SHOW data_directory')\"",
+        "Services show the free space in their console. On your own machine: df -h \"$(psql -XAtc 'SHOW "
+        "data_directory')\"",
     )
 
 
 @server_check("database_tablespaces", "All databases are in the default tablespace.")
 def database_tablespaces(pair: Pair):
-    """Where the tables of a database are that are in no tablespace of their own."""
+    """The default tablespace of a database holds its tables that have no tablespace of their own."""
     found = pair.source.rows(
         """
         SELECT quote_ident(datname), quote_ident(spcname) FROM pg_database AS d JOIN pg_tablespace AS t
@@ -118,7 +119,7 @@ def database_tablespaces(pair: Pair):
         yield Finding(
             "info",
             f"Databases in another tablespace: {some([f'{name} in {place}' for name, place in found])}.",
-            "The target's is its default one.",
+            "On the target, they go into its default tablespace.",
             "",
             [name for name, _place in found],
         )
@@ -126,7 +127,7 @@ def database_tablespaces(pair: Pair):
 
 @server_check("databases_left_out", "No database beside those chosen holds data.")
 def databases_left_out(pair: Pair):
-    """Templates of the operator's, databases that refuse connections, half-dropped ones, and the postgres database."""
+    """Your own templates, databases that refuse connections, half-dropped ones, and the postgres database."""
     found = pair.source.rows(
         """
         SELECT quote_ident(datname),
@@ -140,8 +141,8 @@ def databases_left_out(pair: Pair):
         yield Finding(
             "info",
             f"Not looked at, and not migrated: {some([f'{name} ({why})' for name, why in found])}.",
-            "What they hold stays on the source.",
-            "Name them in databases, if they are to be migrated.",
+            "Their contents stay on the source.",
+            "To migrate them, name them in databases.",
             [name for name, _why in found],
         )
     if pair.source.connection.info.dbname == "postgres" and "postgres" not in pair.databases:
@@ -151,6 +152,6 @@ def databases_left_out(pair: Pair):
                 "warning",
                 f"The database postgres is not chosen, and holds {counted(len(objects), 'object')}: {some(objects)}.",
                 "They stay on the source.",
-                "Name it in databases, if they are needed.",
+                "To migrate it, name it in databases.",
                 objects[:100],
             )

@@ -27,15 +27,15 @@ def _triggers(database: Database, condition: str) -> list[tuple[str, str, str]]:
 
 @database_check("triggers_in_apply", "No trigger fires while changes are applied.", CONTINUOUS)
 def triggers_in_apply(database: Database):
-    """Apply runs with session_replication_role = replica, in which triggers with ENABLE ALWAYS or REPLICA fire."""
+    """Apply runs with session_replication_role = replica; then triggers with ENABLE ALWAYS or REPLICA fire."""
     found = _triggers(database, "NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')")
     if found:
         names = [name for name, _table, _trigger in found]
         yield Finding(
             "info",
             f"{counted(len(found), 'trigger')} with ENABLE ALWAYS or ENABLE REPLICA: {some(names)}.",
-            "They would fire for replicated rows, too. The migration keeps them from it on the target, and on the way "
-            "back on the source, until it is finished; for the application's own sessions they fire as ever.",
+            "They would fire for replicated rows, too. Until the migration is finished, it prevents that on the "
+            "target and, for the way back, on the source; for the application's own sessions they fire as always.",
             "",
             names,
         )
@@ -50,7 +50,8 @@ def replica_sessions(database: Database):
         yield Finding(
             "blocker",
             f"session_replication_role = replica is set for {some(whom)}.",
-            "Their sessions would go on writing to the source after the cutover, past the fence; so it refuses.",
+            "Their sessions would go on writing to the source after the cutover, past the fence, so the cutover "
+            "refuses.",
             script([f"{one};" for one in statements], most=len(statements)) + "\n-- then end the sessions that have it",
             whom,
         )
@@ -68,7 +69,7 @@ def disabled_triggers(database: Database):
 
 @database_check("event_triggers", "There are no event triggers.")
 def event_triggers(database: Database):
-    """They come last in a dump, so they do not fire during the import of their own database. Superusers make them."""
+    """They come last in a dump, so they do not fire during the import of their database. Only superusers make them."""
     query = """
         SELECT quote_ident(e.evtname), e.evtenabled IN ('A', 'R') FROM pg_event_trigger AS e
         WHERE NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_event_trigger'::regclass
@@ -80,7 +81,7 @@ def event_triggers(database: Database):
         yield Finding(
             "warning" if reserved else "info",
             f"{counted(len(found), 'event trigger')}: {some(names)}.",
-            "The target keeps them to superusers: they are left out, unless the service allows them."
+            "The target reserves them for superusers: they are left out, unless the service allows them."
             if reserved
             else "They are made last; from then on they fire on the target for every command of the application.",
             "Ask the service, or do without." if reserved else "",
@@ -113,6 +114,6 @@ def rules(database: Database):
     names = [name for (name,) in database.rows(query)]
     if names:
         consequence = (
-            "They do not act on rows that arrive from the source, only on what the application does afterwards."
+            "They do not act on rows that arrive from the source, only on later statements of the application."
         )
         yield Finding("info", f"{counted(len(names), 'rule')} on tables: {some(names)}.", consequence, "", names)

@@ -62,7 +62,7 @@ def _set_lock_timeout(connection, wanted: str) -> str:
 def _given_up(connection, patience: float, error) -> HandoverError:
     holders = [text for (text,) in rows(connection, HOLDERS)]
     return HandoverError(
-        f"A lock was not to be had within {patience:.0f} s: {one_line(error)}."
-        + (f" Transactions that are open: {'; '.join(holders)}." if holders else ""),
-        "Let them end, and run this again.",
+        f"Could not get a lock within {patience:.0f} s: {one_line(error)}."
+        + (f" Open transactions: {'; '.join(holders)}." if holders else ""),
+        "Let them end, then run this again.",
     )

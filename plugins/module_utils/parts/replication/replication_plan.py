@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import (
     SourceTable,
@@ -88,7 +89,7 @@ def _is_left(table: SourceTable) -> str:
     if table.unlogged:
         return "it is unlogged"
     if table.through_root:
-        return "its rows may belong into another partition on the target"
+        return "its rows may belong to another partition on the target"
     return ""
 
 
@@ -111,8 +112,8 @@ def _refuse(lacking: list, no_identity: str) -> None:
     more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
     choice = "no_identity: full, or " if no_identity == "fail" and all(one.identity for one in lacking) else ""
     raise HandoverError(
-        f"{len(lacking)} tables cannot be replicated, and nothing was published: {shown}{more}.",
-        "Give them a replica identity, as in statements; or leave it to the migration with "
+        f"{counted(len(lacking), 'table')} cannot be replicated, and nothing was published: {shown}{more}.",
+        "Add replica identities with the SQL in statements. Or leave it to the migration with "
         f"{choice}no_identity: copy_at_cutover, which copies them while writers wait.",
         tables=[one.name for one in lacking],
         statements=[one.remedy for one in lacking],

@@ -92,8 +92,8 @@ def drop(connection, name: str) -> bool:
         except (psycopg2.errors.ObjectInUse, psycopg2.errors.UndefinedObject) as error:
             if time.monotonic() > deadline:
                 raise HandoverError(
-                    f"Replication slot {name} is not let go by its reader: {one_line(error)}.",
-                    f"There, end process {found[0][0]}, and run this again.",
+                    f"The reader of replication slot {name} does not release it: {one_line(error)}.",
+                    f"End process {found[0][0]} on that server, then run this again.",
                 ) from None
             time.sleep(PAUSE)
 
@@ -162,12 +162,12 @@ def _refusal(error, patience: float, blockers: list[str]) -> Exception:
         if not isinstance(error, psycopg2.Error):
             return error
         return HandoverError(
-            f"The source does not make a replication slot: {one_line(error)}.",
-            "Preflight says what a source needs for continuous migration; prepare_source sees to it.",
+            f"The source refuses to make a replication slot: {one_line(error)}.",
+            "The preflight says what a source needs for a continuous migration; prepare_source does it.",
         )
     return HandoverError(
-        f"The source has not made the replication slot within {patience:.0f} s. It waits for the end of transactions: "
-        f"{'; '.join(blockers) or 'unknown, this role may not see whose'}.",
-        "Let them end, or end them with pg_terminate_backend(process), and run this again.",
+        f"The source has not made the replication slot within {patience:.0f} s. It waits until these transactions end: "
+        f"{'; '.join(blockers) or 'unknown, because this role may not see them'}.",
+        "Let them end, or end them with pg_terminate_backend(process), then run this again.",
         blockers=blockers,
     )

@@ -187,30 +187,30 @@ def _alter(connection, name: str, action: str, aiven_function: str) -> None:
 def _refusal(connection, error) -> Exception:
     if connection.closed:
         return error
-    problem = f"The target does not subscribe to the source: {reason(error)}."
+    problem = f"The target cannot subscribe to the source: {reason(error)}."
     return HandoverError(problem, _remedy(connection, error), sqlstate=error.pgcode)
 
 
 def _publishes_nothing(name: str) -> HandoverError:
     """Servers do not mind a publication that is not there."""
-    problem = f"The target does not subscribe to the source: where it connects to, there is no publication {name}."
+    problem = f"The target cannot subscribe to the source: the server that it reaches has no publication {name}."
     return HandoverError(problem, OPTION)
 
 
 def _remedy(connection, error) -> str:
     if error.pgcode == "2F003":
-        return "Only a superuser subscribes without a password: set source.password, or replication.password."
+        return "Only a superuser may subscribe without a password: set source.password, or replication.password."
     if error.pgcode == "42501" and "database" in str(error):
         statement = "GRANT CREATE, TEMPORARY, CONNECT ON DATABASE {} TO {}"
         names = rows(connection, "SELECT current_database()::text, current_user::text")[0]
         grant = sql.SQL(statement).format(*map(sql.Identifier, names)).as_string(connection)
         return f"As a superuser: {grant}; or grant the role of its owner to this one, WITH INHERIT TRUE."
     if error.pgcode == "42501":
-        return "Connect as a role that may subscribe: a superuser, or from 16 on a member of pg_create_subscription."
+        return "Connect as a role that may subscribe: a superuser or, from 16 on, a member of pg_create_subscription."
     return OPTION
 
 
 OPTION = (
-    "The target's server connects to the source by the option replication, which takes its values from source where it "
-    "has none: correct it, and see that the source lets the target in."
+    "Check the option replication, which says how the target's server reaches the source (unset values come from "
+    "source), and allow that connection on the source."
 )

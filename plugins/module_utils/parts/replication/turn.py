@@ -35,7 +35,9 @@ def taken(connection, identifier: str):
     ``connection`` is to the source's database. Raises HandoverError when another run has it.
     """
     sys.audit(EVENT, identifier)
-    with held(connection, _key(identifier), "Another run is at work on this migration: on the source, {}."):
+    with held(
+        connection, _key(identifier), "Another run is working on this migration; its session on the source is {}."
+    ):
         yield
 
 
@@ -44,7 +46,7 @@ def home(connection, side: str):
     """Hold the turn of the connection's database, which is at the ``side`` named: nobody else decides meanwhile where
     it lives, nor touches its fence. Raises HandoverError when another run, of any migration, has it.
     """
-    problem = f"Another run hands the database of the {side} over, or ends a migration of it: there, {{}}."
+    problem = f"Another run hands over the database of the {side}, or ends a migration of it; its session is {{}}."
     with held(connection, HOME, problem):
         yield
 

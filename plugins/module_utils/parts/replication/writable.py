@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import (
     PATIENCE,
@@ -137,7 +138,7 @@ def refused(
         found.extend(Refused(tuple(one["table"]), one["why"]) for one in answers if "why" in one)
         left[:] = [tuple(one["table"]) for one in answers if "busy" in one]
         if left:
-            raise psycopg2.errors.LockNotAvailable(f"{len(left)} tables are locked: {_some(left)}")
+            raise psycopg2.errors.LockNotAvailable(f"{counted(len(left), 'table')} locked: {_some(left)}")
 
     if left:
         patiently(connection, work, patience)
@@ -148,8 +149,8 @@ def refuse(found: list[Refused], remedy: str) -> None:
     """Raise HandoverError for these, all of them at once."""
     if found:
         raise HandoverError(
-            f"The application could not update {len(found)} tables, or delete from them, as long as they are "
-            f"published: {'; '.join(map(str, found[:SHOWN]))}"
+            "While these tables are published, the application could not UPDATE or DELETE their rows: "
+            + "; ".join(map(str, found[:SHOWN]))
             + (f" and {len(found) - SHOWN} more." if len(found) > SHOWN else "."),
             remedy,
             tables=[f"{one.key[0]}.{one.key[1]}" for one in found],

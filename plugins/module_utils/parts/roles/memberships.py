@@ -94,7 +94,7 @@ def _take(conn, attempts: Trial, name: str, owners: list[str], result: Membershi
         if _holds(conn, owner):
             result.taken.append(owner)
         else:
-            no_use = "The connecting role is NOINHERIT: it has no use of a membership without SET ROLE."
+            no_use = "The connecting role is NOINHERIT: without SET ROLE, a membership gives it nothing."
             result.refused.append({"role": owner, "reason": refused or no_use})
 
 

@@ -148,7 +148,7 @@ class RoleFitting:
         if self.target.get(name, {}).get("bootstrap"):
             return "It is the target's bootstrap superuser."
         if name == self.me:
-            return "It is the role that connects to the target."
+            return "It is the connecting role of the target."
         if name in self.options.skip_roles:
             return "skip_roles names it."
         if RESERVED.fullmatch(name):
@@ -183,7 +183,7 @@ class RoleFitting:
             if role[attribute] and not there[attribute]:
                 self._attempt(_alter(role["name"], sql.SQL(attribute.upper())), role["name"], attribute)
             elif there[attribute] and not role[attribute]:
-                reason = f"The target's role has {attribute.upper()}, the source's has not; it was not taken away."
+                reason = f"The target's role has {attribute.upper()}, the source's does not; it was not taken away."
                 self.plan.kept.append({"role": role["name"], "attribute": attribute, "reason": reason})
 
     def _fit_limits(self, role: dict, there: dict) -> None:
@@ -207,14 +207,14 @@ class RoleFitting:
             missing = {
                 "none": "The source's role has no password either.",
                 "hash": "Its hash was not exported.",
-                "unreadable": "The source does not let its hash be read.",
+                "unreadable": "The connecting role may not read its hash on the source.",
             }[role["password"]["state"]]
         elif self._password_is_due(name, plaintext, stored, created):
             missing = self._set_password(name, stored if plaintext is None else plaintext, plaintext is not None)
         elif self.options.update_passwords == "on_create":
             missing = "update_passwords is on_create."
         else:
-            missing = "The target does not let its hash be read, so it was neither compared nor set."
+            missing = "The connecting role may not read its hash on the target, so it was neither compared nor set."
         login = role["login"] or self.target.get(name, {}).get("login")
         if missing and login:
             self._report_password(name, created, missing)

@@ -46,6 +46,7 @@ def wait_for_other_runs(connection) -> None:
         rows(connection, "SELECT pg_advisory_lock(hashtext('handover.postgresql'))")
     except psycopg2.errors.LockNotAvailable:
         raise HandoverError(
-            f"Another run works on the source, and has not ended within {PATIENCE} s.", "Run again when it has."
+            f"Another run is working on the source, and did not end within {PATIENCE} s.",
+            "Run this again when it has ended.",
         ) from None
     rows(connection, "SELECT set_config('lock_timeout', '0', false)")

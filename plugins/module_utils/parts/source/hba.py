@@ -28,7 +28,8 @@ def network(address: str) -> str:
     except ValueError:
         raise HandoverError(
             f"target_addresses has {address}, which is neither an address nor a network.",
-            "Give the address that the target connects from, such as 203.0.113.7, or a network such as 203.0.113.0/28.",
+            "Give the address that the target connects from, such as 203.0.113.7, or a network, such as "
+            "203.0.113.0/28.",
         ) from None
 
 

@@ -53,7 +53,7 @@ def _read(comment: str) -> dict:
         return {"databases": [], "settings": {}, **json.loads(comment[len(MARK) :])}
     except ValueError:
         raise HandoverError(
-            f"The comment of a role begins with {MARK} but is no record of ours: {comment}",
+            f"The comment of a role begins with {MARK}, but is not a record of the collection: {comment}",
             "Put it back as it was, or drop that role.",
         ) from None
 

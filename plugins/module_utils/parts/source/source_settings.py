@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import is_loopback, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.configuration import (
     Setting,
@@ -84,7 +85,7 @@ def needs(connection, wanted: Wanted) -> list[Need]:
     """All settings that matter, met or not. Raises HandoverError for a guard that would lose a slot at once."""
     use, count = _use(connection, wanted), len(wanted.databases)
     has_origins_setting = connection.info.server_version >= 180000  # before, max_replication_slots limits them, too
-    spare = "one for each database, and one more to go on with after an interruption"
+    spare = "one for each database, and one more to continue after an interruption"
     back = "one for each database on the way back"
     slots = use.slots + 2 * count
     if wanted.both_ways and not has_origins_setting:
@@ -133,7 +134,7 @@ def _worker_processes(found: dict[str, Setting], apply_workers: int) -> Need:
         _configured(found[name]) for name in ("max_worker_processes", "max_logical_replication_workers")
     )
     number = max(workers, apply_workers) + max(processes - workers, 1)
-    return _at_least(found["max_worker_processes"], number, "room for apply workers besides the workers of others")
+    return _at_least(found["max_worker_processes"], number, "room for apply workers besides other workers")
 
 
 def _configured(setting: Setting) -> int:
@@ -160,7 +161,7 @@ def _guard(connection, setting: Setting, size: str) -> Need:
             f"With max_slot_wal_keep_size = {size}, replication slots of this server would be lost: {held}.",
             "Give a larger max_slot_wal_keep_size, or drop slots that nobody needs.",
         )
-    reason = "a slot that falls behind is given up before the disk is full"
+    reason = "a slot that falls behind is lost before the disk is full"
     return Need(setting, str(megabytes), reason, lambda text: text != "-1" and int(text) >= megabytes)
 
 
@@ -181,13 +182,13 @@ def hints(connection) -> list[str]:
     found = read_settings(connection, ["wal_sender_timeout", "idle_replication_slot_timeout", "max_slot_wal_keep_size"])
     texts = []
     if found["wal_sender_timeout"].running == "0":
-        texts.append("wal_sender_timeout is 0: a connection of the target that broke silently keeps its slot taken.")
+        texts.append("wal_sender_timeout is 0: if a connection of the target breaks silently, its slot stays taken.")
     if (idle := found.get("idle_replication_slot_timeout")) and idle.running != "0":
-        texts.append(
-            "idle_replication_slot_timeout is set: a slot is lost when the target stays away for longer than that."
-        )
+        texts.append("idle_replication_slot_timeout is set: if the target stays away for longer, the slot is lost.")
     if found["max_slot_wal_keep_size"].running == "-1":
-        texts.append("max_slot_wal_keep_size is -1: while the target is away, WAL is kept until the disk is full.")
+        texts.append(
+            "max_slot_wal_keep_size is -1: while the target is away, the source keeps WAL until the disk is full."
+        )
     return texts
 
 
@@ -227,9 +228,10 @@ def still_needed(connection, name: str, former: str) -> str:
         " (SELECT count(*)::int FROM pg_replication_origin) FROM pg_replication_slots",
     )[0]
     if name == "wal_level" and logical and former not in levels_for_logical_slots(connection):
-        return f"The server would not start with the {logical} logical replication slots that it has."
+        return f"The server would not start with the {counted(logical, 'logical replication slot')} that it has."
     if name == "max_replication_slots" and int(former) < max(slots, origins):
-        return f"The server would not start with the {slots} replication slots and {origins} origins that it has."
+        has = f"{counted(slots, 'replication slot')} and {counted(origins, 'origin')}"
+        return f"The server would not start with the {has} that it has."
     if name == "max_active_replication_origins" and int(former) < origins:
-        return f"The server would not start with the {origins} replication origins that it has."
+        return f"The server would not start with the {counted(origins, 'replication origin')} that it has."
     return ""

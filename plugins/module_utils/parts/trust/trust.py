@@ -71,14 +71,14 @@ def refuse_strangers(connection) -> None:
     if found:
         database, role = rows(connection, "SELECT current_database()::text, quote_ident(current_user)")[0]
         raise HandoverError(
-            f'In database "{database}" there is a schema handover that others than {role} may have written to: '
+            f'Database "{database}" has a schema handover that others than {role} may have written to: '
             f"{', '.join(found[:5])}.",
             REMEDY.format(role=role),
         )
 
 
 REMEDY = (
-    "If it is of a migration that another administrator began, go on as that role. If not, look at what is in it, and "
+    "If another administrator began that migration, go on as that role. If not, look at what is in the schema, then "
     "drop or rename it. To trust a role with all that {role} may do: GRANT {role} TO that role."
 )
 
@@ -90,7 +90,9 @@ def refuse_shared_role(connection, name: str) -> None:
             SELECT FROM pg_auth_members AS m WHERE m.roleid = r.oid
             AND NOT {trusted("m.member", connection.info.server_version)}))"""
     if rows(connection, query, (name,)):
-        raise HandoverError(f"There is a role {name} that others may use, and is not ours.", "Drop or rename it.")
+        raise HandoverError(
+            f"The role {name} exists, others may use it, and this migration did not make it.", "Drop or rename it."
+        )
 
 
 def refuse_foreign(connection, catalog: str, prefix: str, name: str) -> None:
@@ -100,4 +102,6 @@ def refuse_foreign(connection, catalog: str, prefix: str, name: str) -> None:
         AND NOT {trusted(prefix + "owner", connection.info.server_version)}"""
     for (owner,) in rows(connection, query, (name,)):
         kind = catalog.removeprefix("pg_")
-        raise HandoverError(f"There is a {kind} {name} that belongs to {owner}, and is not ours.", "Drop or rename it.")
+        raise HandoverError(
+            f"The {kind} {name} exists, belongs to {owner}, and this migration did not make it.", "Drop or rename it."
+        )

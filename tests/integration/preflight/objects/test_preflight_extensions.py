@@ -102,7 +102,7 @@ def test_versions(source, many, all_servers):
         many, "SET allow_system_table_mods = on; UPDATE pg_extension SET extversion = '9.9' WHERE extname = 'cube'"
     )
     report = look(source.endpoint(), all_servers(18).endpoint(), [many])
-    assert "It lacks what was added since." in report.about("extension_versions", "cube")["consequence"]
+    assert "The target lacks what was added since." in report.about("extension_versions", "cube")["consequence"]
 
 
 def test_rights_to_create_them(source, many, all_servers):

@@ -50,7 +50,7 @@ def test_databases_that_are_there(servers, tmp_path):
     assert levels == {"empty": {"warning"}, "full": {"blocker"}, "o'urs": {"warning"}, "begun": {"info"}}
     [full] = report.of("target_database", database="full")
     assert full["objects"] == ['table public."T"'] and 'replace_databases: ["full"]' in full["remedy"]
-    assert "imported by us" in report.of("target_database", database="o'urs")[0]["seen"]
+    assert "an earlier run imported" in report.of("target_database", database="o'urs")[0]["seen"]
     by_name = {one["database"]: one for one in report.report["databases"]}
     assert by_name["full"]["feasible_methods"] == [] and by_name["empty"]["feasible_methods"] == ["dump", "continuous"]
     run_script(target, "postgres", report.of("target_database", database="empty")[0]["remedy"].partition("\n")[2])
