@@ -18,7 +18,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.trial imp
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import (
+    Passage,
+    Problem,
+    limited,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
@@ -38,6 +42,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 OPEN_PATIENCE = 10.0  # seconds; then the guardian goes on trying
 WAY_BACK_PATIENCE = 10.0  # seconds until the first beacon comes back; a worker may take 5 s to start
 
+OPEN, RESUME = "open", "resume"  # steps that the guardian goes on trying
+
 SESSIONS = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
@@ -51,8 +57,13 @@ def attempt(passage: Passage, what: str, work, remedy: str = "Run this again."):
     except (HandoverError, psycopg2.Error, OSError, subprocess.SubprocessError) as error:
         problem = error.problem if isinstance(error, HandoverError) else one_line(error)
         more = error.remedy if isinstance(error, HandoverError) else remedy
-        passage.problems.append({"step": what, "problem": problem, "remedy": more or remedy})
+        passage.problems.append(Problem(what, problem, more or remedy))
         return None
+
+
+def is_left_to_guardian(passages: list[Passage]) -> bool:
+    """Whether a step failed by which clients go on."""
+    return any(problem.step in (OPEN, RESUME) for passage in passages for problem in passage.problems)
 
 
 def let_in(passages: list[Passage]) -> None:
@@ -64,7 +75,7 @@ def let_in(passages: list[Passage]) -> None:
                     attempt(passage, "sequences", lambda one=passage: cargo.overtake_sequences(one), SEQUENCES_REMEDY)
         for passage in passages:
             with passage.step("open"):
-                opened = attempt(passage, "open", lambda one=passage: fence.open_(one.new, one.route.migration.id))
+                opened = attempt(passage, OPEN, lambda one=passage: fence.open_(one.new, one.route.migration.id))
                 passage.changed = passage.changed or bool(opened)
 
 
@@ -76,27 +87,28 @@ SEQUENCES_REMEDY = (
 
 def _is_closed(passage: Passage) -> bool:
     """Whether nobody can have written to new yet, where an earlier run was interrupted."""
-    found = attempt(passage, "open", lambda: fence.read(passage.new))
+    found = attempt(passage, OPEN, lambda: fence.read(passage.new))
     return bool(found and found.closed)
 
 
-def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Timeline) -> None:
+def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Timeline) -> dict[str, dict]:
     """Send clients to new: the operator's command, then the poolers. Where an earlier run has done that, only poolers
-    that it did not reach, or whose file was wrong.
+    that it did not reach, or whose file was wrong. Returns where each pooler led before, by its name.
     """
     first, recorded = passages[0], all(one.route.is_recorded for one in passages)
     if recorded and not attempt(first, "poolers", lambda: _are_left_behind(passages, poolers)):
-        return
-    first.changed = True
+        return {}
+    first.changed, places = True, {}
     if params["switch_command"] and not recorded:
         with timeline.step("switch"):
             attempt(first, "switch_command", lambda: run_command(params), "Run that command by hand.")
     if poolers:
-        first.facts["places"] = attempt(first, "poolers", poolers.places) or {}
+        places = attempt(first, "poolers", poolers.places) or {}
         with timeline.step("reload"):
             attempt(first, "reload", poolers.reload)
         with timeline.step("resume"):
-            attempt(first, "resume", poolers.resume)
+            attempt(first, RESUME, poolers.resume)
+    return places
 
 
 def _are_left_behind(passages: list[Passage], poolers: Poolers) -> bool:
@@ -122,10 +134,12 @@ def run_command(params: dict) -> None:
         )
 
 
-def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
-    """Whether the poolers lead to new now; where they have sessions with a server by now, these are asked."""
+def look_at_poolers(passages: list[Passage], poolers: Poolers, before: dict[str, dict]) -> None:
+    """Whether the poolers lead to new now; where they have sessions with a server by now, these are asked. ``before``
+    is where they led.
+    """
     passage, names = passages[0], [one.route.new.dbname for one in passages]
-    before = passage.facts.get("places", {})
+    seen = []
     for pooler in poolers:
         answer = attempt(
             passage, "poolers", lambda one=pooler: (one.leads_to(passage.new, names, SETTLING), one.places())
@@ -133,7 +147,7 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
         if answer is None:
             continue
         leads, places = answer
-        passage.facts.setdefault("poolers", []).append(
+        seen.append(
             {
                 "pooler": pooler.name,
                 "databases": pooler.databases,
@@ -145,13 +159,10 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers) -> None:
         if unmoved:
             unmoved = not all(is_place_of(place, passage.new) for place in places.values())
         if leads is False or unmoved or _misled(passages, before.get(pooler.name, {}), places):
-            passage.problems.append(
-                {
-                    "step": "reload",
-                    "problem": f"The pooler {pooler.name} does not lead to the new home, but: {_shown(places)}.",
-                    "remedy": "Write the new home into its [databases], and run this again.",
-                }
-            )
+            problem = f"The pooler {pooler.name} does not lead to the new home, but: {_shown(places)}."
+            remedy = "Write the new home into its [databases], and run this again."
+            passage.problems.append(Problem("reload", problem, remedy))
+    passage.measures.poolers = seen or None
 
 
 def _misled(passages: list[Passage], before: dict[str, tuple], places: dict[str, tuple]) -> list[str]:
@@ -169,14 +180,14 @@ def complete(passage: Passage) -> None:
     """Take away the stream that led here, let the one that leads back flow, and write it into the journal."""
     if passage.decided:
         with contextlib.suppress(psycopg2.Error):
-            passage.facts["fence_lsn"] = value(passage.old, "SELECT pg_current_wal_lsn()::text")
+            passage.measures.fence_lsn = value(passage.old, "SELECT pg_current_wal_lsn()::text")
     for session in (passage.old, passage.new, passage.reader):
         with contextlib.suppress(psycopg2.Error):  # what needs a session that is lost says so
             rows(session, "SELECT set_config('statement_timeout', '0', false)")
     if passage.params["terminate_sessions"] and passage.changed:
-        passage.facts["terminated"] = attempt(passage, "terminate_sessions", lambda: value(passage.old, SESSIONS))
+        passage.measures.terminated = attempt(passage, "terminate_sessions", lambda: value(passage.old, SESSIONS))
     if passage.decided:
-        passage.facts["strays"] = attempt(passage, "strays", lambda: cargo.strays(passage), STRAYS_REMEDY) or []
+        passage.measures.strays = attempt(passage, "strays", lambda: cargo.strays(passage), STRAYS_REMEDY) or []
     if attempt(passage, "stop_stream", lambda: _stop_stream(passage)):
         attempt(passage, "way_back", lambda: _start_way_back(passage), WAY_BACK_REMEDY)
     if not passage.route.is_recorded:
@@ -217,7 +228,7 @@ def _start_way_back(passage: Passage) -> None:
             f"within {WAY_BACK_PATIENCE:g} s.",
             WAY_BACK_REMEDY,
         )
-    passage.facts["way_back_seconds"] = round(time.monotonic() - started, 3)
+    passage.measures.way_back_seconds = round(time.monotonic() - started, 3)
 
 
 def _record(passage: Passage) -> None:
@@ -236,8 +247,8 @@ def _record(passage: Passage) -> None:
             "handed_over",
             direction=route.direction,
             timeline=passage.timeline.as_result(),
-            window_ms=passage.facts.get("window_ms"),
-            fence_lsn=passage.facts.get("fence_lsn"),
+            window_ms=passage.measures.window_ms,
+            fence_lsn=passage.measures.fence_lsn,
             way_back=passage.way_back,
         )
 
@@ -258,7 +269,5 @@ def _record_wave(passage: Passage) -> None:
             migration_journal.drop_wave(session, identifier, wave.number)
     if passage.way_back:
         migration_journal.begin_wave(session, identifier, route.next_wave, route.returning, route.tables)
-        migration_journal.set_wave(
-            session, identifier, route.next_wave, "subscribed", passage.facts.get("way_back_lsn")
-        )
+        migration_journal.set_wave(session, identifier, route.next_wave, "subscribed", passage.way_back_lsn)
     migration_journal.record_tables(session, identifier, [(*table, "indexed", None, None) for table in route.tables])

@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.findings import CargoSize
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import copy_table
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import sequences
@@ -29,15 +30,15 @@ MINE = """
     WHERE pg_has_role(oid, 'USAGE') AND CASE WHEN {since_16} THEN pg_has_role(oid, 'SET') ELSE true END"""
 
 
-def look(passage: Passage) -> None:
-    """What there will be to bring: ``passage.facts`` gets the numbers."""
+def look(passage: Passage) -> CargoSize:
+    """What there will be to bring."""
     query = "SELECT (SELECT count(*) FROM pg_largeobject_metadata), pg_table_size('pg_largeobject')"
     with passage.old.cursor() as cursor:
         cursor.execute(query)
-        passage.facts["large_objects"], passage.facts["large_object_bytes"] = cursor.fetchone()
+        large_objects_there, large_object_bytes = cursor.fetchone()
     passage.readable = tuple(large_objects.shows_versions(session) for session in (passage.old, passage.new))
     passage.catalogs = large_objects.lockable(passage.old) if passage.readable[0] else []
-    passage.facts["copied_bytes"] = sum(table.size for table in passage.copied)
+    return CargoSize(sum(table.size for table in passage.copied), large_objects_there, large_object_bytes)
 
 
 def unfenced(passage: Passage) -> list[tuple[str, str]]:
@@ -54,7 +55,7 @@ def set_sequences(passage: Passage) -> None:
     Done before the window and again in it, where only those are left that moved meanwhile.
     """
     _follow(passage, passage.helper, sequences.moved(passage.old, passage.sequences))
-    passage.facts["sequences"] = len(passage.sequences)
+    passage.measures.sequences = len(passage.sequences)
 
 
 def overtake_sequences(passage: Passage) -> None:
@@ -68,7 +69,7 @@ def overtake_sequences(passage: Passage) -> None:
 
 
 def _follow(passage: Passage, session, moved: list) -> None:
-    margin = passage.facts["sequence_margin"]
+    margin = passage.sequence_margin
     if moved:
         sequences.apply(session, moved, margin)
     for one in moved:
@@ -92,8 +93,8 @@ def copy_tables(passage: Passage) -> None:
             cursor.execute(add)
         _set_triggers(cursor, fenced, "ENABLE")
         cursor.execute("COMMIT")
-    passage.facts["copied_rows"] = sum(amount for amount, _bytes in copied)
-    passage.facts["copied_bytes"] = sum(count for _rows, count in copied)
+    passage.measures.copied_rows = sum(amount for amount, _bytes in copied)
+    passage.measures.copied_bytes = sum(count for _rows, count in copied)
 
 
 def stow_large_objects(passage: Passage) -> None:
@@ -126,7 +127,7 @@ def bring_large_objects(passage: Passage) -> None:
     Where the catalog cannot be locked, that is as of a snapshot; what comes later is looked for after the commit.
     """
     if not any(passage.large_objects) and not any(map(large_objects.count, (passage.reader, passage.writer))):
-        passage.facts.update(large_objects=0, large_objects_in_window=0)
+        passage.measures.large_objects = passage.measures.large_objects_in_window = 0
         return
     if not passage.catalogs:
         rows(passage.reader, SNAPSHOT)
@@ -140,7 +141,7 @@ def bring_large_objects(passage: Passage) -> None:
     if not passage.catalogs:
         rows(passage.reader, END_OF_SNAPSHOT)
     passage.large_objects = here, there
-    passage.facts.update(large_objects=len(here), large_objects_in_window=len(wanted))
+    passage.measures.large_objects, passage.measures.large_objects_in_window = len(here), len(wanted)
 
 
 def _changed(passage: Passage, *ends: dict) -> set[int]:
@@ -177,7 +178,7 @@ def strays(passage: Passage) -> list[str]:
     found = [f"large object {oid} was {what}" for oid, what in changes.items()]
     before = {one.key: one for one in passage.sequences}
     for one in sequences.overtaken(passage.old, passage.sequences):
-        covered = sorted([before[one.key].value, before[one.key].advanced(passage.facts["sequence_margin"]).value])
+        covered = sorted([before[one.key].value, before[one.key].advanced(passage.sequence_margin).value])
         if not covered[0] <= one.value <= covered[1]:
             found.append(f"sequence {one.schema}.{one.name} went on to {one.value}")
     made = fence.without_trigger(passage.old, passage.configuration)
@@ -268,16 +269,16 @@ RELAYED, READ, DIGESTED = 40e6, 800e6, 200e6  # bytes a second: of tables, and o
 
 def forecast(passage: Passage, round_trips: float) -> int:
     """How long the window will be about, in milliseconds; ``round_trips`` is what its statements take to and fro."""
-    facts = passage.facts
+    findings, size = passage.findings, passage.findings.cargo
     reading = READ if passage.readable[0] else DIGESTED
-    slot = 0 if passage.params["reverse"] is False or facts["obstacles_to_way_back"] else SLOT
+    slot = 0 if passage.params["reverse"] is False or findings.obstacles_to_way_back else SLOT
     return round(
         round_trips
         + slot
         + len(passage.tables) * PER_TABLE
         + len(passage.copied) * PER_COPIED_TABLE
-        + facts["large_object_bytes"] / reading * 1000
-        + facts["copied_bytes"] / RELAYED * 1000
+        + size.large_object_bytes / reading * 1000
+        + size.copied_bytes / RELAYED * 1000
     )
 
 

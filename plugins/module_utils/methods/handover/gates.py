@@ -10,6 +10,7 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.findings import GateAnswer
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import STAMP, Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
@@ -39,17 +40,15 @@ def gate(name: str):
     return register
 
 
-def ask_all(passage: Passage) -> list[dict]:
-    """``{"gate", "ok", "problem", "remedy"}`` of every gate, in order."""
+def ask_all(passage: Passage) -> list[GateAnswer]:
+    """What every gate answers, in order."""
     answers = []
     for name, function in GATES:
-        found = function(passage)
-        problem, remedy = found or ("", "")
-        answers.append({"gate": name, "ok": found is None, "problem": problem, "remedy": remedy})
+        answers.append(GateAnswer(name, *(function(passage) or ())))
     return answers
 
 
-def ask_poolers(passage: Passage, poolers: Poolers, dbnames: list[str]) -> list[dict]:
+def ask_poolers(passage: Passage, poolers: Poolers, dbnames: list[str]) -> list[GateAnswer]:
     """The same for each pooler: its sessions with a server are sessions of old, with the databases of the window.
     Without any, a note says so.
     """
@@ -69,17 +68,17 @@ def ask_poolers(passage: Passage, poolers: Poolers, dbnames: list[str]) -> list[
             said = ", ".join(f"{name}: {place[0]}:{place[1]}" for name, place in sorted(places.items()))
             passage.note(f"The pooler {pooler.name} has no session to tell by where it leads; it says {said}.")
         remedy = "RELOAD it, if its file is right; or correct poolers, or databases of that pooler." if problem else ""
-        answers.append({"gate": f"pooler {pooler.name}", "ok": not problem, "problem": problem, "remedy": remedy})
+        answers.append(GateAnswer(f"pooler {pooler.name}", problem, remedy))
     return answers
 
 
-def refuse(closed: list[dict]) -> None:
+def refuse(closed: list[GateAnswer]) -> None:
     """Raise HandoverError for gates that are closed."""
     if closed:
         raise HandoverError(
-            "It was not handed over, and nothing was changed: " + " ".join(one["problem"] for one in closed),
-            " ".join(dict.fromkeys(one["remedy"] for one in closed)),
-            gates=closed,
+            "It was not handed over, and nothing was changed: " + " ".join(one.problem for one in closed),
+            " ".join(dict.fromkeys(one.remedy for one in closed)),
+            gates=[one.as_result() for one in closed],
         )
 
 
@@ -131,7 +130,7 @@ def lag(passage: Passage):
             f"The new home is more than {limit:g} s behind, or does not apply.",
             "See handover.postgresql.status; wait until it has caught up, or allow more with cutover_max_lag.",
         )
-    passage.facts["lag_seconds"] = round(time.monotonic() - started, 3)
+    passage.lag_seconds = round(time.monotonic() - started, 3)
     return None
 
 

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import contextlib
-import time
+from dataclasses import replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
-from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import (
     after,
     cargo,
@@ -20,8 +19,18 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
     report,
     way_back,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.fate import (
+    CommitInDoubtError,
+    Fate,
+    as_handover_error,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.findings import Findings, GateAnswer
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.guardian import Guardian
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, opened
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import (
+    Passage,
+    Problem,
+    opened,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import (
     READY,
     Route,
@@ -40,81 +49,61 @@ SAFE_FRACTION = 0.5  # of the deadline, that preparing the fence may wait for a 
 def hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
     """Do what pg_cutover documents. Raises HandoverError, with whether the databases are ``handed_over`` if known."""
     params = {**params, **{name: seconds_of(name, params[name]) for name in ("deadline", "switch_timeout")}}
+    fate = Fate()
     try:
-        return _hand_over(source, target, params, check_mode)
-    except HandoverError as error:
-        if "handed_over" not in error.facts and not error.facts.get("unknown"):
-            error.facts["handed_over"] = False
-        raise
+        _hand_over(source, target, params, check_mode, fate)
+    except (HandoverError, psycopg2.Error) as error:
+        raise fate.told_by(as_handover_error(error)) from None
+    return {"changed": fate.changed, "direction": params["direction"], "databases": fate.results}
 
 
-@contextlib.contextmanager
-def _told(**facts):
-    """What nobody expected of a server is an error of ours, too: its ``facts`` say what was handed over."""
-    try:
-        yield
-    except psycopg2.Error as error:
-        raise HandoverError(
-            f"A server refused a statement, or was lost: {one_line(error)}.",
-            "Check the server's log for the reason, then run this again.",
-            sqlstate=error.pgcode,
-            **facts,
-        ) from None
-
-
-def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
+def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool, fate: Fate) -> None:
     """In one window, or in one for each database."""
-    with _told():
-        routes = find_routes(source, target, params)
+    routes = find_routes(source, target, params)
     if params["poolers"] and len(routes) > 1 and not params["together"]:
         raise HandoverError(
             "A pooler loads the entries of all databases at once, so that they would be switched with the first one.",
             "Hand them over with together: true, or call this for one database after the other.",
         )
-    groups = [routes] if params["together"] else [[route] for route in routes]
-    results = []
-    for group in groups:
-        try:
-            results += _hand_over_together(group, params, check_mode)
-        except HandoverError as error:
-            found = error.facts["databases"] = [*results, *error.facts.get("databases", [])]
-            error.facts["changed"] = any(one["changed"] for one in found)
-            raise
-    return {"changed": any(one["changed"] for one in results), "direction": params["direction"], "databases": results}
+    for group in [routes] if params["together"] else [[route] for route in routes]:
+        fate.begin_window()
+        _hand_over_together(group, params, check_mode, fate)
 
 
-@_told()
-def _hand_over_together(routes: list[Route], params: dict, check_mode: bool) -> list[dict]:
+def _hand_over_together(routes: list[Route], params: dict, check_mode: bool, fate: Fate) -> None:
     """Databases in one window."""
     with contextlib.ExitStack() as stack:
         poolers = stack.enter_context(open_poolers(params["poolers"]))
-        passages = stack.enter_context(opened(routes, params))
+        passages = stack.enter_context(opened(routes, params, _sequence_margin(params, poolers)))
         _choose_entries(passages, poolers)
-        for passage in passages:
-            given = params["sequence_margin"]
-            passage.facts["sequence_margin"] = given if given is not None else 0 if poolers else MARGIN_WITHOUT_POOLER
         ready = [passage for passage in passages if passage.route.status == READY]
-        if len(ready) == len(passages) and not check_mode:
-            _let_go_on(passages[0], poolers)
+        asked = []  # else some poolers may lead to new already
+        if len(ready) == len(passages):
+            asked = [one.route.old.dbname for one in ready]
+            if not check_mode:
+                _let_go_on(passages[0], poolers)
         for passage in ready:
-            _find_out(passage, poolers, check_mode)
-            if len(ready) == len(passages):  # else some may lead to new already
-                names = [one.route.old.dbname for one in ready]
-                passage.facts["gates"] += gates.ask_poolers(passage, poolers, names)
+            passage.findings = _find_out(passage, poolers, asked, check_mode)
         if check_mode:
-            return [report.forecast(passage, poolers) for passage in passages]
+            fate.results += [report.forecast(passage, poolers) for passage in passages]
+            return
         for passage in ready:
             _refuse(passage)
         for passage in ready:
             _prepare(passage)
-        _pass(passages, ready, poolers, params)
-        with _told(handed_over=True):
-            for passage in passages:
-                after.complete(passage)
-            after.look_at_poolers(passages, poolers)
-            results = [report.outcome(passage, poolers) for passage in passages]
-        _complain(passages, results)
-        return results
+        places = _pass(passages, ready, poolers, params, fate)
+        for passage in passages:
+            after.complete(passage)
+        after.look_at_poolers(passages, poolers, places)
+        fate.results += [report.outcome(passage, poolers) for passage in passages]
+        fate.problems += [problem for passage in passages for problem in passage.problems]
+        _complain(fate.problems)
+
+
+def _sequence_margin(params: dict, poolers: Poolers) -> int:
+    if params["sequence_margin"] is not None:
+        return params["sequence_margin"]
+    return 0 if poolers else MARGIN_WITHOUT_POOLER
 
 
 def _choose_entries(passages: list[Passage], poolers: Poolers) -> None:
@@ -131,22 +120,32 @@ def _let_go_on(passage: Passage, poolers: Poolers) -> None:
         passage.note("Databases were paused at a pooler, and were resumed.")
 
 
-def _find_out(passage: Passage, poolers: Poolers, check_mode: bool) -> None:
-    """What there is to hand over, and what stands in the way."""
+def _find_out(passage: Passage, poolers: Poolers, asked: list[str], check_mode: bool) -> Findings:
+    """What there is to hand over, and what stands in the way: also what poolers say of the databases ``asked`` for."""
     if not check_mode:
         _wake(passage)
     passage.look()
-    cargo.look(passage)
+    found = cargo.look(passage)
     for text in strays.past_the_fence(passage.new, passage.route.new.endpoint.side, contents=True):
         passage.note(f"{text} They are replaced by those of the {passage.route.old.endpoint.side}.")
-    passage.facts["gates"] = gates.ask_all(passage)
+    answers = gates.ask_all(passage)
     if not check_mode:
         continuity.remember(passage.sight, passage.route.migration.id, passage.source, passage.journal)
-    passage.facts["fenced_roles"] = logins.to_fence(passage)
+    fenced_roles = logins.to_fence(passage)
     wanted = passage.params["reverse"] is not False
-    passage.facts["obstacles_to_way_back"] = way_back.obstacles(passage) if wanted else []
-    if wanted and not passage.facts["obstacles_to_way_back"]:
+    obstacles = way_back.obstacles(passage) if wanted else []
+    if wanted and not obstacles:
         way_back.foresee(passage)
+    if asked:
+        answers += gates.ask_poolers(passage, poolers, asked)
+    return Findings(
+        answers=answers,
+        lag_seconds=passage.lag_seconds,
+        cargo=found,
+        unfenced=fence.unfenced_tables(passage.old, passage.tables),
+        fenced_roles=fenced_roles,
+        obstacles_to_way_back=obstacles,
+    )
 
 
 def _wake(passage: Passage) -> None:
@@ -159,11 +158,10 @@ def _wake(passage: Passage) -> None:
 
 def _refuse(passage: Passage) -> None:
     """Raise HandoverError for what stands in the way."""
-    closed = [one for one in passage.facts["gates"] if not one["ok"]]
-    obstacles = passage.facts["obstacles_to_way_back"]
+    closed, obstacles = passage.findings.closed, passage.findings.obstacles_to_way_back
     if obstacles and passage.params["reverse"]:
         remedy = "Mend that, or do without a way back with reverse: false."
-        closed.append({"gate": "way_back", "ok": False, "problem": " ".join(obstacles), "remedy": remedy})
+        closed.append(GateAnswer("way_back", " ".join(obstacles), remedy))
     if closed:
         try:
             gates.refuse(closed)
@@ -175,7 +173,7 @@ def _prepare(passage: Passage) -> None:
     """What clients do not notice: the fence, open on old and closed on new; the way back; sequences as of now."""
     route, params = passage.route, passage.params
     try:
-        if params["reverse"] is not False and not passage.facts["obstacles_to_way_back"]:
+        if params["reverse"] is not False and not passage.findings.obstacles_to_way_back:
             _prepare_way_back(passage)
         patience = params["deadline"] * SAFE_FRACTION
         standby = fence.Fence(True, route.old.address, route.migration.id, handed_over=False)
@@ -200,40 +198,38 @@ def _prepare_way_back(passage: Passage) -> None:
         if passage.params["reverse"]:
             raise
         way_back.remove(passage)
-        passage.facts["obstacles_to_way_back"] = [error.problem]
+        passage.findings = replace(passage.findings, obstacles_to_way_back=[error.problem])
 
 
-def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, params: dict) -> None:
+def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, params: dict, fate: Fate) -> dict[str, dict]:
     """The window, and what follows at once from its commits. Where that does not go well to the end, the guardian is
-    not dismissed: it does what it can when this process ends.
+    not dismissed: it does what it can when this process ends. Returns where the poolers led before they were switched.
     """
     timeline = passages[0].timeline
     poolers.prepare()
     places = poolers.places()
-    guardian = Guardian(
-        [_for_guardian(passage) for passage in passages],
-        poolers.as_records(),
-    )
+    guardian = Guardian([_for_guardian(passage) for passage in passages], poolers.as_records())
     window = Window(ready, poolers, params["deadline"]) if ready else None
     try:
         if window:
-            with _told():
-                window.run()
-        with _told(handed_over=True):
-            after.let_in(passages)
-            after.switch(passages, poolers, params, timeline)
-        for passage in ready:
-            passage.facts["window_ms"] = timeline.milliseconds
-    except HandoverError as error:
-        if window and window.is_clean and not error.facts.get("handed_over"):
+            window.run()
+        fate.handed_over = True
+        after.let_in(passages)
+        before = after.switch(passages, poolers, params, timeline)
+    except (HandoverError, psycopg2.Error) as failure:
+        error = as_handover_error(failure)
+        if isinstance(error, CommitInDoubtError):
+            fate.handed_over = None
+        fate.timeline = timeline.as_result()
+        if window and window.is_clean and not fate.handed_over:
             guardian.dismiss()
             error.problem += _loaded_too_early(poolers, places)
-        names = ", ".join(passage.route.source.dbname for passage in passages)
-        raise HandoverError(error.problem, error.remedy, **error.facts, timeline=timeline.as_result()).of_database(
-            names
-        ) from None
-    if not {problem["step"] for passage in passages for problem in passage.problems} & {"open", "resume"}:
+        raise error.of_database(", ".join(passage.route.source.dbname for passage in passages)) from None
+    for passage in ready:
+        passage.measures.window_ms = timeline.milliseconds
+    if not after.is_left_to_guardian(passages):
         guardian.dismiss()
+    return before
 
 
 def _loaded_too_early(poolers: Poolers, places: dict) -> str:
@@ -250,21 +246,15 @@ def _for_guardian(passage: Passage) -> dict:
     ends = {"old": route.old, "new": route.new}
     found = {name: {"parameters": end.endpoint.parameters, "dbname": end.dbname} for name, end in ends.items()}
     source = "old" if route.old is route.source else "new"
-    margin = passage.facts["sequence_margin"]
+    margin = passage.sequence_margin
     return {**found, "source": source, "migration": route.migration.id, "slot": route.returning, "margin": margin}
 
 
-def _complain(passages: list[Passage], results: list[dict]) -> None:
+def _complain(problems: list[Problem]) -> None:
     """Raise HandoverError where something is left to do after a commit."""
-    problems = [problem for passage in passages for problem in passage.problems]
     if problems:
         raise HandoverError(
             "It was handed over, but not everything that belongs to that could be done: "
-            + " ".join(one["problem"] for one in problems),
-            " ".join(dict.fromkeys(one["remedy"] for one in problems)),
-            handed_over=True,
-            problems=problems,
-            databases=results,
-            changed=True,
-            finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            + " ".join(one.problem for one in problems),
+            " ".join(dict.fromkeys(one.remedy for one in problems)),
         )

@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.cutting import cut
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
+from ansible_collections.handover.postgresql.plugins.module_utils.base.exact import Exact
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.findings import (
+    Findings,
+    Measures,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import Route, find_route
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
@@ -35,8 +40,21 @@ STAMP = """
     ) AS catalog"""
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What could not be done after a commit: the step, and what to do about it."""
+
+    step: str
+    problem: str
+    remedy: str
+
+    def as_result(self) -> dict:
+        """For the module's result."""
+        return {"step": self.step, "problem": self.problem, "remedy": self.remedy}
+
+
 @dataclass
-class Passage:
+class Passage(Exact):
     """Sessions: ``lock`` holds the locks on old; ``old`` and ``new`` are for everything else, ``helper`` is a second
     one on new, ``reader`` and ``writer`` are for large objects of old and new, ``others`` come and go. ``tables`` are
     those to fence, ``copied`` those that are copied in the window (source_tables.SourceTable), ``sequences``
@@ -49,17 +67,22 @@ class Passage:
     new may publish them. ``sight`` is how both ends were seen at
     the gates (continuity.Sight).
 
-    ``decided`` is set by the commit, ``way_back`` says whether there will be one, ``problems`` what is left to do.
+    ``findings`` are there as soon as the gates were asked, and ``measures`` are filled in from the window on.
+    ``sequence_margin``: how many calls further new's sequences are set.
+
+    ``decided`` is set by the commit, ``way_back`` says whether there will be one, ``way_back_lsn`` where its slot
+    begins, ``problems`` what is left to do.
     """
 
     route: Route
     params: dict
-    lock: Connection | None = None
-    old: Connection | None = None
-    new: Connection | None = None
-    helper: Connection | None = None
-    reader: Connection | None = None
-    writer: Connection | None = None
+    sequence_margin: int
+    lock: Connection
+    old: Connection
+    new: Connection
+    helper: Connection
+    reader: Connection
+    writer: Connection
     others: list = field(default_factory=list)
     tables: list = field(default_factory=list)
     copied: list = field(default_factory=list)
@@ -70,14 +93,17 @@ class Passage:
     stamp: str = ""
     publishing_stamp: str = ""
     sight: Sight | None = None
+    lag_seconds: float | None = None
+    findings: Findings | None = None
+    measures: Measures = field(default_factory=Measures)
     way_back: bool = False
+    way_back_lsn: str | None = None
     decided: bool = False
     changed: bool = False
     timeline: Timeline = field(default_factory=Timeline)
     alone: bool = True
-    facts: dict = field(default_factory=dict)
     notices: list = field(default_factory=list)
-    problems: list = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
     @property
     def journal(self):
@@ -105,7 +131,6 @@ class Passage:
         names = [(table.schema, table.name) for table in chosen]
         self.copied = read_tables(self.old, names) if names else []
         self.tables = fence.tables_to_fence(self.old, self.configuration)
-        self.facts["unfenced"] = fence.unfenced_tables(self.old, self.tables)
 
     @property
     def configuration(self) -> list[tuple[str, str]]:
@@ -137,7 +162,7 @@ def limited(passages: list[Passage], seconds: float):
 
 
 @contextlib.contextmanager
-def opened(routes: list[Route], params: dict):
+def opened(routes: list[Route], params: dict, sequence_margin: int):
     """Yields a Passage for each route, with its sessions, and with the migration's turn; all end with the block.
     Raises HandoverError, also when another run is at work.
     """
@@ -150,10 +175,23 @@ def opened(routes: list[Route], params: dict):
             for session, place in ((keeper, route.source), (other_keeper, route.target)):
                 stack.enter_context(turn.home(session, place.endpoint.side))
             route = find_route(route.source, route.target, route.direction)  # another run may have gone on until now
-            keepers = [keeper, other_keeper]
-            passage = Passage(route, params, timeline=timeline, alone=len(routes) == 1, others=keepers)
-            for place, names in ((route.old, ("lock", "old", "reader")), (route.new, ("new", "helper", "writer"))):
-                for name in names:
-                    setattr(passage, name, stack.enter_context(contextlib.closing(place.connect())))
+
+            def session_with(place):
+                return stack.enter_context(contextlib.closing(place.connect()))
+
+            passage = Passage(
+                route,
+                params,
+                sequence_margin,
+                lock=session_with(route.old),
+                old=session_with(route.old),
+                reader=session_with(route.old),
+                new=session_with(route.new),
+                helper=session_with(route.new),
+                writer=session_with(route.new),
+                others=[keeper, other_keeper],
+                timeline=timeline,
+                alone=len(routes) == 1,
+            )
             passages.append(passage)
         yield passages

@@ -13,12 +13,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import READY, Place
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import Poolers
 
-FACTS = (
-    "gates", "window_ms", "fence_lsn", "lag_seconds", "sequences", "sequence_margin", "copied_bytes", "copied_rows",
-    "large_objects", "large_objects_in_window", "fenced_roles", "terminated", "poolers", "obstacles_to_way_back",
-    "way_back_seconds", "not_on_way_back", "unfenced", "strays",
-)  # fmt: skip
-
 SHOWN = 10  # things named in a notice
 CRON_JOBS = "SELECT format('%s (%s)', jobid, left(command, 80)) FROM cron.job ORDER BY jobid"
 
@@ -49,7 +43,7 @@ def outcome(passage: Passage, poolers: Poolers) -> dict:
         "way_back": passage.way_back,
         "timeline": passage.timeline.as_result() if passage.decided else [],
         "to_enable": held_back or {},
-        "problems": passage.problems,
+        "problems": [problem.as_result() for problem in passage.problems],
         "notices": [*passage.notices, *_warnings(passage, poolers)],
     }
 
@@ -64,14 +58,13 @@ def forecast(passage: Passage, poolers: Poolers) -> dict:
             "steps": [],
             "notices": [],
         }
-    closed = [one for one in passage.facts["gates"] if not one["ok"]]
-    obstacles = passage.facts["obstacles_to_way_back"]
+    obstacles = passage.findings.obstacles_to_way_back
     wanted = passage.params["reverse"]
     return {
         **_basics(passage),
         "changed": True,
         "handed_over": False,
-        "ready": not closed and not (wanted and obstacles),
+        "ready": not passage.findings.closed and not (wanted and obstacles),
         "way_back": wanted is not False and not obstacles,
         "window_ms": cargo.forecast(passage, _round_trips(passage)),
         "steps": _steps(passage, poolers),
@@ -113,7 +106,6 @@ def _missing(passage: Passage, query: str) -> list[str]:
 
 def _basics(passage: Passage) -> dict:
     route = passage.route
-    facts = {name: passage.facts[name] for name in FACTS if name in passage.facts}
     return {
         "database": route.source.dbname,
         "target_database": route.target.dbname,
@@ -122,7 +114,9 @@ def _basics(passage: Passage) -> dict:
         "home": route.new.address,
         "place": _place(route.new, passage.new),
         "tables": len(passage.tables) or None,
-        **facts,
+        "sequence_margin": passage.sequence_margin,
+        **(passage.findings.as_result() if passage.findings else {}),
+        **passage.measures.as_result(),
     }
 
 
@@ -133,25 +127,33 @@ def _place(place: Place, session) -> dict:
 
 
 def _warnings(passage: Passage, poolers: Poolers) -> list[str]:
-    found = []
-    if passage.facts.get("unfenced"):
-        names, side = ", ".join(passage.facts["unfenced"]), passage.route.old.endpoint.side
+    found, findings = [], passage.findings
+    if findings and findings.unfenced:
+        names, side = ", ".join(findings.unfenced), passage.route.old.endpoint.side
         found.append(f"Not fenced, as extensions' own: {names}. What is written there on the {side} stays there.")
-    if passage.facts.get("large_objects"):
+    if _large_objects(passage):
         found.append("Large objects cannot be fenced: whoever writes one to the old home later writes it there only.")
-    if passage.facts.get("strays"):
-        some = passage.facts["strays"]
+    if passage.measures.strays:
+        some = passage.measures.strays
         shown = "; ".join(some[:SHOWN]) + (f"; and {len(some) - SHOWN} more" if len(some) > SHOWN else "")
         side = passage.route.old.endpoint.side
         found.append(f"Past the fence, on the {side} only: {shown}. Bring that over by hand.")
-    if passage.facts.get("obstacles_to_way_back"):
-        found.append("There is no way back: " + " ".join(passage.facts["obstacles_to_way_back"]))
+    if findings and findings.obstacles_to_way_back:
+        found.append("There is no way back: " + " ".join(findings.obstacles_to_way_back))
     if not poolers and passage.route.status == READY:
         found.append(
             "Without a pooler, sessions of the application learn from the fence's error (25006) that they have to "
             "connect to the new home."
         )
     return found
+
+
+def _large_objects(passage: Passage) -> int:
+    """How many there are, as they were counted last."""
+    counted = passage.measures.large_objects
+    if counted is None and passage.findings:
+        counted = passage.findings.cargo.large_objects
+    return counted or 0
 
 
 def _round_trips(passage: Passage) -> float:
@@ -163,20 +165,20 @@ def _round_trips(passage: Passage) -> float:
 
 
 def _steps(passage: Passage, poolers: Poolers) -> list[str]:
-    route, facts = passage.route, passage.facts
+    route, findings = passage.route, passage.findings
     words = {
         "poolers": len(poolers),
         "tables": len(passage.tables),
         "old": route.old.endpoint.side,
         "new": route.new.endpoint.side,
         "copied": len(passage.copied),
-        "copied_bytes": facts["copied_bytes"],
+        "copied_bytes": findings.cargo.copied_bytes,
         "copied_names": ", ".join(str(table) for table in passage.copied),
-        "large_objects": facts["large_objects"],
+        "large_objects": findings.cargo.large_objects,
         "sequences": cargo.sequences_of(passage),
-        "margin": facts["sequence_margin"],
+        "margin": passage.sequence_margin,
         "address": route.new.address,
-        "roles": ", ".join(facts["fenced_roles"]),
+        "roles": ", ".join(findings.fenced_roles),
         "returning": route.returning,
         "command": " ".join(passage.params["switch_command"] or ()),
     }
@@ -184,9 +186,9 @@ def _steps(passage: Passage, poolers: Poolers) -> list[str]:
         "pause": not poolers,
         "reload": not poolers,
         "copy": not passage.copied,
-        "large_objects": not facts["large_objects"],
-        "fence_roles": not facts["fenced_roles"],
-        "slot": passage.params["reverse"] is False or bool(facts["obstacles_to_way_back"]),
+        "large_objects": not findings.cargo.large_objects,
+        "fence_roles": not findings.fenced_roles,
+        "slot": passage.params["reverse"] is False or bool(findings.obstacles_to_way_back),
         "switch": not passage.params["switch_command"],
     }
     return [text.format(**words) for name, text in STEPS if not left_out.get(name)]

@@ -152,7 +152,7 @@ def _choose(passage: Passage) -> list[tuple[str, str]]:
     left_out.update({one.key: one.why for one in writable.refused(passage.new, _trial(passage), rest)})
     for key, why in left_out.items():
         _note(passage, key, why)
-    passage.facts["not_on_way_back"] = [".".join(key) for key in sorted(left_out)]
+    passage.measures.not_on_way_back = [".".join(key) for key in sorted(left_out)]
     _record_kinds(passage, left_out)
     return [key for key in rest if key not in left_out]
 

@@ -17,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo, way_back
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.fate import CommitInDoubtError
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.gates import stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
@@ -92,8 +93,7 @@ class Window:
         step = passage.step
         with step("lock"):
             names = [*passage.tables, *cargo.unfenced(passage)]
-            locked = lock_tables(passage.lock, names, "SHARE ROW EXCLUSIVE", LOCK_TIMEOUT, self._deadline)
-            passage.facts["lock_attempts"] = locked.attempts
+            lock_tables(passage.lock, names, "SHARE ROW EXCLUSIVE", LOCK_TIMEOUT, self._deadline)
         with step("beacon"):
             number = beacon.advance(passage.old, passage.route.flows)
         together(lambda: self._receive(passage, number), lambda: self._close(passage))
@@ -108,7 +108,7 @@ class Window:
         if passage.way_back:
             with passage.step("slot"):
                 query = "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')"
-                passage.facts["way_back_lsn"] = value(passage.new, query, (passage.route.returning,))
+                passage.way_back_lsn = value(passage.new, query, (passage.route.returning,))
         else:
             rows(passage.new, "SELECT pg_logical_emit_message(true, 'handover', '')")
 
@@ -148,7 +148,7 @@ class Window:
                         "Make the same changes on the other side; handover.postgresql.replicate takes them over.",
                     )
         with passage.step("fence"):
-            route, roles = passage.route, tuple(passage.facts["fenced_roles"])
+            route, roles = passage.route, tuple(passage.findings.fenced_roles)
             home.refuse_elsewhere(passage.lock, route.old.endpoint.side, route.migration.id)
             closed = fence.Fence(True, route.new.address, route.migration.id, roles)
             fence.close(passage.lock, closed, route.old.dbname, passage.tables)
@@ -220,7 +220,7 @@ class Window:
 def is_committed(passage: Passage, error) -> bool:
     """Whether a commit whose answer did not arrive took place: asked until old answers.
 
-    Raises HandoverError when it does not within DOUBT seconds: then nobody knows yet.
+    Raises CommitInDoubtError when it does not within DOUBT seconds: then nobody knows yet.
     """
     if error.pgcode and not error.pgcode.startswith(("08", "57")):
         return False
@@ -235,11 +235,10 @@ def is_committed(passage: Passage, error) -> bool:
         except (HandoverError, psycopg2.Error):
             pass
         if time.monotonic() > deadline:
-            raise HandoverError(
+            raise CommitInDoubtError(
                 f"{passage.route.old.description} was lost while it committed: it is not known whether the database "
                 "was handed over.",
                 "Run the same again as soon as it can be reached: it finds out, and completes the handover or begins "
                 "anew. Nothing else may be switched before.",
-                unknown=True,
             )
         time.sleep(0.1)
