@@ -246,8 +246,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     REPLICATION,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.end import finish, stop
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.finish import finish
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.replicate import replicate
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.stop import stop
 
 STATES = {"replicating": replicate, "stopped": stop, "finished": finish}
 

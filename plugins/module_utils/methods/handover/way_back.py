@@ -84,8 +84,8 @@ def prepare(passage: Passage) -> None:
     publication.restrict_to(passage.new, name, [beacon.table(name), *tables])
     try:
         subscription.create(passage.old, name, conninfo(passage), _options(passage))
-    except HandoverError as error:
-        raise _for_this_direction(passage, error) from None
+    except subscription.SubscriptionError as error:
+        raise _for_this_direction(passage, error.reason) from None
     passage.way_back = True
 
 
@@ -105,13 +105,12 @@ def remove(passage: Passage) -> None:
     passage.way_back = False
 
 
-def _for_this_direction(passage: Passage, error: HandoverError) -> HandoverError:
+def _for_this_direction(passage: Passage, reason: str) -> HandoverError:
     """Why a subscription cannot be made, in words that fit who subscribes to whom here."""
     old, new = passage.route.old.endpoint.side, passage.route.new.endpoint.side
     option = "reverse_replication" if passage.route.direction == FORWARD else "replication"
-    reason = error.problem.partition(": ")[2] or error.problem
     return HandoverError(
-        f"The {old} does not subscribe to the {new}, as a way back takes: {reason}",
+        f"The {old} does not subscribe to the {new}, as a way back takes: {reason}.",
         f"The {old}'s server connects to the {new} by the option {option}, which takes its values from {new} where it "
         f"has none: correct it, and see that the {new} lets the {old} in.",
     )

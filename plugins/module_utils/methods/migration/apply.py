@@ -30,10 +30,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles im
 
 IN_STEP = 5.0  # seconds: a beacon that takes no longer to arrive
 FAILURES = 2  # of apply while it is waited for; one may be a lost connection
-BEGIN_ANEW = (
-    "The migration cannot go on from here: free the source with state: stopped, then begin anew with replace: true and "
-    "replace_databases: [{goal}]."
-)
 
 # Tables to which their owner may not write, as apply would from 16 on.
 NOT_BY_OWNER = """
@@ -221,6 +217,13 @@ def await_step(job: Job, timeout: float, names: list[str] | None = None) -> floa
             )
 
 
+def how_to_begin_anew(job: Job) -> str:
+    """The end of a sentence that says that there is no other way on."""
+    return (
+        f"free the source with state: stopped, then begin anew with replace: true and replace_databases: [{job.goal}]"
+    )
+
+
 class Health:
     """What does not get better by waiting. ``check`` may be called again and again, and raises HandoverError."""
 
@@ -234,7 +237,7 @@ class Health:
         """Slots that are gone or lost, subscriptions that are gone or stopped, apply that fails again and again."""
         slots = slot.read(self.job.source_session, self.names)
         states = subscription.state(self.job.session, self.names)
-        begin_anew = BEGIN_ANEW.format(goal=self.job.goal)
+        begin_anew = f"The migration cannot go on from here: {how_to_begin_anew(self.job)}."
         for name in self.names:
             if name not in slots:
                 raise HandoverError(f"The replication slot {name} is gone from the source.", begin_anew)

@@ -32,7 +32,7 @@ def look(job: Job) -> list[dict]:
     if renamed:
         raise HandoverError(
             f"Tables were renamed on the source: {drift.describe(renamed)}.",
-            f"Rename them back. {apply.BEGIN_ANEW.format(goal=job.goal).replace('The', 'Otherwise the', 1)}",
+            "Rename them back. Otherwise the migration cannot go on from here: " + apply.how_to_begin_anew(job) + ".",
             drift=renamed,
         )
     altered = [one for one in found if one["change"] not in MEMBERSHIP]

@@ -14,7 +14,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import (
+    Capabilities,
+    read_capabilities,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     read_server,
     rows,
@@ -60,7 +63,17 @@ def replicate(source: Endpoint, target: Endpoint, params: dict, check_mode: bool
         databases = []
         for dbname in names:
             try:
-                databases.append(_replicate(source, target, params, check_mode, maintenance, capabilities, dbname))
+                databases.append(
+                    _replicate(
+                        dbname,
+                        source=source,
+                        target=target,
+                        params=params,
+                        check_mode=check_mode,
+                        maintenance=maintenance,
+                        capabilities=capabilities,
+                    )
+                )
             except HandoverError as error:
                 raise error.of_database(dbname) from None
             except psycopg2.errors.InsufficientPrivilege as error:
@@ -99,12 +112,32 @@ def _refuse_target(connection, capabilities) -> None:
         )
 
 
-def _replicate(source, target, params, check_mode, maintenance, capabilities, dbname: str) -> dict:
+def _replicate(
+    dbname: str,
+    *,
+    source: Endpoint,
+    target: Endpoint,
+    params: dict,
+    check_mode: bool,
+    maintenance,
+    capabilities: Capabilities,
+) -> dict:
     goal = params["rename"].get(dbname, dbname)
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(contextlib.closing(source.connect(dbname, read_only=check_mode)))
         identifier = naming.migration_id(read_server(session), dbname, read_server(maintenance), goal)
-        job = Job(source, target, params, check_mode, maintenance, capabilities, dbname, goal, identifier, session)
+        job = Job(
+            source=source,
+            target=target,
+            params=params,
+            check_mode=check_mode,
+            maintenance=maintenance,
+            capabilities=capabilities,
+            dbname=dbname,
+            goal=goal,
+            id=identifier,
+            source_session=session,
+        )
         if not check_mode:
             stack.enter_context(turn.taken(session, identifier))
             stack.enter_context(destination.only_run(begin.destination_of(job), goal))

@@ -12,11 +12,12 @@ from typing import Any
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of, seconds_of
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import end
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import ending
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.info import (
     read_status,
     record,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.stop import Stopping
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.ends import Ends, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import (
     Limits,
@@ -75,7 +76,7 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
             return any(guard["level"] == "stop" for guard in judge(now, limits))
 
         try:
-            result["stopped"] = end.end_one(ends, dbname, goal, params, check_mode, still=still)
+            result["stopped"] = ending.end_one(Stopping, ends, dbname, goal, params, check_mode, still=still)
         except HandoverError as error:
             result["error"] = error.as_result()["msg"]
     return result

@@ -19,6 +19,14 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust im
 AIVEN = "aiven_extras"
 
 
+class SubscriptionError(HandoverError):
+    """A subscription cannot be made; ``reason`` says why, whoever is to subscribe to whom."""
+
+    def __init__(self, reason: str, remedy: str = "", **facts):
+        super().__init__(f"The target cannot subscribe to the source: {reason}.", remedy, **facts)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class SubscriptionOptions:
     """How a subscription applies; the rest follows from the majors.
@@ -187,14 +195,12 @@ def _alter(connection, name: str, action: str, aiven_function: str) -> None:
 def _refusal(connection, error) -> Exception:
     if connection.closed:
         return error
-    problem = f"The target cannot subscribe to the source: {reason(error)}."
-    return HandoverError(problem, _remedy(connection, error), sqlstate=error.pgcode)
+    return SubscriptionError(reason(error), _remedy(connection, error), sqlstate=error.pgcode)
 
 
-def _publishes_nothing(name: str) -> HandoverError:
+def _publishes_nothing(name: str) -> SubscriptionError:
     """Servers do not mind a publication that is not there."""
-    problem = f"The target cannot subscribe to the source: the server that it reaches has no publication {name}."
-    return HandoverError(problem, OPTION)
+    return SubscriptionError(f"the server that it reaches has no publication {name}", OPTION)
 
 
 def _remedy(connection, error) -> str:

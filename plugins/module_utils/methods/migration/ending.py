@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The end of a continuous migration: stopped, which frees the source at once, and finished, which removes every trace.
+"""The end of a continuous migration: what stopping it and finishing it have in common.
 
 Either end may be out of reach. Then the other is done, and what is left to do is returned as SQL; another run does it.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.exact import Exact
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
@@ -26,8 +28,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles im
 
 
 @dataclass
-class Ending:
-    """The end of one migration: sessions at both ends, what is known of it, and what was done."""
+class Ending(Exact):
+    """The end of one migration: sessions at both ends, what is known of it, and what was done. How it ends is said by
+    who inherits from this: stop.Stopping and finish.Finishing.
+    """
 
     ends: Ends
     source: Visit
@@ -41,6 +45,16 @@ class Ending:
     statements: dict = field(default_factory=lambda: {"source": [], "target": []})
     left: dict = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+
+    ends_copies: ClassVar[bool] = False  # whether a run that copies is ended for it
+    needs_names: ClassVar[bool] = False  # whether databases have to be named where the source is out of reach
+
+    def refuse(self, params: dict) -> None:
+        """Raise HandoverError where this is not its end."""
+
+    def work(self, params: dict) -> None:
+        """Do it. Raises HandoverError."""
+        raise NotImplementedError
 
     def run(self, visited: Visit, steps: list[removal.Step]) -> None:
         """Do the steps at one end, or only list them."""
@@ -62,25 +76,15 @@ class Ending:
         }
 
 
-def stop(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
-    """Free the sources, and keep what was migrated, as pg_logical_migrate documents. Raises HandoverError."""
-    return _each(source, target, params, check_mode, _stop)
-
-
-def finish(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
-    """Remove every trace, and keep the data, as pg_logical_migrate documents. Raises HandoverError."""
-    return _each(source, target, params, check_mode, _finish)
-
-
-def _each(source: Endpoint, target: Endpoint, params: dict, check_mode: bool, work) -> dict:
+def end_each(kind: type[Ending], source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
     """All databases, whatever becomes of one of them. Raises HandoverError in the end."""
     ends = Ends.reach(source, target, params)
-    if work is _finish and ends.source.problem and not params["databases"]:
+    if kind.needs_names and ends.source.problem and not params["databases"]:
         raise HandoverError(ends.source.problem, f"{ends.source.remedy} If it is gone, name the databases.")
     results, errors = [], []
     for dbname, goal in ends.pairs:
         try:
-            results.append(end_one(ends, dbname, goal, params, check_mode, work))
+            results.append(end_one(kind, ends, dbname, goal, params, check_mode))
         except HandoverError as error:
             errors.append(error)
     result = {"databases": results, "changed": any(one["changed"] for one in results)}
@@ -90,27 +94,27 @@ def _each(source: Endpoint, target: Endpoint, params: dict, check_mode: bool, wo
     return result
 
 
-def end_one(ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, work=None, still=None) -> dict | None:
-    """End the migration of one database, by stopping it unless something else is said. Everything is looked at again
-    once nobody else is at work on it; if ``still(source's visit, target's visit)`` says no by then, nothing is done,
-    and None returned. Raises HandoverError.
+def end_one(
+    kind: type[Ending], ends: Ends, dbname: str, goal: str, params: dict, check_mode: bool, still=None
+) -> dict | None:
+    """End the migration of one database, in the way that is the ``kind``'s. Everything is looked at again once nobody
+    else is at work on it; if ``still(source's visit, target's visit)`` says no by then, nothing is done, and None
+    returned. Raises HandoverError.
     """
-    work = work or _stop
     with visit(ends.source, dbname, check_mode) as at_source:
         try:
             with visit(ends.target, goal) as at_target:
                 seen = recognise(ends, at_source, at_target, dbname, goal).identifier
             with contextlib.ExitStack() as stack:
-                ended = [] if check_mode else _take_turn(stack, ends, at_source, goal, seen, work)
+                ended = [] if check_mode else _take_turn(stack, ends, at_source, goal, seen, kind.ends_copies)
                 at_target = stack.enter_context(visit(ends.target, goal, check_mode))
                 if still and not ended and not still(at_source, at_target):
                     return None
-                ending = _recognise(Ending(ends, at_source, at_target, dbname, goal, check_mode), seen)
+                ending = _recognise(kind(ends, at_source, at_target, dbname, goal, check_mode), seen)
                 ending.notices += [f"A run that was at work was ended: on the source, {one}." for one in ended]
-                if work is _finish:
-                    _refuse_too_early(ending, params)
+                ending.refuse(params)
                 if ending.identifier is not None:
-                    work(ending, params)
+                    ending.work(params)
                 _say_what_is_not_known(ending)
                 return ending.as_result()
         except HandoverError as error:
@@ -145,14 +149,16 @@ def _recognise(ending: Ending, seen: str | None) -> Ending:
     return ending
 
 
-def _take_turn(stack: contextlib.ExitStack, ends: Ends, at_source: Visit, goal: str, seen: str | None, work) -> list:
+def _take_turn(
+    stack: contextlib.ExitStack, ends: Ends, at_source: Visit, goal: str, seen: str | None, ends_copies: bool
+) -> list:
     """No other run on this migration until the stack is left: one that copies is ended, to stop it, before it makes
     anything else. Returns who that was.
     """
     source = at_source.connection
     if not source or seen is None:
         return []
-    ended, holding = [], turn.holding(source, seen) if work is _stop else []
+    ended, holding = [], turn.holding(source, seen) if ends_copies else []
     if holding:
         with visit(ends.target, goal) as at_target:  # after it was seen who holds it: nobody else is ended
             ended = turn.end_holders(source, seen, holding) if _copies(source, at_target, seen) else []
@@ -174,58 +180,13 @@ def _copies(source, at_target: Visit, seen: str) -> bool:
     return migration.phase in ("copying", "catching_up") or (unfinished and not fence.read(source))
 
 
-# --- stopped -----------------------------------------------------------------------------------------------------
-
-
-def _stop(ending: Ending, _params: dict) -> None:
-    migration = ending.migration
-    if migration and (migration.phase, migration.direction) == ("handed_over", "forward"):
-        raise HandoverError(
-            "It was handed over: the target is the primary, and the source is fenced.",
-            "Use state: finished to remove the traces, or roll back first.",
-        )
-    try:
-        _unsubscribe(ending, ending.target)
-    except psycopg2.Error as error:  # it counts as out of reach then: the source has to be freed
-        ending.target.problem, ending.target.connection = f"The target: {one_line(error)}", None
-    _unsubscribe(ending, ending.source)
-    _free(ending, lift_fence=False)
-    if ending.target.connection:
-        with _memberships(ending):
-            _take_fence_down(ending, ending.target, lift=False)
-    _say_what_is_left(ending)
-    if migration and migration.phase != "stopped" and ending.target.connection:
-        ending.notices += _incomplete(migration)
-        if not ending.check_mode:
-            _keep_address(ending)
-            migration_journal.set_phase(ending.target.connection, migration.id, "stopped")
-            migration_journal.add_event(ending.target.connection, migration.id, "stopped", left=ending.left)
-        ending.statements["target"].append("UPDATE handover.migration SET phase = 'stopped'")
-
-
-def _keep_address(ending: Ending) -> None:
-    """What the journal says of the source, as it is now: its own record is gone, by which finish would know it if it
-    was upgraded.
-    """
-    if ending.source.connection:
-        server, info = ending.ends.source.server, ending.source.connection.info
-        now = {
-            "system_identifier": server.system_identifier,
-            "version": server.version,
-            "host": info.host,
-            "port": info.port,
-        }
-        source = {**ending.migration.source, **now}
-        migration_journal.update(ending.target.connection, ending.identifier, source=source)
-
-
-def _unsubscribe(ending: Ending, visited: Visit) -> None:
+def unsubscribe(ending: Ending, visited: Visit) -> None:
     """Before anything else, so that nobody reads from the slots."""
     if visited.connection:
         ending.run(visited, removal.subscriptions(visited.connection, ending.identifier))
 
 
-def _free(ending: Ending, lift_fence: bool) -> None:
+def free(ending: Ending, lift_fence: bool) -> None:
     """Of both directions: what holds back WAL first, then the rest; the source first, whatever the target says."""
     identifier = ending.identifier
     for visited in (ending.source, ending.target):
@@ -234,14 +195,14 @@ def _free(ending: Ending, lift_fence: bool) -> None:
                 ending.run(visited, removed(visited.connection, identifier))
         if visited is ending.source and visited.connection:
             ending.run(visited, removal.undo_on_source(visited.connection, identifier, ending.undo))
-            stays = _take_fence_down(ending, visited, lift_fence)
+            stays = take_fence_down(ending, visited, lift_fence)
             ending.run(visited, removal.record(visited.connection, identifier, stays))
 
 
-def _take_fence_down(ending: Ending, visited: Visit, lift: bool) -> bool:
+def take_fence_down(ending: Ending, visited: Visit, lift: bool) -> bool:
     """Whether there is one that stays. An open one, which an aborted cutover may have left, never does."""
     found = fence.read(visited.connection)
-    if found and not _is_ours(ending, visited, found):
+    if found and not is_ours(ending, visited, found):
         if found.closed:
             ending.notices.append(OTHER_FENCE.format(visited.side, found.migration, found.home))
         return True
@@ -253,7 +214,7 @@ def _take_fence_down(ending: Ending, visited: Visit, lift: bool) -> bool:
     return stays
 
 
-def _is_ours(ending: Ending, visited: Visit, found: fence.Fence) -> bool:
+def is_ours(ending: Ending, visited: Visit, found: fence.Fence) -> bool:
     """Whether the fence is of this migration, or names the other end as the database's home: the migration may have had
     another identity, before an end was upgraded.
     """
@@ -261,7 +222,7 @@ def _is_ours(ending: Ending, visited: Visit, found: fence.Fence) -> bool:
     return found.migration == ending.identifier or found.home == other.endpoint.describe(name).split(", ", 1)[1]
 
 
-def _say_what_is_left(ending: Ending) -> None:
+def say_what_is_left(ending: Ending) -> None:
     """Nothing is left at an end that was seen; None stands for one that nothing is known of."""
     if ending.source.unknown:
         ending.left["source"] = removal.left_on_source(ending.identifier)
@@ -296,7 +257,7 @@ STRANGERS = (
 OTHER_FENCE = "The fence on the {} is that of migration {}, by which the database was handed over to {}: it stays."
 
 
-def _incomplete(migration: migration_journal.Migration) -> list[str]:
+def incomplete(migration: migration_journal.Migration) -> list[str]:
     """What the data on the target lacks."""
     tables = [f"{table.schema}.{table.name}" for table in migration.tables if table.state != "indexed"]
     notices = ["The target has what was applied until now. Sequences there stand where they were when it began."]
@@ -305,29 +266,7 @@ def _incomplete(migration: migration_journal.Migration) -> list[str]:
     return notices
 
 
-# --- finished ----------------------------------------------------------------------------------------------------
-
-
-def _finish(ending: Ending, params: dict) -> None:
-    migration, target = ending.migration, ending.target.connection
-    _unsubscribe(ending, ending.target)
-    _unsubscribe(ending, ending.source)
-    _free(ending, params["lift_fence"])
-    if target is None:  # the database is gone
-        return
-    with _memberships(ending):
-        stays = _take_fence_down(ending, ending.target, params["lift_fence"])
-        ending.run(ending.target, removal.undo(target, migration.undo if migration else []))
-    if migration:
-        ending.run(ending.target, removal.record_of_target(target, stays))
-        if not ending.check_mode:
-            memberships.drop_leftovers(target)
-    else:
-        ending.run(ending.target, removal.rest_of_target(target, stays))
-    _say_what_is_left(ending)
-
-
-def _memberships(ending: Ending):
+def memberships_of_owners(ending: Ending):
     """Membership in the owners of what is there, as tables and their triggers are their owners' to alter."""
     target = ending.target.connection
     if ending.check_mode or not (ending.migration or fence.read(target)):
@@ -338,49 +277,3 @@ def _memberships(ending: Ending):
 FENCE_STAYS = (
     "The fence on the {} stays, so that nobody writes there by mistake. To take it down, finish with lift_fence: true."
 )
-
-
-def _refuse_too_early(ending: Ending, params: dict) -> None:
-    """Only what is over can be finished."""
-    migration = ending.migration
-    if ending.target.unknown:
-        raise HandoverError(
-            f"The target cannot be reached, so whether the migration is over is unknown. {ending.target.problem}",
-            "Run again when it can, or use state: stopped to free the source now.",
-        )
-    if migration is None:
-        if _has_traces(ending) and not _was_handed_over(ending):
-            raise HandoverError(
-                "The target has no journal of this migration, but the source has traces of one.",
-                "Use state: stopped, which removes them.",
-            )
-        return
-    if migration.phase == "handed_over" or (migration.phase == "stopped" and params["without_cutover"]):
-        return
-    if migration.phase == "stopped":
-        raise HandoverError(
-            f"It was stopped, and never handed over. {' '.join(_incomplete(migration))}",
-            "If the target is not to be used as it is, or you have seen to its sequences yourself, use "
-            "without_cutover: true.",
-        )
-    raise HandoverError(
-        f"It is not over: its phase is {migration.phase}.", "Cut over first, or give it up with state: stopped."
-    )
-
-
-def _has_traces(ending: Ending) -> bool:
-    """Whether the source has anything of the migration but a fence."""
-    source, identifier = ending.source.connection, ending.identifier
-    if not source or not identifier:
-        return False
-    recorded = any(one["id"] == identifier for one in source_record.read(source))
-    looks = (removal.publication_names, removal.subscriptions, removal.slots)
-    return recorded or any(look(source, identifier) for look in looks)
-
-
-def _was_handed_over(ending: Ending) -> bool:
-    """Whether the source is fenced, by which it is known where the journal is gone: finish removed it already, while
-    the source was away, or the database went with it.
-    """
-    found = fence.read(ending.source.connection)
-    return bool(found) and found.closed and _is_ours(ending, ending.source, found)
