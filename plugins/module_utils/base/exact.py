@@ -11,7 +11,7 @@ import dataclasses
 class Exact:
     """To be inherited by a dataclass that is filled in step by step: a mistyped name fails at once."""
 
-    def __setattr__(self, name: str, value) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name not in {one.name for one in dataclasses.fields(self)}:  # type: ignore[arg-type]
             raise AttributeError(f"{type(self).__name__} has no field {name}.")
         super().__setattr__(name, value)

@@ -46,7 +46,7 @@ class Fate(Exact):
         return error
 
     def _as_result(self) -> dict:
-        told = {"unknown": True} if self.handed_over is None else {"handed_over": self.handed_over}
+        told: dict = {"unknown": True} if self.handed_over is None else {"handed_over": self.handed_over}
         if self.has_begun:
             told.update(databases=self.results, changed=self.changed)
         if self.timeline is not None:
