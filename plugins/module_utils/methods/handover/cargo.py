@@ -170,12 +170,8 @@ def strays(passage: Passage) -> list[str]:
     lock prevents. New does not have that.
     """
     known, now = passage.large_objects[0], large_objects.versions(passage.reader, passage.readable[0])
-    changes = {
-        oid: "made" if oid not in known else "removed" if oid not in now else "changed"
-        for oid in sorted({*known, *now})
-        if known.get(oid) != now.get(oid)
-    }
-    found = [f"large object {oid} was {what}" for oid, what in changes.items()]
+    changed = [oid for oid in sorted({*known, *now}) if known.get(oid) != now.get(oid)]
+    found = [f"large object {oid} was {_change(oid in known, oid in now)}" for oid in changed]
     before = {one.key: one for one in passage.sequences}
     for one in sequences.overtaken(passage.old, passage.sequences):
         covered = sorted([before[one.key].value, before[one.key].advanced(passage.sequence_margin).value])
@@ -183,6 +179,12 @@ def strays(passage: Passage) -> list[str]:
             found.append(f"sequence {one.schema}.{one.name} went on to {one.value}")
     made = fence.without_trigger(passage.old, passage.configuration)
     return found + [f"table {name} was made, and is not fenced" for name in made]
+
+
+def _change(was_there: bool, is_there: bool) -> str:
+    if not was_there:
+        return "made"
+    return "changed" if is_there else "removed"
 
 
 @contextlib.contextmanager

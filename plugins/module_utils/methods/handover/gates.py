@@ -229,10 +229,9 @@ def nothing_in_the_way(passage: Passage):
 @gate("permissions")
 def may_fence(passage: Passage):
     """The connecting roles may fence both ends."""
-    for side, session in (("old", passage.old), ("new", passage.new)):
+    for place, session in passage.both_ends:
         names = fence.not_permitted(session, fence.tables_to_fence(session))
         if names:
-            place = getattr(passage.route, side).endpoint.side
             return (
                 f"The fence needs the owner of {len(names)} tables of the {place}: {_some(names)}.",
                 f"Make the connecting role a member of their owners on the {place}, or connect as a superuser.",
@@ -243,20 +242,19 @@ def may_fence(passage: Passage):
 @gate("event_triggers")
 def definitions_may_change(passage: Passage):
     """No event trigger keeps us from fencing, or from publishing the way back."""
-    for side, session in (("old", passage.old), ("new", passage.new)):
+    for place, session in passage.both_ends:
         found = event_triggers.refusal(session)
         if found:
-            return f"On the {getattr(passage.route, side).endpoint.side}, {found[0]}", found[1]
+            return f"On the {place}, {found[0]}", found[1]
     return None
 
 
 @gate("sessions")
 def fence_binds_everybody(passage: Passage):
     """No setting lets sessions pass the fence of either end."""
-    for side, session in (("old", passage.old), ("new", passage.new)):
+    for place, session in passage.both_ends:
         found = fence.passing(session)
         if found:
-            place = getattr(passage.route, side).endpoint.side
             whom, statements = (list(dict.fromkeys(column)) for column in zip(*found))
             return (
                 f"On the {place}, session_replication_role = replica is set for {_some(whom)}, whom no fence binds.",

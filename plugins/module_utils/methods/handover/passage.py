@@ -115,6 +115,11 @@ class Passage(Exact):
         """The session with the source's database."""
         return self.old if self.route.new is self.route.target else self.new
 
+    @property
+    def both_ends(self) -> list[tuple[str, Connection]]:
+        """Which side it is, and the session with it: old, then new."""
+        return [(self.route.old.endpoint.side, self.old), (self.route.new.endpoint.side, self.new)]
+
     def step(self, name: str):
         """Time a step of this database."""
         return self.timeline.step(name, None if self.alone else self.route.source.dbname)

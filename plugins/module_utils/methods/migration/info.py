@@ -173,8 +173,11 @@ def _judge_continuity(at_source: Visit, at_target: Visit, migration, status: dic
     if migration and at_source.connection and at_target.connection:
         with contextlib.suppress(psycopg2.Error):  # what keeps us from it is said by who looks at one end alone
             sight = continuity.look(at_source.connection, at_target.connection, migration)
-    told = sight and (sight.breaks or not sight.unseen)
-    status["continuity"] = [] if migration and migration.phase == "stopped" else sight.breaks if told else None
+    status["continuity"] = None
+    if migration and migration.phase == "stopped":
+        status["continuity"] = []
+    elif sight and (sight.breaks or not sight.unseen):
+        status["continuity"] = sight.breaks
     if status["continuity"]:
         remedy = continuity.remedy(sight)
         found = [
@@ -290,7 +293,9 @@ def _wal(server: str, found: list[dict], publishing) -> dict:
 def _progress(at_target: Visit, migration, record: dict | None, status: dict) -> dict:
     """Times, tables, bytes, how fast they are copied, and how long that, or catching up, will take."""
     now = _tolerantly(at_target, _clock) or datetime.now(timezone.utc)
-    started = migration.started if migration else record["started"] if record else None
+    started = record["started"] if record else None
+    if migration:
+        started = migration.started
     result = {"started": started, "age_seconds": progress.seconds_since(started, now)}
     result.update({name: migration and getattr(migration, name) for name in TIMES})
     result.update(verified=migration and migration.verified, notices=migration.notices if migration else [])

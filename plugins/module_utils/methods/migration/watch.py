@@ -87,13 +87,12 @@ def beat(ends: Ends, status: dict) -> bool:
 
     Whether there was one to write.
     """
-    direction, publisher, subscriber = (
-        "forward",
-        (ends.source, status["database"]),
-        (ends.target, status["target_database"]),
-    )
+    at_source = ends.source, status["database"]
+    at_target = ends.target, status["target_database"]
     if (status["phase"], status["direction"]) == ("handed_over", "forward"):
-        direction, publisher, subscriber = "back", subscriber, publisher
+        direction, publisher, subscriber = "back", at_target, at_source
+    else:
+        direction, publisher, subscriber = "forward", at_source, at_target
     names = [
         stream["name"]
         for stream in status["streams"]
