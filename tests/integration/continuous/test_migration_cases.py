@@ -42,7 +42,7 @@ def test_tables_without_identity_are_refused_before_anything_is_made(pair):
 def test_a_target_that_cannot_reach_the_source_is_refused_before_the_copy(pair):
     source, target = pair
     replication = {"port": 1, "password": "never to be seen"}
-    refused(migrate(source, target, databases=["yard"], replication=replication), "does not subscribe")
+    refused(migrate(source, target, databases=["yard"], replication=replication), "cannot subscribe")
     assert not source.sql("yard", "SELECT 1 FROM pg_publication")
     assert in_step(source, target, databases=["yard"])["changed"]
 
