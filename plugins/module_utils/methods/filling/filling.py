@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import lent_rights, properties
@@ -27,7 +29,7 @@ class Filling:
         self.archive = loader.archive
         self.stages = Stages()
 
-    def preview(self, dbname: str) -> dict:
+    def preview(self, dbname: str) -> dict[str, Any]:
         """What check mode can say: what would be skipped, and the commands."""
         found = self.loader.preview(dbname)
         missing = self.archive.roles_to_import()
@@ -40,7 +42,7 @@ class Filling:
             "notices": [*found["notices"], *notices],
         }
 
-    def fill(self, dbname: str) -> dict:
+    def fill(self, dbname: str) -> dict[str, Any]:
         """Everything, in order; what is returned is also the journal's record. Raises HandoverError."""
         self._require_roles()
         target = self.archive.target
@@ -68,7 +70,7 @@ class Filling:
                 "Import the roles first. With no_owner: true and no_privileges: true, the named ones are enough.",
             )
 
-    def _restore(self, session, dbname: str, stack: contextlib.ExitStack) -> None:
+    def _restore(self, session: Connection, dbname: str, stack: contextlib.ExitStack) -> None:
         """Stage by stage, so that an object that is refused is known before any row is loaded."""
         archive = self.archive
         obtainable = lent_rights.take_ownership(archive, self.loader.owners_elsewhere(), stack)
@@ -112,7 +114,7 @@ class Filling:
             with contextlib.closing(self.archive.target.connect(dbname, pinned=False)) as session:
                 statistics.refresh(session, staging.refreshes(self.archive.fitting.remaining()))
 
-    def _result(self) -> dict:
+    def _result(self) -> dict[str, Any]:
         counts, fitting = self.loader.compared, self.archive.fitting
         return {
             "dump_id": self.archive.origin["dump_id"],

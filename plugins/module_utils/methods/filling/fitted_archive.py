@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import clients
@@ -34,8 +35,8 @@ class FittedArchive:
 
     target: Endpoint
     connection: Connection
-    params: dict
-    origin: dict
+    params: dict[str, Any]
+    origin: dict[str, Any]
     capabilities: Capabilities
     client: clients.Client
     jobs: int
@@ -69,7 +70,9 @@ class FittedArchive:
         return arguments + list(self.params["restore_extra_args"])
 
 
-def prepare(target: Endpoint, connection, params: dict, origin: dict, contents: Contents) -> FittedArchive:
+def prepare(
+    target: Endpoint, connection: Connection, params: dict[str, Any], origin: dict[str, Any], contents: Contents
+) -> FittedArchive:
     """Choose the client, and fit the archive. Raises HandoverError where rows would be lost."""
     capabilities = read_capabilities(connection)
     client = clients.choose_for_restore(
@@ -87,7 +90,7 @@ def prepare(target: Endpoint, connection, params: dict, origin: dict, contents: 
     return FittedArchive(target, connection, params, origin, capabilities, client, jobs, fitting, missing)
 
 
-def _roles_left_behind(origin: dict, params: dict) -> set[str]:
+def _roles_left_behind(origin: dict[str, Any], params: dict[str, Any]) -> set[str]:
     """Roles that are not carried over: their objects go to the connecting role, their grants are taken out."""
     reserved = {name for name in origin["roles_referenced"] if role_import.RESERVED.fullmatch(name)}
     return {origin["bootstrap_role"], *params["skip_roles"], *reserved}

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from typing import Any
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
     prepare,
@@ -23,9 +25,9 @@ class FileLoader:
     def __init__(self, archive: FittedArchive, directory: str):
         self.archive = archive
         self.directory = directory
-        self.compared: list[dict] | None = None
+        self.compared: list[dict[str, Any]] | None = None
 
-    def preview(self, dbname: str) -> dict:
+    def preview(self, dbname: str) -> dict[str, Any]:
         """The command line, but for its list of entries."""
         client, arguments = self.archive.client, self.archive.arguments(parallel=True)
         command = [client.program("pg_restore"), "--use-list=(each stage)", *arguments]
@@ -35,7 +37,7 @@ class FileLoader:
         """The archive lists all."""
         return set()
 
-    def begin(self, session) -> None:
+    def begin(self, session: Connection) -> None:
         """The manifest is all that a rerun must know."""
 
     def stages(self) -> list[staging.Stage]:
@@ -56,7 +58,7 @@ class FileLoader:
         """Statistics may have come with the dump."""
         return self.archive.params["analyze"] == "auto" and self.archive.has_statistics
 
-    def result(self) -> dict:
+    def result(self) -> dict[str, Any]:
         """Nothing more."""
         return {}
 
@@ -74,7 +76,9 @@ class FileLoader:
         )
 
 
-def open_dump(target: Endpoint, connection, params: dict, unit: Unit, manifest: dict) -> FileLoader:
+def open_dump(
+    target: Endpoint, connection: Connection, params: dict[str, Any], unit: Unit, manifest: dict[str, Any]
+) -> FileLoader:
     """For one unit of a dump directory, with its manifest. Raises HandoverError."""
     directory = unit.file("archive")
     contents = Contents.read(directory)

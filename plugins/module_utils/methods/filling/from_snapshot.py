@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import source_schema
@@ -30,6 +31,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import STATISTICS, Entry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     FOREIGN_KEY,
+    Definition,
     as_pending,
     make_keys,
     read_definitions,
@@ -59,15 +61,15 @@ class SnapshotLoader:
         self.schema = schema
         self.archive = archive
         self.scope = scope
-        self.compared: list[dict] | None = None
-        self.notices = []
-        self.kept = []
-        self.counts = []
-        self.facts = {}
-        self.pending_constraints = []
+        self.compared: list[dict[str, Any]] | None = None
+        self.notices: list[str] = []
+        self.kept: list[Counts] = []
+        self.counts: list[Counts] = []
+        self.facts: dict[str, Any] = {}
+        self.pending_constraints: list[dict[str, Any]] = []
         self.left_out = sorted({(one.namespace, one.tag) for one in archive.fitting.skipped_rows()})
         self.tables = [table for table in schema.tables if table.key not in self.left_out]
-        self._awaiting = _awaiting(archive, scope.later | schema.awaited_roots)
+        self._awaiting = _awaiting(archive, {*scope.later, *schema.awaited_roots})
 
     def keep(self, finished: dict[tuple[str, str], tuple[int, int]]) -> None:
         """Leave tables as they are that a former run of the same scope has filled: (rows, bytes) by (schema, name).
@@ -78,7 +80,7 @@ class SnapshotLoader:
         self.kept = [Counts(table, 0, *finished[table.key]) for table in self.tables if table in kept]
         self.tables = [table for table in self.tables if table not in kept]
 
-    def preview(self, dbname: str) -> dict:
+    def preview(self, dbname: str) -> dict[str, Any]:
         """How the schema would be described, and how much would be copied by how many sessions."""
         source, schema = self.source, self.schema
         return {
@@ -93,7 +95,7 @@ class SnapshotLoader:
         """Those of large objects, which are in no archive of a schema."""
         return large_objects.owners(self.source.session) if self.scope.large_objects else set()
 
-    def begin(self, session) -> None:
+    def begin(self, session: Connection) -> None:
         """The facts go into the journal before anything is copied."""
         if self.facts:
             import_journal.record_facts(session, self.facts)
@@ -102,7 +104,7 @@ class SnapshotLoader:
         """Tables with rows of their own were analyzed as soon as they were loaded."""
         return self.archive.params["analyze"] in ("auto", "full")
 
-    def result(self) -> dict:
+    def result(self) -> dict[str, Any]:
         """Facts, amounts and notices."""
         return {
             **self.facts,
@@ -135,7 +137,7 @@ class SnapshotLoader:
         if not keys or not self.scope.keys_may_wait:
             return [stage]
         later = keys | {entry.dump_id for entry in self.archive.contents.dependents(keys)}
-        chosen = {True: [], False: []}
+        chosen: dict[bool, list[Entry]] = {True: [], False: []}
         for entry in stage.entries:
             chosen[entry.dump_id in later].append(entry)
         return [staging.Stage("rest", chosen[False]), staging.Stage("foreign keys", chosen[True])]
@@ -167,18 +169,18 @@ class SnapshotLoader:
             pending = make_keys(session, definitions, may_wait=True)
         self._put_off(pending)
 
-    def _definitions(self, entries: list[Entry], no_tablespaces: bool):
+    def _definitions(self, entries: list[Entry], no_tablespaces: bool) -> list[Definition]:
         archive = self.archive
         return read_definitions(self.source.session, archive.contents, archive.wanted(entries), no_tablespaces)
 
-    def _put_off(self, pending: list[dict]) -> None:
+    def _put_off(self, pending: list[dict[str, Any]]) -> None:
         self.pending_constraints += [as_pending(self.source.session, **one) for one in pending]
 
     def _load(self, entries: list[Entry], restorer: Restorer) -> None:
         """The copy engine's part; sequences and large objects go before it, as they may take the snapshot's session."""
         source, archive, params, dbname = self.source, self.archive, self.archive.params, restorer.dbname
-        definitions = [entry for entry in entries if entry.section == "post-data"]
-        definitions = self._definitions(definitions, params["no_tablespaces"])
+        built = [entry for entry in entries if entry.section == "post-data"]
+        definitions = self._definitions(built, params["no_tablespaces"])
         flow = Flow(bytes_of("max_rate", params.get("max_rate")))
         self._carry_more(restorer, flow)
         engine = CopyEngine(
@@ -222,7 +224,7 @@ class SnapshotLoader:
                 grantees = set() if archive.params["no_privileges"] else set(archive.capabilities.roles)
                 large_objects.copy(here, session, owners, grantees, flow)
 
-    def _sequences(self, session) -> set[tuple[str, str]]:
+    def _sequences(self, session: Connection) -> set[tuple[str | None, str]]:
         """Those that were made here, and those that extensions made, which are in no archive, if we may set them."""
         described = {(one.namespace, one.tag) for one in self.archive.contents.entries if one.desc == "SEQUENCE"}
         made = {(one.namespace, one.tag) for one in self.archive.fitting.remaining() if one.desc == "SEQUENCE"}
@@ -230,7 +232,12 @@ class SnapshotLoader:
 
 
 def open_snapshot(
-    source: SnapshotSource, target: Endpoint, connection, params: dict, dump_id: str, scope: Scope | None = None
+    source: SnapshotSource,
+    target: Endpoint,
+    connection: Connection,
+    params: dict[str, Any],
+    dump_id: str,
+    scope: Scope | None = None,
 ) -> SnapshotLoader:
     """Describe what the snapshot holds, and fit it to the target; ``connection`` is the maintenance session there.
     Raises HandoverError.
@@ -252,7 +259,7 @@ def open_snapshot(
     return loader
 
 
-def _awaiting(archive: FittedArchive, names: set | frozenset) -> set[int]:
+def _awaiting(archive: FittedArchive, names: set[tuple[str, str] | None]) -> set[int]:
     """Dump ids of what waits for the rows of these tables, which come later."""
     contents = archive.contents
     tables = {one.dump_id for one in contents.entries if one.desc == "TABLE" and (one.namespace, one.tag) in names}
@@ -260,12 +267,12 @@ def _awaiting(archive: FittedArchive, names: set | frozenset) -> set[int]:
     return waiting | {one.dump_id for one in contents.dependents(waiting)}
 
 
-def _by_table(counts: list[Counts]) -> list[dict]:
+def _by_table(counts: list[Counts]) -> list[dict[str, Any]]:
     """Rows by the table that they were loaded through: a partition, or the root of partitions."""
-    found = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for one in counts:
         through_root = one.table.through_root
-        schema, name = one.table.root if through_root else one.table.key
+        schema, name = one.table.root if through_root and one.table.root else one.table.key
         entry = {"schema": schema, "table": name, "with_partitions": through_root, "rows": 0}
         found.setdefault((schema, name), entry)["rows"] += one.rows
     return list(found.values())

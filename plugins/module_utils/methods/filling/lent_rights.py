@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
@@ -37,7 +37,7 @@ def take_ownership(archive: FittedArchive, elsewhere: set[str], stack: contextli
     return taken
 
 
-def let_owners_create(session) -> None:
+def let_owners_create(session: Connection) -> None:
     """Let owners have CREATE while objects are given to them: for a role that is not a superuser, ALTER ... OWNER
     demands it of the new owner, and the privileges of the archive come last. Nobody else is in the database yet.
     """
@@ -53,13 +53,13 @@ def let_owners_create(session) -> None:
         attempt(session, sql.SQL("GRANT CREATE ON {} TO PUBLIC").format(thing))
 
 
-def try_to_undo(session) -> None:
+def try_to_undo(session: Connection) -> None:
     """After an error: what was granted for a while goes, if the server still takes it; else the next run sees to it."""
     with contextlib.suppress(psycopg2.Error):  # the error that brought us here says more
         import_journal.undo(session)
 
 
-def open_public_schema(session, archive: FittedArchive) -> None:
+def open_public_schema(session: Connection, archive: FittedArchive) -> None:
     """Before 15 everybody may create in schema public; an application may count on it."""
     acl = archive.origin["properties"]["public_schema_acl"] or []
     if not any(grant["grantee"] is None and grant["privilege"] == "CREATE" for grant in acl):

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
 )
@@ -18,15 +19,15 @@ class Loader(Protocol):
     """``compared``: the counts of rows by table that were found to be the same on both ends, None if none were."""
 
     archive: FittedArchive
-    compared: list[dict] | None
+    compared: list[dict[str, Any]] | None
 
-    def preview(self, dbname: str) -> dict:
+    def preview(self, dbname: str) -> dict[str, Any]:
         """For check mode: ``command``, ``notices``, and what the loader alone knows."""
 
     def owners_elsewhere(self) -> set[str]:
         """Roles to which objects belong that the archive does not list."""
 
-    def begin(self, session) -> None:
+    def begin(self, session: Connection) -> None:
         """The journal of this run is there, and nothing else yet."""
 
     def stages(self) -> list[Stage]:
@@ -38,5 +39,5 @@ class Loader(Protocol):
     def has_analyzed(self) -> bool:
         """Whether ``analyze`` only has to see to what has no statistics by now."""
 
-    def result(self) -> dict:
+    def result(self) -> dict[str, Any]:
         """What the loader adds to the result."""

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
 )
@@ -24,7 +27,7 @@ def restore_settings(archive: FittedArchive, dbname: str) -> None:
         archive.fitting.note(setting, "DATABASE PROPERTIES", one["reason"])
 
 
-def restore_properties(session, archive: FittedArchive, dbname: str) -> None:
+def restore_properties(session: Connection, archive: FittedArchive, dbname: str) -> None:
     """Owner, comment and limit of a database of our making, and its privileges; what is refused is listed."""
     statements, skipped = _statements(archive, dbname)
     shown, _skipped = _statements(archive, archive.origin["source"]["database"])
@@ -35,7 +38,7 @@ def restore_properties(session, archive: FittedArchive, dbname: str) -> None:
             archive.fitting.note(as_on_source.as_string(session), "DATABASE PROPERTIES", refused)
 
 
-def _statements(archive: FittedArchive, name: str) -> tuple[list, list[dict]]:
+def _statements(archive: FittedArchive, name: str) -> tuple[list[sql.Composed], list[dict[str, Any]]]:
     """(statements, skipped) for a database of this name."""
     properties, params = archive.origin["properties"], archive.params
     statements = databases.property_statements(name, properties) if params["create"] else []

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -48,7 +49,7 @@ class Restorer:
         """One stage by a pg_restore with several jobs, from another directory if that is given."""
         self._explain(stage, self._restore_slowly(stage.entries, place or self._place, parallel=True))
 
-    def compare_rows(self, expected: list[dict], what: str, remedy: str) -> None:
+    def compare_rows(self, expected: list[dict[str, Any]], what: str, remedy: str) -> None:
         """The tables have as many rows as were ``what``: exported, or copied. Raises HandoverError."""
         connect, jobs = self.archive.target.connect, self.archive.jobs
         with self.stages.stage("row counts"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -24,14 +25,14 @@ class Scope:
     unchecked, or left out, and listed in ``pending_constraints``. ``on_state`` and ``on_copied`` as in CopyOptions.
     """
 
-    tables: list | None = None
+    tables: list[tuple[str, str]] | None = None
     sample: int | None = None
-    later: frozenset = frozenset()
+    later: frozenset[tuple[str, str]] = frozenset()
     unlogged: bool = False
     hold: bool = False
     existing: bool = False
     keys_may_wait: bool = False
     sequences: bool = True
     large_objects: bool = True
-    on_state: Callable[[list[tuple]], object] = lambda changes: None
+    on_state: Callable[[list[tuple[Any, ...]]], object] = lambda changes: None
     on_copied: Callable[[], object] = lambda: None

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from typing import Any
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
@@ -17,21 +19,21 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 MAINTENANCE_MEMORY = (64, 1024)  # MB, least and most of one session
 
 
-def connect_for_reading(source: SnapshotSource, archive: FittedArchive):
+def connect_for_reading(source: SnapshotSource, archive: FittedArchive) -> Connection:
     """A session on the source, outside of any transaction."""
     session = source.connect()
     _configure(session, archive, {})
     return session
 
 
-def connect_for_building(archive: FittedArchive, dbname: str):
+def connect_for_building(archive: FittedArchive, dbname: str) -> Connection:
     """A session on the target that takes rows and builds indexes."""
     session = archive.target.connect(dbname)
     _configure(session, archive, _building_settings(session, archive.jobs))
     return session
 
 
-def connect_for_record(target: Endpoint, dbname: str):
+def connect_for_record(target: Endpoint, dbname: str) -> Connection:
     """A session for ``on_state``. It waits for no disk: what it says of a table is lost in a crash of the target if the
     table's rows are, which were committed in the same way before (PostgreSQL documentation, 30.4).
     """
@@ -40,7 +42,7 @@ def connect_for_record(target: Endpoint, dbname: str):
     return session
 
 
-def _configure(session, archive: FittedArchive, settings: dict) -> None:
+def _configure(session: Connection, archive: FittedArchive, settings: dict[str, Any]) -> None:
     """Rows travel in the encoding of the database that they come from, so that nothing is lost on the way. Text of
     type money means the same on both sides in the same locale only.
     """
@@ -48,7 +50,7 @@ def _configure(session, archive: FittedArchive, settings: dict) -> None:
     _set(session, {**settings, "client_encoding": encoding, "xmloption": "content", "lc_monetary": "C"})
 
 
-def _building_settings(session, jobs: int) -> dict:
+def _building_settings(session: Connection, jobs: int) -> dict[str, Any]:
     """Memory for building indexes, as much as the sessions may have together of what the server has for itself."""
     query = """
         SELECT (SELECT setting::bigint * 8 / 1024 FROM pg_settings WHERE name = 'shared_buffers'),
@@ -59,7 +61,7 @@ def _building_settings(session, jobs: int) -> dict:
     return {"synchronous_commit": "off", "maintenance_work_mem": f"{memory}MB", "check_function_bodies": "off"}
 
 
-def _set(session, settings: dict) -> None:
+def _set(session: Connection, settings: dict[str, Any]) -> None:
     with session.cursor() as cursor:
         for name, value in settings.items():
             cursor.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
@@ -35,18 +37,20 @@ class SnapshotSource:
         name = sql.Literal(self.snapshot.name).as_string(self.session)
         return f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET TRANSACTION SNAPSHOT {name}"
 
-    def connect(self):
+    def connect(self) -> Connection:
         """A session outside of any transaction."""
         return self.endpoint.connect(self.dbname, read_only=True, lock_timeout=self.patience)
 
 
-def patience_of(params: dict) -> int:
+def patience_of(params: dict[str, Any]) -> int:
     """How long a table may stay locked, in milliseconds."""
     return params.get("lock_wait_timeout") or LOCK_WAIT_TIMEOUT
 
 
 @contextlib.contextmanager
-def open_source(endpoint: Endpoint, dbname: str, snapshot: Snapshot, params: dict):
+def open_source(
+    endpoint: Endpoint, dbname: str, snapshot: Snapshot, params: dict[str, Any]
+) -> Iterator[SnapshotSource]:
     """A SnapshotSource of a snapshot that another session has exported."""
     with contextlib.closing(connect_to_snapshot(endpoint, dbname, snapshot)) as session:
         yield SnapshotSource(endpoint, dbname, snapshot, session, patience_of(params))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
@@ -38,10 +40,10 @@ class SourceSchema:
     contents: Contents
     tables: list[SourceTable]
     unlogged: list[SourceTable]
-    awaited_roots: set
+    awaited_roots: set[tuple[str, str] | None]
 
 
-def describe(source: SnapshotSource, connection, params: dict, scope: Scope) -> SourceSchema:
+def describe(source: SnapshotSource, connection: Connection, params: dict[str, Any], scope: Scope) -> SourceSchema:
     """Let pg_dump describe the schema; ``connection`` is one to the target. Raises HandoverError."""
     session = source.session
     client = choose_client(session, connection, params)
@@ -62,7 +64,7 @@ def describe(source: SnapshotSource, connection, params: dict, scope: Scope) -> 
     return SourceSchema(client, arguments, contents, tables, unlogged, roots)
 
 
-def choose_client(session, connection, params: dict) -> clients.Client:
+def choose_client(session: Connection, connection: Connection, params: dict[str, Any]) -> clients.Client:
     """The pg_dump for this source and this target. Raises HandoverError where there is none."""
     return clients.choose_for_dump(
         clients.find_clients(params["client_directory"]),
@@ -97,7 +99,7 @@ def _choose_tables(found: list[SourceTable], scope: Scope) -> tuple[list[SourceT
     return [table for table in found if not table.unlogged], [table for table in found if table.unlogged]
 
 
-def _hold(session, tables: list[SourceTable]) -> None:
+def _hold(session: Connection, tables: list[SourceTable]) -> None:
     changed = hold(session, tables)
     if changed:
         raise HandoverError(
