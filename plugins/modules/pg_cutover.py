@@ -96,6 +96,28 @@ options:
     description: How old that verification may be, in seconds or with a unit, for example V(90min) or V(2d).
     type: str
     default: 1d
+  roles:
+    description:
+      - What to do about roles that were made or changed since they were brought over, as far as the new home takes it.
+        Passwords are compared by their hashes, where both servers show these.
+      - V(bring) brings them over again, right before the window; V(compare) refuses to hand over, and names them;
+        V(ignore) does not look.
+      - Nothing is taken away from roles of the new home. With O(direction=back), roles that the source never had come
+        only if the database needs them.
+    type: str
+    choices: [bring, compare, ignore]
+    default: bring
+  role_passwords:
+    description:
+      - Passwords that roles are to have at the new home, instead of those that they have at the old one.
+      - They are hashed before they are sent.
+    type: dict
+    default: {}
+  skip_roles:
+    description: Roles to leave alone, besides those that services reserve.
+    type: list
+    elements: str
+    default: []
   cutover_max_lag:
     description: How far the new home may be behind before the window is opened, in seconds or with a unit.
     type: str
@@ -239,6 +261,13 @@ databases:
           objects, and sequences that went further than the margin.
       type: list
       elements: str
+    roles:
+      description:
+        - The statements by which roles were brought over again, or would be, with passwords masked. With
+          O(roles=compare) nobody runs them.
+      returned: unless O(roles=ignore)
+      type: list
+      elements: str
     fenced_roles:
       description: Roles that lost LOGIN, with this database or with one that was handed over before it.
       type: list
@@ -338,6 +367,9 @@ def main():
             "terminate_sessions": NO,
             "require_verification": {"type": "bool"},
             "verified_within": {"type": "str", "default": "1d"},
+            "roles": {"type": "str", "choices": ["bring", "compare", "ignore"], "default": "bring"},
+            "role_passwords": {"type": "dict", "default": {}, "no_log": True},
+            "skip_roles": NAMES,
             "cutover_max_lag": {"type": "str", "default": "5s"},
             "switch_command": NAMES,
             "switch_timeout": {"type": "str", "default": "30s"},

@@ -138,6 +138,10 @@ roles:
       description: The statements, with secrets masked.
       type: list
       elements: str
+    changes:
+      description: What the statements are about, with C(role), C(attribute) and, where there are many, C(detail).
+      type: list
+      elements: dict
     skipped:
       description: Roles left alone, with the reason, and whether the target has them.
       type: list

@@ -15,6 +15,8 @@ from support import run_playbook
 from lab import bank
 from lab.bank import Bank
 
+LATE = "SELECT rolname, rolconnlimit, rolpassword FROM pg_authid WHERE rolname = 'late'"
+
 
 def inventory(source, target, front, **more):
     """One pair behind one pooler, whose configuration is a file of this machine."""
@@ -62,15 +64,19 @@ def test_there_and_back(pair, pooler, tmp_path):
         handover_report_directory=str(tmp_path / "reports"),
         handover_reverse=True,
     )
+    source.sql("postgres", "CREATE ROLE late LOGIN CONNECTION LIMIT 3 PASSWORD 'of who came late'")
     with Bank(front.endpoint(**CLERK), rate=100) as load:
         check = run_playbook("handover.postgresql.cutover", given, check=True)
         assert not check.failed and "LOCK TABLE" in check.stdout, check
+        assert 'CREATE ROLE "late"' in check.stdout and "SCRAM-SHA-256$" not in check.stdout
+        assert target.sql("postgres", LATE) == []
         assert homes(source, target) == ["source", "target"]
         assert (front.directory / "pgbouncer.ini").read_text() == before
 
         there = run_playbook("handover.postgresql.cutover", given)
         assert not there.failed, (there.failures, there.stdout[-3000:])
         assert homes(source, target) == ["target"]
+        assert target.sql("postgres", LATE) == source.sql("postgres", LATE) != []
         assert f"shop = host=127.0.0.1 port={target.port}" in (front.directory / "pgbouncer.ini").read_text()
         assert (front.directory / "pgbouncer.ini").stat().st_mode & 0o777 == 0o640
         assert str(target.port) in (tmp_path / "switched").read_text()

@@ -10,6 +10,7 @@ import time
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import role_changes
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.findings import GateAnswer
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import STAMP, Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
@@ -247,6 +248,20 @@ def definitions_may_change(passage: Passage):
         if found:
             return f"On the {place}, {found[0]}", found[1]
     return None
+
+
+@gate("roles")
+def roles_are_there(passage: Passage):
+    """Roles are at the new home as they are at the old one, or will be before the window."""
+    if passage.params["roles"] == "ignore":
+        return None
+    plan = passage.roles = role_changes.look(passage)
+    if not plan.statements or passage.params["roles"] == "bring":
+        return None
+    return (
+        f"Roles of the new home are not as at the old one: {role_changes.describe(plan)}.",
+        "Bring them over with roles: bring, leave some alone with skip_roles, or do without with roles: ignore.",
+    )
 
 
 @gate("sessions")

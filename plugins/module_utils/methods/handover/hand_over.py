@@ -17,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
     gates,
     logins,
     report,
+    role_changes,
     way_back,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.fate import (
@@ -173,6 +174,8 @@ def _prepare(passage: Passage) -> None:
     """What clients do not notice: the fence, open on old and closed on new; the way back; sequences as of now."""
     route, params = passage.route, passage.params
     try:
+        if passage.params["roles"] == "bring":
+            role_changes.bring(passage)
         if params["reverse"] is not False and not passage.findings.obstacles_to_way_back:
             _prepare_way_back(passage)
         patience = params["deadline"] * SAFE_FRACTION

@@ -22,6 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.continuity import Sight
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
 
 # Catalogs in which every change of a table's definition leaves another row, and how many rows there are. What is ours,
 # and pg_class, of which making the fence's triggers changes rows, are no such change.
@@ -96,6 +97,7 @@ class Passage(Exact):
     lag_seconds: float | None = None
     findings: Findings | None = None
     measures: Measures = field(default_factory=Measures)
+    roles: role_import.Plan | None = None
     way_back: bool = False
     way_back_lsn: str | None = None
     decided: bool = False

@@ -116,6 +116,7 @@ def _basics(passage: Passage) -> dict:
         "tables": len(passage.tables) or None,
         "sequence_margin": passage.sequence_margin,
         **(passage.findings.as_result() if passage.findings else {}),
+        **({"roles": [statement.shown for statement in passage.roles.statements]} if passage.roles else {}),
         **passage.measures.as_result(),
     }
 

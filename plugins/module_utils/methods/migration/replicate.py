@@ -48,6 +48,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     turn,
     witness,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_data import row_versions
 
 
 def replicate(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
@@ -219,6 +220,7 @@ def _begin(job: Job, stack: contextlib.ExitStack) -> None:
     witness.forget(job.source_session, job.id)
     _visit(job, stack)
     job.event("begun")
+    job.event("roles", versions=row_versions(job.source_session))
 
 
 def _go_on(job: Job) -> dict:

@@ -294,6 +294,13 @@ def add_event(connection, identifier: str, kind: str, **details) -> None:
     _execute(connection, query, (identifier, kind, json.dumps(details)))
 
 
+def last_event(connection, identifier: str, kind: str) -> dict | None:
+    """The details of the last event of a kind."""
+    query = "SELECT details FROM handover.event WHERE migration_id = %s AND kind = %s ORDER BY at DESC LIMIT 1"
+    found = rows(connection, query, (identifier, kind))
+    return found[0][0] if found else None
+
+
 def add_sample(connection, identifier: str, **amounts) -> None:
     """Record amounts: retained_bytes, lag_bytes, lag_seconds, copied_bytes; those not given are unknown."""
     columns = sql.SQL(", ").join(sql.Identifier(name) for name in amounts)

@@ -105,6 +105,17 @@ def read_password_hashes(conn) -> dict[str, str | None] | None:
     return {row["rolname"]: row["rolpassword"] for row in rows}
 
 
+def row_versions(conn) -> dict[str, str] | None:
+    """Of each role a text that is another one as soon as it was altered; None if this role may not see that."""
+    readable = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS readable"
+    if not _rows(conn, readable)[0]["readable"]:
+        return None
+    query = f"""
+        SELECT rolname, xmin::pg_catalog.text AS version FROM pg_catalog.pg_authid
+        WHERE rolname !~ '^pg_' AND oid NOT IN ({OUR_ROLES})"""
+    return {row["rolname"]: row["version"] for row in _rows(conn, query)}
+
+
 def database_settings(data: dict, dbname: str) -> list[dict]:
     """The settings that hold in one database, of all roles (role: None) and of single ones."""
     return [setting for setting in data["settings"] if setting["database"] == dbname]

@@ -56,13 +56,15 @@ class RoleOptions:
 
     ``password_hashes``: the source's, ``{role: hash or None}``. ``role_passwords``: ``{role: plaintext}``, wins.
     ``update_passwords``, for roles that the target has already: ``auto`` sets a password if the target's is readable
-    and another one, ``always`` also if it cannot be read, ``on_create`` never.
+    and another one, ``always`` also if it cannot be read, ``on_create`` never. ``altered``: roles that were altered on
+    the source since their passwords were set, if that is known: ``auto`` sets these, if the target's cannot be read.
     """
 
     password_hashes: dict = field(default_factory=dict, repr=False)
     role_passwords: dict = field(default_factory=dict, repr=False)
     skip_roles: tuple = ()
     update_passwords: str = "auto"
+    altered: frozenset | None = None
 
 
 @dataclass
@@ -71,9 +73,11 @@ class Plan:
 
     ``left_out``: the target refused it, or cannot express it (with ``attribute``, and ``detail`` where there are many);
     ``kept``: the target's role can more than the source's; ``md5``: passwords that work only with md5 in pg_hba.conf.
+    ``changes`` says what the statements are about: role, attribute and, where there are many, detail.
     """
 
     statements: list[Statement] = field(default_factory=list, repr=False)
+    changes: list[dict] = field(default_factory=list)
     skipped: list[dict] = field(default_factory=list)
     left_out: list[dict] = field(default_factory=list)
     kept: list[dict] = field(default_factory=list)
@@ -171,6 +175,7 @@ class RoleFitting:
                 self.absent.add(name)
                 self._leave_out(name, "role", refused)
                 return
+            self._change(name, "role")
             there = {**role, **dict.fromkeys(PRIVILEGES, False), "comment": None}
         self._fit_attributes(role, there)
         self._fit_limits(role, there)
@@ -213,7 +218,7 @@ class RoleFitting:
             missing = self._set_password(name, stored if plaintext is None else plaintext, plaintext is not None)
         elif self.options.update_passwords == "on_create":
             missing = "update_passwords is on_create."
-        else:
+        elif self.options.altered is None:
             missing = "The connecting role may not read its hash on the target, so it was neither compared nor set."
         login = role["login"] or self.target.get(name, {}).get("login")
         if missing and login:
@@ -223,8 +228,10 @@ class RoleFitting:
         """Whether the wanted password is to be set."""
         if created or (self.options.update_passwords == "always" and self.target_hashes is None):
             return True
-        if self.target_hashes is None or self.options.update_passwords == "on_create":
+        if self.options.update_passwords == "on_create":
             return False
+        if self.target_hashes is None:
+            return name in (self.options.altered or ())
         there = self.target_hashes.get(name) or ""
         return not (there == stored if plaintext is None else belongs_to(there, plaintext))
 
@@ -312,6 +319,7 @@ class RoleFitting:
         refused = self.attempts.attempt(grant_membership(row, clause))
         if not refused:
             self.target_memberships.append(row)
+            self._change(wanted["member"], "membership", wanted["role"])
         return refused
 
     # Settings
@@ -330,11 +338,19 @@ class RoleFitting:
         refused = self.attempts.attempt(statement, shown, hooked)
         if refused:
             self._leave_out(role, attribute, refused, detail)
+        else:
+            self._change(role, attribute, detail)
         return refused
 
     def _leave_out(self, role: str | None, attribute: str, reason: str, detail: str | None = None) -> None:
-        entry = {"role": role, "attribute": attribute, "reason": reason}
-        self.plan.left_out.append({**entry, "detail": detail} if detail is not None else entry)
+        self.plan.left_out.append(_entry(role, attribute, detail, reason=reason))
+
+    def _change(self, role: str | None, attribute: str, detail: str | None = None) -> None:
+        self.plan.changes.append(_entry(role, attribute, detail))
+
+
+def _entry(role: str | None, attribute: str, detail: str | None, **more) -> dict:
+    return {"role": role, "attribute": attribute, **more, **({"detail": detail} if detail is not None else {})}
 
 
 def _create(role: dict) -> sql.Composable:

@@ -1,0 +1,105 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Roles are no part of what is replicated: what became of them since they were brought over is brought over again
+before the window, or keeps it shut. Nothing is taken away from a role of the new home, and none is dropped.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import some
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import referenced_roles, value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_data import (
+    ATTRIBUTES,
+    read_password_hashes,
+    read_roles,
+    row_versions,
+)
+
+SHOWN = 10  # roles named in a message
+
+
+def look(passage: Passage) -> role_import.Plan:
+    """What the new home lacks of the roles of old, as far as it takes it; the rest is noted. Changes nothing."""
+    params = passage.params
+    hashes = read_password_hashes(passage.old)
+    if hashes is None:
+        side = passage.route.old.endpoint.side
+        passage.note(f"The {side} does not show passwords to this role: those that were changed there stay behind.")
+    options = role_import.RoleOptions(
+        password_hashes=hashes or {},
+        role_passwords=params["role_passwords"],
+        skip_roles=tuple(params["skip_roles"]),
+        altered=_altered(passage),
+    )
+    plan = role_import.plan(passage.new, _of_old(passage), options)
+    _note(passage, "could not be given to roles of the new home", plan.left_out)
+    _note(passage, "is what roles of the new home have beyond those of the old one", plan.kept)
+    unknown = [one["role"] for one in plan.password_unknown]
+    if unknown:
+        passage.note(f"Whether these roles have the same passwords cannot be told: {some(unknown, SHOWN)}.")
+    return plan
+
+
+def describe(plan: role_import.Plan) -> str:
+    """``app (password), clerk (role, membership)``, without any value."""
+    found = {}
+    for one in plan.changes:
+        found.setdefault(one["role"] or "all roles", {})[one["attribute"]] = None
+    return some([f"{role} ({', '.join(attributes)})" for role, attributes in found.items()], SHOWN)
+
+
+def bring(passage: Passage) -> None:
+    """Bring them over, all or nothing, as far as another database of this run has not done so. Raises HandoverError."""
+    plan = passage.roles if passage.alone else look(passage)
+    if plan.statements:
+        role_import.apply(passage.new, plan)
+        if passage.route.direction == FORWARD:
+            versions = row_versions(passage.source)
+            migration_journal.add_event(passage.journal, passage.route.migration.id, "roles", versions=versions)
+        passage.note(f"Roles were brought over again: {describe(plan)}.")
+
+
+def _altered(passage: Passage) -> frozenset | None:
+    """Roles of the source that were altered since the migration began, or since they were brought over again, if that
+    can be told: by these a new password is known where the target shows none.
+    """
+    now = row_versions(passage.source) if passage.route.direction == FORWARD else None
+    recorded = migration_journal.last_event(passage.journal, passage.route.migration.id, "roles")
+    if now is None or not recorded or recorded.get("versions") is None:
+        return None
+    return frozenset(name for name, version in now.items() if recorded["versions"].get(name) != version)
+
+
+def _of_old(passage: Passage) -> dict:
+    """The roles of old that belong to the new home, too."""
+    data = read_roles(passage.old)
+    return data if passage.route.direction == FORWARD else _coming_back(passage, data)
+
+
+def _coming_back(passage: Passage, data: dict) -> dict:
+    """What the source's roles became at the target, and roles that the database needs since. A target has roles of its
+    own, and its roles may have what was taken from the source's, as nothing is taken away there: that stays there.
+    """
+    there = {role["name"]: role for role in read_roles(passage.new)["roles"]}
+    new = set(referenced_roles(passage.old)) - {value(passage.old, "SELECT current_user::text")} - set(there)
+    kept = {name: {attribute: role[attribute] for attribute in ATTRIBUTES} for name, role in there.items()}
+    return {
+        **data,
+        "roles": [{**role, **kept.get(role["name"], {})} for role in data["roles"] if role["name"] in new | set(there)],
+        "memberships": [
+            one for one in data["memberships"]
+            if {one["role"], one["member"]} & new and {one["role"], one["member"]} <= new | set(there)
+        ],
+        "settings": [one for one in data["settings"] if one["role"] in new],
+    }  # fmt: skip
+
+
+def _note(passage: Passage, what: str, entries: list[dict]) -> None:
+    found = [f"{one['attribute']} of {one['role'] or 'all roles'}" for one in entries]
+    if found:
+        passage.note(f"This {what}: {some(found, SHOWN)}.")
