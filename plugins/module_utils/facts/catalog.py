@@ -189,6 +189,21 @@ def referenced_roles(connection: Connection) -> list[str]:
     return [name for (name,) in rows(connection, query)]
 
 
+def extension_members(connection: Connection) -> dict[str, list[list[str]]]:
+    """[kind, schema, name] of the relations of each extension, with their indexes, and of its functions."""
+    query = """
+        SELECT e.extname::text, json_agg(DISTINCT jsonb_build_array(m.kind, n.nspname, m.name))
+        FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid, LATERAL (
+            SELECT 'relation', relnamespace, relname FROM pg_class
+            WHERE d.classid = 'pg_class'::regclass AND (
+                oid = d.objid OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = d.objid))
+            UNION ALL SELECT 'function', pronamespace, proname FROM pg_proc
+            WHERE d.classid = 'pg_proc'::regclass AND oid = d.objid) AS m (kind, namespace, name)
+        JOIN pg_namespace AS n ON n.oid = m.namespace
+        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' GROUP BY e.extname"""
+    return dict(rows(connection, query))
+
+
 def named_roles(connection: Connection) -> list[str]:
     """Roles without which policies and user mappings of this database cannot be made."""
     query = """

@@ -10,7 +10,7 @@ from copies import copy
 from dumps import databases, done, export, one, refused, restore
 from migrations import in_step, stopped
 from preflights import look
-from support import create_database, sweep
+from support import create_database, run_module, sweep
 from verifications import verify
 
 from lab import builds
@@ -68,6 +68,14 @@ INSERT INTO system SELECT i, 'as shipped' FROM generate_series(1, 100) AS i;
 SELECT pg_extension_config_dump('system', 'WHERE id > 100');
 """
 
+# One that keeps what users give it in tables of its own, with a sequence, and needs a schema of its own.
+JOBS = """
+CREATE TABLE status (code serial PRIMARY KEY, words text);
+CREATE FUNCTION forget(integer) RETURNS void LANGUAGE sql AS 'DELETE FROM jobs.status WHERE code = $1';
+INSERT INTO status (words) VALUES ('made here'), ('made here, too');
+SELECT pg_extension_config_dump('status', ''); SELECT pg_extension_config_dump('status_code_seq', '');
+"""
+
 
 @pytest.fixture(scope="module")
 def ends(run_directory):
@@ -77,6 +85,8 @@ def ends(run_directory):
     (own / "extension" / "shipping.control").write_text("default_version = '1.0'\n")
     for version in ("1.0", "1.1"):
         (own / "extension" / f"shipping--{version}.sql").write_text(SHIPPING)
+    (own / "extension" / "jobs.control").write_text("default_version = '1.0'\nschema = jobs\n")
+    (own / "extension" / "jobs--1.0.sql").write_text(JOBS)
     settings = {**SETTINGS, "extension_control_path": f"$system:{own}"}
     made = [Cluster(build, run_directory / f"extensions-{side}", settings=settings) for side in ("source", "target")]
     for cluster in made:
@@ -164,3 +174,35 @@ def test_rows_of_an_extension_that_somebody_changed_are_named(both, tmp_path):
     )
     target.sql(NAME, "UPDATE system SET words = 'changed' WHERE id = 7; DELETE FROM system WHERE id = 9")
     assert one(verify(source, target, databases=[NAME]))["verdict"] == "equal"
+
+
+@pytest.mark.parametrize("way", ["dump", "direct", "continuous"])
+def test_left_out_with_its_rows_and_positions(both, tmp_path, way):
+    """What is the user's comes, up to the cutover; what the extension kept stays, also where the target has its own."""
+    source, target = both
+    source.sql(NAME, "CREATE EXTENSION jobs; INSERT INTO jobs.status (words) VALUES ('ours'); ANALYZE")
+    source.sql(NAME, "GRANT SELECT ON jobs.status TO PUBLIC; GRANT USAGE ON jobs.status_code_seq TO PUBLIC")
+    source.sql(NAME, "REVOKE ALL ON FUNCTION jobs.forget FROM PUBLIC")
+    source.sql(NAME, "CREATE TABLE own (id serial PRIMARY KEY, v text); INSERT INTO own (v) VALUES ('a'), ('b')")
+    given = {"databases": [NAME], "exclude_extensions": ["jobs"]}
+    if way == "dump":
+        done(export(source, tmp_path, databases=[NAME]))
+        refused(restore(target, tmp_path, databases=[NAME]), "status_pkey")
+        found = one(restore(target, tmp_path, **given))
+    elif way == "direct":
+        found = one(copy(source, target, **given))
+    else:
+        found = in_step(source, target, **given)
+    assert "EXTENSION jobs" in {entry["object"] for entry in found["skipped"]}
+    assert target.sql(NAME, "SELECT v FROM own ORDER BY id") == [("a",), ("b",)]
+    assert target.sql(NAME, "SELECT to_regclass('jobs.status')") == [(None,)]
+    if way == "continuous":
+        target.sql(NAME, "CREATE EXTENSION jobs; ANALYZE jobs.status")
+        before = target.sql(NAME, "SELECT * FROM jobs.status_code_seq")
+        source.sql(NAME, "INSERT INTO own (v) VALUES ('c'); INSERT INTO jobs.status (words) VALUES ('later')")
+        options = {"source": source.endpoint(), "target": target.endpoint(), "databases": [NAME]}
+        moved = run_module("pg_cutover", {**options, "require_verification": False, "sequence_margin": 0})
+        assert done(moved).databases[0]["handed_over"]
+        assert target.sql(NAME, "SELECT nextval('own_id_seq')") == [(4,)]
+        assert target.sql(NAME, "SELECT * FROM jobs.status_code_seq") == before
+        assert target.sql(NAME, "SELECT count(*) FROM jobs.status") == [(2,)]

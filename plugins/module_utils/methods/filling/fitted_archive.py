@@ -82,7 +82,7 @@ def prepare(
         params["client_directory"],
     )
     jobs = jobs_for(params["jobs"], sum(entry.desc == "TABLE DATA" for entry in contents.entries))
-    fitting = Fitting(contents, params["exclude_extensions"])
+    fitting = Fitting(contents, params["exclude_extensions"], origin.get("extension_members"))
     fitting.fit(capabilities, params["no_privileges"])
     missing = _roles_left_behind(origin, params) - capabilities.roles
     for name in sorted(missing):

@@ -228,7 +228,7 @@ class SnapshotLoader:
         """Those that were made here, and those that extensions made, which are in no archive, if we may set them."""
         described = {(one.namespace, one.tag) for one in self.archive.contents.entries if one.desc == "SEQUENCE"}
         made = {(one.namespace, one.tag) for one in self.archive.fitting.remaining() if one.desc == "SEQUENCE"}
-        return made | (sequences.settable(session) - described)
+        return made | (sequences.settable(session) - described - self.archive.fitting.left_out_of_extensions())
 
 
 def open_snapshot(

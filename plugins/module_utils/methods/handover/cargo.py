@@ -70,6 +70,7 @@ def overtake_sequences(passage: Passage) -> None:
 
 def _follow(passage: Passage, session, moved: list) -> None:
     margin = passage.sequence_margin
+    moved = [one for one in moved if one.key not in passage.left_out]
     if moved:
         sequences.apply(session, moved, margin)
     for one in moved:

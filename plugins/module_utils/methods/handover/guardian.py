@@ -23,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import resume_recorded
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import slot, turn
 
@@ -111,7 +112,9 @@ def _decide(databases: list[dict]) -> bool | None:
             handed_over = [_is_handed_over(session, one["migration"]) for session, one in zip(old, databases)]
             if all(handed_over):
                 for one, before, after in zip(databases, old, new):
-                    _overtake(before, after, one["margin"])
+                    journal = after if one["source"] == "old" else before
+                    left_out = migration_journal.sequences_left_out(journal, one["migration"])
+                    _overtake(before, after, one["margin"], left_out)
                     fence.open_(after, one["migration"])
                 return True
             for before, after, one in zip(old, new, databases):
@@ -124,12 +127,13 @@ def _decide(databases: list[dict]) -> bool | None:
         return None
 
 
-def _overtake(before, after, margin: int) -> None:
+def _overtake(before, after, margin: int, left_out: set) -> None:
     """As cargo.overtake_sequences does; clients do not wait for what fails."""
     standby = fence.read(after)
     if standby and standby.closed:
         with contextlib.suppress(HandoverError, psycopg2.Error):
-            sequences.apply(after, sequences.read(before), margin)
+            moved = [one for one in sequences.read(before) if one.key not in left_out]
+            sequences.apply(after, moved, margin)
 
 
 def _is_handed_over(connection, migration: str) -> bool:

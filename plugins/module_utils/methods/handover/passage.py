@@ -20,6 +20,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import Route, find_route
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.continuity import Sight
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
@@ -68,6 +69,8 @@ class Passage(Exact):
     new may publish them. ``sight`` is how both ends were seen at
     the gates (continuity.Sight).
 
+    ``left_out`` are sequences, (schema, name) each, that stay behind with extensions that the target was not given.
+
     ``findings`` are there as soon as the gates were asked, and ``measures`` are filled in from the window on.
     ``sequence_margin``: how many calls further new's sequences are set.
 
@@ -88,6 +91,7 @@ class Passage(Exact):
     tables: list = field(default_factory=list)
     copied: list = field(default_factory=list)
     sequences: list = field(default_factory=list)
+    left_out: set = field(default_factory=set)
     catalogs: list = field(default_factory=list)
     readable: tuple = ()
     large_objects: tuple = ()
@@ -138,6 +142,7 @@ class Passage(Exact):
         names = [(table.schema, table.name) for table in chosen]
         self.copied = read_tables(self.old, names) if names else []
         self.tables = fence.tables_to_fence(self.old, self.configuration)
+        self.left_out = migration_journal.sequences_left_out(self.journal, migration.id)
 
     @property
     def configuration(self) -> list[tuple[str, str]]:

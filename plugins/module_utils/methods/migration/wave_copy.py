@@ -107,6 +107,9 @@ def _leave_out(job: Job, loader: SnapshotLoader) -> None:
     migration_journal.remove_tables(job.session, job.id, left)
     for schema, name in left:
         job.note(f"{schema}.{name} stays behind, as an extension that it needs is left out.")
+    of_extensions = loader.archive.fitting.left_out_of_extensions()
+    if of_extensions:
+        job.event("left_out", relations=sorted(of_extensions))
 
 
 def _keep(job: Job, loader: SnapshotLoader, result: dict) -> None:

@@ -53,16 +53,27 @@ REFUSED = re.compile(
     r"|unrecognized configuration parameter |invalid value for parameter |non-standard string literals )"
 )
 
+# What an archive may hold of objects that it does not define, and how a privilege's tag names its object.
+OF_RELATIONS = ("TABLE DATA", "SEQUENCE SET", "STATISTICS DATA", "EXTENDED STATISTICS DATA")
+OF_PRIVILEGE = re.compile(
+    r'(?P<relation>TABLE|SEQUENCE|VIEW|MATERIALIZED VIEW)? ?(FUNCTION|PROCEDURE|AGGREGATE)? ?'
+    r'(?P<name>"(?:[^"]|"")+"|[^ "(]+)(\(.*\))?$', re.DOTALL,
+)  # fmt: skip
+
 
 class Fitting:
     """An archive on its way into a target: ``contents`` as edited, and what was done to them.
 
     ``skipped``: ``{"object", "class", "reason"}`` of every object that is left out;
     ``edits``: ``{"edit", "objects", "reason"}``, objects being the number of those changed.
+
+    ``members`` are the (kind, schema, name) of each extension's relations and functions, of which an archive has
+    contents, statistics and privileges, but not the definitions, so that nothing in it says whose they are.
     """
 
-    def __init__(self, contents: Contents, exclude_extensions: list[str]):
+    def __init__(self, contents: Contents, exclude_extensions: list[str], members: dict | None = None):
         self.contents = contents
+        self._members = {name: set(map(tuple, keys)) for name, keys in (members or {}).items()}
         self.skipped = []
         self.edits = []
         self._skipped_ids = set()
@@ -70,7 +81,8 @@ class Fitting:
         excluded = {
             one.dump_id for one in contents.entries if one.desc == "EXTENSION" and one.tag in exclude_extensions
         }
-        self._excused_ids = {entry.dump_id for entry in contents.dependents(excluded)}
+        left_out = [one for one in contents.entries if one.dump_id in excluded] + list(contents.dependents(excluded))
+        self._excused_ids = {entry.dump_id for one in left_out for entry in (one, *self._contents_of(one))}
         self._excluded_ids = excluded
 
     def fit(self, target: Capabilities, no_privileges: bool) -> None:
@@ -90,8 +102,24 @@ class Fitting:
         """Leave out an entry and all that needs it. What is skipped already is not listed twice."""
         self._reasons.append((entry, reason))
         self._leave_out(entry, reason)
-        for dependent in self.contents.dependents({entry.dump_id}):
+        for dependent in self._needing(entry):
             self._leave_out(dependent, f"needs {entry.name}")
+
+    def _needing(self, entry: Entry) -> list[Entry]:
+        """All that needs an entry, and what extensions among that hold."""
+        found = list(self.contents.dependents({entry.dump_id}))
+        return found + [one for extension in (entry, *found) for one in self._contents_of(extension)]
+
+    def _contents_of(self, entry: Entry) -> list[Entry]:
+        """What an archive has of the relations of an extension."""
+        keys = self._members.get(entry.tag, ()) if entry.desc == "EXTENSION" else ()
+        return [one for one in (self.contents.entries if keys else ()) if _concerns(one) in keys]
+
+    def left_out_of_extensions(self) -> set[tuple[str, str]]:
+        """(schema, name) of the relations of extensions that are left out."""
+        skipped = [one.tag for one in self.contents.entries if one.desc == "EXTENSION" and self.is_skipped(one)]
+        found = set().union(*(self._members.get(name, ()) for name in skipped))
+        return {(schema, name) for kind, schema, name in found if kind == "relation"}
 
     def _leave_out(self, entry: Entry, reason: str) -> None:
         if entry.dump_id not in self._skipped_ids:
@@ -193,8 +221,20 @@ class Fitting:
         return [
             (cause, reason)
             for cause, reason in self._reasons
-            if ids & {entry.dump_id for entry in self.contents.dependents({cause.dump_id})}
+            if ids & {entry.dump_id for entry in self._needing(cause)}
         ]
+
+
+def _concerns(entry: Entry) -> tuple[str, str | None, str] | None:
+    """The object, (kind, schema, name), that something in an archive is about and that may be an extension's."""
+    if entry.desc in OF_RELATIONS:
+        return "relation", entry.namespace, entry.tag
+    found = OF_PRIVILEGE.match(entry.tag) if entry.desc == "ACL" else None
+    if not found:
+        return None
+    name = found["name"]
+    name = name[1:-1].replace('""', '"') if name.startswith('"') else name
+    return "relation" if found["relation"] else "function", entry.namespace, name
 
 
 def _is_of_database(entry: Entry) -> bool:

@@ -11,13 +11,16 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles im
 
 
 def describe(connection, dbname: str) -> dict:
-    """``properties``, ``database_settings``, ``roles_referenced``, ``roles_named``, ``bootstrap_role``: JSON types."""
+    """``properties``, ``database_settings``, ``roles_referenced``, ``roles_named``, ``bootstrap_role``,
+    ``extension_members``: JSON types.
+    """
     return {
         "properties": read_properties(connection, dbname),
         "database_settings": _settings(connection, dbname),
         "roles_referenced": catalog.referenced_roles(connection),
         "roles_named": catalog.named_roles(connection),
         "bootstrap_role": catalog.bootstrap_role(connection),
+        "extension_members": catalog.extension_members(connection),
     }
 
 

@@ -301,6 +301,12 @@ def last_event(connection, identifier: str, kind: str) -> dict | None:
     return found[0][0] if found else None
 
 
+def sequences_left_out(connection, identifier: str) -> set[tuple[str, str]]:
+    """(schema, name) of sequences that stay behind with extensions that are left out."""
+    found = last_event(connection, identifier, "left_out") or {}
+    return {(schema, name) for schema, name in found.get("relations", ())}
+
+
 def add_sample(connection, identifier: str, **amounts) -> None:
     """Record amounts: retained_bytes, lag_bytes, lag_seconds, copied_bytes; those not given are unknown."""
     columns = sql.SQL(", ").join(sql.Identifier(name) for name in amounts)
