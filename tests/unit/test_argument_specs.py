@@ -1,30 +1,85 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What roles and playbooks take is what their argument specifications say."""
+"""What roles, playbooks and modules take is what they say, under one name."""
 
 from __future__ import annotations
 
+import functools
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
+from ansible_collections.handover.postgresql.plugins.filter.unknown_variables import unknown_variables
+from ansible_collections.handover.postgresql.plugins.plugin_utils.variables import KNOWN, OF_PLAYBOOKS, OF_ROLES
+
+PLUGINS = "ansible_collections.handover.postgresql.plugins"
 ROOT = Path(__file__).resolve().parents[2]
-ROLES = sorted(path.name for path in ROOT.glob("roles/*") if path.is_dir())
+ROLES = sorted(path.name for path in ROOT.glob("roles/*") if path.is_dir() and path.name != "common")  # is internal
+MODULES = sorted(path.stem for path in ROOT.glob("plugins/modules/*.py"))
 TYPES = {"bool": bool, "dict": dict, "float": (int, float), "int": int, "list": list, "path": str, "str": str}
 VARIABLE = re.compile(r"(?<![\w.])handover_[a-z0-9_]+\b")
 
 
+@functools.cache
 def load(path: Path):
-    """A YAML file, or an empty mapping when there is none."""
+    """A YAML file, or an empty mapping when there is none. Nobody changes what is returned."""
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.exists() else {}
 
 
+# Options of modules that no variable gives, and why.
+NOT_FROM_THE_INVENTORY = {
+    "data": "what was found is what is reported",
+    "include": "the roles' steps are tasks of their own, with tags",
+    "markdown": "what was found is what is reported",
+    "name": "the report is called like the pair",
+    "settings": "the role source knows what it has written into files",
+    "state": "each state is an entry point of its own",
+    "target_version": "the role dump looks at the target",
+    "text": "what was found is what is shown",
+}
+# Variables that are no options of modules: what the roles do besides calling these.
+OF_THE_ROLES_THEMSELVES = {
+    "accept_pending", "allow_restart", "firewall_tasks", "pair", "replication_password_file", "restart_command",
+    "restart_service", "restart_timeout", "source_host", "source_is_gone", "source_is_ready", "switch_tasks",
+    "throttle", "transport",
+}  # fmt: skip
+
+
+def entry_points(role: str) -> dict:
+    """The role's entry points, with their options."""
+    return load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]
+
+
 def options(role: str) -> dict:
-    """Options of the role's main entry point."""
-    return load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+    """Options of all entry points of the role, each once."""
+    return {name: spec for entry in entry_points(role).values() for name, spec in entry["options"].items()}
+
+
+def module_options(module: str) -> dict:
+    """Options of a module, with those of the fragments that it shares with others."""
+    documented = yaml.safe_load(import_module(f"{PLUGINS}.modules.{module}").DOCUMENTATION)
+    found = {}
+    for fragment in documented.get("extends_documentation_fragment", []):
+        _namespace, _collection, file, *section = fragment.split(".")
+        blocks = import_module(f"{PLUGINS}.doc_fragments.{file}").ModuleDocFragment
+        found.update(yaml.safe_load(getattr(blocks, section[0].upper())).get("options", {}))
+    own = documented.get("options", {})
+    return {name: {**found.get(name, {}), **own.get(name, {})} for name in {**found, **own}}
+
+
+def calls(node) -> list:
+    """The arguments of every call of one of our modules in tasks, with the module's name."""
+    if isinstance(node, list):
+        return [call for item in node for call in calls(item)]
+    if not isinstance(node, dict):
+        return []
+    prefix = "handover.postgresql."
+    ours = [(name[len(prefix) :], value) for name, value in node.items() if str(name).startswith(prefix)]
+    return ours + [call for value in node.values() for call in calls(value)]
 
 
 def defaults(role: str) -> dict:
@@ -107,5 +162,61 @@ def test_every_variable_of_roles_and_playbooks_is_documented():
     known = {name for role in ROLES for name in options(role)}
     known |= {name for page in pages for name in VARIABLE.findall(page.read_text(encoding="utf-8"))}
     known |= {name for path in files for name in set_within(load(path))}
+    known |= {f"handover_{name}" for name in OF_PLAYBOOKS}
     used = {name: path for path in files for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
     assert not {name: str(path.relative_to(ROOT)) for name, path in used.items() if name not in known}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_entry_point_is_a_file_and_other_files_are_used_by_one(role):
+    folder = ROOT / "roles" / role / "tasks"
+    files = {path.stem for path in folder.glob("*.yml")}
+    assert set(entry_points(role)) <= files
+    texts = "".join(path.read_text(encoding="utf-8") for path in yaml_files("roles", "playbooks"))
+    used = set(re.findall(r"(?:import|include)_tasks: (\w+)[.]yml|tasks_from: (\w+)", texts))
+    assert files - set(entry_points(role)) <= {name for pair in used for name in pair}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_variable_has_the_name_of_the_option(module):
+    known = {name for role in ROLES for name in options(role)}
+    unknown = {name for name in module_options(module) if f"handover_{name}" not in known}
+    assert unknown <= set(NOT_FROM_THE_INVENTORY)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "show"])
+def test_every_option_is_handed_on_by_a_role(module):
+    given = {}
+    for path in yaml_files("roles"):
+        for name, arguments in calls(load(path)):
+            if name == module:
+                given.update({option: str(value) for option, value in arguments.items()})
+    left_out = {"pg_direct_copy": {"ignore_databases"}}.get(module, set())  # it is given names
+    assert set(given) | {"state"} == set(module_options(module)) - left_out | {"state"}
+
+
+def test_what_is_no_option_of_a_module_is_a_matter_of_the_roles():
+    known = {name[len("handover_") :] for role in ROLES for name in options(role)}
+    assert known - {name for module in MODULES for name in module_options(module)} == OF_THE_ROLES_THEMSELVES
+
+
+def test_an_option_means_the_same_in_every_module():
+    seen, differing = {}, {}
+    for module in MODULES:
+        for name, spec in module_options(module).items():
+            meaning = (spec.get("type"), spec.get("elements"), spec.get("choices"))
+            if name != "state" and seen.setdefault(name, meaning) != meaning:
+                differing[module, name] = [seen[name], meaning]
+    assert not differing
+
+
+def test_the_variables_that_the_filter_knows_are_those_of_the_roles():
+    assert sorted(f"handover_{name}" for name in OF_ROLES) == sorted({n for role in ROLES for n in options(role)})
+
+
+def test_a_variable_that_nobody_knows_is_named_with_the_closest_one():
+    assert unknown_variables(KNOWN) == []
+    assert unknown_variables(["handover_databses", "handover_jobs"]) == [
+        "There is no variable handover_databses; the closest is handover_databases."
+    ]
+    assert unknown_variables(["handover_"]) != []

@@ -53,7 +53,7 @@ def test_there_and_back(pair, pooler, tmp_path):
     (front.directory / "pgbouncer.ini").chmod(0o640)
     before = (front.directory / "pgbouncer.ini").read_text()
     tasks = tmp_path / "switch.yml"
-    copy = {"content": "{{ window }} {{ places }}", "dest": f"{tmp_path}/switched", "mode": "0600"}
+    copy = {"content": "{{ handover_window }} {{ handover_places }}", "dest": f"{tmp_path}/switched", "mode": "0600"}
     tasks.write_text(json.dumps([{"name": "Switch", "ansible.builtin.copy": copy}]))
     given = inventory(
         source,

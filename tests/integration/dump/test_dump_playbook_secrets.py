@@ -45,7 +45,7 @@ def test_no_secret_shows(servers, tmp_path):
         "vault_source_password": source.password,
         "vault_app_password": "the target's application",
         "vault_target_uri": f"postgresql://postgres:{target.password}@127.0.0.1:{target.port}/postgres",
-        "handover_password_of_the_user": "something of the user's own",
+        "password_of_the_user": "something of the user's own",
     }
     pair = {
         "ansible_connection": "local",

@@ -19,8 +19,8 @@ from lab import sample
 
 DUMP, FINISH = "handover.postgresql.dump", "handover.postgresql.finish"
 STRANGE = ["a b", "a_b", "-d host=evil; drop", "Ünïcode\"'", "{{ 7 * 7 }}"]
-EXPORT = "handover.postgresql.handover : Export each database"
-IMPORT = "handover.postgresql.handover : Import each database"
+EXPORT = "handover.postgresql.dump : Export each database"
+IMPORT = "handover.postgresql.dump : Import each database"
 
 
 COUNT = "SELECT count(*) FROM t"

@@ -1,0 +1,93 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each role works alone, as its README shows it: with the variables of a play, and an inventory that has none."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from dumps import CLIENTS, JOURNAL, look
+from support import ROOT, assert_same, create_database, run_playbook
+
+FILL = (
+    "CREATE TABLE t (i int PRIMARY KEY, t text); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 20) AS i"
+)
+
+
+@pytest.fixture
+def example(servers, tmp_path):
+    """``example("dump")`` runs what the role's README shows, on two servers that the rest of a test looks at."""
+    source, target = servers(16), servers(18, "target")
+    create_database(source, "shop")
+    source.sql("shop", FILL)
+
+    def run(role, check=False, **variables):
+        readme = (ROOT / "roles" / role / "README.md").read_text(encoding="utf-8")
+        [shown] = re.findall(r"^```yaml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+        here = shown.replace("host: db.example.com", f"host: 127.0.0.1\n      port: {source.port}")
+        playbook = tmp_path / f"{role}.yml"
+        playbook.write_text(here.replace("203.0.113.7", "127.0.0.1"))
+        end = target.endpoint()
+        given = {
+            "vault_source_password": source.password,
+            "vault_target_uri": f"postgresql://postgres:{end['password']}@127.0.0.1:{target.port}/postgres",
+            "handover_client_directory": CLIENTS,
+            "handover_replication_tls": False,  # not every build has TLS
+            **variables,
+        }
+        inventory = {"all": {"hosts": {"localhost": {"ansible_connection": "local"}}}}
+        return run_playbook(playbook, inventory, check=check, extra_vars=given, env={"HOME": str(tmp_path)})
+
+    run.source, run.target, run.home = source, target, tmp_path
+    return run
+
+
+def succeeded(result):
+    """The result of a run without any failure."""
+    assert not result.failed, result
+    return result
+
+
+def test_a_dump(example):
+    assert succeeded(example("preflight")).stats["localhost"]["changed"] == 0
+    assert "would be brought over" in succeeded(example("dump", check=True)).stdout
+    reports = str(example.home / "reports")
+    assert "`shop`: brought over." in succeeded(example("dump", handover_report_directory=reports)).stdout
+    assert_same(look(example.source, "shop"), look(example.target, "shop"), ignore=JOURNAL)
+    assert not succeeded(example("dump", handover_report_directory=reports)).changed
+    assert sorted(path.name for path in (example.home / "reports").iterdir()) == ["localhost.json", "localhost.md"]
+
+
+def test_a_dump_directly_of_databases_one_after_the_other(example):
+    create_database(example.source, "other")
+    given = {"handover_databases": ["shop", "other"], "handover_transport": "direct"}
+    result = succeeded(example("dump", **given))
+    assert all(f"`{name}`: brought over." in result.stdout for name in given["handover_databases"])
+    assert_same(look(example.source, "shop"), look(example.target, "shop"), ignore=JOURNAL)
+
+
+def test_a_continuous_migration(example):
+    succeeded(example("source"))
+    assert "`shop`: in step" in succeeded(example("replicate")).stdout
+    assert not succeeded(example("replicate")).changed
+    assert "EQUAL" in succeeded(example("verify")).stdout
+    assert not succeeded(example("cutover", check=True)).changed
+    assert "`shop`: handed over" in succeeded(example("cutover")).stdout
+    example.target.sql("shop", "INSERT INTO t VALUES (21, 'later')")
+    assert "`shop`: handed over" in succeeded(example("cutover", handover_direction="back")).stdout
+    assert example.source.sql("shop", "SELECT count(*) FROM t") == [(21,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "closest"),
+    [("handover_databses", ["shop"], "handover_databases"), ("handover_my_own", 1, None)],
+)
+def test_a_variable_that_nobody_knows_is_refused_before_anything_is_done(example, name, value, closest):
+    result = example("dump", **{name: value})
+    assert result.failed
+    [failure] = result.failures
+    assert f"There is no variable {name}" in failure["msg"] and (closest or name) in failure["msg"]
+    assert [task for task in result.tasks if task["action"].startswith("handover.")] == []
+    assert not example.target.sql("postgres", "SELECT 1 FROM pg_database WHERE datname = 'shop'")
