@@ -25,6 +25,7 @@ from typing import Any
 from collection import COLLECTIONS, ROOT
 from contents import Contents, assert_same, contents, differences, roles
 from psycopg2 import sql
+from warm import WarmPython
 
 from lab import builds
 from lab.cluster import Cluster, give
@@ -77,11 +78,19 @@ def assert_no_secret(passwords: Iterable[str], *texts: str) -> None:
             assert secret not in text, f"a password is in this text: {text.replace(secret, '<HERE>')}"
 
 
+warm_python = WarmPython()  # the integration tests open it; benchmarks measure whole processes
+
+
 class Running:
     """A module or playbook that runs as a process of its own; output goes to files, so it never blocks on us."""
 
     def __init__(
-        self, command: list[str], read: Callable[[Running], Any], stdin: str = "", env: Mapping[str, str] | None = None
+        self,
+        command: list[str],
+        read: Callable[[Running], Any],
+        stdin: str = "",
+        env: Mapping[str, str] | None = None,
+        module: str = "",
     ) -> None:
         self._read = read
         self._files = {name: tempfile.TemporaryFile("w+b") for name in ("stdin", "stdout", "stderr")}
@@ -89,7 +98,10 @@ class Running:
         self._files["stdin"].seek(0)
         self._mark = secrets.token_hex(16)
         marked = {**environment(env), "LAB_RUN": self._mark}
-        self.process = subprocess.Popen(command, env=marked, cwd="/", start_new_session=True, **self._files)
+        if module:
+            self.process = warm_python.start(module, marked, **self._files)
+        else:
+            self.process = subprocess.Popen(command, env=marked, cwd="/", start_new_session=True, **self._files)
 
     @property
     def pid(self) -> int:
@@ -194,8 +206,12 @@ def start_module(
     diff: bool = False,
     env: Mapping[str, str] | None = None,
     warnings: bool = False,
+    cold: bool = False,
 ) -> Running:
-    """Start a module without waiting for it: for tests that kill it or look at it while it runs."""
+    """Start a module without waiting for it: for tests that kill it or look at it while it runs.
+
+    It begins ``cold`` where a test looks at what warm ones have in common, such as memory and ``/proc/PID/environ``.
+    """
     given = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
 
     def read(running: Running) -> Result:
@@ -207,7 +223,14 @@ def start_module(
         assert warnings or not (result.get("warnings") or result.get("deprecations")), result
         return result
 
-    return Running([sys.executable, "-c", RUN_MODULE, name], read, json.dumps(given), env)
+    cold = cold or not warm_python.open or needs_a_start_of_its_own(env)
+    command = [sys.executable, "-c", RUN_MODULE, name]
+    return Running(command, read, json.dumps(given), env, module="" if cold else name)
+
+
+def needs_a_start_of_its_own(variables: Mapping[str, str] | None) -> bool:
+    """Whether among these is one that Python or the C library reads only as a process begins."""
+    return any(re.match("PYTHON|LANG|LC_|LD_|TZ", name) for name in variables or ())
 
 
 # --- playbooks -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from source_hosts import Source
-from support import Cluster, Servers, create_database, state_of_this_run, sweep
+from support import Cluster, Servers, create_database, environment, state_of_this_run, sweep, warm_python
 
 from lab import builds
 from lab.hosts import Host, Network, obstacle
@@ -39,6 +39,13 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files in LONG first, in its order."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_modules() -> Iterator[None]:
+    """Modules that tests run begin warm, unless a test wants otherwise."""
+    with warm_python.opened(environment()):
+        yield
 
 
 @pytest.fixture(scope="session")

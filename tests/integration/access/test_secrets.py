@@ -74,7 +74,7 @@ def run_and_spy(name: str, temporary: Path, secrets: list[str], check: bool = Fa
     for place in (ours, elsewhere):
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
     given = {"_ansible_tmpdir": str(ours), "client_directory": CLIENTS, **arguments}
-    running = start_module(name, given, check, env={"TMPDIR": str(elsewhere)})
+    running = start_module(name, given, check, env={"TMPDIR": str(elsewhere)}, cold=True)
     with spied_upon(running, temporary, secrets) as found:
         result = running.wait()
     assert found == []
@@ -186,7 +186,9 @@ def test_killed_module_leaves_temporary_files_to_ansible_only(source, target, tm
         done(run_module("pg_dump_export", exporting))
     server = source if module == "pg_dump_export" else target
     with watching(server) as watch:
-        running = start_module(module, exporting if server is source else importing, env={"TMPDIR": str(elsewhere)})
+        running = start_module(
+            module, exporting if server is source else importing, env={"TMPDIR": str(elsewhere)}, cold=True
+        )
         watch.await_query("^COPY")
         running.kill()
         watch.await_silence()

@@ -433,7 +433,7 @@ def test_very_many_tables(crowded, target, superuser):
     source = crowded.endpoint() if superuser else endpoint_of_reader(crowded)
     args = {"source": source, "target": target.endpoint(), "databases": ["crowd"], "fail_on": NEVER}
     started = time.monotonic()
-    running = start_module("pg_preflight", args)
+    running = start_module("pg_preflight", args, cold=True)
     memory = 0
     while running.process.poll() is None:
         with contextlib.suppress(OSError, TypeError):  # when it has just ended
