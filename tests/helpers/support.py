@@ -329,6 +329,8 @@ def _ansible_settings(place: Path) -> dict[str, str]:
         "ANSIBLE_REMOTE_TEMP": f"{place}/remote",
         "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "PYTHONPATH": f"{HERE / 'site'}{os.pathsep}{COLLECTIONS}",
+        "HANDOVER_TEST_BYTECODE": str(ROOT / ".build" / "bytecode"),
         "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
         "ANSIBLE_CALLBACKS_ENABLED": "record",
         "ANSIBLE_NOCOLOR": "1",
