@@ -19,7 +19,6 @@ from dumps import (
     restore,
     small,
 )
-from standbys import standby_of
 from support import assert_same, create_database
 
 from lab import builds, sample
@@ -307,9 +306,8 @@ def test_a_lock_is_not_waited_for_without_end(servers, tmp_path):
 def test_a_standby_is_as_good_as_its_primary(servers, new_cluster, tmp_path):
     primary, target = new_cluster(15), servers(18, "target")
     sample.create(primary.connect, "shop", scale=0.01)
-    standby = standby_of(primary, primary.directory.with_name("standby"))
+    standby = primary.standby(primary.directory.with_name("standby"))
     try:
-        standby.start()
         exported = done(export(standby, tmp_path, target_version=18))
         [database] = exported.databases
         assert exported.source["in_recovery"]

@@ -11,7 +11,6 @@ import time
 import pytest
 from faults import BLOCKED, await_that, brake, watching
 from sources import ORDER, PASSWORD, RECORD, ROLE, names, prepare, release, setting, state
-from standbys import standby_of
 from support import Cluster, create_database, run_module, start_module
 
 # --- ready, and back -------------------------------------------------------------------------------------------------
@@ -221,7 +220,7 @@ def test_killed_between_the_role_and_its_grants(small):
 def test_a_standby_is_refused_and_standbys_go_first(small, run_directory):
     cluster = small(15, settings={"max_wal_senders": 2})  # which pg_basebackup needs
     create_database(cluster, "stock")
-    standby = standby_of(cluster, run_directory / "standby")
+    standby = cluster.standby(run_directory / "standby")
     try:
         assert prepare(standby).failed and "primary" in prepare(standby).msg
         assert release(standby).failed

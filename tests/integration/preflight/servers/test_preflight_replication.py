@@ -10,7 +10,6 @@ import contextlib
 import pytest
 from faults import await_that
 from preflights import look, mend, run_script
-from standbys import standby_of
 from support import create_database
 
 CAPACITY = ("wal_level", "replication_slots", "wal_senders", "apply_workers", "origins", "way_back")
@@ -162,7 +161,7 @@ def test_a_source_that_publishes_and_subscribes(servers):
 def test_standbys(new_cluster, run_directory):
     primary = new_cluster(17)
     primary.sql("postgres", "CREATE DATABASE shop")
-    standby = standby_of(primary, run_directory / "standby-17")
+    standby = primary.standby(run_directory / "standby-17")
     try:
         primary.sql("postgres", "ALTER SYSTEM SET synchronized_standby_slots = 'gone'")
         primary.sql("postgres", "SELECT pg_reload_conf()")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import pytest
 from faults import await_that
 from preflights import look, mend
-from standbys import standby_of
 from support import create_database
 
 HERE = (
@@ -52,7 +51,7 @@ def test_one_server_is_no_pair(servers):
 def test_a_standby_is_neither_target_nor_publisher(new_cluster, run_directory):
     primary = new_cluster(15)
     primary.sql("postgres", "CREATE DATABASE shop")
-    standby = standby_of(primary, run_directory / "standby")
+    standby = primary.standby(run_directory / "standby")
     try:
         report = look(primary.endpoint(), standby.endpoint(), ["shop"])
         assert "is a standby" in report.of("target_read_only", "blocker")[0]["seen"]
