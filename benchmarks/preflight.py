@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 import support  # noqa: E402
 from collection import link_collection  # noqa: E402
+from servers import Servers  # noqa: E402
 
 from lab import builds  # noqa: E402
 
@@ -43,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     link_collection()
     place = builds.state() / f"benchmark-{os.getpid()}"
-    servers = support.Servers(place)
+    servers = Servers(place)
     try:
         source, target = servers(arguments.source, "source"), servers(arguments.target, "target")
         dbname = support.create_database(source)

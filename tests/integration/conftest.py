@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Servers, state_of_this_run, sweep
 from source_hosts import Source
-from support import Cluster, Servers, create_database, environment, state_of_this_run, sweep, warm_python
+from support import Cluster, create_database, environment, warm_python
 
 from lab import builds
 from lab.hosts import Host, Network, obstacle

@@ -10,7 +10,8 @@ from copies import copy
 from dumps import databases, done, export, one, refused, restore
 from migrations import in_step, stopped
 from preflights import look
-from support import create_database, run_module, sweep
+from servers import sweep
+from support import create_database, run_module
 from verifications import verify
 
 from lab import builds
