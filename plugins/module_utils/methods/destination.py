@@ -91,6 +91,7 @@ def create_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
     place = make_place(run, goal, filling.archive)
     try:
         result = filling.fill(place)
+        filling.require_all()
     except BaseException:
         with contextlib.suppress(Exception):  # the error that brought us here says more
             target_database.drop(run.connection, place)
@@ -132,4 +133,6 @@ def take_place(run: Destination, goal: str) -> None:
 def clear_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
     """Fill a database that exists. After an error it is incomplete, which its journal says; a rerun starts over."""
     target_database.clear(run.target, run.connection, goal)
-    return filling.fill(goal)
+    result = filling.fill(goal)
+    filling.require_all()
+    return result

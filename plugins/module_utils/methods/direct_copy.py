@@ -188,6 +188,7 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
         loader.scope.on_copied = lambda: _let_go(session)
         try:
             result = filling.fill(place)
+            filling.require_all()
         except BaseException:
             _abandon(run, place, own)
             raise

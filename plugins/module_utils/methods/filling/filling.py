@@ -12,13 +12,17 @@ from typing import Any
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import lent_rights, properties
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.loader import Loader
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.restorer import Restorer
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import staging
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import edited
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import Failure, failure_of
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import statistics
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+
+SHOWN = 20  # failures in a message; the result has all
 
 
 class Filling:
@@ -42,8 +46,26 @@ class Filling:
             "notices": [*found["notices"], *notices],
         }
 
+    @property
+    def failures(self) -> list[Failure]:
+        """Definitions that the target refused, and what needs them. All else is there after ``fill``."""
+        return self.archive.fitting.failures
+
+    def require_all(self) -> None:
+        """Raise HandoverError that names all that is not there."""
+        if self.failures:
+            tried = self.archive.fitting.tried
+            raise HandoverError(
+                f"All rows are there, but {counted(len(tried), 'definition')} could not be made: "
+                f"{'; '.join(f'{one.object}: {one.message}' for one in tried[:SHOWN])}.",
+                "Mend the causes on the source or the target, then run this again.",
+                failures=[one.as_result() for one in self.failures],
+            )
+
     def fill(self, dbname: str) -> dict[str, Any]:
-        """Everything, in order; what is returned is also the journal's record. Raises HandoverError."""
+        """Everything, in order; what is returned is also the journal's record. Raises HandoverError where rows would
+        be lost; ``failures`` are what else is not there.
+        """
         self._require_roles()
         target = self.archive.target
         with contextlib.closing(target.connect(dbname)) as session, contextlib.ExitStack() as stack:
@@ -58,7 +80,8 @@ class Filling:
             with self.stages.stage("database properties"):
                 properties.restore_properties(session, self.archive, dbname)
             result = self._result()
-            import_journal.complete(session, result)
+            if not self.failures:
+                import_journal.complete(session, result)
         return result
 
     def _require_roles(self) -> None:
@@ -112,7 +135,9 @@ class Filling:
         """Under the database's own settings: the contents of a view may depend on its time zone."""
         if self.archive.params["refresh_materialized_views"]:
             with contextlib.closing(self.archive.target.connect(dbname, pinned=False)) as session:
-                statistics.refresh(session, staging.refreshes(self.archive.fitting.remaining()))
+                views = staging.refreshes(self.archive.fitting.remaining())
+                for view, error in statistics.refresh(session, list(views)).items():
+                    self.archive.fitting.fail(failure_of(views[view], error, error.pgcode))
 
     def _result(self) -> dict[str, Any]:
         counts, fitting = self.loader.compared, self.archive.fitting
@@ -122,6 +147,7 @@ class Filling:
             "restored": dict(sorted(Counter(entry.desc for entry in fitting.remaining()).items())),
             "skipped": fitting.skipped,
             "edits": fitting.edits,
+            "failures": [one.as_result() for one in self.failures],
             "rows_compared": sum(count["rows"] for count in counts) if counts is not None else None,
             "tables_compared": len(counts) if counts is not None else None,
             "stages": self.stages.as_result(),

@@ -29,6 +29,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import staging
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import dump_command
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import STATISTICS, Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import Failure
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     FOREIGN_KEY,
     Definition,
@@ -166,8 +167,9 @@ class SnapshotLoader:
     def _make_keys(self, entries: list[Entry], dbname: str) -> None:
         definitions = self._definitions(entries, no_tablespaces=True)
         with contextlib.closing(connect_for_building(self.archive, dbname)) as session:
-            pending = make_keys(session, definitions, may_wait=True)
-        self._put_off(pending)
+            put_off, failures = make_keys(session, definitions, may_wait=True)
+        self._put_off(put_off)
+        self._fail(failures)
 
     def _definitions(self, entries: list[Entry], no_tablespaces: bool) -> list[Definition]:
         archive = self.archive
@@ -175,6 +177,12 @@ class SnapshotLoader:
 
     def _put_off(self, pending: list[dict[str, Any]]) -> None:
         self.pending_constraints += [as_pending(self.source.session, **one) for one in pending]
+
+    def _fail(self, failures: list[Failure]) -> None:
+        """In archive order: what needs another one that failed is told from what failed by itself."""
+        place = {entry.dump_id: number for number, entry in enumerate(self.archive.contents.entries)}
+        for failure in sorted(failures, key=lambda one: place[one.dump_id]):
+            self.archive.fitting.fail(failure)
 
     def _load(self, entries: list[Entry], restorer: Restorer) -> None:
         """The copy engine's part; sequences and large objects go before it, as they may take the snapshot's session."""
@@ -192,6 +200,7 @@ class SnapshotLoader:
         self.counts = engine.run(self.tables, definitions, source.session.info.server_version)
         self.notices += engine.notices
         self._put_off(engine.pending_constraints)
+        self._fail(engine.failures)
         self.counts += self.kept
         self.compared = _by_table(self.counts)
         if params.get("count_rows"):

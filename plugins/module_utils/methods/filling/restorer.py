@@ -42,7 +42,7 @@ class Restorer:
         self._programs = programs
 
     def run(self, stage: Stage) -> None:
-        """One stage, its entries in their order. Raises HandoverError for a refusal that is not of a known class."""
+        """One stage, its entries in their order. Raises HandoverError where rows would be lost."""
         self._explain(stage, self._restore_quickly(stage))
 
     def run_parallel(self, stage: Stage, place: str | None = None) -> None:
@@ -89,12 +89,15 @@ class Restorer:
         return restore(archive.client, self._programs, self.dbname, place, archive.wanted(entries), arguments)
 
     def _explain(self, stage: Stage, errors: list[RestoreError]) -> None:
-        """Raise HandoverError unless these are refusals that lose no rows."""
-        unknown = self.archive.fitting.explain(errors)
+        """Refusals that lose no rows are collected. Raises HandoverError for others."""
+        fitting = self.archive.fitting
+        unknown = fitting.explain(errors)
         if unknown:
+            described = [error.describe() for error in unknown] + [one.describe() for one in fitting.tried]
             raise HandoverError(
                 f"pg_restore met {len(unknown)} errors in stage {stage.name}; the first: {unknown[0].describe()}.",
-                "Mend the cause on the source or the target and run this again; it starts over.",
-                errors=[error.describe() for error in unknown[:50]],
+                "Mend the cause on the source or the target, then run this again; it starts over.",
+                errors=described[:50],
+                failures=[one.as_result() for one in fitting.failures],
             )
-        self.archive.fitting.require_rows()
+        fitting.require_rows()

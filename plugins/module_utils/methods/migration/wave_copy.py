@@ -80,7 +80,9 @@ def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied
         )
         loader = open_snapshot(source, job.target, job.maintenance, job.params, name, scope)
         _leave_out(job, loader)
-        result = Filling(loader).fill(job.goal)
+        filling = Filling(loader)
+        result = filling.fill(job.goal)
+        filling.require_all()
     pass_event_triggers(job.session)  # they came along
     _keep(job, loader, result)
     apply.quiet_triggers(job)

@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.handover.postgresql.plugins.module_utils.base import child
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients import Client
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents, Entry
 
@@ -40,7 +41,9 @@ DUMP_REMEDIES = (
 
 @dataclass(frozen=True)
 class RestoreError:
-    """One complaint of pg_restore: the entry if it is known, the server's message, the head of the statement."""
+    """One complaint of pg_restore: the entry if it is known, the server's message, the statement as far as it is shown
+    (1 kB).
+    """
 
     entry: Entry | None
     message: str
@@ -57,7 +60,7 @@ class RestoreError:
 
     def describe(self) -> str:
         where = f"{self.entry.name}: " if self.entry else ""
-        what = f" (statement: {self.statement})" if self.statement else ""
+        what = f" (statement: {self.statement[:HEAD]})" if self.statement else ""
         return f"{where}{self.message}{what}"
 
 
@@ -126,6 +129,9 @@ def edited(contents: Contents, stack) -> str:
 
 # Several processes of one pg_restore write at once: labels may get between each other, the texts after them do not.
 LABELS = re.compile(r"^(?:pg_restore: |error: |warning: )*")
+HEAD = 200  # of a statement in a message
+LONGER = "..."  # the end of a statement of which pg_restore shows the first kB
+NOT_ASCII = re.compile(r"[^\x00-\x7f]+")  # the archive's encoding, in output that was read as UTF-8
 COMMAND_LABELS = re.compile(r"^(?:Command was: )+")
 ERROR_TEXTS = ("could not execute query: ", "COPY failed for table ")
 ENTRY_TEXT = re.compile(r"from TOC entry (\d+);")
@@ -134,13 +140,20 @@ OWN_SETTINGS = ("transaction_timeout", "escape_string_warning")  # before 17 ser
 
 
 def parse_errors(output: str, entries: dict[int, Entry], parallel: bool) -> tuple[list[RestoreError], bool]:
-    """(errors, whether they explain the whole output): at its end pg_restore counts the errors that it went past."""
+    """(errors, whether they explain the whole output): at its end pg_restore counts the errors that it went past.
+
+    Which entry one with workers speaks of is known by the statement alone.
+    """
     errors: list[list[Any]] = []
-    current, ignored = None, 0
+    current, ignored, within = None, 0, False
     for line in output.splitlines():
         label = LABELS.match(line).group()
         text = line[len(label) :]
         entry, count = ENTRY_TEXT.match(text), IGNORED_TEXT.match(text)
+        if within and not label and not text.startswith((*ERROR_TEXTS, "Command was: ")):
+            errors[-1][2] += f" {text}"
+            continue
+        within = False
         if entry:
             current = entries.get(int(entry.group(1)))
         elif count:
@@ -148,11 +161,30 @@ def parse_errors(output: str, entries: dict[int, Entry], parallel: bool) -> tupl
         elif "pg_restore: error: " in label or text.startswith(ERROR_TEXTS):
             errors.append([current, text, ""])
         elif COMMAND_LABELS.match(text) and errors:
-            errors[-1][2] = COMMAND_LABELS.sub("", text)[:200]
+            errors[-1][2] = COMMAND_LABELS.sub("", text)
+            within = True
         elif text.startswith(("DETAIL:", "HINT:")) and errors and not errors[-1][2]:
             errors[-1][1] += f" {text}"
-    found = [RestoreError(*error) for error in errors]
+    if parallel:
+        known = [(_comparable(entry.definition or ""), entry) for entry in entries.values()]
+        for error in errors:
+            error[0] = _entry_of(error[2], known)
+    found = [RestoreError(entry, message, one_line(statement)) for entry, message, statement in errors]
     return found, _are_all(found, ignored, parallel)
+
+
+def _comparable(statement: str) -> str:
+    return NOT_ASCII.sub("?", one_line(statement))
+
+
+def _entry_of(statement: str, known: list[tuple[str, Entry]]) -> Entry | None:
+    """The entry that a statement is of; None where that is not certain."""
+    text = _comparable(statement)
+    head = text[: -len(LONGER)] if text.endswith(LONGER) else None
+    found = [
+        entry for definition, entry in known if text and (definition == text or (head and definition.startswith(head)))
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def _are_all(errors: list[RestoreError], ignored: int, parallel: bool) -> bool:

@@ -12,6 +12,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabili
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import edits
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import RestoreError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents, Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import (
+    Failure,
+    failure_for_want,
+    failure_of,
+    holds_rows,
+)
 
 # The database itself is made by us; the rest are settings of the session, which pg_restore takes without being asked.
 NOT_RESTORED = {"DATABASE", "DATABASE PROPERTIES", "ENCODING", "STDSTRINGS", "SEARCHPATH"}
@@ -46,6 +52,11 @@ RESERVABLE = {
     "TYPE",
     "USER MAPPING",
 }
+OF_EXTENSION = (
+    "Make it available on the target (services have a list of allowed extensions), "
+    "or name the extension in exclude_extensions to leave it out with these tables."
+)
+OF_DEFINITION = "Change that definition on the source so that the target takes it, then run this again."
 REFUSED = re.compile(
     r"ERROR:\s+(permission denied (to|for) |must be superuser|must be owner of extension|only superuser "
     r"|aggregate transition data type cannot be internal|user mapping not found|server \".*\" does not exist"
@@ -64,7 +75,8 @@ OF_PRIVILEGE = re.compile(
 class Fitting:
     """An archive on its way into a target: ``contents`` as edited, and what was done to them.
 
-    ``skipped``: ``{"object", "class", "reason"}`` of every object that is left out;
+    ``skipped``: ``{"object", "class", "reason"}`` of every object that is left out; ``failures`` (Failure) those that
+    the target should have taken, and what needs them: they are left out, too, and pending.
     ``edits``: ``{"edit", "objects", "reason"}``, objects being the number of those changed.
 
     ``members`` are the (kind, schema, name) of each extension's relations and functions, of which an archive has
@@ -76,6 +88,7 @@ class Fitting:
         self._members = {name: set(map(tuple, keys)) for name, keys in (members or {}).items()}
         self.skipped = []
         self.edits = []
+        self.failures: list[Failure] = []
         self._skipped_ids = set()
         self._reasons = []
         excluded = {
@@ -120,6 +133,24 @@ class Fitting:
         skipped = [one.tag for one in self.contents.entries if one.desc == "EXTENSION" and self.is_skipped(one)]
         found = set().union(*(self._members.get(name, ()) for name in skipped))
         return {(schema, name) for kind, schema, name in found if kind == "relation"}
+
+    def fail(self, failure: Failure) -> None:
+        """Go on without an entry that the target refused, and without all that needs it."""
+        entry = next(one for one in self.contents.entries if one.dump_id == failure.dump_id)
+        if self.is_skipped(entry):
+            return
+        self._reasons.append((entry, failure.message))
+        self._skipped_ids.add(entry.dump_id)
+        self.failures.append(failure)
+        for dependent in self._needing(entry):
+            if not self.is_skipped(dependent):
+                self._skipped_ids.add(dependent.dump_id)
+                self.failures.append(failure_for_want(dependent, entry))
+
+    @property
+    def tried(self) -> list[Failure]:
+        """Those that the target refused, without what needs them."""
+        return [failure for failure in self.failures if not failure.needs]
 
     def _leave_out(self, entry: Entry, reason: str) -> None:
         if entry.dump_id not in self._skipped_ids:
@@ -190,13 +221,17 @@ class Fitting:
         self.edit(f"grants of {role}", reason, lambda entry: edits.without_grants(entry, role))
 
     def explain(self, errors: list[RestoreError]) -> list[RestoreError]:
-        """Take refusals of known classes for skipped objects; what remains is a failure."""
+        """Take refusals of known classes for skipped objects, others of definitions for failures; what remains loses
+        rows, or is of no entry.
+        """
         unknown = []
         for error in errors:
             if error.is_of_pg_restore:
                 continue
             if error.entry and not self.is_skipped(error.entry) and _is_reserved(error):
                 self.skip(error.entry, error.message.partition("ERROR:")[2].strip())
+            elif error.entry and not holds_rows(error.entry):
+                self.fail(failure_of(error.entry, error.message.partition("ERROR:")[2].strip() or error.message))
             if not error.entry or not self.is_skipped(error.entry):
                 unknown.append(error)
         return unknown
@@ -208,11 +243,12 @@ class Fitting:
             return
         reasons = "; ".join(f"{cause.name}: {reason}" for cause, reason in self._causes(lost)[:5])
         tables = ", ".join(entry.name[len("TABLE DATA ") :] for entry in lost[:10])
+        failed = {failure.dump_id for failure in self.failures}
         raise HandoverError(
             f"The target cannot take everything that these tables need: {tables}. The cause: {reasons}.",
-            "Make it available on the target (services have a list of allowed extensions), "
-            "or name the extension in exclude_extensions to leave it out with these tables.",
+            OF_DEFINITION if failed.intersection(entry.dump_id for entry in lost) else OF_EXTENSION,
             skipped=self.skipped,
+            failures=[failure.as_result() for failure in self.failures],
         )
 
     def _causes(self, lost: list[Entry]) -> list[tuple[Entry, str]]:

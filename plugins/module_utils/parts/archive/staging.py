@@ -46,9 +46,9 @@ def plan_stages(contents: Contents, entries: list[Entry]) -> list[Stage]:
     return [Stage(name, chosen[name], name in ("data", "indexes and keys")) for name in STAGES if chosen[name]]
 
 
-def refreshes(entries: list[Entry]) -> list[tuple[str, str]]:
-    """Materialized views that held data on the source, each after those it needs."""
-    return [(entry.namespace, entry.tag) for entry in entries if entry.desc == "MATERIALIZED VIEW DATA"]
+def refreshes(entries: list[Entry]) -> dict[tuple[str, str], Entry]:
+    """Materialized views that held data on the source, each after those it needs as far as pg_dump knows."""
+    return {(entry.namespace, entry.tag): entry for entry in entries if entry.desc == "MATERIALIZED VIEW DATA"}
 
 
 def _stage_of(entry: Entry, serial: set[int], stage_of: dict[int, str]) -> str | None:

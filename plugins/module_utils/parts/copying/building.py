@@ -12,10 +12,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents, Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import Failure, failure_of
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 
 FOREIGN_KEY = "FK CONSTRAINT"
-FOREIGN_KEY_VIOLATION, DUPLICATE_OBJECT = "23503", "42710"
+FOREIGN_KEY_VIOLATION = "23503"
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,20 @@ def read_definitions(connection, contents: Contents, entries: list[Entry], no_ta
     return found
 
 
-def build(session, definitions: list[Definition]) -> None:
-    """Make them in one transaction, in order. Raises HandoverError that names the one that cannot be made."""
+def build(session, definitions: list[Definition]) -> list[Failure]:
+    """Make them in one transaction, in order, or else those that can be; the others are returned. Raises
+    HandoverError if the session is lost.
+    """
     if not definitions:
-        return
+        return []
     try:
         with session.cursor() as cursor:
             cursor.execute(b"".join(_statements(session, definitions)))
     except psycopg2.Error as error:
-        if len(definitions) > 1 and error.pgcode is not None:
-            for definition in definitions:  # to know which it was
-                build(session, [definition])
-            return
-        raise _failure(definitions[0], error) from None
+        if len(definitions) > 1 and not _is_end(error):
+            return [failure for one in definitions for failure in build(session, [one])]
+        return [_failure(definitions[0], error)]
+    return []
 
 
 def _statements(session, definitions: list[Definition]) -> list[bytes]:
@@ -81,17 +83,27 @@ def _statements(session, definitions: list[Definition]) -> list[bytes]:
     return statements
 
 
-def make_keys(session, definitions: list[Definition], may_wait: bool) -> list[dict]:
-    """Make foreign keys. Where they ``may_wait``, those that rows do not satisfy yet are added without looking at the
-    rows that are there, or left out if even that cannot be: ``{"definition", "added"}`` of each.
+def make_keys(session, definitions: list[Definition], may_wait: bool) -> tuple[list[dict], list[Failure]]:
+    """Make foreign keys: (those put off, those that failed). Where they ``may_wait``, those that rows do not satisfy
+    yet are added without looking at the rows that are there, or left out if even that cannot be: ``{"definition",
+    "added"}`` of each.
     """
-    try:
-        build(session, definitions)
-    except HandoverError as error:
-        if not may_wait or error.facts.get("sqlstate") != FOREIGN_KEY_VIOLATION:
-            raise
-        return [pending for one in definitions for pending in _make_or_put_off(session, one)]
-    return []
+    failures = build(session, definitions)
+    if not may_wait:
+        return [], failures
+    by_id = {one.entry.dump_id: one for one in definitions}
+    put_off, failed = [], []
+    for failure in failures:
+        definition = by_id[failure.dump_id]
+        if failure.sqlstate != FOREIGN_KEY_VIOLATION:
+            failed.append(failure)
+            continue
+        added = _add_unchecked(session, definition)
+        if isinstance(added, Failure):
+            failed.append(added)
+        else:
+            put_off.append({"definition": definition, "added": added})
+    return put_off, failed
 
 
 def as_pending(source, definition: Definition, added: bool) -> dict:
@@ -107,20 +119,8 @@ def as_pending(source, definition: Definition, added: bool) -> dict:
     return {"schema": place, "table": table, "name": name, "statement": statement, "added": added}
 
 
-def _make_or_put_off(session, definition: Definition) -> list[dict]:
-    try:
-        build(session, [definition])
-    except HandoverError as error:
-        if error.facts.get("sqlstate") == DUPLICATE_OBJECT:  # it is there, from the first attempt
-            return []
-        if error.facts.get("sqlstate") != FOREIGN_KEY_VIOLATION:
-            raise
-        return [{"definition": definition, "added": _add_unchecked(session, definition)}]
-    return []
-
-
-def _add_unchecked(session, definition: Definition) -> bool:
-    """Whether it could be added without looking at the rows that are there."""
+def _add_unchecked(session, definition: Definition) -> bool | Failure:
+    """Whether it could be added without looking at the rows that are there, or what else the server says."""
     text = definition.statement.rstrip().rstrip(b";")
     try:
         with session.cursor() as cursor:
@@ -128,18 +128,17 @@ def _add_unchecked(session, definition: Definition) -> bool:
     except (psycopg2.errors.FeatureNotSupported, psycopg2.errors.WrongObjectType):  # a partitioned table
         return False
     except psycopg2.Error as error:
-        raise _failure(definition, error) from None
+        return _failure(definition, error)
     return True
 
 
-def _failure(definition: Definition, error) -> HandoverError:
-    text = one_line(error)
-    if error.pgcode is None or error.pgcode.startswith("57P"):
-        problem = f"The session with the target ended while {definition.entry.name} was made: {text}"
-        return HandoverError(problem, "Check the server's log for the reason, then run this again.")
-    return HandoverError(
-        f"{definition.entry.name} cannot be made on the target: {text}",
-        "Fix the cause on the source or the target, then run this again.",
-        sqlstate=error.pgcode,
-        statement=definition.entry.definition,
-    )
+def _failure(definition: Definition, error) -> Failure:
+    """Raises HandoverError if the session is lost."""
+    if _is_end(error):
+        problem = f"The session with the target ended while {definition.entry.name} was made: {one_line(error)}"
+        raise HandoverError(problem, "Check the server's log for the reason, then run this again.") from None
+    return failure_of(definition.entry, error, error.pgcode)
+
+
+def _is_end(error) -> bool:
+    return error.pgcode is None or error.pgcode.startswith("57P")

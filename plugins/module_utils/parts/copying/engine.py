@@ -14,6 +14,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import Failure
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     Definition,
     build,
@@ -78,7 +79,7 @@ class CopyOptions:
 
 
 class CopyEngine:
-    """One run of the copy engine.
+    """One run of the copy engine. After it: ``failures``, definitions that the target refused, in no order.
 
     ``connect_source()`` gives a session outside of any transaction, ``begin`` the statement that puts a transaction of
     it into the snapshot; ``connect_target()`` a session that may write.
@@ -88,6 +89,7 @@ class CopyEngine:
         self.options = options
         self.notices = []
         self.pending_constraints = []
+        self.failures: list[Failure] = []
         self._begin = begin
         self._connect_target = connect_target
         self._crew = Crew(options.jobs, connect_source, connect_target)
@@ -112,7 +114,7 @@ class CopyEngine:
             if self.options.start_over:
                 _empty(session, [table for table in tables if not self._is_empty(session, table)])
             for group in in_groups(others, SMALL_KEYS):
-                build(session, group)
+                self.failures += build(session, group)
         self._add_copies(tables, server_version)
         if not tables:
             self._add_small_keys()
@@ -308,7 +310,7 @@ class CopyEngine:
 
     def _build(self, worker: Worker, definitions: list[Definition]) -> None:
         execute(worker.target, f"SET max_parallel_maintenance_workers = {1 + self._crew.idle}")
-        build(worker.target, definitions)
+        self.failures += build(worker.target, definitions)
 
     def _ready(self, tables: list[SourceTable]) -> None:
         """These tables are indexed: their statistics are next, and foreign keys whose both sides are ready."""
@@ -354,7 +356,9 @@ class CopyEngine:
         )
 
     def _make_keys(self, worker: Worker, definitions: list[Definition]) -> None:
-        self.pending_constraints += make_keys(worker.target, definitions, self.options.keys_may_wait)
+        put_off, failures = make_keys(worker.target, definitions, self.options.keys_may_wait)
+        self.pending_constraints += put_off
+        self.failures += failures
 
 
 @dataclass

@@ -55,14 +55,32 @@ def _analyze(connection, relation: tuple) -> None:
         cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(*relation)))
 
 
-def refresh(connection, views: list[tuple[str, str]]) -> None:
-    """Refresh materialized views, in the order given. Raises HandoverError naming the one that cannot be."""
-    for view in views:
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)))
-        except psycopg2.Error as error:
-            raise HandoverError(
-                f"Materialized view {'.'.join(view)} cannot be refreshed: {one_line(error)}.",
-                "Fix its query on the source and export again, or use refresh_materialized_views: false.",
-            ) from None
+def refresh(connection, views: list[tuple[str, str]]) -> dict[tuple[str, str], psycopg2.Error]:
+    """Refresh materialized views, in the order given; the error of each that cannot be. pg_dump does not know what a
+    view reads through a function: those that fail are tried again after the others, as long as that helps.
+
+    Raises HandoverError if the session is lost.
+    """
+    errors: dict[tuple[str, str], psycopg2.Error] = {}
+    waiting = views
+    while waiting:
+        errors = {}
+        for view in waiting:
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)))
+            except psycopg2.Error as error:
+                errors[view] = error
+                _require_session(connection, view, error)
+        if len(errors) in (0, len(waiting)):
+            break
+        waiting = list(errors)
+    return errors
+
+
+def _require_session(connection, view: tuple[str, str], error: psycopg2.Error) -> None:
+    if connection.closed:
+        raise HandoverError(
+            f"The session with the target ended while {'.'.join(view)} was refreshed: {one_line(error)}.",
+            "Check the server's log for the reason, then run this again.",
+        ) from None
