@@ -56,10 +56,8 @@ class Tools:
         self._create()
         work = self.pair.place / "pgcopydb"
         shutil.rmtree(work, ignore_errors=True)
-        ends = {"source": self.pair.source.endpoint(), "target": self.pair.target.endpoint()}
-        uris = [f"--{side}=postgresql://{e['user']}@{e['host']}:{e['port']}/data" for side, e in ends.items()]
         jobs = [f"--table-jobs={self.jobs}", f"--index-jobs={self.jobs}", f"--dir={work}"]
-        self.pair.run(None, self.pair.arguments.pgcopydb, "clone", *uris, *jobs, *options)
+        self.pair.run(None, self.pair.arguments.pgcopydb, "clone", *self.pair.uris(), *jobs, *options)
 
     def _create(self) -> None:
         self.pair.target.sql("postgres", "CREATE DATABASE data")

@@ -162,6 +162,11 @@ class Pair:
             raise SystemExit(f"{program} failed:\n{done.stderr[-3000:]}")
         return done.stdout + done.stderr
 
+    def uris(self) -> list[str]:
+        """Both ends as pgcopydb takes them; the passwords are in the environment's file."""
+        ends = {"source": self.source.endpoint(), "target": self.target.endpoint()}
+        return [f"--{side}=postgresql://{e['user']}@{e['host']}:{e['port']}/data" for side, e in ends.items()]
+
     def pipe(self, dump: list[str], restore: list[str]) -> None:
         """A dump of the source's database, piped into a program of the target.
 
@@ -199,33 +204,34 @@ class Pair:
 
     # Measuring
 
-    def take_turns(self, tools: Tools, after: Callable[[], None] = lambda: None) -> Results:
+    def take_turns(self, tools: Tools, after: Callable[[], None] = lambda: None, moving: bool = True) -> Results:
         """(seconds, CPU seconds) of every run of every tool; each begins a round in turn. What comes first to warm up
-        is not measured, nor is ``after``.
+        is not measured, nor is ``after``. ``moving``: whether the tools make the target's database.
         """
         wanted = self.arguments.only
         names = [name for name in tools if not wanted or any(word in name for word in wanted)]
         results: Results = {name: [] for name in names}
-        self._measure(tools[names[0]])  # files of the servers' own, WAL above all, are made once
+        self._measure(tools[names[0]], moving)  # files of the servers' own, WAL above all, are made once
         after()
         for number in range(self.arguments.runs):
             shift = number % len(names)
             for name in names[shift:] + names[:shift]:
-                wall, cpu = self._measure(tools[name])
+                wall, cpu = self._measure(tools[name], moving)
                 after()
                 results[name].append((wall, cpu))
                 load = os.getloadavg()[0]
                 print(f"run {number + 1}: {name}: {wall:.1f} s, CPU {cpu:.1f} s; load {load:.1f}", flush=True)
         return results
 
-    def _measure(self, tool: Callable[[], None]) -> tuple[float, float]:
-        self.target.sql("postgres", "DROP DATABASE IF EXISTS data")
+    def _measure(self, tool: Callable[[], None], moving: bool) -> tuple[float, float]:
+        if moving:
+            self.target.sql("postgres", "DROP DATABASE IF EXISTS data")
         for cluster in (self.source, self.target):
             cluster.sql("postgres", "CHECKPOINT")
         started, cpu = time.monotonic(), self._cpu()
         tool()
         seconds, cpu = time.monotonic() - started, self._cpu() - cpu
-        if self.target.sql("data", COUNT) != self.source.sql("data", COUNT):
+        if moving and self.target.sql("data", COUNT) != self.source.sql("data", COUNT):
             raise SystemExit("rows are missing")
         return seconds, cpu
 

@@ -14,16 +14,29 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 )
 
 
+# Types, beneath domains, by how their values are told apart in a row's text.
+KINDS = {
+    # The text is never empty, and says itself where it ends: numbers, times, addresses, JSON; arrays, see COLUMNS.
+    **dict.fromkeys((16, 20, 21, 23, 26, 114, 650, 700, 701, 774, 790, 829, 869, 1082, 1083, 1114), "plain"),
+    **dict.fromkeys((1184, 1186, 1266, 1700, 2950, 3802), "plain"),
+    **dict.fromkeys((25, 1042, 1043), "text"),  # text, character, character varying
+    17: "bytea",
+    18: "char",  # "char": as text it is another since 15, from 128 on
+    **dict.fromkeys((3220, 3221), "lsn"),  # pg_lsn and arrays of it: since 19 with the zeros before its second number
+}
+
+
 @dataclass(frozen=True)
 class Column:
-    """A column as it matters to a comparison; ``is_bytea``, ``is_char`` ("char") and ``is_lsn`` (pg_lsn) also of a
-    domain over it, the last of an array of it, too.
-    """
+    """A column as it matters to a comparison; ``kind`` is one of KINDS, or ``other``."""
 
     name: str
-    is_bytea: bool
-    is_char: bool
-    is_lsn: bool
+    kind: str
+
+    @classmethod
+    def of(cls, name: str, base: int, is_array: bool) -> Column:
+        """``base``: oid of the type, that beneath it where it is a domain."""
+        return cls(name, KINDS.get(base, "plain" if is_array else "other"))
 
 
 @dataclass(frozen=True)
@@ -75,11 +88,16 @@ KEY = """
           unnest((chosen.indkey::smallint[])[0:chosen.indnkeyatts - 1]) WITH ORDINALITY AS k (attnum, position)
      JOIN pg_attribute AS a ON a.attnum = k.attnum WHERE a.attrelid = c.oid)"""
 
+# Of every type, what is beneath it; itself, but for domains.
+BASES = """
+    WITH RECURSIVE base (oid, base, is_array) AS (
+        SELECT oid, oid, typoutput = 'array_out'::regproc FROM pg_type WHERE typtype <> 'd'
+        UNION ALL SELECT t.oid, base.base, is_array FROM pg_type AS t JOIN base ON t.typbasetype = base.oid
+        WHERE typtype = 'd')"""
+
 COLUMNS = """
-    (SELECT jsonb_agg(jsonb_build_array(a.attname, 17 IN (a.atttypid, t.typbasetype), 18 IN (a.atttypid, t.typbasetype),
-                                        3220 IN (a.atttypid, t.typbasetype, t.typelem))
-                      ORDER BY a.attname COLLATE "C")
-     FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+    (SELECT jsonb_agg(jsonb_build_array(a.attname, b.base::bigint, b.is_array) ORDER BY a.attname COLLATE "C")
+     FROM pg_attribute AS a JOIN base AS b ON b.oid = a.atttypid
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)"""
 
 QUERY = """
@@ -105,12 +123,12 @@ def read_tables(connection) -> dict[tuple[str, str], Table]:
     of_extensions = QUERY.format(relations=CONFIGURATION, condition="c.condition", **parts)
     found = {}
     for schema, name, quoted, columns, key, persistence, condition, whole, empty, blocks, size, estimate in rows(
-        connection, f"{own} UNION ALL {of_extensions}"
+        connection, f"{BASES} {own} UNION ALL {of_extensions}"
     ):
         found[schema, name] = Table(
             schema,
             name,
-            tuple(Column(*column) for column in columns or ()),
+            tuple(Column.of(*column) for column in columns or ()),
             tuple(key or ()),
             persistence,
             condition,
