@@ -63,6 +63,13 @@ options:
     description: Locales of the source, and those of the target that stand for them.
     type: dict
     default: {}
+  client_directory:
+    description:
+      - Directories in which C(pg_dump) and C(pg_restore) are looked for, on the host where the module runs. They are
+        needed only where definitions are written in other words on the two ends.
+      - Without it, E(PATH) and the usual places of Debian, RHEL, Alpine, Homebrew and execution environments.
+    type: list
+    elements: path
   jobs:
     description:
       - How many sessions read each of the servers at once.
@@ -248,6 +255,7 @@ def main():
             "no_owner": NO,
             "no_privileges": NO,
             "locale_map": {"type": "dict", "default": {}},
+            "client_directory": {"type": "list", "elements": "path"},
             "jobs": {"type": "int"},
             "max_rate": {"type": "str"},
             "lock_timeout": {"type": "int", "default": 500},

@@ -7,7 +7,9 @@ This is how tests look at both ends of a migration. It shares no line with the c
 hide itself here. What it leaves out, because majors differ in it by design: not-null constraints as objects (18),
 the MAINTAIN privilege (17), versions and comments of extensions, quotes around names of small letters (keywords come
 with majors), and spelling in the definitions of views and rules, of which it compares words only (16 writes fewer
-qualifiers than 15) - and what the views return.
+qualifiers than 15) - and what the views return, and which functions and operators all definitions use.
+
+Where servers write the same in other words, :func:`as_written_by` puts the words of one server in place of another's.
 """
 
 from __future__ import annotations
@@ -105,6 +107,35 @@ def contents(connection: Any, views: bool = True, data: bool = True) -> Contents
     for section in ("relations", "rules", "functions"):
         found[section] = {name: _spelled_alike(value) for name, value in found[section].items()}
     return found
+
+
+# What servers write of what they keep in another form.
+WRITTEN_BY_SERVERS = {
+    "relations": ("definition", "partition_key", "partition_bound"),
+    "columns": ("default_value",),
+    "constraints": ("sql",),
+    "indexes": ("sql",),
+    "functions": ("definition", "arguments"),
+    "types": ("typdefault",),
+    "collations": ("collate", "ctype"),
+    "triggers": ("sql",),
+    "rules": ("definition",),
+    "policies": ("using", "with_check"),
+    "statistics objects": ("sql",),
+    "publications": ("tables",),
+    "database": ("locale", "datcollate", "datctype"),
+}
+
+
+def as_written_by(copy: Contents, found: Contents) -> Contents:
+    """What was found in a database, in the words in which another server writes them of a ``copy`` of its schema."""
+    written = dict(found)
+    for section, keys in WRITTEN_BY_SERVERS.items():
+        written[section] = {
+            name: {**known, **{key: copy[section][name][key] for key in keys if name in copy[section]}}
+            for name, known in found[section].items()
+        }
+    return written
 
 
 def differences(one: Contents, other: Contents, ignore: Iterable[str] = ()) -> list[str]:
@@ -375,6 +406,15 @@ def _definitions(version: int) -> dict[str, str]:
     SELECT connamespace::regnamespace || '.' || conname, pg_encoding_to_char(conforencoding) AS source,
            pg_encoding_to_char(contoencoding) AS target, conproc::regproc::text, condefault
       FROM pg_conversion AS o WHERE o.oid >= 16384 AND {_not_of_extension("pg_conversion", "o")}""",
+        "used": """
+    SELECT (CASE WHEN d.classid = 'pg_rewrite'::regclass THEN (
+                SELECT pg_describe_object('pg_class'::regclass, ev_class, 0) || ' ' || rulename
+                FROM pg_rewrite WHERE oid = d.objid)
+            ELSE pg_describe_object(d.classid, d.objid, 0) END) || ' uses ' || i.identity AS used, count(*)
+      FROM pg_depend AS d, pg_identify_object(d.refclassid, d.refobjid, 0) AS i
+     WHERE d.deptype = 'n' AND d.objid >= 16384 AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+       AND d.classid IN ('pg_rewrite'::regclass, 'pg_constraint'::regclass, 'pg_class'::regclass,
+                         'pg_trigger'::regclass, 'pg_policy'::regclass) GROUP BY 1""",
         "collations": f"""
     SELECT collnamespace::regnamespace || '.' || quote_ident(collname), collprovider::text, collisdeterministic,
            coalesce({since(17, "colllocale", since(15, "colliculocale", "NULL"))}, collcollate) AS collate,

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from collection import COLLECTIONS, ROOT
-from contents import Contents, assert_same, contents, differences, roles
+from contents import Contents, as_written_by, assert_same, contents, differences, roles
 from psycopg2 import sql
 from warm import WarmPython
 
@@ -364,6 +364,24 @@ def copy_with_pg_dump(source: Cluster, target: Cluster, dbname: str) -> None:
         _client(target, target, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", stdin=statements)
         _client(target, source, "pg_dump", "--format=custom", "--compress=0", f"--file={archive}", restored)
         _client(target, target, "pg_restore", "--exit-on-error", restored, archive)
+
+
+def contents_in_words_of(target: Cluster, source: Cluster, dbname: str, **options: bool) -> Contents:
+    """All that a database of the source holds, definitions as the target's server writes them of a copy made by its
+    own client programs: servers write the same in other words.
+    """
+    name = f"words_of_{os.getpid()}_{next(_numbers)}"
+    text = _client(
+        target, source, "pg_dump", "--schema-only", "--create", "--no-owner", f"--dbname=dbname={_quoted(dbname)}"
+    )
+    [create] = re.findall(r"^CREATE DATABASE .*? (WITH TEMPLATE .*);$", text, flags=re.MULTILINE)
+    create_database(target, name, create)
+    _head, _connect, schema = re.split(r"^(\\connect .*)$", text, maxsplit=1, flags=re.MULTILINE)
+    _client(target, target, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", f"--dbname=dbname={name}", stdin=schema)
+    with contextlib.closing(source.connect(dbname)) as here, contextlib.closing(target.connect(name)) as there:
+        found = as_written_by(contents(there, views=False, data=False), contents(here, **options))
+    target.sql("postgres", sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+    return found
 
 
 def _client(programs: Cluster, server: Cluster, name: str, *arguments: str, stdin: str = "") -> str:

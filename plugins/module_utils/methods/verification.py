@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     instant,
     large_objects,
     positions,
+    scratch,
     table_rows,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import (
@@ -191,6 +193,7 @@ class Verification:
     def run(self) -> dict:
         """Compare. Raises HandoverError where it cannot be begun."""
         started, stages = time.monotonic(), Stages()
+        scratch.drop_left(self.target, self.pair)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._as_owner_on_target())
             source, target = (stack.enter_context(contextlib.closing(end.connect())) for end in self._ends)
@@ -220,7 +223,7 @@ class Verification:
                 "seconds": round(time.monotonic() - started, 3),
                 "stages": stages.as_result(),
             }
-            result["notices"] = _notices(course, result)
+            result["notices"] = [*outcome.notices, *_notices(course, result)]
             self._remember((source, target), course, record, result, sight)
             return result
 
@@ -317,7 +320,15 @@ class Verification:
                 with stages.stage("large objects"):
                     large_objects.compare(sides, outcome, self.max_rate, course.not_carried)
                 with stages.stage("descriptions"):
-                    descriptions.compare(sides, outcome, self._looks(course))
+                    origin = scratch.Origin(
+                        self.source,
+                        moment.snapshots["source"],
+                        self.params["locale_map"],
+                        self.params["lock_patience"] * 1000,
+                        self.params["client_directory"],
+                    )
+                    one_server = functools.partial(scratch.one_server, origin, self.target, self.pair)
+                    descriptions.compare(sides, outcome, self._looks(course), one_server)
         return amounts
 
     def _looks(self, course: Course) -> descriptions.Looks:

@@ -97,7 +97,7 @@ def test_what_is_dropped_after_the_instant_stops_nothing(servers):
             cursor.execute("SELECT FROM pg_class LIMIT 1")
         server.sql("shop", "SELECT lo_unlink(7001); DROP FUNCTION dropped()")
         outcome = Outcome()
-        descriptions.compare({"source": session, "target": session}, outcome, descriptions.Looks())
+        descriptions.compare({"source": session, "target": session}, outcome, descriptions.Looks(), None)
     assert not outcome.different and not outcome.unknown
     assert outcome.counts["owners"]["equal"] >= 2  # of kept() and the database
 

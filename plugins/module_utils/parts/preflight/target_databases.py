@@ -24,6 +24,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database, Pair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.memberships import NAME as TEMPORARY_ROLE
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.scratch import (
+    PREFIX as VERIFICATION_PREFIX,
+)
 
 
 @database_check("target_database", "The target has no database of this name.", needs_target=True)
@@ -69,11 +72,12 @@ def _quoted(database: Database) -> str:
 
 @server_check("leftovers", "No earlier run left anything behind.")
 def leftovers(pair: Pair):
-    """Databases that were being filled, and roles that were there for the time of a run only."""
+    """Databases that were being filled or compared with, and roles that were there for the time of a run only."""
     for side in pair.sides:
         of_source = {working_name(name) for name in pair.databases}
-        query = "SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY 1"
-        databases = [name for (name,) in side.rows(query, (WORKING_PREFIX,))]
+        query = "SELECT datname FROM pg_database WHERE datname LIKE ANY (%s) ORDER BY 1"
+        prefixes = [one.replace("_", r"\_") + "%" for one in (WORKING_PREFIX, VERIFICATION_PREFIX)]
+        databases = [name for (name,) in side.rows(query, (prefixes,))]
         roles = [name for name in side.capabilities.roles if TEMPORARY_ROLE.fullmatch(name)]
         drop = [f"DROP DATABASE {name};" for name in databases] + [f"DROP ROLE {name};" for name in sorted(roles)]
         if drop:

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.printed_definitions import of_addresses
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import (
     COLUMN_OPTIONS,
     Majors,
-    reads,
 )
 
 # Schemas that are not the user's: the server's, temporary ones, ours.
@@ -34,6 +32,28 @@ OWN_RELATION = f"c.relnamespace NOT IN {OTHER_SCHEMAS} AND {not_of_extension('pg
 NAME = "format('%I.%I', (SELECT nspname FROM pg_namespace WHERE oid = c.relnamespace), c.relname)"
 
 
+# Which functions and operators of users and extensions a definition comes to, which its words need not show: a restore
+# finds = of text where the source found that of citext, and CASE and NULLIF are written in the same words as before.
+USES = f"""
+    SELECT i.type || ' ' || i.identity, array_agg(DISTINCT r.identity COLLATE "C") AS functions_and_operators
+    FROM (SELECT d.*, CASE classid
+            WHEN 'pg_rewrite'::regclass THEN (SELECT ev_class FROM pg_rewrite WHERE oid = objid)
+            WHEN 'pg_constraint'::regclass THEN (SELECT nullif(conrelid, 0) FROM pg_constraint WHERE oid = objid)
+            WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger WHERE oid = objid AND tgfoid <> refobjid)
+            WHEN 'pg_policy'::regclass THEN (SELECT polrelid FROM pg_policy WHERE oid = objid)
+            WHEN 'pg_attrdef'::regclass THEN (SELECT adrelid FROM pg_attrdef WHERE oid = objid)
+            ELSE coalesce((SELECT indrelid FROM pg_index WHERE indexrelid = objid), objid) END AS relation
+          FROM pg_depend AS d WHERE deptype = 'n' AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+          AND objid >= 16384 AND classid IN ('pg_rewrite'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass,
+            'pg_policy'::regclass, 'pg_attrdef'::regclass, 'pg_class'::regclass)) AS d
+    LEFT JOIN pg_class AS c ON c.oid = relation,
+         pg_identify_object(d.classid, d.objid, 0) AS i, pg_identify_object(d.refclassid, d.refobjid, 0) AS r
+    WHERE (c.oid IS NOT NULL AND c.relnamespace NOT IN {OTHER_SCHEMAS} AND {not_of_extension("pg_class", "c.oid")}
+           OR d.classid = 'pg_constraint'::regclass AND relation IS NULL
+           AND {not_of_extension("pg_constraint", "d.objid")})
+    GROUP BY 1"""
+
+
 def ordered(array: str) -> str:
     """SQL: the entries of an array whose order means nothing."""
     return f"(SELECT array_agg(o ORDER BY o) FROM unnest({array}) AS o)"
@@ -41,7 +61,7 @@ def ordered(array: str) -> str:
 
 def queries(majors: Majors) -> dict[str, str]:
     """Class -> query."""
-    return {**_relations(), **_of_tables(majors), **_types(majors)}
+    return {**_relations(majors), **_of_tables(majors), **_types(majors), "uses": USES}
 
 
 RULE = "(SELECT oid FROM pg_rewrite WHERE ev_class = c.oid AND rulename = '_RETURN')"
@@ -55,7 +75,7 @@ ENFORCED = """
      WHERE tgisinternal AND tgconstraint IN (SELECT oid FROM tree))"""
 
 
-def _relations() -> dict[str, str]:
+def _relations(majors: Majors) -> dict[str, str]:
     relations = f"""
         SELECT {NAME}, relkind::text AS kind, relpersistence::text AS persistence,
                relrowsecurity AS row_security, relforcerowsecurity AS force_row_security,
@@ -68,7 +88,7 @@ def _relations() -> dict[str, str]:
                    AS parents,
                CASE WHEN reloftype <> 0 THEN format_type(reloftype, NULL) END AS of_type,
                CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END AS definition,
-               CASE WHEN relkind IN ('v', 'm') THEN {reads("pg_rewrite", RULE, "c.oid")} END AS reads,
+               CASE WHEN relkind IN ('v', 'm') THEN {majors.reads("pg_rewrite", RULE, "c.oid")} END AS reads,
                relkind <> 'm' OR relispopulated AS populated,
                (SELECT srvname FROM pg_foreign_table JOIN pg_foreign_server AS s ON s.oid = ftserver
                 WHERE ftrelid = c.oid) AS server,
@@ -93,13 +113,11 @@ def _relations() -> dict[str, str]:
 
 def _of_tables(majors: Majors) -> dict[str, str]:
     not_null = "" if majors.both(18) else " AND contype <> 'n'"
-    of_constraint, of_index = "pg_get_constraintdef(o.oid)", "pg_get_indexdef(i.indexrelid)"
-    if majors.between(19):
-        of_constraint, of_index = of_addresses(of_constraint), of_addresses(of_index)
     return {
         "columns": f"""
         SELECT {NAME} || '.' || quote_ident(attname), format_type(atttypid, atttypmod) AS type, attnotnull AS not_null,
                attidentity::text AS identity, attgenerated::text AS generated, pg_get_expr(adbin, adrelid) AS default,
+               {majors.reads("pg_attrdef", "pg_attrdef.oid")} AS reads,
                nullif(attcollation, 0)::regcollation::text AS collation,
                attislocal AS local, attinhcount AS inherited, attstorage::text AS storage,
                {majors.since(14, "attcompression::text", "''")} AS compression,
@@ -112,14 +130,16 @@ def _of_tables(majors: Majors) -> dict[str, str]:
         WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND {OWN_RELATION}""",
         "constraints": f"""
         SELECT quote_ident(conname) || ' on ' || CASE WHEN conrelid <> 0 THEN {NAME} ELSE contypid::regtype::text END,
-               {of_constraint} AS sql, convalidated AS validated, conislocal AS local,
-               coninhcount AS inherited, contype = 'c' AND connoinherit AS no_inherit, {ENFORCED} AS enforced
+               pg_get_constraintdef(o.oid) AS sql, convalidated AS validated, conislocal AS local,
+               coninhcount AS inherited, contype = 'c' AND connoinherit AS no_inherit, {ENFORCED} AS enforced,
+               {majors.reads("pg_constraint", "o.oid")} AS reads
         FROM pg_constraint AS o LEFT JOIN pg_class AS c ON c.oid = conrelid
         WHERE NOT (contype = 'f' AND conparentid <> 0){not_null}
         AND (conrelid = 0 AND o.oid >= 16384 AND o.connamespace NOT IN {OTHER_SCHEMAS}
              AND {not_of_extension("pg_type", "o.contypid")} OR conrelid <> 0 AND {OWN_RELATION})""",
         "indexes": f"""
-        SELECT i.indexrelid::regclass::text, {of_index} AS sql, indisvalid AS valid,
+        SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) AS sql,
+               {majors.reads("pg_class", "x.oid")} AS reads, indisvalid AS valid,
                indisready AND indislive AS ready, indisunique AS unique, indisprimary AS primary,
                indisclustered AS clustered, indisreplident AS replica_identity,
                (SELECT array_agg(attnum || '=' || attstattarget ORDER BY attnum) FROM pg_attribute
@@ -129,22 +149,24 @@ def _of_tables(majors: Majors) -> dict[str, str]:
         WHERE {OWN_RELATION}""",
         "triggers": f"""
         SELECT quote_ident(t.tgname) || ' on ' || {NAME}, t.tgenabled::text AS enabled,
-               pg_get_triggerdef(t.oid) AS sql
+               pg_get_triggerdef(t.oid) AS sql, {majors.reads("pg_trigger", "t.oid")} AS reads
         FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = tgrelid
         WHERE (NOT tgisinternal OR tgparentid <> 0 AND tgconstraint = 0)
         AND tgname !~ '^handover_' AND {OWN_RELATION}""",
         "rules": f"""
         SELECT quote_ident(rulename) || ' on ' || {NAME}, ev_enabled::text AS enabled,
-               pg_get_ruledef(r.oid) AS definition, {reads("pg_rewrite", "r.oid", "c.oid")} AS reads
+               pg_get_ruledef(r.oid) AS definition, {majors.reads("pg_rewrite", "r.oid", "c.oid")} AS reads
         FROM pg_rewrite AS r JOIN pg_class AS c ON c.oid = ev_class WHERE rulename <> '_RETURN' AND {OWN_RELATION}""",
         "policies": f"""
         SELECT quote_ident(polname) || ' on ' || {NAME}, polcmd::text AS command, polpermissive AS permissive,
                (SELECT array_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(r) END ORDER BY
                                  CASE r WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(r) END) FROM unnest(polroles) AS r)
-                   AS roles, pg_get_expr(polqual, polrelid) AS using, pg_get_expr(polwithcheck, polrelid) AS with_check
+                   AS roles, pg_get_expr(polqual, polrelid) AS using, pg_get_expr(polwithcheck, polrelid) AS with_check,
+               {majors.reads("pg_policy", "p.oid")} AS reads
         FROM pg_policy AS p JOIN pg_class AS c ON c.oid = polrelid WHERE {OWN_RELATION}""",
         "statistics_objects": f"""
         SELECT stxnamespace::regnamespace || '.' || quote_ident(stxname), pg_get_statisticsobjdef(o.oid) AS sql,
+               {majors.reads("pg_statistic_ext", "o.oid")} AS reads,
                coalesce(stxstattarget, -1) AS target
         FROM pg_statistic_ext AS o WHERE {not_of_extension("pg_statistic_ext", "o.oid")}
         AND stxnamespace NOT IN {OTHER_SCHEMAS}""",

@@ -4,17 +4,21 @@
 """What describes the rows of a database: definitions, owners, privileges, comments and settings, class by class.
 
 Each class is a query: the first column names the object, the others say what it is, in words that do not depend on
-oids, on the server's major (parts/verification/spelling.py) or on its keywords (base/identifiers.py). Members of
-extensions are left to their extension, and what is ours (schema handover, names that begin with handover_) is not
-looked at.
+oids, on what only one of the majors knows (parts/verification/spelling.py) or on keywords (base/identifiers.py).
+Definitions whose texts are not the same all the same are compared on one server (parts/verification/scratch.py).
+Members of extensions are left to their extension, and what is ours (schema handover, names that begin with handover_)
+is not looked at.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
@@ -42,8 +46,20 @@ NAMES_ONLY = {
 # Of a text that may hold a secret, as views, defaults and arguments of triggers do: no part of it is shown.
 SECRET = re.compile(r"passw|pwd|secret|token|authorization|api.?key|://[^\s/@]*:[^\s/]*@", re.IGNORECASE)
 MASK = "********"
-SPELLED_DIFFERENTLY = {"definition", "body"}
-READS = "reads"
+READS = "reads"  # what a definition names: no part of what an object is, but tells apart what is spelled the same
+NOT_DUMPED = "not_dumped"  # why no dump holds an object, if so
+# What servers compose from trees of expressions, or bring into a canonical form, each in its own way.
+COMPOSED = {
+    "arguments", "body", "collate", "ctype", "default", "definition", "dictinitoption", "locale", "partition_bound",
+    "partition_key", "rules", "sql", "tables", "using", "with_check",
+}  # fmt: skip
+IN_WORDS = {"body", "definition"}  # of these, what is said in the same words, and names the same, is the same
+# What a migration does not carry while it goes on, and no client of the database sees: how it is to be tended.
+TENDING = {"clustered", "statistics_target", "statistics_targets", "target"}
+SET_MEANWHILE = (
+    "{}: CLUSTER or SET STATISTICS on one end since it was copied, which says how it is to be tended, and not what is "
+    "in it; say the same on the other end"
+)
 # What is not made by the server of names and keywords, but as somebody wrote it.
 VERBATIM = {
     "agginitval", "aggminitval", "collate", "comment", "ctype", "dictinitoption", "label", "labels", "library",
@@ -57,7 +73,7 @@ class Looks:
     """How to look: without ``owners``, without ``privileges``, with the source's locales by other names on the target
     (``locale_map``); ``live``: replica identities are ours for the time; ``not_carried``: why large objects need not be
     the same now; ``pending``: constraints (schema, table, name) that the migration has yet to validate.
-    ``administrators`` and ``same_major`` are found out by ``compare``.
+    ``administrators`` are found out by ``compare``.
     """
 
     owners: bool = True
@@ -67,7 +83,6 @@ class Looks:
     pending: frozenset = frozenset()
     locale_map: tuple = ()
     administrators: Administrators | None = None
-    same_major: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,12 +93,39 @@ class Side:
     reason: str = ""
 
 
-def compare(connections: dict, outcome: Outcome, looks: Looks) -> None:
+@dataclass(frozen=True)
+class Doubt:
+    """An object that is described otherwise on the two ends, perhaps in spelling only: source and target as they are
+    compared, and as they say themselves.
+    """
+
+    kind: str
+    name: str
+    compared: tuple[dict, dict]
+    said: tuple[dict, dict]
+
+
+@dataclass
+class Doubts:
+    """What is settled when everything has been looked at. ``one_server()`` gives a session in a database of the
+    target's server that holds the source's definitions, or raises HandoverError.
+    """
+
+    one_server: Callable[[], AbstractContextManager]
+    found: list[Doubt] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> list[str]:
+        return sorted({doubt.kind for doubt in self.found})
+
+
+def compare(connections: dict, outcome: Outcome, looks: Looks, one_server: Callable) -> None:
     """Add the comparison of every class to the outcome; the sessions are in transactions, which they stay in."""
     versions = {side: connection.info.server_version // 10000 for side, connection in connections.items()}
-    administrators = Administrators.read(connections)
-    lower, higher = min(versions.values()), max(versions.values())
-    queries = {side: _queries(Majors(version, lower, higher)) for side, version in versions.items()}
+    looks = replace(looks, administrators=Administrators.read(connections))
+    majors = {side: Majors(one, min(versions.values()), max(versions.values())) for side, one in versions.items()}
+    queries = {side: _queries(one) for side, one in majors.items()}
+    doubts = Doubts(one_server)
     for kind in queries["source"]:
         if kind == "owners" and not looks.owners:
             outcome.leave_out(kind, "*", "no_owner is set")
@@ -92,7 +134,64 @@ def compare(connections: dict, outcome: Outcome, looks: Looks) -> None:
             outcome.leave_out(kind, "*", "no_privileges is set")
             continue
         sides = {side: _read(connection, queries[side][kind]) for side, connection in connections.items()}
-        _compare_class(kind, sides, outcome, replace(looks, administrators=administrators, same_major=lower == higher))
+        _compare_class(kind, sides, outcome, looks, doubts)
+    if doubts.found:
+        _settle(connections, majors, outcome, looks, doubts)
+
+
+def _settle(connections: dict, majors: dict, outcome: Outcome, looks: Looks, doubts: Doubts) -> None:
+    """First what is said in the same words, then, of the rest, what is said in the same words on one server."""
+    with_reads = {side: _queries(replace(one, with_reads=True)) for side, one in majors.items()}
+    named = {
+        kind: [_read(connections[side], with_reads[side][kind]) for side in ("source", "target")]
+        for kind in doubts.kinds
+    }
+    open_ones = []
+    for doubt in doubts.found:
+        if hidden := [one.reason for one in named[doubt.kind] if one.objects is None]:
+            outcome.miss(doubt.kind, doubt.name, "; ".join(hidden))
+            continue
+        ours, theirs = (
+            sorted(_spelled(READS, one.objects.get(doubt.name, {}).get(READS) or [])) for one in named[doubt.kind]
+        )
+        if ours != theirs:  # what they name is not the same, in whatever words
+            _conclude(doubt, _apart(*doubt.compared), outcome, looks)
+        elif apart := [key for key in _apart(*doubt.compared) if key not in IN_WORDS or not _in_same_words(key, doubt)]:
+            open_ones.append((doubt, apart))
+        else:
+            outcome.equal(doubt.kind)
+    if open_ones:
+        _settle_on_one_server(with_reads["target"], open_ones, outcome, looks, doubts.one_server)
+
+
+def _settle_on_one_server(queries: dict, open_ones: list, outcome: Outcome, looks: Looks, one_server) -> None:
+    """What differs between the target and the source's definitions on the same server."""
+    made = {}
+    try:
+        with one_server() as scratch:
+            for kind in {doubt.kind for doubt, _apart_in_words in open_ones}:
+                made[kind] = _read(scratch, queries[kind]).objects or {}
+    except HandoverError as error:
+        outcome.notices.append(
+            f"{len(open_ones)} definitions are not the same in their words, some perhaps in spelling only, as they "
+            f"could not be compared on one server: {error.as_result()['msg']}"
+        )
+    for doubt, apart in open_ones:
+        scratch = made.get(doubt.kind, {}).get(doubt.name, {})
+        target = doubt.compared[1]
+        spelled = COMPOSED.intersection(apart).intersection(scratch)
+        settled = {key for key in spelled if _spelled(key, scratch[key]) == _spelled(key, target[key])}
+        _conclude(doubt, [key for key in apart if key not in settled], outcome, looks)
+
+
+def _conclude(doubt: Doubt, apart: list[str], outcome: Outcome, looks: Looks) -> None:
+    """What remains of a doubt."""
+    if not apart:
+        outcome.equal(doubt.kind)
+    elif looks.live and set(apart) <= TENDING:
+        outcome.leave_out(doubt.kind, doubt.name, SET_MEANWHILE.format(", ".join(apart)))
+    else:
+        outcome.differ(doubt.kind, doubt.name, what={key: _shown(doubt.kind, key, doubt.said) for key in apart})
 
 
 def _queries(majors: Majors) -> dict[str, str]:
@@ -122,7 +221,7 @@ def _read(connection, query: str) -> Side:
     return Side(found)
 
 
-def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: Looks) -> None:
+def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: Looks, doubts: Doubts) -> None:
     hidden = [f"{side}: {one.reason}" for side, one in sides.items() if one.objects is None]
     if hidden:
         if not outcome.excluded(kind, "*"):
@@ -135,12 +234,14 @@ def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: L
         if outcome.excluded(kind, name):
             continue
         reason = NOT_COMPARED.get(kind) or (looks.not_carried if name.startswith("large object ") else None)
+        lost = ours[name].get(NOT_DUMPED) if name in ours else None
         if reason:
             outcome.leave_out(kind, name, reason)
         elif name not in ours or name not in theirs:
-            outcome.differ(kind, name, problem=f"only on the {'source' if name in ours else 'target'}")
+            problem = f"only on the {'source' if name in ours else 'target'}"
+            outcome.differ(kind, name, problem=f"{problem}: {lost}" if lost else problem)
         else:
-            _compare_object(kind, name, (ours[name], theirs[name]), outcome, looks)
+            _compare_object(kind, name, (ours[name], theirs[name]), outcome, looks, doubts)
 
 
 NOT_COMPARED = {
@@ -152,7 +253,7 @@ NOT_COMPARED = {
 QUIETED = {"A": "O", "R": "D"}
 
 
-def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outcome, looks: Looks) -> None:
+def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outcome, looks: Looks, doubts) -> None:
     source, target = both
     source = looks.administrators.described(kind, name, source, target)
     if kind == "database":
@@ -161,16 +262,17 @@ def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outc
         source, target = ({**one, "replica_identity": None} for one in (source, target))
     if looks.live and kind in ("triggers", "constraints"):
         source, target = _quieted(source), _quieted(target)
-    apart = _apart(source, target, looks.same_major)
+    apart = _apart(source, target)
+    doubt = Doubt(kind, name, (source, target), both)
     hidden = [key for key in source if "(hidden)" in (source[key], target.get(key))]
     if kind == "constraints" and _is_pending(name, looks) and apart == ["validated"]:
         outcome.leave_out(kind, name, "the migration validates it at the end")
     elif hidden:
         outcome.miss(kind, name, f"{', '.join(hidden)}: not shown to this role")
-    elif apart:
-        outcome.differ(kind, name, what={key: _shown(kind, key, both) for key in apart})
+    elif COMPOSED.intersection(apart):
+        doubts.found.append(doubt)
     else:
-        outcome.equal(kind)
+        _conclude(doubt, apart, outcome, looks)
 
 
 def _quieted(described: dict) -> dict:
@@ -189,15 +291,14 @@ def _is_pending(name: str, looks: Looks) -> bool:
     return any(plain == one.replace('"', "") for one in pending)
 
 
-def _apart(source: dict, target: dict, same_major: bool) -> list[str]:
-    """What is not the same. Definitions that are spelled the same read the same, whatever older minors recorded."""
-    source, target = ({key: _spelled(key, one) for key, one in side.items()} for side in (source, target))
-    apart = [key for key in source if source[key] != target.get(key)]
-    spelled = [key for key in apart if key in SPELLED_DIFFERENTLY]
-    if not spelled:
-        return [key for key in apart if key != READS]
-    same = [key for key in spelled if not same_major and same_words(source[key], target.get(key))]
-    return [key for key in apart if key not in same]
+def _apart(source: dict, target: dict) -> list[str]:
+    """What is not the same."""
+    compared = (key for key in source if key not in (READS, NOT_DUMPED))
+    return [key for key in compared if _spelled(key, source[key]) != _spelled(key, target.get(key))]
+
+
+def _in_same_words(key: str, doubt: Doubt) -> bool:
+    return same_words(*(_spelled(key, one.get(key)) for one in doubt.compared))
 
 
 def _spelled(key: str, found):
@@ -214,11 +315,10 @@ def _shown(kind: str, key: str, both: tuple[dict, dict]) -> dict:
     sides = dict(zip(("source", "target"), (_spelled(key, described.get(key)) for described in both)))
     if key in NOT_SHOWN.get(kind, ()):
         return dict.fromkeys(sides, MASK)
-    if key == READS or key in NAMES_ONLY.get(kind, ()):
+    if key in NAMES_ONLY.get(kind, ()):
         entries = {side: set(found or ()) for side, found in sides.items()}
         common = entries["source"] & entries["target"]
-        name = str if key == READS else lambda entry: entry.partition("=")[0]
-        return {side: sorted(map(name, found - common)) for side, found in entries.items()}
+        return {side: sorted(entry.partition("=")[0] for entry in found - common) for side, found in entries.items()}
     return {side: _without_secrets(found) for side, found in sides.items()}
 
 

@@ -4,11 +4,11 @@
 """Digests of rows, computed by the servers: equal on all majors if and, but for an accident of hashes, only if the
 rows are equal, in any order.
 
-A row's text, made by the output functions of its types under pinned settings, is hashed to 64 bits twice, with different
-seeds; the digest is the number of rows and the two sums of hashes. Sums, not XOR, so that equal rows count each; exact
-(numeric), so that nothing wraps. hashtextextended is what hash partitioning rests upon, so its results are fixed
-(PostgreSQL documentation, 5.12: partitions outlive pg_upgrade); it depends on the byte order of the machine, which is
-why ``form_for`` asks both servers to hash something. Two different sets of rows have the same digest with a
+A row's text, made by the output functions of its types under pinned settings, is hashed to 64 bits twice, with
+different seeds; the digest is the number of rows and the two sums of hashes. Sums, not XOR, so that equal rows count
+each; exact (numeric), so that nothing wraps. hashtextextended is what hash partitioning rests upon, so its results are
+fixed (PostgreSQL documentation, 5.12: partitions outlive pg_upgrade); it depends on the byte order of the machine,
+which is why ``form_for`` asks both servers to hash something. Two different sets of rows have the same digest with a
 probability of about 2^-128; no one who could choose the rows is kept from finding such sets.
 """
 

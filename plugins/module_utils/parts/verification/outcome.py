@@ -33,7 +33,7 @@ class Outcome:
 
     ``counts``: by class, how many objects were ``equal``, ``different``, ``unknown``, ``left_out``;
     ``different``: ``{"class", "object", ...}`` with what is not the same; ``unknown`` and ``left_out``: each with a
-    ``reason``.
+    ``reason``; ``notices``: what else one has to know.
     """
 
     exclusions: list[Exclusion] = field(default_factory=list)
@@ -41,6 +41,7 @@ class Outcome:
     different: list[dict] = field(default_factory=list)
     unknown: list[dict] = field(default_factory=list)
     left_out: list[dict] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def excluded(self, kind: str, name: str) -> bool:
         """Whether the operator leaves this out; it is recorded then."""

@@ -11,11 +11,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     not_of_extension,
     ordered,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import (
-    Majors,
-    arguments,
-    reads,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import Majors
 
 OURS = "'^handover_[0-9a-f]{10}_'"  # names of publications and subscriptions of a migration
 
@@ -45,14 +41,13 @@ def _functions(majors: Majors) -> dict[str, str]:
     return {
         "functions": f"""
         SELECT i.identity, prokind::text AS kind, pg_get_function_result(o.oid) AS result,
-               {arguments("pg_get_function_arguments(o.oid)")} AS arguments, lanname AS language,
+               pg_get_function_arguments(o.oid) AS arguments, lanname AS language,
                provolatile::text AS volatility, proisstrict AS strict, prosecdef AS security_definer,
                proleakproof AS leakproof, proparallel::text AS parallel, procost AS cost, prorows AS rows,
                {ordered("proconfig")} AS settings, prosrc AS source, probin AS library,
                CASE prosupport WHEN 0 THEN NULL ELSE prosupport::regprocedure::text END AS support,
                {majors.since(14, "pg_get_function_sqlbody(o.oid)", "NULL")} AS body,
-               {majors.since(14, f"CASE WHEN prosqlbody IS NOT NULL THEN {reads('pg_proc', 'o.oid')} END", "NULL")}
-                   AS reads
+               {majors.reads("pg_proc", "o.oid")} AS reads
         FROM pg_proc AS o JOIN pg_language AS l ON l.oid = prolang,
              pg_identify_object('pg_proc'::regclass, o.oid, 0) AS i
         WHERE {own("pg_proc", "pronamespace")} AND {NOT_BY_ITSELF.format("pg_proc")}""",

@@ -1,20 +1,18 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where majors write the same thing differently, or know of things that others do not: all of it is here.
+"""Where majors know of things that others do not, and which definitions say the same in the same words.
+
+Of other spellings there is no list: definitions that are not the same in these words are compared on one server
+(parts/verification/scratch.py).
 
 - 14 knows compression of columns and bodies of SQL functions as trees, 15 locales of databases and collations beyond
   libc's, row filters and column lists of publications, 16 rules of collations, 17 other names for locales, 18 generated
   columns of publications: what a major does not know reads as what it does without it.
-- 16 leaves out qualifiers of columns in views that 15 writes, and majors differ in the word AS. Where the two majors
-  are not the same, definitions of views, rules and such functions are compared by their words and by what they read.
 - 17 has the privilege MAINTAIN, and GRANT ALL includes it: it counts only where both ends know it.
 - 17 has NULL where earlier ones have -1 as the statistics target of a column.
 - 18 has not-null constraints as objects: they count where both ends do; that a column is not null counts anyway.
 - Minors of 2026-11-12 keep an internal option, pg_attver, with every column.
-- 14 writes IN before arguments of procedures, 13 does not.
-- 19 has inet_ops as the operator class that GiST takes for addresses, 18 and before have none, or that of btree_gist,
-  which pg_dump lets become inet_ops. Definitions name the class where it is not the one that is taken anyway.
 """
 
 from __future__ import annotations
@@ -25,11 +23,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Majors:
-    """Of this side, and of both."""
+    """Of this side, and of both. ``with_reads``: whether the queries are to ask what definitions name, which takes
+    longer than everything else.
+    """
 
     this: int
     lower: int
     higher: int
+    with_reads: bool = False
 
     def since(self, major: int, expression: str, before: str) -> str:
         """SQL that this side understands: ``before`` stands for what it does not know."""
@@ -39,9 +40,11 @@ class Majors:
         """Whether both ends are of this major or later."""
         return self.lower >= major
 
-    def between(self, major: int) -> bool:
-        """Whether one end knows what came with this major, and the other does not."""
-        return self.lower < major <= self.higher
+    def reads(self, catalog: str, oid: str, itself: str = "0") -> str:
+        """SQL: what a definition names, by pg_depend; but for ``itself`` as a whole, which views do before 16. It tells
+        apart what two definitions mean of which one has no qualifier, or another operator of the same name.
+        """
+        return _reads(catalog, oid, itself) if self.with_reads else "NULL::text[]"
 
 
 NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
@@ -64,20 +67,12 @@ def _words(text: str) -> list[tuple[str, str]]:
     return [(found["of"], found["word"]) for found in WORD.finditer(text) if found["word"] != "AS"]
 
 
-def reads(catalog: str, oid: str, itself: str = "0") -> str:
-    """SQL: what a definition names, by pg_depend; but for ``itself`` as a whole, which views do before 16. It tells
-    apart what two definitions mean where one has no qualifier.
-    """
+def _reads(catalog: str, oid: str, itself: str) -> str:
     return f"""
         (SELECT array_agg(DISTINCT i.identity COLLATE "C")
          FROM pg_depend AS d, pg_identify_object(refclassid, refobjid, refobjsubid) AS i
          WHERE d.classid = '{catalog}'::regclass AND d.objid = {oid} AND d.deptype = 'n'
          AND (refobjid <> {itself} OR refobjsubid <> 0))"""
-
-
-def arguments(column: str) -> str:
-    """SQL: arguments of a function, as all majors write them."""
-    return f"regexp_replace({column}, '(^|, )IN ', '\\1', 'g')"
 
 
 # SQL: options of a column without the internal one, in an order.

@@ -13,7 +13,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     unreadable_objects,
 )
 
-
 # Types, beneath domains, by how their values are told apart in a row's text.
 KINDS = {
     # The text is never empty, and says itself where it ends: numbers, times, addresses, JSON; arrays, see COLUMNS.
