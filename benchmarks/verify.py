@@ -44,7 +44,7 @@ class Tools:
 
     def all(self) -> dict[str, Callable[[], None]]:
         """By the name in the table."""
-        found = {OURS: self.ours, f"{OURS}, rows alone": lambda: self.ours(tables=["*"])}
+        found = {OURS: self.ours, f"{OURS}, rows alone": lambda: self.ours(verify_tables=["*"])}
         program = self.pair.arguments.pgcopydb
         if not program:
             print("pgcopydb is not in PATH and does not take part")

@@ -10,7 +10,8 @@ from cutovers import cut_over, handed_over
 from dumps import CLIENTS, JOURNAL, assert_nothing_of_ours, done, export, look, one, restore
 from faults import await_that
 from migrations import in_step
-from support import Cluster, assert_same, contents_in_words_of, create_database, run_module, start_module
+from support import Cluster, assert_same, contents_in_words_of, create_database, start_module
+from verifications import differing, verify
 
 # Each is written otherwise after a dump and a restore, between some majors or on every one.
 SPELLED = r"""
@@ -47,16 +48,6 @@ COLLATIONS = """
     CREATE TABLE sorted (a text COLLATE natural_1, b text COLLATE natural_2, c text COLLATE phonebook);
     CREATE INDEX ON sorted (a, b COLLATE phonebook)"""
 OF_15 = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de@collation=phonebook' LOCALE 'C.UTF-8'"
-
-
-def verify(source: Cluster, target: Cluster, **options):
-    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["spelled"]}
-    return run_module("pg_verify", {**ends, "client_directory": CLIENTS, **options})
-
-
-def differing(result) -> set[str]:
-    [database] = result.databases
-    return {f"{one['class']} {one['object']}" for one in database["different"]}
 
 
 def copy(source: Cluster, target: Cluster, directory) -> None:
@@ -102,8 +93,7 @@ def test_a_view_that_is_another_differs_in_whatever_words(servers, tmp_path):
     login = {"user": "reader", "password": "reads"}
     for cluster in (source, target):
         cluster.sql("postgres", "CREATE ROLE reader LOGIN PASSWORD 'reads' IN ROLE pg_read_all_data")
-    ends = {"source": source.endpoint(**login), "target": target.endpoint(**login), "databases": ["spelled"]}
-    result = run_module("pg_verify", {**ends, "client_directory": CLIENTS})
+    result = verify(source, target, login=login)
     [database] = result.databases
     assert expected < differing(result) and "views public.untyped_text" in differing(result)
     assert any("CREATEDB" in notice for notice in database["notices"]), database["notices"]
@@ -164,6 +154,6 @@ def test_a_comparison_that_was_killed_leaves_nothing_to_the_next(servers, tmp_pa
     await_that(lambda: target.sql("postgres", is_there), "a database of its own")
     running.kill_family()
     assert target.sql("postgres", is_there)
-    found = one(done(verify(source, target, tables=["*"])))
+    found = one(done(verify(source, target, verify_tables=["*"])))
     assert found["verdict"] == "equal"
     assert_nothing_of_ours(source, target)

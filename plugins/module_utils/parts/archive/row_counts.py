@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import planning
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
 
@@ -28,8 +31,13 @@ def tables_to_count(contents: Contents, roots: dict[int, tuple[str, str]], parti
 
 def count_rows(connect, tables: list[dict], jobs: int) -> list[dict]:
     """The tables, each with its ``rows``."""
+    with contextlib.closing(connect()) as session:
+        evaluating = planning.evaluating(session)
 
     def count(connection, table):
+        leaves = evaluating.get((table["schema"], table["table"]))
+        if leaves:
+            return {**table, "rows": sum(planning.count_rows(connection, leaf) for leaf in leaves)}
         only = "" if table["with_partitions"] else "ONLY "
         statement = sql.SQL("SELECT count(*) FROM " + only + "{}").format(
             sql.Identifier(table["schema"], table["table"])

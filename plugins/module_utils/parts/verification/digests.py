@@ -37,11 +37,12 @@ PROBE = "SELECT hashtextextended('The quick brown fox jumps over the lazy dog', 
 @dataclass(frozen=True)
 class Form:
     """How rows are made into text. ``portable``: the same where the databases have different encodings. ``wide``:
-    also for rows whose text is larger than the 1 GiB that a value may have; slower.
+    also for rows whose text is larger than the 1 GiB that a value may have; slower. ``copied``: here, not there.
     """
 
     portable: bool = False
     wide: bool = False
+    copied: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,11 @@ def parts_of(table: Table, server_version: int) -> list[Part]:
     return [Part(table, start or None, end) for start, end in zip(starts, [*starts[1:], None])]
 
 
-def digests(connection, parts: list[Part], form: Form) -> list[Digest]:
-    """The digest of each, by one statement. Raises psycopg2.Error if one of them cannot be read."""
+def digests(connection, parts: list[Part], form: Form, columns: tuple[Column, ...] | None = None) -> list[Digest]:
+    """The digest of each, of all columns or these, by one statement. Raises psycopg2.Error if one cannot be read."""
     each = [
         sql.SQL("SELECT {}, count(*), {} FROM (SELECT {} AS r FROM {} OFFSET 0) AS rows").format(
-            sql.Literal(number), _sums(), row_text(part.table, form), _from(part)
+            sql.Literal(number), _sums(), row_text(part.table, form, columns), _from(part)
         )
         for number, part in enumerate(parts)
     ]

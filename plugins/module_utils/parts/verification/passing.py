@@ -9,6 +9,8 @@ import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 
+BACK = "ROLLBACK TO SAVEPOINT handover; RELEASE SAVEPOINT handover"
+
 
 @contextlib.contextmanager
 def passing(connection):
@@ -24,6 +26,6 @@ def passing(connection):
         except psycopg2.Error:
             if connection.closed:
                 raise
-            cursor.execute("ROLLBACK TO SAVEPOINT handover")
+            cursor.execute(BACK)
             raise
-        cursor.execute("ROLLBACK TO SAVEPOINT handover")
+        cursor.execute(BACK)

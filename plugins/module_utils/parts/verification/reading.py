@@ -10,11 +10,12 @@ need not be the same. Small tables share statements.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each, together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import copied_rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
     Digest,
     Form,
@@ -36,13 +37,20 @@ AGAIN = "too large for one value; it is read again in another form"  # a problem
 @dataclass
 class Pair:
     """A table on both ends. ``source`` and ``target``: its digest there, None before it is complete;
-    ``problem``: why it could not be read, with the side; ``form``: how it was read.
+    ``problem``: why it could not be read, with the side; ``form``: how it was read; ``unread``: generated columns that
+    could not be, with the reason.
     """
 
     tables: dict[str, Table]
     form: Form
     digests: dict[str, Digest] = field(default_factory=dict)
     problem: str | None = None
+    unread: str | None = None
+
+    @property
+    def generated(self) -> frozenset[str]:
+        """Columns that one of the ends computes, and COPY leaves out."""
+        return frozenset(one.name for table in self.tables.values() for one in table.columns if one.generated)
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -76,7 +84,7 @@ class Reading:
         self._read(pairs)
         again = [pair for pair in pairs if pair.problem is AGAIN]
         for pair in again:
-            pair.form, pair.problem, pair.digests = Form(pair.form.portable, wide=True), None, {}
+            pair.form, pair.problem, pair.digests = replace(pair.form, wide=True), None, {}
         self._read(again)
 
     def _read(self, pairs: list[Pair]) -> None:
@@ -122,6 +130,9 @@ def _statements(side: str, pairs: list[Pair], server_version: int) -> list[list[
     found, small, size = [], [], 0
     for pair in sorted(pairs, key=lambda pair: pair.tables["source"].bytes, reverse=True):
         table = pair.tables[side]
+        if pair.form.copied:
+            found.append([(pair, Part(table))])
+            continue
         if table.bytes > TOGETHER_BYTES:
             found += [[(pair, part)] for part in parts_of(table, server_version)]
             continue
@@ -138,9 +149,11 @@ def _run(session, side: str, statement: list[tuple[Pair, Part]], add) -> None:
     wanted = [(pair, part) for pair, part in statement if pair.problem is None]
     if not wanted:
         return
+    form = wanted[0][0].form
     try:
         with passing(session):
-            found = digests(session, [part for _pair, part in wanted], wanted[0][0].form)
+            found = [_copied(session, side, wanted[0][0])] if form.copied else []
+            found = found or digests(session, [part for _pair, part in wanted], form)
     except psycopg2.Error as error:
         if session.closed:
             raise
@@ -154,3 +167,21 @@ def _run(session, side: str, statement: list[tuple[Pair, Part]], add) -> None:
         return
     for (pair, _part), digest in zip(wanted, found):
         add(pair, digest)
+
+
+def _copied(session, side: str, pair: Pair) -> Digest:
+    """A table of which no query is to be planned."""
+    table = pair.tables[side]
+    found = copied_rows.digest(session, table, tuple(one for one in table.columns if one.name not in pair.generated))
+    generated = tuple(one for one in table.columns if one.name in pair.generated)
+    if not generated:
+        return found
+    try:
+        with passing(session):
+            computed = copied_rows.digest_of_generated(session, table, generated, pair.form)
+    except psycopg2.Error as error:
+        if session.closed:
+            raise
+        pair.unread = f"{side}: generated columns {', '.join(sorted(pair.generated))}: {' '.join(str(error).split())}"
+        return found
+    return Digest(found.rows, found.first + computed.first, found.second + computed.second)

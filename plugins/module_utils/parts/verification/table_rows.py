@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
@@ -26,6 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 CLASS = "rows"
 NARROWED = 20  # tables of which keys are looked for; the others are only named
 UNLOGGED = "unlogged, and empty on the target: dumps leave such rows out unless asked for, and a cutover copies them"
+NOT_PLANNED = "an index or statistics object of it calls the application's functions, which no query of ours is to do"
 REWRITTEN = "it was truncated or rewritten after the instant, so that its rows of then cannot be read; compare again"
 ELSEWHERE = {
     "m": "a materialized view is made of other rows, and may be of another moment; its definition is compared",
@@ -135,7 +136,8 @@ def _pairs(connections: dict, tables: dict, selection: Selection, outcome: Outco
         elif [one.name for one in source.columns] != [one.name for one in target.columns]:
             outcome.differ(CLASS, name, problem=f"the columns are not the same: {_columns_apart(source, target)}")
         else:
-            found.append(Pair({"source": source, "target": target}, form))
+            copied = any(one.evaluates and not one.condition for one in (source, target))
+            found.append(Pair({"source": source, "target": target}, replace(form, copied=copied)))
     return found
 
 
@@ -156,6 +158,8 @@ def _judge(connections: dict, pairs: list[Pair], outcome: Outcome, show_values: 
             outcome.miss(CLASS, name, pair.problem)
         elif any(pair.identity in found and _may_lack_rows(pair, side) for side, found in rewritten.items()):
             outcome.miss(CLASS, name, REWRITTEN)
+        elif pair.unread and pair.equal:
+            outcome.miss(CLASS, name, pair.unread)
         elif pair.equal or pair.tables["source"].whole in scattered:
             outcome.equal(CLASS)
         elif any(pair.identity in found for found in rewritten.values()):
@@ -194,6 +198,8 @@ def _sum(pairs: list[Pair], side: str) -> Digest:
 
 def _narrowed(connections: dict, pair: Pair, show_values: bool) -> dict:
     """Keys; if they cannot be found, why."""
+    if pair.form.copied:
+        return {"not_narrowed": NOT_PLANNED}
     try:
         with passing(connections["source"]), passing(connections["target"]):
             return keys.narrow(connections, pair, show_values)

@@ -12,6 +12,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     rows,
     unreadable_objects,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.planning import EVALUATES
 
 # Types, beneath domains, by how their values are told apart in a row's text.
 KINDS = {
@@ -31,11 +32,12 @@ class Column:
 
     name: str
     kind: str
+    generated: bool
 
     @classmethod
-    def of(cls, name: str, base: int, is_array: bool) -> Column:
+    def of(cls, name: str, base: int, is_array: bool, generated: bool) -> Column:
         """``base``: oid of the type, that beneath it where it is a domain."""
-        return cls(name, KINDS.get(base, "plain" if is_array else "other"))
+        return cls(name, KINDS.get(base, "plain" if is_array else "other"), generated)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Table:
     rows of an extension's table that are the user's, as SQL; ``whole``: (schema, name) of the topmost parent where
     rows may lie in another partition on the other end; ``empty``: whether it had no rows in the snapshot for certain,
     whatever has been done to it since; ``blocks`` and ``bytes``: its size, TOAST in ``bytes`` only;
-    ``unreadable``: why this role cannot read it.
+    ``evaluates``: whether no query of it is planned without the application's functions; ``unreadable``: why this role
+    cannot read it.
     """
 
     schema: str
@@ -59,7 +62,7 @@ class Table:
     empty: bool
     blocks: int
     bytes: int
-    estimate: int
+    evaluates: bool
     unreadable: str | None
 
     @property
@@ -95,7 +98,8 @@ BASES = """
         WHERE typtype = 'd')"""
 
 COLUMNS = """
-    (SELECT jsonb_agg(jsonb_build_array(a.attname, b.base::bigint, b.is_array) ORDER BY a.attname COLLATE "C")
+    (SELECT jsonb_agg(jsonb_build_array(a.attname, b.base::bigint, b.is_array, a.attgenerated <> '')
+                      ORDER BY a.attname COLLATE "C")
      FROM pg_attribute AS a JOIN base AS b ON b.oid = a.atttypid
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)"""
 
@@ -104,7 +108,7 @@ QUERY = """
            c.relpersistence::text, {condition}, {whole},
            pg_relation_size(c.oid) = 0 AND pg_relation_filenode(c.oid) = c.relfilenode,
            pg_relation_size(c.oid) / current_setting('block_size')::bigint, pg_table_size(c.oid),
-           greatest(c.reltuples, 0)::bigint
+           {evaluates}
     FROM {relations} AND c.relkind = 'r' AND c.relpersistence <> 't'"""
 
 # Configuration of extensions: rows that the user added (PostgreSQL documentation, pg_extension_config_dump).
@@ -117,7 +121,7 @@ CONFIGURATION = """
 def read_tables(connection) -> dict[tuple[str, str], Table]:
     """Every table with rows of the user's, by (schema, name)."""
     unreadable = {found.name: str(found) for found in unreadable_objects(connection) if found.kind == "table"}
-    parts = {"columns": COLUMNS, "key": KEY, "whole": WHOLE}
+    parts = {"columns": COLUMNS, "key": KEY, "whole": WHOLE, "evaluates": EVALUATES}
     own = QUERY.format(relations=OWN_RELATIONS, condition="''", **parts)
     of_extensions = QUERY.format(relations=CONFIGURATION, condition="c.condition", **parts)
     found = {}
