@@ -11,6 +11,8 @@ functions of constants, as us. COPY of a table plans nothing.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
@@ -38,9 +40,10 @@ COLUMN = """
     AND attgenerated = '' ORDER BY attlen < 0, attlen, attnum LIMIT 1"""
 
 
-def evaluating(connection) -> dict[tuple[str, str], list[tuple[str, str]]]:
+def evaluating(connection: Any) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """Tables and roots of partitions whose queries cannot be planned so, with the tables that hold their rows."""
-    found, leaves = set(), {}
+    found: set[tuple[str, str]] = set()
+    leaves: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for schema, name, of_leaf, leaf, evaluates in rows(connection, EVALUATING):
         leaves.setdefault((schema, name), []).append((of_leaf, leaf))
         if evaluates:
@@ -48,7 +51,7 @@ def evaluating(connection) -> dict[tuple[str, str], list[tuple[str, str]]]:
     return {identity: leaves[identity] for identity in found}
 
 
-def copy_rows(connection, identity: tuple[str, str], columns: list[str], write) -> None:
+def copy_rows(connection: Any, identity: tuple[str, str], columns: list[str], write: Callable[[bytes], Any]) -> None:
     """Call ``write(bytes)`` for every row of a table in COPY's text format. Generated columns cannot be copied."""
     names = sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Identifier, columns))) if columns else sql.SQL("")
     statement = sql.SQL("COPY {} {} TO STDOUT").format(sql.Identifier(*identity), names)
@@ -56,7 +59,7 @@ def copy_rows(connection, identity: tuple[str, str], columns: list[str], write) 
         cursor.copy_expert(statement, _Sink(write))
 
 
-def count_rows(connection, identity: tuple[str, str]) -> int:
+def count_rows(connection: Any, identity: tuple[str, str]) -> int:
     """The rows of a table, in which only the smallest column is read."""
     number = itertools.count()
     copy_rows(connection, identity, [name for (name,) in rows(connection, COLUMN, identity)], lambda _row: next(number))
@@ -66,5 +69,5 @@ def count_rows(connection, identity: tuple[str, str]) -> int:
 class _Sink:
     """What psycopg2 writes rows to, one at a time."""
 
-    def __init__(self, write):
+    def __init__(self, write: Callable[[bytes], Any]) -> None:
         self.write = write

@@ -122,7 +122,7 @@ def _fill(origin: Origin, place: End, capabilities: Capabilities) -> None:
         major = session.info.server_version // 10000
         with_attver = catalog.has_pg_attver(session)
         client = clients.choose_for_dump(found, major, capabilities.major, with_attver, origin.client_directory)
-        chosen = schema.Selection().arguments(client, session, origin.snapshot.name, origin.lock_wait_timeout)
+        chosen = schema.SchemaSelection().arguments(client, session, origin.snapshot.name, origin.lock_wait_timeout)
         contents = schema.dump(client, source.endpoint.for_programs(session), source.dbname, chosen)
     fitting = Fitting(contents, [])
     fitting.fit(capabilities, no_privileges=True)
@@ -137,7 +137,7 @@ def _fill(origin: Origin, place: End, capabilities: Capabilities) -> None:
 
 def _restore(session, client, place: End, directory: str, contents: Contents, entries: list[Entry]) -> None:
     """Many entries at a time; those among which the server refuses one, one by one."""
-    programs, written = place.endpoint.for_programs(session), script.Place(directory, contents.codec)
+    programs, written = place.endpoint.for_programs(session), script.ArchivePlace(directory, contents.codec)
     while entries:
         some = entries[: script.WRITTEN_TOGETHER]
         done = script.run(session, client, programs, written, some, ARGUMENTS)

@@ -125,7 +125,7 @@ def read_tables(connection) -> dict[tuple[str, str], Table]:
     own = QUERY.format(relations=OWN_RELATIONS, condition="''", **parts)
     of_extensions = QUERY.format(relations=CONFIGURATION, condition="c.condition", **parts)
     found = {}
-    for schema, name, quoted, columns, key, persistence, condition, whole, empty, blocks, size, estimate in rows(
+    for schema, name, quoted, columns, key, persistence, condition, whole, empty, blocks, size, evaluates in rows(
         connection, f"{BASES} {own} UNION ALL {of_extensions}"
     ):
         found[schema, name] = Table(
@@ -139,7 +139,7 @@ def read_tables(connection) -> dict[tuple[str, str], Table]:
             empty,
             blocks,
             size,
-            estimate,
+            evaluates,
             unreadable.get(quoted),
         )
     return found
