@@ -28,6 +28,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     locales,
     network,
     newer_rules,
+    not_dumped,
     owners,
     privileges,
     relations,

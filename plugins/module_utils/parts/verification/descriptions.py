@@ -237,6 +237,8 @@ def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: L
         lost = ours[name].get(NOT_DUMPED) if name in ours else None
         if reason:
             outcome.leave_out(kind, name, reason)
+        elif kind in LEFT_BEHIND and name not in theirs:
+            outcome.leave_out(kind, name, LEFT_BEHIND[kind])
         elif name not in ours or name not in theirs:
             problem = f"only on the {'source' if name in ours else 'target'}"
             outcome.differ(kind, name, problem=f"{problem}: {lost}" if lost else problem)
@@ -244,6 +246,11 @@ def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: L
             _compare_object(kind, name, (ours[name], theirs[name]), outcome, looks, doubts)
 
 
+# What no dump holds, and what the application need not miss: what does is compared by itself, or could not be made.
+LEFT_BEHIND = {
+    "shell_operators": "no dump holds an operator that was named and never made, and nothing can use it",
+    "in_system_schemas": "no dump holds what is in the server's own schemas; make it on the target, if it is missed",
+}
 NOT_COMPARED = {
     "subscriptions": "a subscription of the source's is not brought over: two would compete for its publisher",
 }

@@ -5,6 +5,13 @@
 
 from __future__ import annotations
 
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.not_dumped import (
+    ADDED_FUNCTIONS,
+    ADDED_OPERATORS,
+    CHANGED_CONFIGURATION,
+    IN_SYSTEM_SCHEMAS,
+    SHELL_OPERATORS,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.definitions import (
     NOT_BY_ITSELF,
     OTHER_SCHEMAS,
@@ -12,6 +19,15 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     ordered,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import Majors
+
+ADDED = (
+    "no dump holds what was added to a family of the server or of an extension; add it on the target, too, with "
+    "ALTER OPERATOR FAMILY"
+)
+CHANGED = (
+    "no dump holds changes of a configuration of the server; change it on the target, too, with "
+    "ALTER TEXT SEARCH CONFIGURATION"
+)
 
 OURS = "'^handover_[0-9a-f]{10}_'"  # names of publications and subscriptions of a migration
 
@@ -86,13 +102,17 @@ def _operators() -> dict[str, str]:
              pg_identify_object('pg_opclass'::regclass, o.oid, 0) AS i WHERE {own("pg_opclass", "opcnamespace")}""",
         "operators_of_families": f"""
         SELECT i.identity, amoppurpose::text, amopopr::regoperator::text, amopstrategy,
-               (SELECT opfname FROM pg_opfamily AS f WHERE f.oid = amopsortfamily) AS sort_family
+               (SELECT opfname FROM pg_opfamily AS f WHERE f.oid = amopsortfamily) AS sort_family,
+               CASE WHEN {ADDED_OPERATORS} THEN '{ADDED}' END AS not_dumped
         FROM pg_amop AS o, pg_identify_object('pg_amop'::regclass, o.oid, 0) AS i
-        WHERE o.oid >= 16384 AND {not_of_extension("pg_opfamily", "amopfamily")}""",
+        WHERE o.oid >= 16384 AND ({not_of_extension("pg_opfamily", "amopfamily")} OR {ADDED_OPERATORS})""",
         "functions_of_families": f"""
-        SELECT i.identity, amproc::regprocedure::text, amprocnum
+        SELECT i.identity, amproc::regprocedure::text, amprocnum, CASE WHEN {ADDED_FUNCTIONS} THEN '{ADDED}' END
+                   AS not_dumped
         FROM pg_amproc AS o, pg_identify_object('pg_amproc'::regclass, o.oid, 0) AS i
-        WHERE o.oid >= 16384 AND {not_of_extension("pg_opfamily", "amprocfamily")}""",
+        WHERE o.oid >= 16384 AND ({not_of_extension("pg_opfamily", "amprocfamily")} OR {ADDED_FUNCTIONS})""",
+        "shell_operators": SHELL_OPERATORS,
+        "in_system_schemas": IN_SYSTEM_SCHEMAS,
         "casts": f"""
         SELECT format_type(castsource, NULL) || ' as ' || format_type(casttarget, NULL), castcontext::text AS context,
                castmethod::text AS method, CASE WHEN castfunc <> 0 THEN castfunc::regprocedure::text END AS function
@@ -119,9 +139,10 @@ def _text_search() -> dict[str, str]:
         "text_search_configurations": f"""
         SELECT o.oid::regconfig::text, prsnamespace::regnamespace || '.' || prsname AS parser,
                (SELECT array_agg(maptokentype || ' ' || mapseqno || ' ' || mapdict::regdictionary ORDER BY
-                                 maptokentype, mapseqno) FROM pg_ts_config_map WHERE mapcfg = o.oid) AS mapping
+                                 maptokentype, mapseqno) FROM pg_ts_config_map WHERE mapcfg = o.oid) AS mapping,
+               CASE WHEN {CHANGED_CONFIGURATION} THEN '{CHANGED}' END AS not_dumped
         FROM pg_ts_config AS o JOIN pg_ts_parser AS p ON p.oid = cfgparser
-        WHERE {own("pg_ts_config", "cfgnamespace")}""",
+        WHERE {own("pg_ts_config", "cfgnamespace")} OR {CHANGED_CONFIGURATION}""",
         "text_search_parsers": f"""
         SELECT prsnamespace::regnamespace || '.' || prsname, prsstart::regproc::text, prstoken::regproc::text,
                prsend::regproc::text, prsheadline::regproc::text, prslextype::regproc::text

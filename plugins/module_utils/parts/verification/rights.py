@@ -75,7 +75,7 @@ CATALOGS = (
     Catalog("pg_largeobject_metadata", "lomowner", "lomacl", "'L'"),
     Catalog("pg_namespace", "nspowner", "nspacl", "'n'", only=f"o.oid NOT IN {OTHER_SCHEMAS}"),
     Catalog("pg_opclass", "opcowner", schema="opcnamespace"),
-    Catalog("pg_operator", "oprowner", schema="oprnamespace"),
+    Catalog("pg_operator", "oprowner", schema="oprnamespace", only="oprcode <> 0"),
     Catalog("pg_opfamily", "opfowner", schema="opfnamespace"),
     Catalog("pg_policy", only=OWN_TABLE % "polrelid"),
     Catalog("pg_proc", "proowner", "proacl", "'f'", "pronamespace"),
