@@ -74,6 +74,8 @@ PINNED_SETTINGS = {
     "TimeZone": "UTC",
     "bytea_output": "hex",
     "extra_float_digits": "1",
+    "array_nulls": "on",
+    "xmloption": "content",
 }
 
 
@@ -226,7 +228,7 @@ class Endpoint:
         query = """
             SELECT string_agg(format('-c %s=%s', name, wanted), ' ')
             FROM pg_catalog.pg_settings JOIN (VALUES ('default_transaction_read_only', 'off'),
-                ('idle_session_timeout', '0'), ('transaction_timeout', '0'),
+                ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('array_nulls', 'on'),
                 ('event_triggers', current_setting('event_triggers', true)),
                 ('session_replication_role', current_setting('session_replication_role'))) AS w (name, wanted)
             USING (name) WHERE reset_val <> wanted"""
@@ -241,7 +243,10 @@ class Endpoint:
     @contextlib.contextmanager
     def child_environment(self) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
         """Yields (environment, file descriptors to pass) with which a child program finds the secrets."""
-        environment = {**os.environ, "LC_ALL": "C", "PGTZ": "UTC"}
+        environment = {**os.environ, "LC_ALL": "C"}
+        environment.pop("PGTZ", None)  # on the target, expressions are evaluated as for the application
+        if self.side == "source":
+            environment["PGTZ"] = "UTC"
         with contextlib.ExitStack() as stack:
             descriptors: list[int] = []
             if "password" in self.parameters:

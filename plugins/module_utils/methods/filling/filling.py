@@ -71,6 +71,7 @@ class Filling:
         with contextlib.closing(target.connect(dbname)) as session, contextlib.ExitStack() as stack:
             import_journal.begin(session, self.archive.origin["dump_id"])
             self.loader.begin(session)
+            properties.restore_settings_for_contents(self.archive, dbname)
             self._restore(session, dbname, stack)
             self._analyze(dbname, "tables")
             with self.stages.stage("materialized views"):

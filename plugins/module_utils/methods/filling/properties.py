@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, sql
@@ -14,6 +15,31 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.target_database import attempt
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
+
+# Settings that decide what sessions may do, where and as whom they make something, or whether they begin at all. They
+# come when all is there.
+OF_SESSIONS = re.compile(
+    r"role|session_.*|.*_preload_libraries|default_transaction_.*|transaction_.*|.*_timeout|default_tablespace"
+    r"|temp_tablespaces|default_table_access_method|search_path|row_security|event_triggers|check_function_bodies"
+    r"|synchronous_commit|log_.*|array_nulls|xmloption|standard_conforming_strings|backslash_quote",
+    re.IGNORECASE,
+)
+
+
+def restore_settings_for_contents(archive: FittedArchive, dbname: str) -> None:
+    """Settings of the database that expressions may depend on, before any is evaluated for a row: of an index, a check,
+    a generated column. What is refused is listed when all settings are restored.
+    """
+    data = archive.origin["database_settings"]
+    early = [one for one in data["settings"] if one["role"] is None and not OF_SESSIONS.fullmatch(one["name"])]
+    plan = role_import.plan_database_settings(
+        archive.connection,
+        {**data, "settings": early},
+        archive.origin["source"]["database"],
+        role_import.RoleOptions(),
+        dbname,
+    )
+    role_import.apply(archive.connection, plan)
 
 
 def restore_settings(archive: FittedArchive, dbname: str) -> None:

@@ -26,10 +26,18 @@ def connect_for_reading(source: SnapshotSource, archive: FittedArchive) -> Conne
     return session
 
 
+# What expressions of indexes, checks and generated columns may depend on is as it is for the application. Rows are read
+# the same whatever it is, as they are written with the settings of every session of ours.
+AS_APPLICATION = "; ".join(f"RESET {name}" for name in ("TimeZone", "DateStyle", "IntervalStyle", "bytea_output",
+                                                      "extra_float_digits"))  # fmt: skip
+
+
 def connect_for_building(archive: FittedArchive, dbname: str) -> Connection:
     """A session on the target that takes rows and builds indexes."""
     session = archive.target.connect(dbname)
     _configure(session, archive, _building_settings(session, archive.jobs))
+    with session.cursor() as cursor:
+        cursor.execute(AS_APPLICATION)
     return session
 
 

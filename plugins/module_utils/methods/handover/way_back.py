@@ -29,6 +29,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal, source_record
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     applier,
+    apply_settings,
     beacon,
     firing_triggers,
     publication,
@@ -37,6 +38,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     subscription,
     writable,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 
 # Tables whose owner we may not become.
 FOREIGN = """
@@ -82,8 +84,13 @@ def prepare(passage: Passage) -> None:
     beacon.prepare(passage.new, passage.old, name)
     publication.create(passage.new, name, [beacon.table(name), *tables])
     publication.restrict_to(passage.new, name, [beacon.table(name), *tables])
+    options = _options(passage)
+    role = options.owner or value(passage.old, "SELECT current_user::text")
+    for statement, undo in apply_settings.statements(passage.old, role):
+        _record_undo(passage, passage.old, undo)
+        execute_patiently(passage.old, statement)
     try:
-        subscription.create(passage.old, name, conninfo(passage), _options(passage))
+        subscription.create(passage.old, name, conninfo(passage), options)
     except subscription.SubscriptionError as error:
         raise _for_this_direction(passage, error.reason) from None
     passage.way_back = True

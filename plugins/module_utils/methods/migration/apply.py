@@ -16,6 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     applier,
+    apply_settings,
     beacon,
     firing_triggers,
     publication,
@@ -62,6 +63,9 @@ def subscribe(job: Job, number: int) -> None:
         keys = [(table.schema, table.name) for table in migration.replicated if table.wave == number]
         publication.restrict_to(job.source_session, name, [beacon.table(name), *keys])
         options = _options(job, name, keys)
+        for statement, undo in apply_settings.statements(job.session, options.owner or _own_role(job)):
+            migration_journal.add_undo(job.session, job.id, undo)
+            execute_patiently(job.session, statement)
         subscription.create(
             job.session,
             name,
@@ -111,6 +115,11 @@ def _options(job: Job, name: str, keys: list[tuple[str, str]]) -> subscription.S
     binary = all(one.binary and not one.extensions for one in read_tables(job.source_session, keys))
     owner = _applier(job, name, keys)
     return subscription.SubscriptionOptions(owner is not None, binary and _same_era(job), owner)
+
+
+def _own_role(job: Job) -> str:
+    """Who subscribes, unless somebody else is to own the subscription."""
+    return value(job.session, "SELECT current_user::text")
 
 
 def _same_era(job: Job) -> bool:
