@@ -332,7 +332,7 @@ class Cycle:
                 self.stage.define(OTHER[home], statement)
         job = self.nursery.start("replicate", *self._module("replicate", refresh=True))
         self._end(job)
-        if "Take that back" in (job.result or {}).get("msg", ""):
+        if "Undo that" in (job.result or {}).get("msg", ""):
             for side in OTHER:
                 self.stage.sql(side, f"SET transaction_read_only = off; DROP TABLE IF EXISTS bank.new_{self.number}")
             self.changes = [one for one in self.changes if one[1] != "create table"]

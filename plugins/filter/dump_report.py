@@ -69,7 +69,7 @@ _value:
       type: str
 """
 
-NOT_REACHED = "The run ended before it came to this database."
+NOT_REACHED = "The run ended before it reached this database."
 
 
 def dump_report(databases, exports, imports, steps=("export", "import")):

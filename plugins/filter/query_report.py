@@ -28,7 +28,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Show what waits to be mended before a continuous migration
+- name: Show what to fix before a continuous migration
   ansible.builtin.debug:
     msg: "{{ preflight.report | handover.postgresql.query_report(expression) }}"
   vars:

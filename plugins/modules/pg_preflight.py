@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_preflight
-short_description: Find out whether databases can be handed over, by which method, and what stands in the way
+short_description: Find out whether and how databases can be handed over, and what stands in the way
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:

@@ -22,7 +22,7 @@ def reload_configuration(source: Endpoint, settings: dict, check_mode: bool) -> 
         errors = configuration.errors_in_files(connection)
         if errors is None:
             raise HandoverError(
-                "The connecting role may not look for errors in the server's files.",
+                "The connecting role may not check the server's files for errors.",
                 "Connect as a superuser, or grant it SELECT on pg_hba_file_rules and pg_file_settings.",
             )
         errors += _overridden(connection, settings)
@@ -41,7 +41,7 @@ def _overridden(connection, settings: dict) -> list[str]:
     """Settings that another line than the wanted one decides."""
     found = configuration.read_settings(connection, list(settings))
     return [
-        f"{one.place or 'no line'} decides about {name}, not the line that sets it to {settings[name]}"
+        f"{one.place or 'no line'} decides {name}, not the line that sets it to {settings[name]}"
         for name, one in found.items()
         if one.configured != one.normal(str(settings[name]))
     ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_names
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import FittedArchive
@@ -39,7 +40,7 @@ def only_run(run: Destination, goal: str):
     """One run at a time brings something into a database; the lock goes with the session, whatever ends it."""
     sys.audit(turn.EVENT, goal)
     shown = goal.replace("{", "{{").replace("}", "}}")
-    problem = f'Another run is importing into database "{shown}": {{}}.'
+    problem = f'Another run is importing into database "{shown}"; its session is {{}}.'
     with turn.held(run.connection, f"handover.postgresql import {goal}", problem):
         yield
 
@@ -52,7 +53,7 @@ def refuse_occupied(run: Destination, goal: str, former: dict | None) -> None:
         if not params["create"]:
             raise HandoverError(
                 f'The target has no database "{goal}", and create is false.',
-                "Create it there, correct rename, or use create: true.",
+                "Create it there, or correct rename, or use create: true.",
             )
         return
     left = former and not former["completed"]
@@ -61,7 +62,7 @@ def refuse_occupied(run: Destination, goal: str, former: dict | None) -> None:
     if (left and former["made"]) or (params["replace"] and goal in params["replace_databases"]):
         if params["create"] and goal == run.connection.info.dbname:
             raise HandoverError(
-                f'Database "{goal}" cannot be replaced while it is the one to connect to.',
+                f'Database "{goal}" cannot be replaced, because it is the one that the module connects to.',
                 "Name another database in target.dbname, or use create: false to keep it and replace its contents.",
             )
         return
@@ -73,8 +74,12 @@ def refuse_occupied(run: Destination, goal: str, former: dict | None) -> None:
         if not objects:
             remedy = "Use create: false to import into it, or drop it."
         raise HandoverError(
-            f'The target has a database "{goal}" already'
-            + (f", which holds {len(objects)} objects ({', '.join(objects[:5])})." if objects else "; it is empty."),
+            f'The target already has a database "{goal}"'
+            + (
+                f", which holds {counted(len(objects), 'object')} ({', '.join(objects[:5])})."
+                if objects
+                else "; it is empty."
+            ),
             remedy,
         )
 

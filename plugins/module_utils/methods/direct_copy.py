@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.destination import (
     Destination,
@@ -167,11 +168,11 @@ def _refuse_redefined(run: Copy, session, result: dict, dbname: str, place: str)
     loader = _loader(run, session, dbname, hold=False)
     now, then = loader.facts["origin"], result["origin"]
     if now["pg_dump"] != then.get("pg_dump"):
-        return ["Whether the source's schema was changed since is unknown: another pg_dump described it then."]
+        return ["It is unknown whether the source's schema has changed since: another pg_dump described it then."]
     if now["schema"] != then["schema"]:
         raise HandoverError(
             f"{place} was copied at {result['snapshot']['time']}; the source's schema was changed after that.",
-            "Use force: true and replace: true to replace it. With source_is_quiet: false it is taken as it is.",
+            "Use force: true and replace: true to replace it. With source_is_quiet: false, the copy is used as it is.",
         )
     return []
 
@@ -237,9 +238,11 @@ def _prepare_place(run: Copy, goal: str, loader: SnapshotLoader) -> str:
             target_database.end_leftovers(run.connection, place, [])
             loader.keep(finished)
             loader.archive.origin["dump_id"] = former["dump_id"]
-            loader.notices.append(f"An interrupted run had copied {len(loader.kept)} tables; they were kept.")
+            loader.notices.append(
+                f"An interrupted run had copied {counted(len(loader.kept), 'table')}, which this run kept."
+            )
             return place
-        loader.notices.append(f"An interrupted run was started over: {reason or 'it had no table complete'}.")
+        loader.notices.append(f"An interrupted run was started over: {reason or 'it had completed no table'}.")
     if run.params["create"]:
         return make_place(run.destination, goal, loader.archive)
     target_database.clear(run.destination.target, run.connection, goal)
@@ -258,13 +261,13 @@ def _reason_to_start_over(run: Copy, former: dict, loader: SnapshotLoader) -> st
     ]:
         return "it was the copy of another database"
     if then.get("options") != now["options"]:
-        return "its options were other ones"
+        return "its options were different"
     if then["schema"] != now["schema"]:
         return "the source's schema was changed since then"
     if now["writes"] is None:
-        return "nobody counts what is written to the source, as it is a standby or track_counts is off"
+        return "the source does not count its writes, because it is a standby or track_counts is off"
     if then["writes"] != now["writes"]:
-        return "the source was written to since then, or its counters were reset, as a crash does"
+        return "somebody wrote to the source since then, or its counters were reset, as by a crash"
     return ""
 
 

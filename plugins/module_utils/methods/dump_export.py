@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive, manifest
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
@@ -156,13 +157,15 @@ def _prepare(run: Export, connection, dbname: str) -> tuple[clients.Client, list
     if has_pg_attver and not client.knows_pg_attver:
         notices.append(
             f"The source marks columns with pg_attver, which pg_dump {client.version} writes as an option; "
-            "pg_restore_import takes it out again."
+            "pg_restore_import removes it."
         )
     if run.server.in_recovery and options.serializable_deferrable:
-        notices.append("The source is a standby: serializable_deferrable is not possible there and was left out.")
+        notices.append(
+            "The source is a standby, which cannot offer serializable_deferrable: the dump was made without it."
+        )
     unlogged = [] if options.unlogged_table_data else catalog.unlogged_tables(connection)
     if unlogged:
-        notices.append(f"The rows of {len(unlogged)} unlogged tables were left out: {', '.join(unlogged)}.")
+        notices.append(f"The rows of {counted(len(unlogged), 'unlogged table')} were left out: {', '.join(unlogged)}.")
     if not options.filtered:
         refuse_unreadable(connection, dbname)
         if options.check_disk:
@@ -245,9 +248,9 @@ def _refuse_small_disk(run: Export, connection, dbname: str) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise HandoverError(
-            f'The dump of database "{dbname}" is expected to take {needed >> 20} MiB, but {run.directory} '
+            f'The dump of database "{dbname}" is expected to need {needed >> 20} MiB, but {run.directory} '
             f"has {free >> 20} MiB free.",
-            "Free space, choose another directory, or set check_disk: false if you know better.",
+            "Free disk space, choose another directory, or set check_disk: false if you know better.",
             expected_bytes=needed,
             free_bytes=free,
         )

@@ -86,7 +86,7 @@ def _names(source: Side, params: dict) -> list[str]:
     names = catalog.select_databases(source.connection, params["databases"], params["ignore_databases"])
     if not names:
         raise HandoverError(
-            "The source has no database but templates, postgres, and those in ignore_databases.",
+            "The source has no databases other than templates, postgres, and those in ignore_databases.",
             "Name the databases in databases.",
         )
     return list(dict.fromkeys(names))
@@ -131,7 +131,7 @@ def _run(checks: list[Check], subject) -> list[Finding]:
     for check in checks:
         try:
             if check.needs_target and subject.target is None:
-                findings += check.unknown(subject, "There is no target to look at.")
+                findings += check.unknown(subject, "There is no target.")
             else:
                 findings += check.run(subject)
         except (psycopg2.Error, HandoverError) as error:

@@ -26,7 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
 
-NOT_YET = "There is no dump yet, so its contents were not looked at."
+NOT_YET = "There is no dump yet, so check mode could not look at its contents."
 
 
 def import_dump(target: Endpoint, params: dict, check_mode: bool) -> dict:

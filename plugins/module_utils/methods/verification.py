@@ -17,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import server_error
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, naming
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import jobs_for
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
@@ -157,8 +158,8 @@ def _fail_on_differences(result: dict) -> None:
         )
         raise HandoverError(
             f"The databases are not the same ({named}).",
-            "The result has everything that differs, in databases[].different. Mend it, or exclude what is meant to "
-            "differ, with the reason.",
+            "The result lists all differences in databases[].different. Fix them, or exclude what may differ, with "
+            "the reason.",
             **result,
         )
 
@@ -393,16 +394,18 @@ def _notices(course: Course, result: dict) -> list[str]:
     found = []
     if course.hidden:
         found.append(
-            "The journal on the target is closed to the connecting role: the databases were compared like ones that "
-            "nobody writes to, and nothing was recorded."
+            "The connecting role may not use the journal on the target. So the databases were compared as if nobody "
+            "wrote to them, and nothing was recorded."
         )
     if result["quiet"] is False:
-        found.append("There were writes while it was compared: equal means equal as of each end's snapshot.")
+        found.append("Somebody wrote during the comparison: equal means equal as of each end's snapshot.")
     if not course.live and result["quiet"] is None:
-        found.append("Whether there were writes meanwhile is unknown: equal means equal as of each end's snapshot.")
+        found.append(
+            "It is unknown whether somebody wrote during the comparison: equal means equal as of each end's snapshot."
+        )
     if result["resumed_tables"] and course.live:
         found.append(
-            f"{result['resumed_tables']} tables were compared by a run before this one; for them the result is as of "
+            f"An earlier run compared {counted(result['resumed_tables'], 'table')}; for these, the result is as of "
             f"{result['oldest_instant']} or later."
         )
     return found

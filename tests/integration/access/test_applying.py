@@ -80,7 +80,7 @@ def test_a_source_whose_role_is_no_superuser_takes_the_way_back_as_the_owners(se
     before = source.log.stat().st_size
     ends = {"source": admin, "target": target.endpoint(), "databases": ["shop"], "require_verification": False}
     wrong = {"reverse": True, "reverse_replication": {"host": "127.0.0.1", "port": 1}}
-    refused(run_module("pg_cutover", {**ends, **wrong}), "does not subscribe")
+    refused(run_module("pg_cutover", {**ends, **wrong}), "creating it failed")
     done(run_module("pg_cutover", {**ends, "reverse": True}))
     target.sql("shop", "INSERT INTO closed VALUES (22); INSERT INTO plain VALUES (23)")
     eventually_same(lambda: [who(source, number) for number in (22, 23)], [["landlord"], ["tenant"]])

@@ -164,8 +164,8 @@ def test_a_pooler_that_was_restarted_knows_the_new_home_too_early(servers, poole
     front.stop()
     front.start()
     let_go(tmp_path / "hold")
-    assert "loaded where to lead" in running.wait().msg
+    assert "loaded its new entries" in running.wait().msg
     front.lead("shop", source)
-    assert "RELOAD it, if its file is right" in run_module("pg_cutover", options(source, target, front)).msg
+    assert "RELOAD it if its file is right" in run_module("pg_cutover", options(source, target, front)).msg
     front.console("RELOAD")
     handed_over(start_cutover(source, target, front).wait())

@@ -88,7 +88,8 @@ def test_no_log_has_the_password_whether_the_subscription_fails_or_not(fenced_in
         back = {"user": "way", "password": SECRET}
         target.sql("postgres", sql.SQL("CREATE ROLE way SUPERUSER LOGIN PASSWORD {}").format(sql.Literal(SECRET)))
         refused(
-            run_module("pg_cutover", {**there, "reverse": True, "reverse_replication": back | wrong}), "does not subs"
+            run_module("pg_cutover", {**there, "reverse": True, "reverse_replication": back | wrong}),
+            "creating it failed",
         )
         assert done(run_module("pg_cutover", {**there, "reverse_replication": back})).databases[0]["way_back"]
     finally:

@@ -225,7 +225,9 @@ def test_partitions_defaults_and_foreign_keys_are_drift(pair):
     source.sql("yard", "INSERT INTO part VALUES (41); DROP TABLE part_1")
     found = in_step(source, target, databases=["yard"], refresh=True)
     assert found["drift"] == []
-    [drop] = [text.partition("you run there: ")[2] for text in found["notices"] if "its rows in public.part" in text]
+    [drop] = [
+        text.partition("to drop it there, run: ")[2] for text in found["notices"] if "its rows in public.part" in text
+    ]
     target.sql("yard", drop.rstrip("."))
     assert_kept_up(source, target, "yard", found)
     refused(run_module("pg_cutover", ends), "were not verified")

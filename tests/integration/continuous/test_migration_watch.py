@@ -138,7 +138,7 @@ def test_in_step(pair):
     wrong = {"databases": ["other"], "rename": {"other": "shop"}}
     result, levels = watch(source, target, **wrong, max_retained_wal="0", stop_on=["slot", "retained_wal"])
     assert levels["slot"] == levels["retained_wal"] == "unknown" and not result.changed
-    assert 'came from: that is database "shop"' in result.databases[0]["status"]["problems"][0]
+    assert 'comes from another source: database "shop"' in result.databases[0]["status"]["problems"][0]
 
 
 def test_each_guard(pair):

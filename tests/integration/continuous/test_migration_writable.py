@@ -141,10 +141,10 @@ def test_a_new_home_of_18_takes_every_change(servers, admin):
     assert in_step(source, there, databases=["shop"], no_identity="full")["at_cutover"] == []
     change(source)
     forecast = run_module("pg_cutover", handover, check=True).databases[0]
-    assert sum("does not come back by itself" in text for text in forecast["notices"]) == 3
+    assert sum("is not on the way back" in text for text in forecast["notices"]) == 3
     found = handed_over(run_module("pg_cutover", handover))
     assert found["way_back"] and set(found["not_on_way_back"]) == set(FULL_NAMES)
-    assert sum("does not come back by itself" in text for text in found["notices"]) == 3
+    assert sum("is not on the way back" in text for text in found["notices"]) == 3
     assert contents(target) == contents(source)
     change(target)
     target.sql("shop", "INSERT INTO bare VALUES (7777)")

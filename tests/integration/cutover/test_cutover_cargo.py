@@ -190,7 +190,7 @@ def test_what_goes_past_the_fence_is_named(ends, tmp_path):
         changes = ["large object 17 was changed", "large object 18 was removed", "large object 19 was made"]
         assert found["strays"] == [*changes, *went] and len(went) == (direction == "back"), found
         assert "Past the fence" in str(found["notices"])
-        assert ("replaced by those of the target" in str(found["notices"])) == (direction == "back")
+        assert ("The large objects of the target replace them" in str(found["notices"])) == (direction == "back")
         (status,) = run_module("pg_migration_info", ask(source, given)).databases
         side = "source" if direction == "forward" else "target"
         said = f"Large objects were changed on the {side} after the handover"

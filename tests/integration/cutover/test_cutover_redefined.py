@@ -63,7 +63,7 @@ def test_what_the_other_end_cannot_follow_is_refused(servers):
     target.sql("shop", "CREATE TABLE made (id int PRIMARY KEY); INSERT INTO made VALUES (1)")
     source.sql("shop", "SET transaction_read_only = off; CREATE TABLE made (id int PRIMARY KEY)")
     refused = follow(source, target)
-    assert refused.failed and "public.made" in refused.msg and "Take that back, or finish" in refused.msg
+    assert refused.failed and "public.made" in refused.msg and "Undo that, or finish" in refused.msg
     assert cut_over(source, target, direction="back").failed
     target.sql("shop", "DROP TABLE made")
     handed_over(cut_over(source, target, direction="back"))
@@ -81,7 +81,7 @@ def test_tables_that_are_made_past_the_fence_are_named(servers, tmp_path):
     let_go(hold)
     found = handed_over(running.wait())
     assert found["strays"] == ['table bank."Made in it" was made, and is not fenced']
-    assert any('bank."Made in it"' in text and "Bring that over by hand" in text for text in found["notices"])
+    assert any('bank."Made in it"' in text and "Bring these changes over by hand" in text for text in found["notices"])
     source.sql("shop", "SET transaction_read_only = off; CREATE TABLE made_later (id int)")
     ends = {"source": source.endpoint(), "target": target.endpoint(), **PAIR}
     [status] = done(run_module("pg_migration_info", ends)).databases

@@ -111,7 +111,7 @@ def test_unlogged_tables(servers, tmp_path):
     small(source)
     source.sql("small", "CREATE UNLOGGED TABLE fleeting (id serial); INSERT INTO fleeting DEFAULT VALUES")
     exported = one(export(source, tmp_path / "without", target_version=18))
-    assert exported["notices"] == ["The rows of 1 unlogged tables were left out: public.fleeting."]
+    assert exported["notices"] == ["The rows of 1 unlogged table were left out: public.fleeting."]
     assert (exported["tables"], exported["rows"]) == (1, 10)
     done(restore(target, tmp_path / "without"))
     assert target.sql("small", "SELECT count(*) FROM fleeting") == [(0,)]
@@ -311,7 +311,7 @@ def test_a_standby_is_as_good_as_its_primary(servers, new_cluster, tmp_path):
         exported = done(export(standby, tmp_path, target_version=18))
         [database] = exported.databases
         assert exported.source["in_recovery"]
-        assert any("standby: serializable_deferrable is not possible" in notice for notice in database["notices"])
+        assert any("standby, which cannot offer serializable_deferrable" in notice for notice in database["notices"])
         assert database["snapshot"]["isolation"] == "repeatable read, read only"
         assert not done(export(primary, tmp_path, target_version=18)).changed, "it is the same source"
     finally:

@@ -84,16 +84,16 @@ def test_estimate_refuses(source, tmp_path):
         segment.touch()
         os.truncate(segment, GIGABYTE)
         give(segment)
-    result = refused(export(source, tmp_path, databases=["huge"]), "is expected to take", "check_disk: false")
+    result = refused(export(source, tmp_path, databases=["huge"]), "is expected to need", "check_disk: false")
     assert result.expected_bytes > result.free_bytes > 0
     assert_no_dump(tmp_path)
-    refused(export(source, tmp_path / "not" / "there", check=True, databases=["huge"]), "is expected to take")
+    refused(export(source, tmp_path / "not" / "there", check=True, databases=["huge"]), "is expected to need")
     done(export(source, tmp_path, databases=["huge"], check_disk=False))
 
 
 def test_full_disk(source, servers, small_disk, tmp_path):
     place = small_disk(3, tmp_path / "small")
-    refused(export(source, place), "is expected to take")
+    refused(export(source, place), "is expected to need")
     result = export(source, place, databases=["app"], check_disk=False)
     refused(result, "No space left on device", "Free disk space")
     assert_no_dump(place)

@@ -355,7 +355,7 @@ def test_mistakes_are_told(servers, inventory, tmp_path, playbook, check, change
 
 def test_nothing_to_bring_over_is_a_mistake(servers, inventory):
     pairs = inventory(pair=ends(servers(16), servers(18, "target")))
-    refused(run_playbook(DUMP, pairs), "has no database but templates, postgres")
+    refused(run_playbook(DUMP, pairs), "has no databases other than templates, postgres")
     pairs = inventory(pair=ends(servers(16), servers(18, "target"), handover_databases=["nowhere"]))
     refused(run_playbook(DUMP, pairs), "has no database 'nowhere'")
 

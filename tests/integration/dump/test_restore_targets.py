@@ -78,7 +78,7 @@ def test_a_database_is_replaced_only_by_a_complete_one(dump):
     directory, target = dump
     small(target, rows=3)
     claim_more_rows(directory)
-    refused(restore(target, directory, replace=True, replace_databases=["small"]), "do not have the rows")
+    refused(restore(target, directory, replace=True, replace_databases=["small"]), "without exactly the rows")
     assert rows_of(target, "small") == 3
     assert_nothing_of_ours(target)
 
@@ -94,14 +94,14 @@ def claim_more_rows(directory):
 def test_missing_rows_are_noticed(dump):
     directory, target = dump
     claim_more_rows(directory)
-    result = refused(restore(target, directory), "1 tables do not have the rows that were exported")
+    result = refused(restore(target, directory), "1 table without exactly the rows that were exported")
     [different] = result.different_row_counts
     assert (different["table"], different["rows"], different["rows_on_target"]) == ("t", 11, 10)
     assert databases(target) == set()
     create_database(target, "small")
-    refused(restore(target, directory, create=False), "do not have the rows")
+    refused(restore(target, directory, create=False), "without exactly the rows")
     refused(finish(target, "small"), "not complete")
-    refused(restore(target, directory, create=False), "do not have the rows"), "a rerun starts over"
+    refused(restore(target, directory, create=False), "without exactly the rows"), "a rerun starts over"
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -201,7 +201,10 @@ def test_the_database_that_one_connects_to(servers, tmp_path):
         done(restore(target, tmp_path, rename={"postgres": "app"}))
         assert rows_of(target, "app") == 10
         refused(restore(target, tmp_path), '"postgres"', "create: false")
-        refused(restore(target, tmp_path, replace=True, replace_databases=["postgres"]), "the one to connect to")
+        refused(
+            restore(target, tmp_path, replace=True, replace_databases=["postgres"]),
+            "the one that the module connects to",
+        )
         assert databases(target) == {"app"}
         done(restore(target, tmp_path, create=False))
         assert rows_of(target, "postgres") == 10

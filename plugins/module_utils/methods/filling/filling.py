@@ -91,7 +91,8 @@ class Filling:
             raise HandoverError(
                 f"The target lacks roles that own objects, have privileges, or are named in policies or user mappings: "
                 f"{', '.join(roles)}.",
-                "Import the roles first. With no_owner: true and no_privileges: true, the named ones are enough.",
+                "Import the roles first. With no_owner: true and no_privileges: true, only roles that policies or "
+                "user mappings name are needed.",
             )
 
     def _restore(self, session: Connection, dbname: str, stack: contextlib.ExitStack) -> None:

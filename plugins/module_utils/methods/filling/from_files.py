@@ -72,7 +72,7 @@ class FileLoader:
         restorer.compare_rows(
             self.compared,
             "exported",
-            "Something else writes to the target or the dump is wrong; run the import again, or export anew.",
+            "Something else writes to the target, or the dump is wrong: run the import again, or export again.",
         )
 
 

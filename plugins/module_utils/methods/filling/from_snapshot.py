@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import source_schema
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
@@ -264,7 +265,7 @@ def open_snapshot(
     loader = SnapshotLoader(source, schema, prepare(target, connection, params, described, schema.contents), scope)
     if schema.unlogged:
         names = ", ".join(map(str, schema.unlogged[:10]))
-        loader.notices.append(f"The rows of {len(schema.unlogged)} unlogged tables were left out: {names}.")
+        loader.notices.append(f"The rows of {counted(len(schema.unlogged), 'unlogged table')} were left out: {names}.")
     return loader
 
 

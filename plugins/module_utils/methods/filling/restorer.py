@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
 )
@@ -57,7 +58,8 @@ class Restorer:
         different = differences(expected, actual)
         if different:
             raise HandoverError(
-                f"{len(different)} tables do not have the rows that were {what}; the first: {different[0]}.",
+                f"{counted(len(different), 'table')} without exactly the rows that were {what}; the first: "
+                f"{different[0]}.",
                 remedy,
                 different_row_counts=different[:100],
             )
@@ -95,8 +97,9 @@ class Restorer:
         if unknown:
             described = [error.describe() for error in unknown] + [one.describe() for one in fitting.tried]
             raise HandoverError(
-                f"pg_restore met {len(unknown)} errors in stage {stage.name}; the first: {unknown[0].describe()}.",
-                "Mend the cause on the source or the target, then run this again; it starts over.",
+                f"pg_restore met {counted(len(unknown), 'error')} in stage {stage.name}; the first: "
+                f"{unknown[0].describe()}.",
+                "Fix the cause on the source or the target, then run this again; it starts over.",
                 errors=described[:50],
                 failures=[one.as_result() for one in fitting.failures],
             )

@@ -119,7 +119,7 @@ def _dump(
     if unknown and not selection.is_partial:
         raise HandoverError(
             f"pg_dump did not describe tables that hold rows: {', '.join(map(str, unknown[:10]))}.",
-            "Run this again; if it is so again, report it with the definition of such a table.",
+            "Run this again. If it happens again, report it with the definition of such a table.",
         )
     for table in unknown:
         tables.remove(table)

@@ -80,8 +80,8 @@ def let_in(passages: list[Passage]) -> None:
 
 
 SEQUENCES_REMEDY = (
-    "The new home is open. A session that fetched values from a sequence just then, and not through a pooler, may have "
-    "some that the new home gives again: compare the sequences of both ends, and set those of the new one further."
+    "The new home is open. If a session fetched sequence values at that moment past the poolers, the new home may "
+    "give the same values again: compare the sequences of both ends, and advance those of the new home."
 )
 
 
@@ -130,7 +130,7 @@ def run_command(params: dict) -> None:
     if done.returncode:
         said = (done.stderr or done.stdout).strip()[-500:]
         raise HandoverError(
-            f"switch_command ended with status {done.returncode}: {said}", "Mend its cause and run it by hand."
+            f"switch_command ended with status {done.returncode}: {said}", "Fix its cause and run it by hand."
         )
 
 
@@ -159,7 +159,7 @@ def look_at_poolers(passages: list[Passage], poolers: Poolers, before: dict[str,
         if unmoved:
             unmoved = not all(is_place_of(place, passage.new) for place in places.values())
         if leads is False or unmoved or _misled(passages, before.get(pooler.name, {}), places):
-            problem = f"The pooler {pooler.name} does not lead to the new home, but: {_shown(places)}."
+            problem = f"The pooler {pooler.name} does not point at the new home, but: {_shown(places)}."
             remedy = "Write the new home into its [databases], and run this again."
             passage.problems.append(Problem("reload", problem, remedy))
     passage.measures.poolers = seen or None
@@ -196,8 +196,8 @@ def complete(passage: Passage) -> None:
         passage.changed = True
 
 
-STRAYS_REMEDY = "See whether large objects, sequences or tables were changed on the old server after the commit."
-WAY_BACK_REMEDY = "See the subscriber's log. Without it there is no rollback without loss."
+STRAYS_REMEDY = "Check whether large objects, sequences or tables were changed on the old server after the commit."
+WAY_BACK_REMEDY = "Check the subscriber's log. Without the way back, there is no rollback without loss."
 
 
 def _stop_stream(passage: Passage) -> bool:
@@ -224,8 +224,8 @@ def _start_way_back(passage: Passage) -> None:
     number = beacon.advance(passage.new, [name])
     if not beacon.await_(passage.old, [name], number, started + WAY_BACK_PATIENCE, pause=0.02):
         raise HandoverError(
-            f"The way back does not flow: nothing came to {passage.route.old.description} "
-            f"within {WAY_BACK_PATIENCE:g} s.",
+            "The way back does not work: no change reached "
+            f"{passage.route.old.description} within {WAY_BACK_PATIENCE:g} s.",
             WAY_BACK_REMEDY,
         )
     passage.measures.way_back_seconds = round(time.monotonic() - started, 3)

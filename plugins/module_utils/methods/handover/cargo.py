@@ -75,7 +75,10 @@ def _follow(passage: Passage, session, moved: list) -> None:
         sequences.apply(session, moved, margin)
     for one in moved:
         if margin and one.advanced(margin).value in (one.least, one.most):
-            passage.note(f"The sequence {one.schema}.{one.name} is at its bound, nearer than the sequence_margin.")
+            passage.note(
+                f"The sequence {one.schema}.{one.name} is nearer to its bound than the sequence_margin, and was set "
+                "to the bound."
+            )
     passage.sequences = list({one.key: one for one in (*passage.sequences, *moved)}.values())
 
 

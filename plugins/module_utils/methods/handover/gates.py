@@ -9,6 +9,7 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import role_changes
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.findings import GateAnswer
@@ -60,15 +61,19 @@ def ask_poolers(passage: Passage, poolers: Poolers, dbnames: list[str]) -> list[
         foreign = sorted(f"{name} to {place[2]}" for name, place in places.items() if place[2] not in dbnames)
         problem = ""
         if foreign:
-            problem = f"Entries of the pooler {pooler.name} lead to other databases: {', '.join(foreign)}."
+            problem = f"Entries of the pooler {pooler.name} point at other databases: {', '.join(foreign)}."
         elif leads is False:
-            problem = f"The pooler {pooler.name} leads to another server than {passage.route.old.endpoint.describe()}."
+            problem = f"The pooler {pooler.name} points at another server than {passage.route.old.endpoint.describe()}."
         elif leads is None and any(is_place_of(place, passage.new) for place in places.values()):
             problem = f"The pooler {pooler.name} has loaded the new home already."
         elif leads is None:
             said = ", ".join(f"{name}: {place[0]}:{place[1]}" for name, place in sorted(places.items()))
-            passage.note(f"The pooler {pooler.name} has no session to tell by where it leads; it says {said}.")
-        remedy = "RELOAD it, if its file is right; or correct poolers, or databases of that pooler." if problem else ""
+            passage.note(
+                f"The pooler {pooler.name} has no session that would show where it points; its settings say {said}."
+            )
+        remedy = (
+            "RELOAD it if its file is right. Otherwise correct poolers, or databases of that pooler." if problem else ""
+        )
         answers.append(GateAnswer(f"pooler {pooler.name}", problem, remedy))
     return answers
 
@@ -77,7 +82,7 @@ def refuse(closed: list[GateAnswer]) -> None:
     """Raise HandoverError for gates that are closed."""
     if closed:
         raise HandoverError(
-            "It was not handed over, and nothing was changed: " + " ".join(one.problem for one in closed),
+            "The database was not handed over, and nothing was changed: " + " ".join(one.problem for one in closed),
             " ".join(dict.fromkeys(one.remedy for one in closed)),
             gates=[one.as_result() for one in closed],
         )
@@ -92,7 +97,7 @@ def continuous(passage: Passage):
     if passage.sight.breaks:
         return " ".join(one["problem"] for one in passage.sight.breaks), continuity.remedy(passage.sight)
     if passage.sight.unseen:
-        return f"Whether changes were lost cannot be told. {' '.join(passage.sight.unseen)}", continuity.LET_SEE
+        return f"It is unknown whether changes were lost. {' '.join(passage.sight.unseen)}", continuity.LET_SEE
     return None
 
 
@@ -104,14 +109,17 @@ def in_step(passage: Passage):
     missing = sorted(set(flows) - set(states))
     if missing or not flows:
         return (
-            f"The changes do not flow any more: no subscription {', '.join(missing) or 'at all'}.",
-            "See handover.postgresql.status; without replication there is no way in this direction.",
+            f"Changes no longer flow: no subscription {', '.join(missing) or 'at all'}.",
+            "Check handover.postgresql.status; without replication, a handover in this direction is not possible.",
         )
     stopped = [name for name, one in states.items() if not one["enabled"]]
     if stopped:
         return (
-            f"The subscription {', '.join(stopped)} is disabled: apply met an error, or somebody did it.",
-            "The subscriber's log has the error. Mend its cause, and let handover.postgresql.replicate enable it.",
+            f"The subscription {', '.join(stopped)} is disabled: an error in apply or somebody disabled it.",
+            (
+                "The subscriber's log has the error. Fix its cause, then run handover.postgresql.replicate to enable "
+                "the subscription."
+            ),
         )
     return None
 
@@ -128,8 +136,8 @@ def lag(passage: Passage):
     number = beacon.advance(passage.old, flows)
     if not beacon.await_(passage.new, flows, number, started + limit):
         return (
-            f"The new home is more than {limit:g} s behind, or does not apply.",
-            "See handover.postgresql.status; wait until it has caught up, or allow more with cutover_max_lag.",
+            f"The new home is more than {limit:g} s behind, or does not apply changes.",
+            "Check handover.postgresql.status. Wait until it has caught up, or allow more with cutover_max_lag.",
         )
     passage.lag_seconds = round(time.monotonic() - started, 3)
     return None
@@ -143,7 +151,7 @@ def no_drift(passage: Passage):
     if found:
         return (
             f"Tables were redefined since the migration began: {drift.describe(found, SHOWN)}.",
-            "Make the same changes on the other side, and let handover.postgresql.replicate take them over.",
+            "Make the same changes on the other side, then run handover.postgresql.replicate, which accepts them.",
         )
     return None
 
@@ -160,11 +168,11 @@ def analyzed(passage: Passage):
     at_cutover = quoted_names(passage.new, keys)
     names = [name for (name,) in rows(passage.new, query) if name not in at_cutover]
     if names and passage.route.direction != FORWARD:  # who goes back may be in a hurry
-        passage.note(f"The source has no statistics of {len(names)} tables: run ANALYZE there.")
+        passage.note(f"The source has no statistics of {counted(len(names), 'table')}: run ANALYZE there.")
         return None
     if names:
         return (
-            f"{len(names)} tables of the new home have no statistics: {_some(names)}.",
+            f"The new home has no statistics of {counted(len(names), 'table')}: {_some(names)}.",
             "Run ANALYZE there.",
         )
     return None
@@ -223,7 +231,7 @@ def nothing_in_the_way(passage: Passage):
         WHERE database = current_database() ORDER BY 1"""
     found = [text for (text,) in rows(passage.old, query, (limit,))]
     if found:
-        return f"Transactions have written and do not end: {_some(found)}.", "Let them end, or end them."
+        return f"Transactions that have written stay open: {_some(found)}.", "Let them end, or end them."
     return None
 
 
@@ -234,7 +242,7 @@ def may_fence(passage: Passage):
         names = fence.not_permitted(session, fence.tables_to_fence(session))
         if names:
             return (
-                f"The fence needs the owner of {len(names)} tables of the {place}: {_some(names)}.",
+                f"The fence needs the owner of {counted(len(names), 'table')} of the {place}: {_some(names)}.",
                 f"Make the connecting role a member of their owners on the {place}, or connect as a superuser.",
             )
     return None
@@ -272,7 +280,10 @@ def fence_binds_everybody(passage: Passage):
         if found:
             whom, statements = (list(dict.fromkeys(column)) for column in zip(*found))
             return (
-                f"On the {place}, session_replication_role = replica is set for {_some(whom)}, whom no fence binds.",
+                (
+                    f"On the {place}, session_replication_role = replica is set for {_some(whom)}; the fence does not "
+                    "stop these sessions."
+                ),
                 f"There: {'; '.join(statements)}. Then end the sessions that have it.",
             )
     return None

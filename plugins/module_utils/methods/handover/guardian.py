@@ -55,8 +55,8 @@ class Guardian:
         self._tell(json.dumps({"databases": databases, "poolers": poolers, "directory": os.getcwd()}))
         if self._process.stdout.readline().strip() != "ready":
             raise HandoverError(
-                "The program that would finish the window, were this one killed, does not start.",
-                "Nothing was done. See that Python can start itself on this host, and run this again.",
+                "The helper that completes the cutover if this module is killed could not be started.",
+                "Nothing was done. Make sure that Python can start itself on this host, then run this again.",
             )
 
     def dismiss(self) -> None:

@@ -63,7 +63,7 @@ def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: boo
     routes = find_routes(source, target, params)
     if params["poolers"] and len(routes) > 1 and not params["together"]:
         raise HandoverError(
-            "A pooler loads the entries of all databases at once, so that they would be switched with the first one.",
+            "PgBouncer reloads all entries at once, so every database would switch together with the first.",
             "Hand them over with together: true, or call this for one database after the other.",
         )
     for group in [routes] if params["together"] else [[route] for route in routes]:
@@ -118,7 +118,7 @@ def _let_go_on(passage: Passage, poolers: Poolers) -> None:
     """Resume what a run left paused that was killed together with its guardian."""
     if poolers.paused():
         poolers.resume()
-        passage.note("Databases were paused at a pooler, and were resumed.")
+        passage.note("A pooler still paused some databases; they were resumed.")
 
 
 def _find_out(passage: Passage, poolers: Poolers, asked: list[str], check_mode: bool) -> Findings:
@@ -128,7 +128,7 @@ def _find_out(passage: Passage, poolers: Poolers, asked: list[str], check_mode: 
     passage.look()
     found = cargo.look(passage)
     for text in strays.past_the_fence(passage.new, passage.route.new.endpoint.side, contents=True):
-        passage.note(f"{text} They are replaced by those of the {passage.route.old.endpoint.side}.")
+        passage.note(f"{text} The large objects of the {passage.route.old.endpoint.side} replace them.")
     answers = gates.ask_all(passage)
     if not check_mode:
         continuity.remember(passage.sight, passage.route.migration.id, passage.source, passage.journal)
@@ -154,14 +154,14 @@ def _wake(passage: Passage) -> None:
     for name, state in subscription.state(passage.new, passage.route.flows).items():
         if not state["enabled"]:
             subscription.enable(passage.new, name)
-            passage.note(f"The subscription {name} was disabled, and was enabled again.")
+            passage.note(f"The subscription {name} was disabled; it was enabled again.")
 
 
 def _refuse(passage: Passage) -> None:
     """Raise HandoverError for what stands in the way."""
     closed, obstacles = passage.findings.closed, passage.findings.obstacles_to_way_back
     if obstacles and passage.params["reverse"]:
-        remedy = "Mend that, or do without a way back with reverse: false."
+        remedy = "Fix that, or do without a way back: reverse: false."
         closed.append(GateAnswer("way_back", " ".join(obstacles), remedy))
     if closed:
         try:
@@ -240,7 +240,7 @@ def _loaded_too_early(poolers: Poolers, places: dict) -> str:
     with contextlib.suppress(HandoverError, psycopg2.Error):
         names = [name for name, now in poolers.places().items() if now != places[name]]
         if names:
-            return f" Meanwhile {', '.join(names)} loaded where to lead: put its file back, and RELOAD it."
+            return f" Meanwhile {', '.join(names)} loaded its new entries: put its file back, and RELOAD it."
     return ""
 
 
@@ -257,7 +257,6 @@ def _complain(problems: list[Problem]) -> None:
     """Raise HandoverError where something is left to do after a commit."""
     if problems:
         raise HandoverError(
-            "It was handed over, but not everything that belongs to that could be done: "
-            + " ".join(one.problem for one in problems),
+            "The handover succeeded, but some follow-up steps failed: " + " ".join(one.problem for one in problems),
             " ".join(dict.fromkeys(one.remedy for one in problems)),
         )

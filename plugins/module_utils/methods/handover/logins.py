@@ -36,10 +36,10 @@ def to_fence(passage: Passage) -> list[str]:
     refused = [name for name in wanted if name in needed]
     if refused:
         raise HandoverError(
-            f"fence_roles names {', '.join(refused)}: without LOGIN there, neither this collection nor its "
-            f"replication would get into the {place} any more, and there would be no way back.",
-            "Take it out of fence_roles. If the application logs in as this role, too, give us one of our own: "
-            f"{place}.user, and user in {_option(passage)}.",
+            f"fence_roles names {', '.join(refused)}: the collection and its replication log in to the {place} as "
+            "these roles, and without LOGIN there would be no way back.",
+            "Remove it from fence_roles. If the application uses this role as well, give the collection its own: "
+            f"set {place}.user and {_option(passage)}.user.",
         )
     fenced = _fenced_before(passage, {name for name in found if not found[name]})
     return [name for name in wanted if found[name] or name in fenced]
@@ -53,8 +53,8 @@ def _fenced_before(passage: Passage, names: set[str]) -> set[str]:
     open_questions = sorted(names - fenced)
     if unknown and open_questions:
         passage.note(
-            f"{', '.join(open_questions)} had no LOGIN before. Whether a handover of {', '.join(unknown)} took it could"
-            " not be found out; if so, a rollback of this database alone does not give it back."
+            f"{', '.join(open_questions)} had no LOGIN before. It is unknown whether a handover of "
+            f"{', '.join(unknown)} took it; if so, a rollback of this database alone does not give it back."
         )
     return names & fenced
 

@@ -17,19 +17,19 @@ SHOWN = 10  # things named in a notice
 CRON_JOBS = "SELECT format('%s (%s)', jobid, left(command, 80)) FROM cron.job ORDER BY jobid"
 
 STEPS = (
-    ("pause", "PAUSE at {poolers} poolers"),
-    ("lock", "LOCK TABLE ... IN SHARE ROW EXCLUSIVE MODE on {tables} tables of the {old}"),
+    ("pause", "PAUSE at the poolers ({poolers})"),
+    ("lock", "LOCK TABLE ... IN SHARE ROW EXCLUSIVE MODE on the tables of the {old} ({tables})"),
     ("apply", "wait until the {new} shows everything that was committed"),
-    ("copy", "copy {copied} tables, {copied_bytes} bytes, that are not replicated: {copied_names}"),
-    ("large_objects", "copy those of {large_objects} large objects that changed since they were copied before"),
-    ("sequences", "set {sequences} sequences of the {new}, {margin} calls further"),
+    ("copy", "copy the tables that are not replicated ({copied_bytes} bytes): {copied_names}"),
+    ("large_objects", "copy the large objects that changed since the copy before (of {large_objects})"),
+    ("sequences", "set the sequences of the {new} ({sequences}), {margin} calls further"),
     ("fence", "close the fence on the {old}; writers are told: handed over to {address}"),
     ("fence_roles", "ALTER ROLE ... NOLOGIN on the {old}: {roles}"),
     ("slot", "make the replication slot {returning} on the {new}, for the way back"),
     ("commit", "COMMIT on the {old}"),
     ("open", "open the fence on the {new}"),
     ("switch", "run {command}"),
-    ("reload", "RELOAD and RESUME at {poolers} poolers"),
+    ("reload", "RELOAD and RESUME at the poolers ({poolers})"),
 )
 
 
@@ -131,20 +131,21 @@ def _warnings(passage: Passage, poolers: Poolers) -> list[str]:
     found, findings = [], passage.findings
     if findings and findings.unfenced:
         names, side = ", ".join(findings.unfenced), passage.route.old.endpoint.side
-        found.append(f"Not fenced, as extensions' own: {names}. What is written there on the {side} stays there.")
+        found.append(
+            f"Not fenced, because they belong to extensions: {names}. Writes to them on the {side} stay there."
+        )
     if _large_objects(passage):
-        found.append("Large objects cannot be fenced: whoever writes one to the old home later writes it there only.")
+        found.append("Large objects cannot be fenced: later writes to them at the old home stay there.")
     if passage.measures.strays:
         some = passage.measures.strays
         shown = "; ".join(some[:SHOWN]) + (f"; and {len(some) - SHOWN} more" if len(some) > SHOWN else "")
         side = passage.route.old.endpoint.side
-        found.append(f"Past the fence, on the {side} only: {shown}. Bring that over by hand.")
+        found.append(f"Past the fence, on the {side} only: {shown}. Bring these changes over by hand.")
     if findings and findings.obstacles_to_way_back:
         found.append("There is no way back: " + " ".join(findings.obstacles_to_way_back))
     if not poolers and passage.route.status == READY:
         found.append(
-            "Without a pooler, sessions of the application learn from the fence's error (25006) that they have to "
-            "connect to the new home."
+            "Without a pooler, the fence's error (25006) tells the application's sessions to connect to the new home."
         )
     return found
 

@@ -129,7 +129,7 @@ def _find_route(source: Place, target: Place, direction: str) -> Route:
         migration = migration_journal.read_migration(there, identifier)
         if migration is None:
             raise HandoverError(
-                "The target has no journal of a continuous migration of it.",
+                "The target has no journal of a continuous migration of this database.",
                 "Bring it into step first: handover.postgresql.replicate. A dump needs no cutover.",
             )
         for session, place in ((here, source), (there, target)):

@@ -46,8 +46,8 @@ FOREIGN = """
     JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.name WHERE NOT pg_has_role(c.relowner, 'SET')"""
 
 APPLIED_AS = (
-    "On the {}, the way back applies changes of all tables as role {}, a member of their owners that bypasses row "
-    "level security and is no superuser, as owners may not write: {}."
+    "On the {}, the way back applies changes of all tables as role {}, which is a member of their owners, bypasses "
+    "row level security, and is no superuser. The reason: owners may not write to {}."
 )
 
 BUSY = """
@@ -68,10 +68,10 @@ def obstacles(passage: Passage) -> list[str]:
     if not value(passage.new, "SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"):
         found.append(f"The connecting role may not make a replication slot on the {new} (attribute REPLICATION).")
     if not _may_subscribe(passage.old):
-        found.append(f"The connecting role may not subscribe on the {old}, which would be the subscriber.")
+        found.append(f"The connecting role may not create subscriptions on the {old}, which would be the subscriber.")
     busy = [text for (text,) in rows(passage.new, BUSY, (passage.params["deadline"] / 4,))]
     if busy:
-        found.append(f"Transactions on the {new} keep a replication slot from being made: {', '.join(busy[:5])}.")
+        found.append(f"Transactions on the {new} prevent a replication slot: {', '.join(busy[:5])}.")
     return found
 
 
@@ -117,9 +117,9 @@ def _for_this_direction(passage: Passage, reason: str) -> HandoverError:
     old, new = passage.route.old.endpoint.side, passage.route.new.endpoint.side
     option = "reverse_replication" if passage.route.direction == FORWARD else "replication"
     return HandoverError(
-        f"The {old} does not subscribe to the {new}, as a way back takes: {reason}.",
-        f"The {old}'s server connects to the {new} by the option {option}, which takes its values from {new} where it "
-        f"has none: correct it, and see that the {new} lets the {old} in.",
+        f"The way back needs a subscription from the {old} to the {new}, and creating it failed: {reason}.",
+        f"Check {option}, which says how the {old}'s server reaches the {new} (unset values come from {new}), and "
+        "allow that connection there.",
     )
 
 
@@ -138,7 +138,7 @@ def prove_again(passage: Passage, deadline: float) -> None:
     tables = [key for key in passage.route.tables if key in there]
     patience = max(0.0, (deadline - time.monotonic()) / 2)
     found = writable.refused(passage.helper, _trial(passage), tables, patience=patience)
-    writable.refuse(found, "Nothing was handed over. Run this again: what cannot come back by itself is left out then.")
+    writable.refuse(found, "Nothing was handed over. Run this again: it leaves out what cannot come back by itself.")
 
 
 def _choose(passage: Passage) -> list[tuple[str, str]]:
@@ -182,8 +182,8 @@ def _record_kinds(passage: Passage, left_out: dict) -> None:
 def _note(passage: Passage, key: tuple[str, str], why: str) -> None:
     new = passage.route.new.endpoint.side
     passage.note(
-        f"{'.'.join(key)} does not come back by itself: the {new} cannot publish it, as {why}. The next handover "
-        "in the other direction copies it, while writers wait."
+        f"{'.'.join(key)} is not on the way back: the {new} cannot publish it, because {why}. The next handover in "
+        "the other direction copies it while writers wait."
     )
 
 

@@ -116,7 +116,7 @@ class Window:
         with passage.step("apply"):
             if not beacon.await_(passage.new, passage.route.flows, number, self._deadline, POLL):
                 raise HandoverError(
-                    "The new home did not show the last changes in time.",
+                    "The new home did not apply the last changes in time.",
                     "Wait until it has caught up (handover.postgresql.status), or allow more with deadline.",
                 )
         if passage.copied:
@@ -145,7 +145,8 @@ class Window:
                 if found:
                     raise HandoverError(
                         f"Tables were redefined just now: {drift.describe(found)}.",
-                        "Make the same changes on the other side; handover.postgresql.replicate takes them over.",
+                        "Make the same changes on the other side, then run handover.postgresql.replicate, which "
+                        "accepts them.",
                     )
         with passage.step("fence"):
             route, roles = passage.route, tuple(passage.findings.fenced_roles)
@@ -211,9 +212,9 @@ class Window:
     def _too_late(self) -> HandoverError:
         last = self.timeline.as_result()[-1:]
         return HandoverError(
-            f"The window was not done within its deadline of {self.seconds:g} s"
+            f"The window took longer than its deadline of {self.seconds:g} s"
             + (f", at the step {last[0]['step']}." if last else "."),
-            "Nothing was handed over. See the timeline for what took long; allow more with deadline.",
+            "Nothing was handed over. The timeline shows what took long; allow more with deadline.",
         )
 
 
@@ -236,9 +237,9 @@ def is_committed(passage: Passage, error) -> bool:
             pass
         if time.monotonic() > deadline:
             raise CommitInDoubtError(
-                f"{passage.route.old.description} was lost while it committed: it is not known whether the database "
+                f"{passage.route.old.description} was lost while it committed. It is unknown whether the database "
                 "was handed over.",
-                "Run the same again as soon as it can be reached: it finds out, and completes the handover or begins "
-                "anew. Nothing else may be switched before.",
+                "Run the same again as soon as that server can be reached: it finds out, and completes the handover "
+                "or begins anew. Do not switch anything before.",
             )
         time.sleep(0.1)

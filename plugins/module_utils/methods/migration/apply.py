@@ -9,6 +9,7 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
@@ -45,8 +46,8 @@ NOT_BY_OWNER = """
 DATABASE_OWNER = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()"
 
 APPLIED_AS = (
-    "Owners may not write: {}. Changes of these tables are applied by a subscription of their own, as role {}, which "
-    "is a member of their owners and bypasses row level security, and is no superuser."
+    "Owners may not write to {}. These tables have a subscription of their own, which applies changes as role {}. "
+    "That role is a member of their owners, bypasses row level security, and is no superuser."
 )
 
 OWNERS = """
@@ -103,7 +104,9 @@ def quiet_triggers(job: Job) -> None:
         for one in found:
             migration_journal.add_undo(job.session, job.id, one.restoring_statement(job.session))
             execute_patiently(job.session, one.quieting_statement())
-            job.note(f"The trigger {one} does not fire for replicated rows on the target until all is finished.")
+            job.note(
+                f"The trigger {one} does not fire for replicated rows on the target until the migration is finished."
+            )
             job.event("quieted", trigger=str(one))
 
 
@@ -149,8 +152,9 @@ def _applier(job: Job, name: str, keys: list[tuple[str, str]]) -> str | None:
     if refused:
         reasons = "; ".join(f"{one['role']}: {one['reason']}" for one in refused)
         raise HandoverError(
-            f"The connecting role cannot become a member of roles that own tables, as which apply works: {reasons}.",
-            "Grant them to it with the options INHERIT and SET, or use no_owner: true.",
+            "The connecting role must be a member of every table owner for apply to work, and could not be made "
+            f"one: {reasons}.",
+            "Grant these roles to it with the options INHERIT and SET, or use no_owner: true.",
         )
     return None
 
@@ -180,10 +184,10 @@ def refusing_owners(connection, keys: list[tuple[str, str]]) -> list[str]:
 def unwritable(tables: list[str]) -> HandoverError:
     """The refusal of a target whose apply would have to be these tables' owners."""
     return HandoverError(
-        f"{len(tables)} tables may not even be written by their owners, as which the target would apply changes: "
-        f"{', '.join(tables[:20])}.",
-        "On the source, take FORCE ROW LEVEL SECURITY off, or give their owners all privileges on them; "
-        "or connect to the target as a superuser.",
+        f"The target applies changes as the table owner, but the owners of {counted(len(tables), 'table')} cannot "
+        f"write to them: {', '.join(tables[:20])}.",
+        "On the source, turn FORCE ROW LEVEL SECURITY off for these tables, or give their owners all privileges on "
+        "them. Or connect to the target as a superuser.",
     )
 
 
@@ -221,7 +225,7 @@ def await_step(job: Job, timeout: float, names: list[str] | None = None) -> floa
             behind = max((one["lag_bytes"] or 0 for one in slot.read(job.source_session, names).values()), default=0)
             raise HandoverError(
                 f"The target is not in step after {timeout:.0f} s: it is {behind} bytes of WAL behind.",
-                "It goes on catching up by itself. Run this again later, or with a longer timeout.",
+                "The target goes on catching up by itself. Run this again later, or with a longer timeout.",
                 lag_bytes=int(behind),
             )
 
@@ -251,20 +255,20 @@ class Health:
             if name not in slots:
                 raise HandoverError(f"The replication slot {name} is gone from the source.", begin_anew)
             if slots[name]["wal_status"] == "lost":
-                problem = f"The replication slot {name} is lost: the source has removed WAL that is needed."
+                problem = f"The replication slot {name} is lost: the source has removed WAL that the migration needs."
                 raise HandoverError(problem, begin_anew)
             if name not in states:
                 raise HandoverError(f"The subscription {name} is gone from the target.", begin_anew)
             self._check_apply(name, states[name])
 
     def _check_apply(self, name: str, state: dict) -> None:
-        see = "The target's log says which error. Mend its cause; the target tries again by itself."
+        see = "The target's log has the error. Fix its cause; the target tries again by itself."
         if not state["enabled"]:
-            raise HandoverError(f"The subscription {name} was disabled meanwhile.", "Run this again, which enables it.")
+            raise HandoverError(f"The subscription {name} was disabled meanwhile.", "Run this again to enable it.")
         self.workers[name] |= {state["pid"]} - {None}
         failed = (state["errors"] or 0) - (self.errors.get(name) or 0)
         if failed >= FAILURES or len(self.workers[name]) > FAILURES:
-            raise HandoverError(f"The subscription {name} fails to apply changes again and again.", see)
+            raise HandoverError(f"The subscription {name} keeps failing to apply changes.", see)
 
 
 def validate_pending(job: Job) -> None:
@@ -284,7 +288,7 @@ def validate_pending(job: Job) -> None:
         left.remove(one)
         migration_journal.update(job.session, job.id, pending=left)
         if gone:
-            job.note(f"The foreign key {one['name']} of {one['table']} is not on the target any more.")
+            job.note(f"The foreign key {one['name']} of {one['table']} is gone from the target.")
         else:
             job.event("validated", constraint=one["name"], table=one["table"])
 

@@ -117,8 +117,8 @@ def refuse_refused(found: list[writable.Refused]) -> None:
     """Raise HandoverError for these, if there are any."""
     writable.refuse(
         found,
-        "Give them a replica identity without generated columns, or leave it to the migration with "
-        "no_identity: copy_at_cutover, which copies them while writers wait.",
+        "Give them a replica identity without generated columns. Or use no_identity: copy_at_cutover, which copies "
+        "them while writers wait.",
     )
 
 
@@ -131,8 +131,8 @@ def leave_to_cutover(job: Job, found: list[writable.Refused]) -> None:
         job.event("left_to_cutover", tables=[str(one) for one in found])
     for one in found:
         job.note(
-            f"{'.'.join(one.key)} is not replicated, as the source would refuse to change its rows: {one.why}. "
-            "It is copied at the cutover, while writers wait."
+            f"{'.'.join(one.key)} is not replicated, because the source would refuse changes of its rows: "
+            f"{one.why}. The cutover copies it while writers wait."
         )
 
 
@@ -159,7 +159,7 @@ def record_tables(job: Job, planned: replication_plan.ReplicationPlan) -> None:
     tables = [(*one.table.key, one.kind, one.table.size) for one in planned.tables]
     migration_journal.add_tables(job.session, job.id, tables)
     for one in planned.at_cutover:
-        job.note(f"{one.table} is not replicated, as {one.why}: it is copied at the cutover, while writers wait.")
+        job.note(f"{one.table} is not replicated, because {one.why}: the cutover copies it while writers wait.")
     for name in planned.structure_only:
-        job.note(f"{name} is a foreign table: its definition is brought over, its rows stay where they are.")
+        job.note(f"{name} is a foreign table: the migration brings its definition over; its rows stay where they are.")
     job.event("planned", replicated=len(planned.replicated), at_cutover=len(planned.at_cutover))

@@ -111,7 +111,7 @@ def end_one(
                 if still and not ended and not still(at_source, at_target):
                     return None
                 ending = _recognise(kind(ends, at_source, at_target, dbname, goal, check_mode), seen)
-                ending.notices += [f"A run that was at work was ended: on the source, {one}." for one in ended]
+                ending.notices += [f"A running run was ended; its session on the source was {one}." for one in ended]
                 ending.refuse(params)
                 if ending.identifier is not None:
                     ending.work(params)
@@ -134,7 +134,7 @@ def _let_through(at_source: Visit, ends: Ends, goal: str) -> list[str]:
     return []
 
 
-MEND = "Mend the cause, and run this again: it goes on from there."
+MEND = "Fix the cause, then run this again: it goes on from there."
 
 
 def _recognise(ending: Ending, seen: str | None) -> Ending:
@@ -143,7 +143,7 @@ def _recognise(ending: Ending, seen: str | None) -> Ending:
     ending.left = {end.side: None if end.unknown else [] for end in (at_source, at_target)}
     found = recognise(ends, at_source, at_target, ending.dbname, ending.goal)
     if found.identifier != seen:
-        raise HandoverError("Another run has begun or ended a migration of it meanwhile.", "Run this again.")
+        raise HandoverError("Another run has begun or ended a migration of this database meanwhile.", "Run this again.")
     ending.identifier, ending.migration, ending.undo = found.identifier, found.migration, found.undo
     ending.notices += [found.notice] if found.notice else []
     return ending
@@ -251,18 +251,20 @@ def _say_what_is_not_known(ending: Ending) -> None:
 
 
 STRANGERS = (
-    "The {} has slots, publications or subscriptions of a migration that has no record there, and which they belong to "
-    "cannot be told. What removes them:"
+    "The {} has slots, publications or subscriptions with no record of their migration, so it is unknown whose they "
+    "are. These statements remove them:"
 )
-OTHER_FENCE = "The fence on the {} is that of migration {}, by which the database was handed over to {}: it stays."
+OTHER_FENCE = "The fence on the {} stays: it belongs to migration {}, which handed the database over to {}."
 
 
 def incomplete(migration: migration_journal.Migration) -> list[str]:
     """What the data on the target lacks."""
     tables = [f"{table.schema}.{table.name}" for table in migration.tables if table.state != "indexed"]
-    notices = ["The target has what was applied until now. Sequences there stand where they were when it began."]
+    notices = [
+        "The target has what was applied until now. Its sequences stand where they were when the migration began."
+    ]
     if tables:
-        notices.append(f"Not copied, not completely, or without all indexes: {', '.join(tables)}.")
+        notices.append(f"Not copied, incomplete, or without all indexes: {', '.join(tables)}.")
     return notices
 
 
@@ -275,5 +277,5 @@ def memberships_of_owners(ending: Ending):
 
 
 FENCE_STAYS = (
-    "The fence on the {} stays, so that nobody writes there by mistake. To take it down, finish with lift_fence: true."
+    "The fence on the {} stays, so that nobody writes there by mistake. To remove it, finish with lift_fence: true."
 )

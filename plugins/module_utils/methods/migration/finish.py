@@ -29,8 +29,8 @@ class Finishing(ending.Ending):
         migration = self.migration
         if self.target.unknown:
             raise HandoverError(
-                f"The target cannot be reached, so whether the migration is over is unknown. {self.target.problem}",
-                "Run again when it can, or use state: stopped to free the source now.",
+                f"The target cannot be reached, so it is unknown whether the migration is over. {self.target.problem}",
+                "Run this again when the target can be reached, or use state: stopped to free the source now.",
             )
         if migration is None:
             if _has_traces(self) and not _was_handed_over(self):
@@ -44,7 +44,7 @@ class Finishing(ending.Ending):
         if migration.phase == "stopped":
             raise HandoverError(
                 f"It was stopped, and never handed over. {' '.join(ending.incomplete(migration))}",
-                "If the target is not to be used as it is, or you have seen to its sequences yourself, use "
+                "If nobody will use the target as it is, or if you have set its sequences yourself, use "
                 "without_cutover: true.",
             )
         raise HandoverError(

@@ -51,16 +51,16 @@ NO_WAL = {
 WAL_STATUSES = [None, "reserved", "extended", "unreserved", "lost"]  # from good to bad
 
 NEXT = {
-    None: "Nothing can be said until the target can be reached.",
+    None: "Unknown until the target can be reached.",
     "none": "No migration: handover.postgresql.replicate begins one.",
-    "running": "Wait: a run is at work.",
-    "copying": "The run that copied has ended before all was copied: handover.postgresql.replicate goes on.",
+    "running": "Wait: a run is working on it.",
+    "copying": "The copying run ended before all was copied: handover.postgresql.replicate goes on.",
     "catching_up": "The target catches up by itself: handover.postgresql.replicate waits until it is in step.",
     "in_step": "handover.postgresql.verify, then handover.postgresql.cutover.",
     "handed_over": "handover.postgresql.finish when all is well, or handover.postgresql.rollback.",
     "rolled_back": "handover.postgresql.cutover again, or handover.postgresql.stop.",
-    "stopped": "handover.postgresql.finish removes the traces, handover.postgresql.replicate begins anew.",
-    "errors": "Mend the errors first.",
+    "stopped": "handover.postgresql.finish removes the traces; handover.postgresql.replicate begins anew.",
+    "errors": "Fix the errors first.",
 }
 
 
@@ -135,7 +135,7 @@ def _say_where_it_lives(status: dict, at_source: Visit) -> None:
         status["notices"] = [*status["notices"], f"The source is fenced: it was handed over to {own.home}."]
     others = _tolerantly(at_source, lambda connection: home.outgoing(connection, status["id"]))
     if others and status["phase"] == "handed_over":
-        text = f"There are other migrations from this database, which cannot be handed over now: {', '.join(others)}."
+        text = f"Other migrations from this database exist and cannot be handed over now: {', '.join(others)}."
         status["notices"] = [*status["notices"], text]
 
 
@@ -150,8 +150,8 @@ def _refuse_other_source(ends: Ends, at_source: Visit, migration, dbname: str) -
 
 
 OTHER_SOURCE = (
-    'The source is not where the migration into this database came from: that is database "{database}" of the server '
-    "that was {host}:{port}. Correct source, databases or rename."
+    'The migration into this database comes from another source: database "{database}" of the server that was '
+    "{host}:{port}. Correct source, databases or rename."
 )
 
 

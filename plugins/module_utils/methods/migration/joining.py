@@ -41,8 +41,8 @@ def look(job: Job) -> list[dict]:
     if altered and not _follow(job, altered):
         raise HandoverError(
             f"Tables were altered on the source: {drift.describe(altered)}.",
-            "Run the same statements on the target, and then this again: it goes on where both ends are alike. "
-            "Or take them back on the source.",
+            "Run the same statements on the target, then run this again: it goes on if both ends are alike. Or undo "
+            "them on the source.",
             drift=altered,
         )
     rest = [one for one in found if one["change"] in MEMBERSHIP]
@@ -110,14 +110,14 @@ def follow_home(job: Job) -> bool:
     if lost:
         raise HandoverError(
             f"Since this migration was handed over, tables were made or renamed: {drift.describe(lost)}.",
-            f"The {end} does not follow these. Take that back, or {over} the migration: there is no other way on.",
+            f"The {end} does not follow these. Undo that, or {over} the migration: there is no other way.",
             drift=lost,
         )
     altered = [one for one in found if one["change"] not in MEMBERSHIP]
     if len(dropped) + len(altered) < len(found) or not _are_alike(home, other, altered):
         raise HandoverError(
             f"Since this migration was handed over, tables were redefined: {drift.describe(found)}.",
-            f"Run the same statements on the {end}, and then this again.",
+            f"Run the same statements on the {end}, then run this again.",
             drift=found,
         )
     if found and not job.check_mode:
@@ -170,7 +170,7 @@ def _refresh(job: Job, found: list[dict]) -> None:
         begin.record_tables(job, planned)
     kept = drift.of_another(job.session) if left else {}
     for (schema, name), quoted in zip(left, job.quoted(left)):
-        fate = "replaced on the source, and is copied anew"
+        fate = "replaced on the source, and will be copied anew"
         if (schema, name) not in there:
             fate = f"dropped on the source, and left the migration; {_what_stays(quoted, kept)}"
         job.note(f"{schema}.{name} was {fate}.")
@@ -184,7 +184,7 @@ def _what_stays(name: str, kept: dict) -> str:
     if not parents:
         return "the target still has it"
     shown = ", ".join(sorted(parents))
-    return f"the target still has it, and shows its rows in {shown}, until you run there: DROP TABLE {name}"
+    return f"the target still has it, and shows its rows in {shown}; to drop it there, run: DROP TABLE {name}"
 
 
 def _refuse_unlike(job: Job, replaced: set[str], planned) -> None:
@@ -201,7 +201,7 @@ def _refuse_unlike(job: Job, replaced: set[str], planned) -> None:
     found = drift.differences({name: there[name] for name in names}, expected)
     if found:
         raise HandoverError(
-            f"Tables were replaced on the source, and the target's are others: {drift.describe(found)}.",
-            "Drop or alter the target's tables first, and then run this again: it makes and copies what is missing.",
+            f"Tables were replaced on the source, and differ on the target: {drift.describe(found)}.",
+            "Drop or alter the target's tables first, then run this again: it makes and copies what is missing.",
             drift=found,
         )

@@ -10,6 +10,7 @@ slot, or what the subscription has of it, may belong to another history of the s
 from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
@@ -69,7 +70,7 @@ def _copy_again(job: Job, migration: migration_journal.Migration, sight: continu
         elif lost[wave.number]:
             _drop_wave(job, wave)
     job.event("copied_again", tables=len(keys), breaks=sight.breaks)
-    job.note(f"{len(keys)} tables are copied again, as changes of them were lost, or may have been.")
+    job.note(f"Copying {counted(len(keys), 'table')} again, because changes were lost, or may have been.")
     after = continuity.look(job.source_session, job.session, job.read())
     continuity.settle(after, job.id, job.source_session, job.session)
 

@@ -86,14 +86,15 @@ def _not_allowed(error) -> HandoverError:
     return HandoverError(
         f"A server refused a statement: {reason(error)}.",
         "Connect to the source as a superuser, or as a role that owns the tables and may create schemas in the "
-        "database; and to the target as one that may create subscriptions. Preflight says what is missing.",
+        "database. Connect to the target as a role that may create subscriptions. The preflight says what is "
+        "missing.",
         sqlstate=error.pgcode,
     )
 
 
 def _refuse_source(connection) -> None:
     if value(connection, "SELECT pg_is_in_recovery()"):
-        raise HandoverError("The source is a standby, which cannot publish.", "Give its primary as source.")
+        raise HandoverError("The source is a standby, and a standby cannot publish.", "Give its primary as source.")
     obstacle = obstacle_to_logical_slots(connection, "source")
     if obstacle:
         raise HandoverError(obstacle, "Run the playbook prepare_source, or set wal_level and restart the source.")
@@ -106,7 +107,9 @@ def _refuse_target(connection, capabilities) -> None:
     query = """
         SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_create_subscription' AND pg_has_role(oid, 'USAGE'))"""
     if not value(connection, query):
-        since = "" if capabilities.major >= 16 else " It has that from PostgreSQL 16 on; before, superusers may only."
+        since = (
+            "" if capabilities.major >= 16 else " That role exists from PostgreSQL 16 on; before, only superusers may."
+        )
         raise HandoverError(
             f"The role {capabilities.role} of the target may not create subscriptions.{since}",
             "GRANT pg_create_subscription to it, choose a newer target, or use the method dump.",
@@ -181,8 +184,8 @@ def _ended(error) -> HandoverError:
     """The failure of a run whose session on the source, with which it had the turn, is gone."""
     text = error.problem if isinstance(error, HandoverError) else one_line(error)
     return HandoverError(
-        f"The session of this run on the source was ended: the source went away, or the migration was stopped. {text}",
-        "The status says which. Run this again to go on.",
+        f"This run's session on the source ended: the source went away, or somebody stopped the migration. {text}",
+        "The status says what happened. Run this again to go on.",
     )
 
 
@@ -205,7 +208,7 @@ def _follow_home(job: Job) -> dict:
     """After a handover: what was redefined at both ends is taken over. Raises HandoverError where nothing was."""
     if not joining.follow_home(job):
         if job.read().direction == "back":
-            raise HandoverError("This migration was handed over, and back.", "Hand over again, or stop it.")
+            raise HandoverError("This migration was handed over and rolled back.", "Hand over again, or stop it.")
         raise HandoverError("This migration was handed over.", "Finish it, or roll back first.")
     return _result(job, [], None, 0)
 

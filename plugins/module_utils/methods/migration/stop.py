@@ -27,8 +27,8 @@ class Stopping(ending.Ending):
         migration = self.migration
         if migration and (migration.phase, migration.direction) == ("handed_over", "forward"):
             raise HandoverError(
-                "It was handed over: the target is the primary, and the source is fenced.",
-                "Use state: finished to remove the traces, or roll back first.",
+                "The database was handed over: the target is the primary, and the source is fenced.",
+                "Use state: finished to remove the traces; or roll back first.",
             )
         try:
             ending.unsubscribe(self, self.target)

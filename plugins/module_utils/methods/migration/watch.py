@@ -52,7 +52,7 @@ def watch(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) ->
     }
     errors = [one["error"] for one in results if one["error"]]
     if errors:
-        raise HandoverError(" ".join(errors), "Mend that, and run this again.", **result)
+        raise HandoverError(" ".join(errors), "Fix that, then run this again.", **result)
     return result
 
 

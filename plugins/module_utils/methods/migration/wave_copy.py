@@ -108,7 +108,7 @@ def _leave_out(job: Job, loader: SnapshotLoader) -> None:
     left = [key for key in loader.left_out if key in known]
     migration_journal.remove_tables(job.session, job.id, left)
     for schema, name in left:
-        job.note(f"{schema}.{name} stays behind, as an extension that it needs is left out.")
+        job.note(f"{schema}.{name} stays behind, because an extension that it needs is left out.")
     of_extensions = loader.archive.fitting.left_out_of_extensions()
     if of_extensions:
         job.event("left_out", relations=sorted(of_extensions))

@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Sequence
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, wave_copy
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
@@ -113,7 +114,7 @@ def run_wave(job: Job, tables: list) -> None:
         kept = _free_slot(job, name, number)
         if not kept or not isinstance(error, HandoverError):
             raise
-        remedy = f"{error.remedy} Until then the slot {name} holds back WAL on the source; state: stopped frees it."
+        remedy = f"{error.remedy} Until then, the slot {name} holds back WAL on the source; state: stopped frees it."
         raise HandoverError(error.problem, remedy.strip(), **error.facts) from None
 
 
@@ -152,7 +153,9 @@ def _take_fingerprint(job: Job, made: slot.Slot, name: str, keys: list[tuple[str
         lost = sorted(set(keys) - publication.tables_of(session, name))
     if lost:
         shown = ", ".join(f"{schema}.{table}" for schema, table in lost[:SHOWN])
-        raise HandoverError(f"{len(lost)} tables were dropped while the slot was made: {shown}.", "Run this again.")
+        raise HandoverError(
+            f"{counted(len(lost), 'table')} dropped while the slot was made: {shown}.", "Run this again."
+        )
     recorded = job.read().fingerprint or {}
     recorded.update({name: found for name, found in current.items() if name in names})
     migration_journal.update(job.session, job.id, fingerprint=recorded)
@@ -177,7 +180,7 @@ def _refuse_altered(job: Job, number: int, keys: list[tuple[str, str]]) -> None:
         migration_journal.release_tables(job.session, job.id, number, others)
         raise HandoverError(
             f"Tables were altered on the source while they were copied: {drift.describe(found)}.",
-            "Run this again: it says what to do, and copies these tables again.",
+            "Run this again: it says what to do, and copies these tables.",
             drift=found,
         )
 

@@ -73,11 +73,11 @@ def _make_ready(run: Preparation) -> dict:
 def _refuse_without_tls(connection, params: dict) -> None:
     if params["replication_tls"] and catalog.value(connection, "SELECT current_setting('ssl')") != "on":
         raise HandoverError(
-            "TLS is off at the source (ssl = off), and the target is to use it.",
-            "Turn it on (PostgreSQL documentation, 18.9), or say tls: false where the network is trusted.",
+            "TLS is off at the source (ssl = off), but the target has to use it.",
+            "Turn it on (PostgreSQL documentation, 18.9), or set replication_tls: false if you trust the network.",
         )
     if params["hba_method"] == "cert" and not params["replication_tls"]:
-        raise HandoverError("The method cert needs TLS.", "Leave tls: false out.")
+        raise HandoverError("The method cert needs TLS.", "Remove replication_tls: false.")
 
 
 def _record(connection, params: dict) -> dict | None:
@@ -86,14 +86,14 @@ def _record(connection, params: dict) -> dict | None:
         if not migration_role.exists(connection, params["replication_role"]):
             raise HandoverError(
                 f'The source has no role "{params["replication_role"]}".',
-                "Make it, or leave create_replication_role out.",
+                "Make it, or remove create_replication_role.",
             )
         return None
     record = migration_role.record_of(connection, params["replication_role"])
     if record is None and not params["replication_password"] and params["hba_method"] == "scram-sha-256":
         raise HandoverError(
             f'The source has no role "{params["replication_role"]}" yet.',
-            "Give replication_password, with which to make it.",
+            "Set replication_password, so that the role can be made.",
         )
     return record or {"databases": [], "settings": {}}
 
@@ -124,17 +124,17 @@ def _settings_method(run: Preparation, names: list[str]) -> str:
         return "alter_system" if allowed else "conf_file"
     if method != "instructions" and names and not run.params["create_replication_role"]:
         raise HandoverError(
-            "Former values of settings are kept with the role, and create_replication_role is false.",
-            "Leave create_replication_role out, or use settings_method: instructions.",
+            "The role keeps the former values of settings, but create_replication_role is false.",
+            "Remove create_replication_role, or use settings_method: instructions.",
         )
     if method == "alter_system" and names and not may:
         raise HandoverError(
             f"The connecting role may not change {', '.join(names)}.",
-            "Use settings_method: instructions, or conf_file where the server's host is reached over SSH.",
+            "Use settings_method: instructions, or conf_file if the server's host can be reached over SSH.",
         )
     if method == "alter_system" and names and not allowed:
         raise HandoverError(
-            "allow_alter_system is off: the server's settings are kept in files.", "Use settings_method: conf_file."
+            "allow_alter_system is off: change the settings in the server's files.", "Use settings_method: conf_file."
         )
     return method
 
@@ -162,17 +162,19 @@ def _configure(run: Preparation, needs: list, method: str) -> dict[str, str]:
 def _obstacle(run: Preparation, need, method: str, behind: list[str]) -> str:
     """Why it is for somebody else to change this setting, and what they have to do."""
     if need.setting.overridden:
-        return "It is given on the server's command line, where no file can change it: change it there."
+        return "The server's command line sets it, and no file can override that: change it there."
     if need.name in source_settings.NOT_LESS_ON_STANDBYS and behind and not run.params["standbys_ready"]:
         return (
-            f"Standbys with less than their primary stop: set it on {', '.join(behind)} first, "
-            "restart them, and say standbys_ready: true."
+            f"A standby with less than its primary stops: set it on {', '.join(behind)} first, restart them, and "
+            "set standbys_ready: true."
         )
     if method == "conf_file" and need.setting.in_auto_conf is not None:
         return f"ALTER SYSTEM has set it, which files cannot change: ALTER SYSTEM RESET {need.name};"
     if method == "instructions":
         return (
-            f"This looks like {run.manager.name}: {run.manager.advice}" if run.manager else "Ask who runs this server."
+            f"This looks like {run.manager.name}: {run.manager.advice}"
+            if run.manager
+            else "Ask whoever runs this server."
         )
     return ""
 
@@ -251,9 +253,9 @@ def _refused(run: Preparation) -> list[dict] | None:
 
 def _hints_about_addresses(params: dict) -> list[str]:
     everybody = [address for address in params["target_addresses"] if hba.is_everybody(address)]
-    texts = [f"target_addresses has {address}: pg_hba.conf lets everybody try." for address in everybody]
+    texts = [f"target_addresses has {address}: pg_hba.conf lets everybody try to log in." for address in everybody]
     if params["hba_method"] == "trust":
-        texts.append("hba_method is trust: whoever comes from the target's addresses needs no password.")
+        texts.append("hba_method is trust: connections from the target's addresses need no password.")
     return texts
 
 

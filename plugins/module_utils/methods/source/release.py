@@ -76,7 +76,7 @@ def _refuse_role_in_use(run: Release) -> None:
     if used_by:
         raise HandoverError(
             f'The role "{run.role}" is still in use by {", ".join(used_by)}.',
-            "Finish the migration first, so that the target's subscription lets go.",
+            "Finish the migration first, so that the target's subscription ends.",
         )
     owned = migration_role.owned_in(run.connection, run.role)
     if owned:

@@ -64,8 +64,8 @@ def _create_role(run: Preparation) -> bool:
         run.changes.show(*statements, *([migration_role.shown_password(run.role)] if password else []))
         return True
     run.instruct(
-        f'Make a role "{run.role}" that may log in and replicate, as this service has it; '
-        "then say create_replication_role: false."
+        f'Make a role "{run.role}" that may log in and replicate, in the way of this service; '
+        "then set create_replication_role: false."
     )
     return False
 

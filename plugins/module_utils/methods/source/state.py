@@ -38,7 +38,7 @@ def refuse_standby(connection) -> None:
     """Raise HandoverError for a server on which nothing can be changed."""
     if catalog.read_server(connection).in_recovery:
         raise HandoverError(
-            "The source is a standby; its roles and most of its settings are those of its primary.",
+            "The source is a standby; it gets its roles and most of its settings from its primary.",
             "Prepare the primary, and give it as source.",
         )
 
@@ -49,7 +49,7 @@ def refuse_broken_files(connection) -> None:
     if errors:
         raise HandoverError(
             f"The server's configuration has errors: {'; '.join(errors)}.",
-            "Correct them first: the server would not take a new configuration, and not start after a restart.",
+            "Correct them first: the server would not load a new configuration, and could not restart.",
             configuration_errors=errors,
         )
 

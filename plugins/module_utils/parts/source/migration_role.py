@@ -64,8 +64,8 @@ def record_of(connection, role: str) -> dict | None:
     if record is None and exists(connection, role):
         raise HandoverError(
             f'The source has a role "{role}" that was not made for this migration.',
-            "Choose another name in replication_role; or, if it is meant for the target, "
-            "say create_replication_role: false.",
+            "Choose another name in replication_role or, if the role is meant for the target, set "
+            "create_replication_role: false.",
         )
     return record
 
