@@ -12,11 +12,11 @@ version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
   - Joins the results of loops over M(handover.postgresql.pg_dump_export) and M(handover.postgresql.pg_restore_import).
-  - What differs between a run that does the work and one that finds it done is left out.
+  - Leaves out what differs between a run that does the work and one that finds it done.
 positional: exports, imports, steps
 options:
   _input:
-    description: Names of the databases that were to be brought over.
+    description: Names of the databases to bring over.
     type: list
     elements: str
     required: true
@@ -31,7 +31,7 @@ options:
     elements: dict
     required: true
   steps:
-    description: What was to run. Without V(export), for example, a database is complete without having been exported.
+    description: The chosen steps. Without V(export), for example, a database is complete even if it was not exported.
     type: list
     elements: str
     default: [export, import]
@@ -41,7 +41,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Show what became of the databases
+- name: Show what happened to the databases
   ansible.builtin.debug:
     msg: "{{ ['shop', 'blog'] | handover.postgresql.dump_report(exports.results, imports.results) }}"
 """
@@ -56,7 +56,7 @@ _value:
       description: Name on the source.
       type: str
     complete:
-      description: Whether everything that was to run did, and succeeded.
+      description: Whether every chosen step ran and succeeded.
       type: bool
     export:
       description: What M(handover.postgresql.pg_dump_export) returned about the database, or null.

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: lead_pooler
-short_description: Let databases in a configuration file of PgBouncer lead elsewhere
+short_description: Point databases in a configuration file of PgBouncer at another server
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
   - Changes C(host), C(port) and C(dbname) of entries in the section C([databases]), and nothing else.
-  - An entry that is not there is added, with the other parameters of the fallback C(*).
+  - Adds a missing entry, with the other parameters of the fallback C(*).
 positional: entries
 options:
   _input:
@@ -28,7 +28,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Let the pooler lead to the new home with its next RELOAD
+- name: Point the pooler at the new home with its next RELOAD
   ansible.builtin.copy:
     content: >-
       {{ (config.content | b64decode)

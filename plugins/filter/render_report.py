@@ -11,9 +11,9 @@ short_description: Render a preflight report as text or Markdown
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - A table for the servers and one for each database, with the level, the check, what was found, and the remedy, worst
-    first. What is V(ok) is only counted.
-  - Of many objects, the first are named and the rest is counted.
+  - Shows a table for the servers and one for each database, with the level, the check, what was found, and the remedy,
+    worst first. V(ok) findings are only counted.
+  - Of many objects, names the first and counts the rest.
 positional: title, form, width
 extends_documentation_fragment:
   - handover.postgresql.rendering

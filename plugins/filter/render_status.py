@@ -11,7 +11,7 @@ short_description: Render the status of migrations as text or Markdown
 version_added: 0.1.0
 author: The handover.postgresql authors (@handover)
 description:
-  - The servers, and for each database with a migration the phase, amounts, what is wrong, and what is next to do.
+  - Shows the servers, and for each database with a migration its phase, amounts, problems, and the next step.
     What could not be looked at is C(unknown).
 positional: title, form, width
 extends_documentation_fragment:

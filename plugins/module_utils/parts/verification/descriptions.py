@@ -252,7 +252,7 @@ LEFT_BEHIND = {
     "in_system_schemas": "no dump holds what is in the server's own schemas; make it on the target, if it is missed",
 }
 NOT_COMPARED = {
-    "subscriptions": "a subscription of the source's is not brought over: two would compete for its publisher",
+    "subscriptions": "the source's own subscriptions are not brought over: two would compete for the publisher",
 }
 
 

@@ -85,7 +85,7 @@ def form_for(source, target) -> Form:
     if value(source, PROBE) != value(target, PROBE):
         raise HandoverError(
             "The two servers compute different hashes of the same text, as machines of different byte order do.",
-            "Compare the databases with a logical dump of each instead.",
+            "Compare logical dumps of both databases instead.",
         )
     encodings = {value(connection, "SELECT current_setting('server_encoding')") for connection in (source, target)}
     return Form(portable=len(encodings) > 1)

@@ -70,6 +70,6 @@ def _judge(connections: dict, pair: Pair, made: list, outcome: Outcome, kind: st
     if here != there:
         outcome.leave_out(kind, name, f"rows that {extension} made: it is {here} on the source, {there} on the target")
         return
-    problem = f"rows that {extension} made were changed, and no dump holds such; make the changes on the target, too"
+    problem = f"rows that {extension} made were changed, and a dump leaves them out; make them on the target, too"
     sides = {side: digest.rows for side, digest in pair.digests.items()}
     outcome.differ(kind, name, **{"problem": problem, "rows": sides, **found})

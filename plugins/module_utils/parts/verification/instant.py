@@ -120,7 +120,7 @@ def _execute(connection, statement: str) -> None:
 
 def _not_in_step(subscriber: End, timeout: float) -> HandoverError:
     return HandoverError(
-        f"What is written does not arrive at {subscriber.endpoint.describe(subscriber.dbname)} soon enough to compare "
-        f"both at one instant; this was tried for {timeout:.0f} s.",
-        "See with pg_migration_info how far behind it is, and why; wait until it is in step, or raise lock_timeout.",
+        f"Changes do not reach {subscriber.endpoint.describe(subscriber.dbname)} fast enough to compare both ends "
+        f"at one instant; this was tried for {timeout:.0f} s.",
+        "Check with pg_migration_info how far behind it is, and why. Wait until it is in step, or raise lock_timeout.",
     )

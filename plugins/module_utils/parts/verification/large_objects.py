@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, unreadable_objects
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.rate import Rate
@@ -56,7 +57,7 @@ def compare(connections: dict, outcome: Outcome, max_rate: int | None, not_carri
     if not_carried:
         count = rows(connections["source"], "SELECT count(*)::int FROM pg_largeobject_metadata")[0][0]
         if count:
-            outcome.leave_out(CLASS, f"{count} large objects", not_carried)
+            outcome.leave_out(CLASS, counted(count, "large object"), not_carried)
         return
     outcome.look_at(CLASS)
     found = {side: read(connection, max_rate) for side, connection in connections.items()}

@@ -26,8 +26,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 CLASS = "rows"
 NARROWED = 20  # tables of which keys are looked for; the others are only named
 UNLOGGED = "unlogged, and empty on the target: dumps leave such rows out unless asked for, and a cutover copies them"
-NOT_PLANNED = "an index or statistics object of it calls the application's functions, which no query of ours is to do"
-REWRITTEN = "it was truncated or rewritten after the instant, so that its rows of then cannot be read; compare again"
+NOT_PLANNED = "an index or statistics object of it calls the application's functions, and the comparison does not call these"
+REWRITTEN = "it was truncated or rewritten after the instant, so its rows of that instant cannot be read; compare again"
 ELSEWHERE = {
     "m": "a materialized view is made of other rows, and may be of another moment; its definition is compared",
     "f": "the rows of a foreign table are on another server; its definition is compared",
@@ -71,7 +71,7 @@ def compare(connections: dict, reading: Reading, selection: Selection, outcome: 
     outcome.look_at(CLASS)
     tables = {side: read_tables(connection) for side, connection in connections.items()}
     for pattern in selection.matching_none({*tables["source"], *tables["target"]}):
-        outcome.miss(CLASS, pattern, "no table with rows of its own has such a name")
+        outcome.miss(CLASS, pattern, "no table with rows of its own matches this pattern")
     configuration = {side: _wanted_configuration(found, selection, outcome) for side, found in tables.items()}
     for identity in sorted({*tables["source"], *tables["target"]}):
         _check_presence(tables, identity, selection, outcome)
