@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.handover.postgresql.plugins.filter.counted import counted as filter_counted
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ PHRASES = [
 PLAIN = re.compile("|".join(PHRASES))
 # A number of things that is put before a plural, whatever the number is: 1 tables.
 THINGS = "tables|rows|objects|databases|roles|sequences|columns|errors|views|schemas|slots|attempts|statements"
-PLURAL = re.compile(rf"(?<![\w.,:\[-])\d+ (?:(?!of )[a-z]+ )?({THINGS})\b")
+PLURAL = re.compile(rf"(?<![\w.,:\[-])1 (?:(?!of )[a-z]+ )?({THINGS})\b")
 COUNT = re.compile(r"(?:len|sum)$|count|number|^total")
 # Words of SQL that runs, of a regular expression, or of what another program says, not of ours.
 MACHINE = re.compile(r"\b(SELECT|FROM|WHERE|DO \$|EXISTS|CREATE FUNCTION)\b|\\[sdwb]|\(\?")
@@ -102,6 +103,7 @@ def test_roles_and_playbooks_are_plain(path):
     text = path.read_text(encoding="utf-8")
     unread = r"(^|\s)#.*|\{#.*?#\}|\{\{.*?\}\}|\{%.*?%\}|^\s*\w+: (?=[\"{\[|>])"  # comments, expressions, names
     bad = offending(path, [(line, re.sub(unread, "", text)) for line, text in enumerate(text.splitlines(), 1)])
+    bad += [f"{path.name}: counts with a plural: {hit[0]}" for hit in re.finditer(rf"\}}\}} ({THINGS})\b", text)]
     assert bad == []
 
 
@@ -132,3 +134,7 @@ def test_nouns_that_are_counted_are_singular():
         for noun in re.findall(r"counted\([^'\"]*['\"]([a-z ]+)['\"]\)", path.read_text(encoding="utf-8"))
     }
     assert len(nouns) > 20 and not {noun for noun in nouns if noun.endswith("s") and not noun.endswith("ss")}
+
+
+def test_templates_count_with_the_filter():
+    assert filter_counted(1, "table") == "1 table" and filter_counted("1234", "row") == "1,234 rows"
