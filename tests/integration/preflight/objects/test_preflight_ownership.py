@@ -66,7 +66,7 @@ def test_what_a_managed_target_does_not_keep(source, admin, tmp_path):
     cluster, dbname, _empty = source
     report = look(cluster.endpoint(), admin, [dbname])
     assert report.objects("object_owners", "info") == {"there", "rds_superuser", "rds_replication", "postgres"}
-    assert "rds_superuser: it is not carried over" in report.about("object_owners", "rds_superuser")["seen"]
+    assert "rds_superuser: this role is not carried over" in report.about("object_owners", "rds_superuser")["seen"]
     assert "there: the target already has this role" in report.about("object_owners", "there")["seen"]
     assert report.objects("extension_comments", "info") == {"hstore"}
     assert report.objects("system_privileges", "warning") == {
