@@ -270,7 +270,7 @@ def test_an_end_does_not_answer(new_cluster, tmp_path, side, step, home):
         result = running.wait(timeout=90)
     assert result.failed, result
     if (side, step) == ("source", "commit"):
-        assert result["unknown"] and "not known" in result.msg, result.msg
+        assert result["unknown"] and "It is unknown" in result.msg, result.msg
     await_that(lambda: len(homes(source, target)) == 1, "one home", timeout=40)
     assert home in homes(source, target)[0]
     handed_over(cut_over(source, target))

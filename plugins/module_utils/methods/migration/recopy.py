@@ -70,7 +70,7 @@ def _copy_again(job: Job, migration: migration_journal.Migration, sight: continu
         elif lost[wave.number]:
             _drop_wave(job, wave)
     job.event("copied_again", tables=len(keys), breaks=sight.breaks)
-    job.note(f"Copying {counted(len(keys), 'table')} again, because changes were lost, or may have been.")
+    job.note(f"{counted(len(keys), 'table')} copied again, because changes to them were lost, or may have been.")
     after = continuity.look(job.source_session, job.session, job.read())
     continuity.settle(after, job.id, job.source_session, job.session)
 
