@@ -98,8 +98,8 @@ options:
     default: 1d
   roles:
     description:
-      - What to do about roles that were made or changed since they were brought over, as far as the new home takes it.
-        Passwords are compared by their hashes, where both servers show these.
+      - What to do about roles that were made or changed since they were brought over, as far as the new home accepts
+        it. Passwords are compared by their hashes, if both servers show these.
       - V(bring) brings them over again, right before the window; V(compare) refuses to hand over, and names them;
         V(ignore) does not look.
       - Nothing is taken away from roles of the new home. With O(direction=back), roles that the source never had come
@@ -109,7 +109,7 @@ options:
     default: bring
   role_passwords:
     description:
-      - Passwords that roles are to have at the new home, instead of those that they have at the old one.
+      - Passwords of roles at the new home, instead of their passwords at the old one.
       - They are hashed before they are sent.
     type: dict
     default: {}
@@ -263,8 +263,8 @@ databases:
       elements: str
     roles:
       description:
-        - The statements by which roles were brought over again, or would be, with passwords masked. With
-          O(roles=compare) nobody runs them.
+        - The statements that brought roles over again, or would do so, with passwords masked. With O(roles=compare)
+          nobody runs them.
       returned: unless O(roles=ignore)
       type: list
       elements: str

@@ -267,7 +267,7 @@ def roles_are_there(passage: Passage):
     if not plan.statements or passage.params["roles"] == "bring":
         return None
     return (
-        f"Roles of the new home are not as at the old one: {role_changes.describe(plan)}.",
+        f"Roles of the new home differ from those of the old one: {role_changes.describe(plan)}.",
         "Bring them over with roles: bring, leave some alone with skip_roles, or do without with roles: ignore.",
     )
 

@@ -29,7 +29,7 @@ def look(passage: Passage) -> role_import.Plan:
     hashes = read_password_hashes(passage.old)
     if hashes is None:
         side = passage.route.old.endpoint.side
-        passage.note(f"The {side} does not show passwords to this role: those that were changed there stay behind.")
+        passage.note(f"This role may not read passwords on the {side}: passwords that were changed there stay behind.")
     options = role_import.RoleOptions(
         password_hashes=hashes or {},
         role_passwords=params["role_passwords"],
@@ -41,7 +41,7 @@ def look(passage: Passage) -> role_import.Plan:
     _note(passage, "is what roles of the new home have beyond those of the old one", plan.kept)
     unknown = [one["role"] for one in plan.password_unknown]
     if unknown:
-        passage.note(f"Whether these roles have the same passwords cannot be told: {some(unknown, SHOWN)}.")
+        passage.note(f"It is unknown whether these roles have the same passwords: {some(unknown, SHOWN)}.")
     return plan
 
 
