@@ -292,7 +292,7 @@ def test_a_server_that_refuses_alter_system_gets_a_file(small):
         file.write("max_wal_senders = 1\n")
     other = run_module("pg_configuration_reload", {"source": cluster.endpoint(), "settings": done.conf_file})
     lines = len(drop_in.read_text().splitlines())
-    assert other.failed and f"lab.conf:{lines} decides about max_wal_senders" in other.msg
+    assert other.failed and f"lab.conf:{lines} decides max_wal_senders" in other.msg
     assert prepare(cluster, settings_method="alter_system").failed
     back = release(cluster)
     assert back.conf_file == {} and back.left == []

@@ -127,7 +127,7 @@ def test_what_turns_the_target_away_or_overrides_is_named(new_source, target_hos
     inventory = pairs(one, handover_target_addresses=[target_host.address], handover_settings_method="conf_file")
     before = one.files()
     last = len(before["postgresql.conf"].splitlines())
-    refused(prepare([one], inventory), f"postgresql.conf:{last} decides about max_wal_senders", "has been put back")
+    refused(prepare([one], inventory), f"postgresql.conf:{last} decides max_wal_senders", "has been put back")
     assert one.files() == before
 
     edit(one, "postgresql.conf", lambda text: text.replace("max_wal_senders = 1\n", ""))
