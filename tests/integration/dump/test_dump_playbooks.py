@@ -207,7 +207,7 @@ def test_tags(servers, inventory, tmp_path):
     assert "`one`: exported." in shown(succeeded(run("export")))
     assert databases(target) == set()
     assert not (tmp_path / "reports").exists(), "a part of the work makes no report"
-    assert "`one`: brought over. Compared: 20 rows in 1 tables." in shown(succeeded(run("import")))
+    assert "`one`: brought over. Compared: 20 rows in 1 table." in shown(succeeded(run("import")))
     target.sql("postgres", "DROP DATABASE one")
     create_database(target, "one")
     unseen = run_playbook(DUMP, pairs, skip_tags=["report"])
@@ -432,7 +432,7 @@ def test_directly(servers, inventory, tmp_path):
     assert databases(target) == set()
     result = succeeded(run_playbook(DUMP, pairs))
     assert [target.sql(name, COUNT) for name in ("one", "two")] == [[(30,)], [(30,)]]
-    assert "Compared: 30 rows in 1 tables" in shown(result)
+    assert "Compared: 30 rows in 1 table" in shown(result)
     assert "copy: as of" in shown(result)
     assert not list((tmp_path / "dumps").rglob("databases/*"))
     written = report(tmp_path)
