@@ -26,7 +26,7 @@ PHRASES = [
     r"\bus\b", r"\bours?\b", r"\bwe\b", r"\boperator's word\b", r"\byour word\b",
     r"\bto be had\b", r"\bsees? to (it|all|both)\b", r"\blead(s|ing)? (the|an|your) application\b",
 ]  # fmt: skip
-PLAIN = re.compile("|".join(PHRASES))
+PLAIN = re.compile("|".join(PHRASES), re.IGNORECASE)
 # A number of things that is put before a plural, whatever the number is: 1 tables.
 THINGS = "tables|rows|objects|databases|roles|sequences|columns|errors|views|schemas|slots|attempts|statements"
 PLURAL = re.compile(rf"(?<![\w.,:\[-])1 (?:(?!of )[a-z]+ )?({THINGS})\b")

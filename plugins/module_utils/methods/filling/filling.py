@@ -58,7 +58,7 @@ class Filling:
             raise HandoverError(
                 f"All rows are there, but {counted(len(tried), 'definition')} could not be made: "
                 f"{'; '.join(f'{one.object}: {one.message}' for one in tried[:SHOWN])}.",
-                "Mend the causes on the source or the target, then run this again.",
+                "Fix the causes on the source or the target, then run this again.",
                 failures=[one.as_result() for one in self.failures],
             )
 
