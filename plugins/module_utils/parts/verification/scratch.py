@@ -91,7 +91,7 @@ def _server_errors():
         yield
     except psycopg2.Error as error:
         raise HandoverError(
-            f"A server refused it: {' '.join(str(error).split())}", "Mend that, and run it again."
+            f"A server refused it: {' '.join(str(error).split())}", "Fix that, then run it again."
         ) from None
 
 

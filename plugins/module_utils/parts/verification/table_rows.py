@@ -26,7 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 CLASS = "rows"
 NARROWED = 20  # tables of which keys are looked for; the others are only named
 UNLOGGED = "unlogged, and empty on the target: dumps leave such rows out unless asked for, and a cutover copies them"
-NOT_PLANNED = "an index or statistics object of it calls the application's functions, and the comparison does not call these"
+NOT_PLANNED = "an index or statistics object of it calls the application's functions; the comparison never does"
 REWRITTEN = "it was truncated or rewritten after the instant, so its rows of that instant cannot be read; compare again"
 ELSEWHERE = {
     "m": "a materialized view is made of other rows, and may be of another moment; its definition is compared",
