@@ -104,7 +104,10 @@ class Filling:
         import_journal.undo(session)  # of a run that was killed: what it did for a while does not look so any more
         stack.callback(lent_rights.try_to_undo, session)
         stages = self.loader.stages()
+        with_rows = next((stage for stage in stages if stage.name not in ("schemas", "definitions")), None)
         for stage in stages:
+            if stage is with_rows:
+                lent_rights.grant_for_building(archive, dbname)
             if stage.name == "definitions" and not archive.capabilities.superuser:
                 lent_rights.let_owners_create(session)
             if stage.name == "privileges":

@@ -1,18 +1,22 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a role that is no superuser is lent while it fills a database, so that it can give objects to their owners."""
+"""What roles are lent, or given before its time, while a database is filled: so that objects can be given to their
+owners, and be built with their owners' rights.
+"""
 
 from __future__ import annotations
 
 import contextlib
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.edits import with_set_role
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import script
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.edits import grants_alone, with_set_role
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.target_database import attempt
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.memberships import temporary_memberships
@@ -51,6 +55,32 @@ def let_owners_create(session: Connection) -> None:
     import_journal.record_undo(session, [revocation.as_string(session) for revocation in revocations])
     for thing in closed:
         attempt(session, sql.SQL("GRANT CREATE ON {} TO PUBLIC").format(thing))
+
+
+def grant_for_building(archive: FittedArchive, dbname: str) -> None:
+    """Grant, before rows come, what the archive grants at the end: an index is built, a constraint checked with the
+    rights of the table's owner, who may have to call a function in another's schema. Nothing is revoked yet; what is
+    refused here is refused again, and said, when privileges are restored.
+    """
+    contents = archive.contents
+    texts = [grants_alone(entry) for entry in archive.fitting.remaining()]
+    grants = [text.encode(contents.codec, "surrogateescape") for text in texts if text]
+    if not grants:
+        return
+    with contextlib.closing(archive.target.connect(dbname)) as session:
+        script.prepare(session, contents)
+        for group in in_groups(grants, script.TOGETHER):
+            if not _execute(session, b"\n".join(group)):
+                for one in group:
+                    _execute(session, one)
+
+
+def _execute(session: Connection, statements: bytes) -> bool:
+    """In one transaction; whether the server took them."""
+    with contextlib.suppress(psycopg2.Error), session.cursor() as cursor:
+        cursor.execute(statements)
+        return True
+    return False
 
 
 def try_to_undo(session: Connection) -> None:

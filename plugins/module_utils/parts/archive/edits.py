@@ -72,6 +72,13 @@ def with_set_role(entry: Entry, roles: set[str]) -> Entry:
     return replace(entry, definition=text.replace("RESET SESSION AUTHORIZATION;", "RESET ROLE;"))
 
 
+def grants_alone(entry: Entry) -> str:
+    """What the entry grants, without what it revokes."""
+    if entry.desc != "ACL":
+        return ""
+    return "".join(one for one in STATEMENT.findall(entry.definition or "") if not one.lstrip().startswith("REVOKE "))
+
+
 def grantors(entry: Entry) -> set[str]:
     """Roles as which the entry grants, or whose default privileges it sets."""
     if entry.desc not in PRIVILEGES:
