@@ -24,7 +24,7 @@ CONTINUOUS = ("continuous",)
 # Functions with a body as text, and what evaluates them while rows arrive. A constraint that is not valid comes after.
 USED = """
     SELECT DISTINCT p.oid::regprocedure::text, l.lanname::text, p.prosrc, use.kind, use.name,
-           EXISTS (SELECT FROM unnest(p.proconfig) AS s WHERE s ~ '^search_path='), use.later
+           EXISTS (SELECT FROM unnest(p.proconfig) AS s WHERE s ~ '^search_path='), {sql_body}, use.later
     FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
     JOIN pg_depend AS d ON d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.deptype IN ('n', 'a'),
     LATERAL (
@@ -50,10 +50,20 @@ USED = """
         UNION ALL SELECT 'trigger', quote_ident(t.tgname) || ' ON ' || t.tgrelid::regclass::text, NULL
         FROM pg_trigger AS t
         WHERE d.classid = 'pg_trigger'::regclass AND t.oid = d.objid AND t.tgenabled IN ('A', 'R')) AS use
-    WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal') {and_no_sql_body}
+    WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
     AND NOT EXISTS (SELECT FROM pg_depend AS e
                     WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')
     ORDER BY 1, 4, 5"""
+
+# All functions with a body that a caller of theirs may reach; those with an SQL-standard body know whom they call.
+ALL = """
+    SELECT p.oid::regprocedure::text, n.nspname::text, p.proname::text, l.lanname::text, p.prosrc,
+           EXISTS (SELECT FROM unnest(p.proconfig) AS s WHERE s ~ '^search_path='),
+           ARRAY(SELECT d.refobjid::regprocedure::text FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass
+                 AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass AND d.deptype = 'n')
+    FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal') AND NOT EXISTS (
+        SELECT FROM pg_depend AS e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')"""
 
 # Names that only a search path finds: (kind, name, schema, all quoted).
 NAMES = """
@@ -85,6 +95,7 @@ MENTIONS = {
         re.IGNORECASE,
     ),
 }
+CALLS = re.compile(rf"(?<![\w$.\"])(?:{WORD}\s*\.\s*)?{WORD}\s*\(")
 READS = re.compile(rf"\b(?:FROM|JOIN)\s+(?:{WORD}\s*\.\s*)?{WORD}(?!\s*[.(])", re.IGNORECASE)
 NOT_CODE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
 
@@ -93,12 +104,14 @@ NOT_CODE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
 class Function:
     """``uses``: what evaluates it. ``found``: what it names without a schema, and ``schemas`` in which that is.
     ``reads_tables``: it names tables, with a schema or without. ``later``: SQL by which constraints come after rows.
+    ``parsed``: its body was when it was made, so that names in it need no path, but for those that it calls.
     """
 
     signature: str
     has_path: bool
     reads_tables: bool
     found: dict
+    parsed: bool = False
     uses: list = field(default_factory=list)
     later: list = field(default_factory=list)
 
@@ -112,18 +125,63 @@ class Function:
 
 
 def _functions(database: Database) -> list[Function]:
-    """Functions that rows depend on."""
-    no_body = "AND p.prosqlbody IS NULL" if database.server.major >= 14 else ""
-    rows = database.rows(USED.replace("{and_no_sql_body}", no_body))
+    """Functions that rows depend on, and those that they call under a search path that is not their own."""
+    sql_body = "p.prosqlbody IS NOT NULL" if database.server.major >= 14 else "false"
+    rows = database.rows(USED.replace("{sql_body}", sql_body))
     names = {(kind, name): schema for kind, name, schema in database.rows(NAMES)} if rows else {}
     functions: dict[str, Function] = {}
-    for signature, language, body, kind, name, has_path, later in rows:
+    for signature, language, body, kind, name, has_path, parsed, later in rows:
         if signature not in functions:
-            code = NOT_CODE.sub(" ", body) if language in ("sql", "plpgsql") else ""
-            functions[signature] = Function(signature, has_path, bool(READS.search(code)), _unqualified(code, names))
+            functions[signature] = _function(signature, _code(language, body), has_path, names, parsed)
         functions[signature].uses.append(f"{kind} {name}")
         functions[signature].later += [later] if later else []
-    return list(functions.values())
+    if functions:
+        _add_called(functions, database.rows(ALL), names)
+    return [one for one in functions.values() if not one.parsed]
+
+
+def _code(language: str, body: str) -> str:
+    return NOT_CODE.sub(" ", body) if language in ("sql", "plpgsql") else ""
+
+
+def _function(signature: str, code: str, has_path: bool, names: dict, parsed: bool) -> Function:
+    return Function(signature, has_path, bool(READS.search(code)), _unqualified(code, names), parsed)
+
+
+def _add_called(functions: dict[str, Function], rows: list[tuple], names: dict) -> None:
+    """What is called by these, by name or as the server knows, and so on; a path of its own ends that."""
+    known, by_name = {}, {}
+    for signature, schema, name, language, body, has_path, calls in rows:
+        known[signature] = (_code(language, body), has_path, calls)
+        for key in ((schema, name), (None, name)):
+            by_name.setdefault(key, []).append(signature)
+    used = set(functions)
+    waiting = [one for one in functions.values() if not one.has_path]
+    while waiting:
+        caller = waiting.pop()
+        code, _has_path, calls = known.get(caller.signature, ("", False, []))
+        called = {one for key in _calls(code) for one in by_name.get(key, ())} | set(calls)
+        for signature in sorted(called & set(known) - set(functions)):
+            one = _function(signature, known[signature][0], known[signature][1], names, bool(known[signature][2]))
+            one.uses = [use if " through " in use else f"{use} through {caller.signature}" for use in caller.uses]
+            functions[signature] = one
+            waiting += [] if one.has_path else [one]
+    for signature in set(functions) - used:  # the others are of no interest but for what they call
+        if not functions[signature].found:
+            del functions[signature]
+
+
+def _calls(code: str) -> set[tuple[str | None, str]]:
+    """(schema or None, name) of all that looks like a call."""
+    found = set()
+    for match in CALLS.finditer(code):
+        schema, name = (_folded(word) if word else None for word in match.groups())
+        found.add((schema, name))
+    return found
+
+
+def _folded(word: str) -> str:
+    return word[1:-1].replace('""', '"') if word.startswith('"') else word.lower()
 
 
 def _unqualified(code: str, names: dict[tuple[str, str], str]) -> dict[str, str]:
@@ -132,7 +190,7 @@ def _unqualified(code: str, names: dict[tuple[str, str], str]) -> dict[str, str]
     for kind, pattern in MENTIONS.items():
         for match in pattern.finditer(code):
             word = next(filter(None, match.groups()))
-            name = word[1:-1].replace('""', '"') if word.startswith('"') else word.lower()
+            name = _folded(word)
             if (kind, name) in names:
                 found[f"{word}()" if kind == "function" else word] = names[kind, name]
     return found

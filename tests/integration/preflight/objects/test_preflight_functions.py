@@ -49,10 +49,31 @@ FAILING = {
     "view": IN_VIEW,
 }
 
+# Nothing is seen in the function that the index, the generated column or the trigger calls; it is in those it calls.
+CALLED = """
+CREATE FUNCTION inner_most(w text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT plain(w)';
+CREATE FUNCTION "In between"(w text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+    'BEGIN RETURN public.inner_most(w); END';
+CREATE FUNCTION f(w text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT public."In between"(w)';
+"""
+THROUGH = {
+    "index": CALLED + "CREATE INDEX ON t (f(w));",
+    "generated": CALLED + "ALTER TABLE t ADD g text GENERATED ALWAYS AS (f(w)) STORED;",
+    "parsed": CALLED
+    + """CREATE FUNCTION atomic(w text) RETURNS text LANGUAGE sql IMMUTABLE BEGIN ATOMIC SELECT public.f(w); END;
+    ALTER TABLE t ADD CONSTRAINT short CHECK (length(atomic(w)) < 9)""",
+    "partition": CALLED
+    + """CREATE TABLE p (w text) PARTITION BY LIST ((f(w))); CREATE TABLE p1 PARTITION OF p DEFAULT;
+    INSERT INTO p VALUES ('a')""",
+}
 SOUND = """
 CREATE FUNCTION own_path(w text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path = "My Schema" AS 'SELECT plain(w)';
 CREATE FUNCTION not_used() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM rates';
 CREATE FUNCTION in_trigger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM not_used(); RETURN NEW; END';
+CREATE FUNCTION under_that_path(w text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT plain(w)';
+CREATE FUNCTION with_path(w text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path = public, "My Schema" AS
+    'SELECT under_that_path(w)';
+CREATE INDEX ON t (with_path(w));
 CREATE TRIGGER normal BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION in_trigger();
 CREATE FUNCTION atomic() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT count(*) FROM rates; END;
 CREATE MATERIALIZED VIEW counted AS SELECT atomic() AS n;
@@ -110,6 +131,24 @@ def test_an_import_fails_as_foretold_and_succeeds_when_mended(source, all_server
     mend(source, dbname, report.of("search_path_functions") + report.of("constraint_functions"))
     dumps.done(dumps.export(source, tmp_path, databases=[dbname], force=True))
     dumps.done(dumps.restore(all_servers(17), tmp_path, databases=[dbname]))
+
+
+@pytest.mark.parametrize("place", THROUGH)
+def test_names_in_functions_that_are_called(place, source, all_servers, tmp_path):
+    """Named as those that need them, the import fails as foretold, and what is said helps."""
+    dbname = filled(source, THROUGH[place])
+    [finding] = look(source.endpoint(), None, [dbname]).of("search_path_functions", "warning")
+    assert finding["objects"] == ["public.inner_most(text)"] and "through" in finding["seen"]
+    if place == "index":
+        dumps.done(dumps.export(source, tmp_path, databases=[dbname]))
+        dumps.refused(
+            dumps.restore(all_servers(17), tmp_path, databases=[dbname]), "function plain(text) does not exist"
+        )
+    mend(source, dbname, [finding])
+    assert look(source.endpoint(), None, [dbname]).levels("search_path_functions") <= {"ok", "info"}
+    if place in ("index", "parsed"):
+        dumps.done(dumps.export(source, tmp_path, databases=[dbname], force=True))
+        dumps.done(dumps.restore(all_servers(17), tmp_path, databases=[dbname]))
 
 
 def test_functions_that_find_what_they_name(source):
