@@ -236,8 +236,10 @@ def pip_settings() -> configparser.RawConfigParser:
 
 
 def unit() -> str:
-    """Pure logic, in seconds. Returns pytest's closing line."""
-    return run(sys.executable, "-m", "pytest", "-q", "tests/unit", cwd=ROOT)
+    """Pure logic, in seconds, and how much of plugins/ it reaches. Returns pytest's closing line."""
+    outcome = run(sys.executable, "-m", "coverage", "run", "-m", "pytest", "-q", "tests/unit", cwd=ROOT)
+    covered = run(sys.executable, "-m", "coverage", "report", "--format=total", cwd=ROOT)
+    return f"{outcome}; {covered} % of the lines in plugins/"
 
 
 def integration() -> str:
