@@ -105,6 +105,28 @@ def guarded_definitions(database: Database):
             yield Finding(level, seen, consequence, remedy, names)
 
 
+LOGIN_TRIGGERS = """
+    SELECT quote_ident(evtname), format('ALTER ROLE %I SET event_triggers = off;', session_user) FROM pg_event_trigger
+    WHERE evtevent = 'login' AND evtenabled IN ('O', 'A')
+    AND coalesce((SELECT reset_val FROM pg_settings WHERE name = 'event_triggers'), 'on') <> 'off' ORDER BY 1"""
+
+
+@database_check("login_triggers", "No event trigger acts on logins of the migration.", CONTINUOUS)
+def login_triggers(database: Database):
+    """They act before a session can say that it is none of the application's, on both servers, fenced or not."""
+    found = database.rows(LOGIN_TRIGGERS)
+    if found:
+        names = [name for name, _remedy in found]
+        yield Finding(
+            "warning",
+            f"{counted(len(names), 'event trigger')} ON login, enabled for this role's sessions: {some(names)}.",
+            "If they write, rows of the target are in the way of rows that are replicated; and after the cutover "
+            "nobody can log in at the old home, not even to roll back.",
+            f"{found[0][1]} -- on both servers, as a superuser, for a role that the application does not use",
+            names,
+        )
+
+
 @database_check("rules", "No table has rewrite rules.")
 def rules(database: Database):
     """COPY and apply do not go through rules (PostgreSQL documentation, COPY, Notes)."""

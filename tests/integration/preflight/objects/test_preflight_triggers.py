@@ -49,6 +49,7 @@ CHECKS = (
     "disabled_triggers",
     "event_triggers",
     "guarded_definitions",
+    "login_triggers",
     "rules",
     "invalid_indexes",
     "unvalidated_constraints",
