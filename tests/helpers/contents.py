@@ -406,15 +406,19 @@ def _definitions(version: int) -> dict[str, str]:
     SELECT connamespace::regnamespace || '.' || conname, pg_encoding_to_char(conforencoding) AS source,
            pg_encoding_to_char(contoencoding) AS target, conproc::regproc::text, condefault
       FROM pg_conversion AS o WHERE o.oid >= 16384 AND {_not_of_extension("pg_conversion", "o")}""",
-        "used": """
-    SELECT (CASE WHEN d.classid = 'pg_rewrite'::regclass THEN (
-                SELECT pg_describe_object('pg_class'::regclass, ev_class, 0) || ' ' || rulename
-                FROM pg_rewrite WHERE oid = d.objid)
-            ELSE pg_describe_object(d.classid, d.objid, 0) END) || ' uses ' || i.identity AS used, count(*)
-      FROM pg_depend AS d, pg_identify_object(d.refclassid, d.refobjid, 0) AS i
-     WHERE d.deptype = 'n' AND d.objid >= 16384 AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
-       AND d.classid IN ('pg_rewrite'::regclass, 'pg_constraint'::regclass, 'pg_class'::regclass,
-                         'pg_trigger'::regclass, 'pg_policy'::regclass) GROUP BY 1""",
+        "used": f"""
+    SELECT pg_describe_object('pg_class'::regclass, c.oid, 0) || ' ' || pg_describe_object(d.classid, d.objid, 0)
+           || ' uses ' || i.identity AS used, count(*)
+      FROM pg_depend AS d
+      LEFT JOIN pg_rewrite AS w ON d.classid = 'pg_rewrite'::regclass AND w.oid = objid
+      LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = objid
+      LEFT JOIN pg_trigger AS t ON d.classid = 'pg_trigger'::regclass AND t.oid = objid
+      LEFT JOIN pg_policy AS p ON d.classid = 'pg_policy'::regclass AND p.oid = objid
+      LEFT JOIN pg_index AS x ON d.classid = 'pg_class'::regclass AND indexrelid = objid
+      JOIN pg_class AS c ON c.oid = coalesce(ev_class, nullif(conrelid, 0), tgrelid, polrelid, indrelid),
+           pg_identify_object(d.refclassid, d.refobjid, 0) AS i
+     WHERE d.deptype = 'n' AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND {USER_RELATION}
+     GROUP BY 1""",
         "collations": f"""
     SELECT collnamespace::regnamespace || '.' || quote_ident(collname), collprovider::text, collisdeterministic,
            coalesce({since(17, "colllocale", since(15, "colliculocale", "NULL"))}, collcollate) AS collate,
