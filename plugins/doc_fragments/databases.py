@@ -135,4 +135,24 @@ options:
     description: Refresh the materialized views that hold data on the source.
     type: bool
     default: true
+  leave_out:
+    description:
+      - Objects to leave out, with all that needs them, as the results of earlier runs name them, such as
+        V(INDEX public.by_name), or without the class, V(public.by_name). A table that is left out, or that needs what
+        is, is left out with its rows.
+      - With it, a run is complete without definitions that the target refuses.
+    type: list
+    elements: str
+    default: []
+"""
+
+    UNCHECKED = r"""
+options:
+  unchecked_foreign_keys:
+    description:
+      - Make foreign keys that rows break all the same, without checking the rows that are there, as C(NOT VALID). The
+        result lists them with the statements that check them once the rows are fixed.
+      - Before PostgreSQL 18, a key of a partitioned table cannot be made so, and stays pending.
+    type: bool
+    default: false
 """

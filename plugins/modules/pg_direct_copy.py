@@ -29,6 +29,7 @@ extends_documentation_fragment:
   - handover.postgresql.databases.pairs
   - handover.postgresql.databases.reading
   - handover.postgresql.databases.filling
+  - handover.postgresql.databases.unchecked
   - handover.postgresql.endpoints.attributes
 options:
   force:
@@ -189,6 +190,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     NO,
     PAIRS,
     READING,
+    UNCHECKED,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.direct_copy import copy
@@ -200,6 +202,7 @@ def main():
             **PAIRS,
             **READING,
             **FILLING,
+            **UNCHECKED,
             **CLIENTS,
             "force": NO,
             "count_rows": NO,

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - handover.postgresql.endpoints.clients
   - handover.postgresql.databases.rename
   - handover.postgresql.databases.filling
+  - handover.postgresql.databases.unchecked
   - handover.postgresql.endpoints.attributes
 attributes:
   diff_mode:
@@ -234,6 +235,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     NAMES,
     RENAME,
     TARGET,
+    UNCHECKED,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.restore_import import import_dump
@@ -247,6 +249,7 @@ def main():
             **TARGET,
             **RENAME,
             **FILLING,
+            **UNCHECKED,
             **CLIENTS,
             "state": {"type": "str", "choices": ["imported", "finished"], "default": "imported"},
             "dump_directory": {"type": "path"},

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,21 @@ pg_restore: warning: errors ignored on restore: 1
     assert fitting.explain(errors) == []
     assert {entry["object"] for entry in fitting.skipped} >= {FUNCTION.name}
     assert "transaction_timeout" in fitting.skipped[0]["reason"]
+
+
+def test_what_a_worker_complains_of_is_known_by_its_statement():
+    """The other worker ends an item meanwhile, and its label went before the text."""
+    definition = "ALTER TABLE ONLY public.b\n    ADD CONSTRAINT b_i_fkey FOREIGN KEY (i) REFERENCES public.a(i);\n"
+    entries = {
+        number: replace(FUNCTION, dump_id=number, definition=text) for number, text in enumerate((definition, "b;"))
+    }
+    output = f"""\
+pg_restore: error: could not execute query: ERROR:  insert or update on table "b" violates foreign key
+pg_restore: Command was: {definition}
+finished item 7 INDEX i
+pg_restore: warning: errors ignored on restore: 2
+"""
+    [error], _complete = parse_errors(output, entries, parallel=True)
+    assert (error.entry, error.statement.split()[-1]) == (entries[0], "public.a(i);")
+    [unknown], _complete = parse_errors(output.replace("b_i_fkey", "other"), entries, parallel=True)
+    assert unknown.entry is None

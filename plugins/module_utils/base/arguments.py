@@ -63,4 +63,6 @@ FILLING = {
     "exclude_extensions": NAMES,
     "analyze": {"type": "str", "choices": ["auto", "full", "in_stages", "none"], "default": "auto"},
     "refresh_materialized_views": YES,
+    "leave_out": NAMES,
 }
+UNCHECKED = {"unchecked_foreign_keys": NO}

@@ -30,4 +30,8 @@ class HandoverError(Exception):
 
     def of_database(self, dbname: str) -> HandoverError:
         """The same of one database among several, by the name that the user knows."""
-        return HandoverError(f'Database "{dbname}": {self.problem}', self.remedy, database=dbname, **self.facts)
+        return type(self)(f'Database "{dbname}": {self.problem}', self.remedy, database=dbname, **self.facts)
+
+
+class IncompleteError(HandoverError):
+    """All rows of a database are there, but not all definitions: ``failures`` among the facts. Others may go on."""

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
-from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError, IncompleteError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_names
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
@@ -96,11 +96,57 @@ def create_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
     place = make_place(run, goal, filling.archive)
     try:
         result = filling.fill(place)
-        filling.require_all()
     except BaseException:
         with contextlib.suppress(Exception):  # the error that brought us here says more
             target_database.drop(run.connection, place)
         raise
+    filling.require_all(place)
+    if place != goal:
+        take_place(run, goal)
+    return result
+
+
+def each(databases: list[str], work) -> list[dict]:
+    """What ``work(dbname)`` returns. Where definitions fail, the other databases are seen to before that is raised."""
+    done, errors = [], []
+    for dbname in databases:
+        try:
+            done.append(work(dbname))
+        except IncompleteError as error:
+            errors.append(error)
+    if not errors:
+        return done
+    if len(databases) == 1:
+        raise errors[0]
+    failures = [{"database": error.facts["database"], **one} for error in errors for one in error.facts["failures"]]
+    problem, remedy = (" ".join(dict.fromkeys(texts)) for texts in zip(*((one.problem, one.remedy) for one in errors)))
+    raise IncompleteError(problem, remedy, failures=failures, databases=done)
+
+
+def find_pending(run: Destination, goal: str, is_ours) -> tuple[str, dict] | None:
+    """(database, result) of a former run, for whose journal ``is_ours`` holds, that has brought everything but some
+    definitions.
+    """
+    for place in (target_database.working_name(goal), goal):
+        if not target_database.is_valid(run.connection, place):
+            continue
+        with run.visit(place) as session:
+            entry = import_journal.read(session)
+        if entry and not entry["completed"] and (entry["result"] or {}).get("failures") and is_ours(entry):
+            return place, entry["result"]
+    return None
+
+
+def complete_pending(run: Destination, goal: str, filling: Filling, found: tuple[str, dict]) -> dict:
+    """Make what is pending in the database that was found; it gets its own name when nothing is pending any more.
+    Raises HandoverError that names what still is.
+    """
+    place, former = found
+    filling.go_on(former)
+    if run.check_mode:
+        return {**filling.preview(place), "failures": former["failures"]}
+    result = filling.fill(place)
+    filling.require_all(place)
     if place != goal:
         take_place(run, goal)
     return result
@@ -136,8 +182,10 @@ def take_place(run: Destination, goal: str) -> None:
 
 
 def clear_and_fill(run: Destination, goal: str, filling: Filling) -> dict:
-    """Fill a database that exists. After an error it is incomplete, which its journal says; a rerun starts over."""
+    """Fill a database that exists. After an error it is incomplete, which its journal says; a rerun starts over, unless
+    only definitions are missing.
+    """
     target_database.clear(run.target, run.connection, goal)
     result = filling.fill(goal)
-    filling.require_all()
+    filling.require_all(goal)
     return result

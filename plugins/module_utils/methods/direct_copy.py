@@ -16,6 +16,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.wording i
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.destination import (
     Destination,
+    complete_pending,
+    each,
+    find_pending,
     make_place,
     only_run,
     refuse_occupied,
@@ -90,7 +93,7 @@ def copy(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> 
             "source": server.as_result(),
         }
         result["target"] = catalog.read_server(connection).as_result()
-        result["databases"] = [copy_database(run, dbname) for dbname in selected]
+        result["databases"] = each(selected, lambda dbname: copy_database(run, dbname))
     return {**result, "changed": any(unit["changed"] for unit in result["databases"])}
 
 
@@ -181,6 +184,9 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
     """Copy, or say what would be copied."""
     loader, target = _loader(run, session, dbname, hold=True), run.destination.target
     filling = Filling(loader)
+    pending = None if run.params["force"] else find_pending(run.destination, goal, lambda one: _is_of(run, one, dbname))
+    if pending:
+        return complete_pending(run.destination, goal, filling, pending)
     if run.destination.check_mode:
         return filling.preview(goal)
     place = _prepare_place(run, goal, loader)
@@ -189,10 +195,10 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
         loader.scope.on_copied = lambda: _let_go(session)
         try:
             result = filling.fill(place)
-            filling.require_all()
         except BaseException:
             _abandon(run, place, own)
             raise
+    filling.require_all(place)
     if place != goal:
         take_place(run.destination, goal)
     if run.params["source_is_quiet"]:
@@ -205,7 +211,10 @@ def _loader(run: Copy, session, dbname: str, hold: bool) -> SnapshotLoader:
     """Everything about the copy before it begins."""
     writes = count_writes(session)
     snapshot = export_snapshot(session, serializable_deferrable=False)
-    scope = Scope(unlogged=run.params["unlogged_table_data"], hold=hold)
+    unchecked = run.params["unchecked_foreign_keys"]
+    scope = Scope(
+        unlogged=run.params["unlogged_table_data"], hold=hold, keys_may_wait=unchecked, left_unchecked=unchecked
+    )
     source = SnapshotSource(run.source, dbname, snapshot, session, patience_of(run.params))
     target, dump_id = run.destination.target, f"copy-{uuid.uuid4()}"
     loader = open_snapshot(source, target, run.connection, run.params, dump_id, scope)

@@ -15,7 +15,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.destination import (
     Destination,
     clear_and_fill,
+    complete_pending,
     create_and_fill,
+    each,
+    find_pending,
     only_run,
     refuse_occupied,
 )
@@ -41,7 +44,7 @@ def import_dump(target: Endpoint, params: dict, check_mode: bool) -> dict:
             statements = result["roles"].get("statements", [])
             result["diff"] = {"before": "", "after": "".join(f"{statement};\n" for statement in statements)}
         if "databases" in params["include"]:
-            result["databases"] = [import_database(run, dbname) for dbname in _selected(run)]
+            result["databases"] = each(_selected(run), lambda dbname: import_database(run, dbname))
         units = [result.get("roles", {}), *result.get("databases", [])]
         return {**result, "changed": any(unit.get("changed", False) for unit in units)}
 
@@ -97,6 +100,12 @@ def import_database(run: Destination, dbname: str) -> dict:
         if manifest is None:
             return {"database": goal, "changed": True, "notices": [NOT_YET]}
         filling = Filling(open_dump(run.target, run.connection, run.params, unit, manifest))
+        pending = find_pending(run, goal, lambda entry: entry["dump_id"] == dump_id)
+        if pending:
+            try:
+                return {"database": goal, "changed": True, **complete_pending(run, goal, filling, pending)}
+            except HandoverError as error:
+                raise error.of_database(goal) from None
         if run.check_mode:
             return {"database": goal, "changed": True, **filling.preview(goal)}
         fill = create_and_fill if run.params["create"] else clear_and_fill

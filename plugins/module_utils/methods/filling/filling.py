@@ -10,18 +10,26 @@ from collections import Counter
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
-from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError, IncompleteError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import lent_rights, properties
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.loader import Loader
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.restorer import Restorer
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import staging
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import foreign_keys, staging
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import edited
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import Failure, failure_of
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import statistics
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 
+# As an archive names them: (schema, name).
+RELATIONS = "SELECT relnamespace::regnamespace::name::text, relname::text FROM pg_class"
+OF_TABLES = """
+    SELECT c.relnamespace::regnamespace::name::text, c.relname || ' ' || o.name FROM pg_class AS c JOIN (
+        SELECT conrelid, conname FROM pg_constraint UNION ALL SELECT tgrelid, tgname FROM pg_trigger
+    ) AS o (relation, name) ON o.relation = c.oid"""
 SHOWN = 20  # failures in a message; the result has all
 
 
@@ -32,6 +40,7 @@ class Filling:
         self.loader = loader
         self.archive = loader.archive
         self.stages = Stages()
+        self._former: dict[str, Any] | None = None
 
     def preview(self, dbname: str) -> dict[str, Any]:
         """What check mode can say: what would be skipped, and the commands."""
@@ -51,16 +60,17 @@ class Filling:
         """Definitions that the target refused, and what needs them. All else is there after ``fill``."""
         return self.archive.fitting.failures
 
-    def require_all(self) -> None:
-        """Raise HandoverError that names all that is not there."""
+    def require_all(self, dbname: str) -> None:
+        """Raise HandoverError that names all that is not there, if a rerun is to make it in this database."""
         if self.failures:
-            tried = self.archive.fitting.tried
-            raise HandoverError(
-                f"All rows are there, but {counted(len(tried), 'definition')} could not be made: "
-                f"{'; '.join(f'{one.object}: {one.message}' for one in tried[:SHOWN])}.",
-                "Fix the causes on the source or the target, then run this again.",
-                failures=[one.as_result() for one in self.failures],
-            )
+            raise incomplete([one.as_result() for one in self.failures], dbname)
+
+    def go_on(self, former: dict[str, Any]) -> None:
+        """Let ``fill`` make what another run, whose result is ``former``, could not, and nothing else."""
+        self.archive.origin["dump_id"] = former["dump_id"]
+        self.archive.fitting.keep_to({one["object"] for one in former["failures"]})
+        self.loader.keep_rows()
+        self._former = former
 
     def fill(self, dbname: str) -> dict[str, Any]:
         """Everything, in order; what is returned is also the journal's record. Raises HandoverError where rows would
@@ -71,6 +81,8 @@ class Filling:
         with contextlib.closing(target.connect(dbname)) as session, contextlib.ExitStack() as stack:
             import_journal.begin(session, self.archive.origin["dump_id"])
             self.loader.begin(session)
+            if self._former:  # somebody may have made by hand what was pending
+                self.archive.fitting.pass_existing(rows(session, RELATIONS), rows(session, OF_TABLES))
             properties.restore_settings_for_contents(self.archive, dbname)
             self._restore(session, dbname, stack)
             self._analyze(dbname, "tables")
@@ -81,8 +93,7 @@ class Filling:
             with self.stages.stage("database properties"):
                 properties.restore_properties(session, self.archive, dbname)
             result = self._result()
-            if not self.failures:
-                import_journal.complete(session, result)
+            (import_journal.keep_pending if self.failures else import_journal.complete)(session, result)
         return result
 
     def _require_roles(self) -> None:
@@ -133,7 +144,7 @@ class Filling:
                     archive.jobs,
                     kind,
                     stages=mode == "in_stages",
-                    only_lacking=self.loader.has_analyzed(),
+                    only_lacking=self._former is not None or self.loader.has_analyzed(),
                 )
 
     def _refresh(self, dbname: str) -> None:
@@ -146,7 +157,7 @@ class Filling:
 
     def _result(self) -> dict[str, Any]:
         counts, fitting = self.loader.compared, self.archive.fitting
-        return {
+        result = {
             "dump_id": self.archive.origin["dump_id"],
             "client": self.archive.client.version,
             "restored": dict(sorted(Counter(entry.desc for entry in fitting.remaining()).items())),
@@ -156,5 +167,41 @@ class Filling:
             "rows_compared": sum(count["rows"] for count in counts) if counts is not None else None,
             "tables_compared": len(counts) if counts is not None else None,
             "stages": self.stages.as_result(),
+            "unchecked": [one for one in map(_as_unchecked, self.archive.unchecked) if one],
             **self.loader.result(),
         }
+        return _together(self._former, result) if self._former else result
+
+
+def incomplete(failures: list[dict[str, Any]], dbname: str) -> IncompleteError:
+    """What is said of definitions that are not there: all of them, and what helps."""
+    tried = [one for one in failures if not one["needs"]]
+    keys = [one for one in tried if one["query"]]
+    remedy = (
+        f'Fix the causes in database "{dbname}" of the target, then run this again: it makes only these. '
+        "Or name those that it is to be complete without in leave_out (handover_leave_out)."
+    )
+    if keys:
+        remedy += " The queries in failures show the rows that break foreign keys, such as " + keys[0]["query"]
+    return IncompleteError(
+        f"All rows are there, but {counted(len(tried), 'definition')} could not be made: "
+        f"{'; '.join(one['object'] + ': ' + one['message'].rstrip('.') for one in tried[:SHOWN])}"
+        f"{f'; and {len(tried) - SHOWN} more' if len(tried) > SHOWN else ''}.",
+        remedy,
+        failures=failures,
+    )
+
+
+def _as_unchecked(entry: Entry) -> dict[str, Any] | None:
+    key = foreign_keys.parse(entry.definition or "")
+    return {"object": entry.name, "statement": key.validation, "query": key.orphans} if key else None
+
+
+def _together(former: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """The result of two runs, the latter of which has made what the former had not."""
+    restored = Counter(former["restored"])
+    restored.update(result["restored"])
+    lists = {name: former[name] + result[name] for name in ("skipped", "edits", "unchecked", "stages")}
+    lists["skipped"] = [one for number, one in enumerate(lists["skipped"]) if one not in lists["skipped"][:number]]
+    lists["edits"] = former["edits"]
+    return {**former, **lists, "restored": dict(sorted(restored.items())), "failures": result["failures"]}

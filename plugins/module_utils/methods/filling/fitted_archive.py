@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
@@ -31,6 +31,7 @@ class FittedArchive:
     ``origin`` describes the database on the source: what origin.describe says, ``source``, ``dump_id``, and
     ``client``, the version of pg_dump. ``missing_roles`` are those that are not carried over: what concerned them was
     taken out of the archive.
+    ``unchecked`` are the foreign keys that were made without a look at the rows.
     """
 
     target: Endpoint
@@ -42,6 +43,7 @@ class FittedArchive:
     jobs: int
     fitting: Fitting
     missing_roles: set[str]
+    unchecked: list[Entry] = field(default_factory=list)
 
     @property
     def contents(self) -> Contents:
@@ -83,6 +85,7 @@ def prepare(
     )
     jobs = jobs_for(params["jobs"], sum(entry.desc == "TABLE DATA" for entry in contents.entries))
     fitting = Fitting(contents, params["exclude_extensions"], origin.get("extension_members"))
+    fitting.leave_out(params.get("leave_out") or [])
     fitting.fit(capabilities, params["no_privileges"])
     missing = _roles_left_behind(origin, params) - capabilities.roles
     for name in sorted(missing):

@@ -33,6 +33,9 @@ class FileLoader:
         command = [client.program("pg_restore"), "--use-list=(each stage)", *arguments]
         return {"command": [*command, f"--dbname={self.archive.target.conninfo(dbname)}"], "notices": []}
 
+    def keep_rows(self) -> None:
+        """What is left to be made says so."""
+
     def owners_elsewhere(self) -> set[str]:
         """The archive lists all."""
         return set()

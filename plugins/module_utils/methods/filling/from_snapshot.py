@@ -30,9 +30,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import staging
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import dump_command
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import STATISTICS, Entry
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import Failure
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import (
+    VIOLATION,
+    Failure,
+    failure_of,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.foreign_keys import FOREIGN_KEY
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
-    FOREIGN_KEY,
     Definition,
     as_pending,
     make_keys,
@@ -48,6 +52,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import origin, sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import large_objects
+
+NOT_UNCHECKED = "rows break it, and this server cannot have it unchecked, as it is of a partitioned table"
 
 
 class SnapshotLoader:
@@ -81,6 +87,11 @@ class SnapshotLoader:
         kept = {table for table in self.tables if table.key in finished and not table.unlogged}
         self.kept = [Counts(table, 0, *finished[table.key]) for table in self.tables if table in kept]
         self.tables = [table for table in self.tables if table not in kept]
+
+    def keep_rows(self) -> None:
+        """Everything but definitions is there."""
+        self.scope.existing, self.scope.sequences, self.scope.large_objects = True, False, False
+        self.tables, self.facts = [], {}
 
     def preview(self, dbname: str) -> dict[str, Any]:
         """How the schema would be described, and how much would be copied by how many sessions."""
@@ -177,6 +188,11 @@ class SnapshotLoader:
         return read_definitions(self.source.session, archive.contents, archive.wanted(entries), no_tablespaces)
 
     def _put_off(self, pending: list[dict[str, Any]]) -> None:
+        if self.scope.left_unchecked:  # for good, as far as we are concerned
+            self.archive.unchecked += [one["definition"].entry for one in pending if one["added"]]
+            pending = [one for one in pending if not one["added"]]
+            self._fail([failure_of(one["definition"].entry, NOT_UNCHECKED, VIOLATION) for one in pending])
+            return
         self.pending_constraints += [as_pending(self.source.session, **one) for one in pending]
 
     def _fail(self, failures: list[Failure]) -> None:

@@ -24,6 +24,9 @@ class Loader(Protocol):
     def preview(self, dbname: str) -> dict[str, Any]:
         """For check mode: ``command``, ``notices``, and what the loader alone knows."""
 
+    def keep_rows(self) -> None:
+        """A former run has brought all rows and positions; only definitions are to be made."""
+
     def owners_elsewhere(self) -> set[str]:
         """Roles to which objects belong that the archive does not list."""
 

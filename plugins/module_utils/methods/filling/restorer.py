@@ -18,11 +18,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import script
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import RestoreError, restore
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.foreign_keys import FOREIGN_KEY
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.row_counts import (
     count_rows,
     differences,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.staging import Stage
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import add_unchecked
 
 
 class Restorer:
@@ -93,6 +95,8 @@ class Restorer:
     def _explain(self, stage: Stage, errors: list[RestoreError]) -> None:
         """Refusals that lose no rows are collected. Raises HandoverError for others."""
         fitting = self.archive.fitting
+        if self.archive.params.get("unchecked_foreign_keys"):
+            errors = self._without_broken_keys(errors)
         unknown = fitting.explain(errors)
         if unknown:
             described = [error.describe() for error in unknown] + [one.describe() for one in fitting.tried]
@@ -104,3 +108,20 @@ class Restorer:
                 failures=[one.as_result() for one in fitting.failures],
             )
         fitting.require_rows()
+
+    def _without_broken_keys(self, errors: list[RestoreError]) -> list[RestoreError]:
+        """The errors, but for foreign keys that rows break and that are there unchecked now."""
+        archive, left = self.archive, []
+        broken = [one for one in errors if one.entry and one.entry.desc == FOREIGN_KEY]
+        if not broken:
+            return errors
+        with contextlib.closing(archive.target.connect(self.dbname)) as session:
+            script.prepare(session, archive.contents)
+            for error in broken:
+                entry = error.entry
+                statement = (entry.definition or "").encode(archive.contents.codec, "surrogateescape")
+                if not archive.fitting.is_skipped(entry) and add_unchecked(session, entry, statement) is True:
+                    archive.unchecked.append(entry)
+                else:
+                    left.append(error)
+        return [one for one in errors if one not in broken or one in left]

@@ -22,7 +22,8 @@ class Scope:
     while it is read.
     ``existing``: the target has some of it already, from a run before. Objects that are there are left alone, and the
     tables are emptied before they are copied. ``keys_may_wait``: a foreign key that rows do not satisfy yet is added
-    unchecked, or left out, and listed in ``pending_constraints``. ``on_state`` and ``on_copied`` as in CopyOptions.
+    unchecked, or left out, and listed in ``pending_constraints``, or, if it may be ``left_unchecked``, in the archive's
+    ``unchecked``. ``on_state`` and ``on_copied`` as in CopyOptions.
     """
 
     tables: list[tuple[str, str]] | None = None
@@ -32,6 +33,7 @@ class Scope:
     hold: bool = False
     existing: bool = False
     keys_may_wait: bool = False
+    left_unchecked: bool = False
     sequences: bool = True
     large_objects: bool = True
     on_state: Callable[[list[tuple[Any, ...]]], object] = lambda changes: None

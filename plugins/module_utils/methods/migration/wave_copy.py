@@ -82,7 +82,7 @@ def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied
         _leave_out(job, loader)
         filling = Filling(loader)
         result = filling.fill(job.goal)
-        filling.require_all()
+        filling.require_all(job.goal)
     pass_event_triggers(job.session)  # they came along
     _keep(job, loader, result)
     apply.quiet_triggers(job)

@@ -169,6 +169,7 @@ def parse_errors(output: str, entries: dict[int, Entry], parallel: bool) -> tupl
         known = [(_comparable(entry.definition or ""), entry) for entry in entries.values()]
         for error in errors:
             error[0] = _entry_of(error[2], known)
+            error[2] = (error[0].definition or "") if error[0] else error[2]
     found = [RestoreError(entry, message, one_line(statement)) for entry, message, statement in errors]
     return found, _are_all(found, ignored, parallel)
 
@@ -178,12 +179,15 @@ def _comparable(statement: str) -> str:
 
 
 def _entry_of(statement: str, known: list[tuple[str, Entry]]) -> Entry | None:
-    """The entry that a statement is of; None where that is not certain."""
+    """The entry that a statement is of, what another process wrote after it aside; None where that is not certain."""
     text = _comparable(statement)
-    head = text[: -len(LONGER)] if text.endswith(LONGER) else None
-    found = [
-        entry for definition, entry in known if text and (definition == text or (head and definition.startswith(head)))
-    ]
+    whole = [one for one in known if one[0] and text.startswith(one[0])]
+    if whole:
+        longest = max(len(definition) for definition, _entry in whole)
+        found = [entry for definition, entry in whole if len(definition) == longest]
+    else:
+        head = text.partition(LONGER)[0] if LONGER in text else ""
+        found = [entry for definition, entry in known if head and definition.startswith(head)]
     return found[0] if len(found) == 1 else None
 
 

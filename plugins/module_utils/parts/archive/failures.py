@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import foreign_keys
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
 
 # Without these rows, or positions of sequences, are lost, or are not where they were.
 HOLDERS = {"TABLE", "TABLE ATTACH", "SEQUENCE", "BLOB METADATA"}
 HEAD = 200
+VIOLATION = "23503"
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,15 @@ class Failure:
 
     def as_result(self) -> dict[str, Any]:
         """JSON types, for results and journals."""
-        found = asdict(self)
-        return {"class" if name == "desc" else name: value for name, value in found.items() if name != "dump_id"}
+        found = {"class" if name == "desc" else name: value for name, value in asdict(self).items()}
+        del found["dump_id"]
+        return {**found, "query": self.key.orphans if self.key else None}
+
+    @property
+    def key(self) -> foreign_keys.ForeignKey | None:
+        """The foreign key that rows break."""
+        is_broken = self.desc == foreign_keys.FOREIGN_KEY and not self.needs and self.sqlstate in (None, VIOLATION)
+        return foreign_keys.parse(self.statement) if is_broken else None
 
 
 def holds_rows(entry: Entry) -> bool:

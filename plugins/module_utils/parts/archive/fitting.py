@@ -52,6 +52,8 @@ RESERVABLE = {
     "TYPE",
     "USER MAPPING",
 }
+RELATIONS = ("INDEX", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE")
+OF_TABLES = ("CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT", "TRIGGER")
 OF_EXTENSION = (
     "Make it available on the target (services have a list of allowed extensions), "
     "or name the extension in exclude_extensions to leave it out with these tables."
@@ -90,6 +92,7 @@ class Fitting:
         self.edits = []
         self.failures: list[Failure] = []
         self._skipped_ids = set()
+        self._there_ids: set[int] = set()
         self._reasons = []
         excluded = {
             one.dump_id for one in contents.entries if one.desc == "EXTENSION" and one.tag in exclude_extensions
@@ -110,6 +113,24 @@ class Fitting:
             "pg_attver", "an internal option that an older pg_dump took for a user's option", edits.without_pg_attver
         )
         self.edit("schema public", "every new database has one", edits.with_public_perhaps_there)
+
+    def leave_out(self, names: list[str]) -> None:
+        """Leave out what the operator names, with its class or without, and what needs it, rows included."""
+        wanted = set(names)
+        for entry in self.contents.entries if wanted else ():
+            if {entry.name, entry.name[len(entry.desc) + 1 :]} & wanted:
+                self._excused_ids |= {entry.dump_id, *(one.dump_id for one in self._needing(entry))}
+                self.skip(entry, "it is in leave_out")
+
+    def keep_to(self, names: set[str]) -> None:
+        """Everything but these objects is there already."""
+        self._there_ids = {entry.dump_id for entry in self.contents.entries if entry.name not in names}
+
+    def pass_existing(self, relations: list[tuple[str, str]], of_tables: list[tuple[str, str]]) -> None:
+        """Of those, these are there, too; constraints and triggers by the names of table and object."""
+        for classes, names in ((RELATIONS, set(relations)), (OF_TABLES, set(of_tables))):
+            found = (one for one in self.contents.entries if one.desc in classes and (one.namespace, one.tag) in names)
+            self._there_ids |= {entry.dump_id for entry in found}
 
     def skip(self, entry: Entry, reason: str) -> None:
         """Leave out an entry and all that needs it. What is skipped already is not listed twice."""
@@ -174,7 +195,10 @@ class Fitting:
         return [
             entry
             for entry in self.contents.entries
-            if not self.is_skipped(entry) and entry.desc not in NOT_RESTORED and not _is_of_database(entry)
+            if not self.is_skipped(entry)
+            and entry.dump_id not in self._there_ids
+            and entry.desc not in NOT_RESTORED
+            and not _is_of_database(entry)
         ]
 
     @property
@@ -226,8 +250,8 @@ class Fitting:
         """
         unknown = []
         for error in errors:
-            if error.is_of_pg_restore:
-                continue
+            if error.is_of_pg_restore or (self._there_ids and " already exists" in error.message):
+                continue  # somebody has made what was pending
             if error.entry and not self.is_skipped(error.entry) and _is_reserved(error):
                 self.skip(error.entry, error.message.partition("ERROR:")[2].strip())
             elif error.entry and not holds_rows(error.entry):

@@ -12,11 +12,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents, Entry
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import Failure, failure_of
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import (
+    VIOLATION,
+    Failure,
+    failure_of,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.foreign_keys import FOREIGN_KEY
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
-
-FOREIGN_KEY = "FK CONSTRAINT"
-FOREIGN_KEY_VIOLATION = "23503"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def build(session, definitions: list[Definition]) -> list[Failure]:
     except psycopg2.Error as error:
         if len(definitions) > 1 and not _is_end(error):
             return [failure for one in definitions for failure in build(session, [one])]
-        return [_failure(definitions[0], error)]
+        return [_failure(definitions[0].entry, error)]
     return []
 
 
@@ -95,10 +97,10 @@ def make_keys(session, definitions: list[Definition], may_wait: bool) -> tuple[l
     put_off, failed = [], []
     for failure in failures:
         definition = by_id[failure.dump_id]
-        if failure.sqlstate != FOREIGN_KEY_VIOLATION:
+        if failure.sqlstate != VIOLATION:
             failed.append(failure)
             continue
-        added = _add_unchecked(session, definition)
+        added = add_unchecked(session, definition.entry, definition.statement)
         if isinstance(added, Failure):
             failed.append(added)
         else:
@@ -119,25 +121,25 @@ def as_pending(source, definition: Definition, added: bool) -> dict:
     return {"schema": place, "table": table, "name": name, "statement": statement, "added": added}
 
 
-def _add_unchecked(session, definition: Definition) -> bool | Failure:
-    """Whether it could be added without looking at the rows that are there, or what else the server says."""
-    text = definition.statement.rstrip().rstrip(b";")
+def add_unchecked(session, entry: Entry, statement: bytes) -> bool | Failure:
+    """Whether a foreign key could be added without looking at the rows that are there, or what else the server says."""
+    text = statement.rstrip().rstrip(b";")
     try:
         with session.cursor() as cursor:
             cursor.execute(text + (b"" if text.endswith(b" NOT VALID") else b" NOT VALID"))
     except (psycopg2.errors.FeatureNotSupported, psycopg2.errors.WrongObjectType):  # a partitioned table
         return False
     except psycopg2.Error as error:
-        return _failure(definition, error)
+        return _failure(entry, error)
     return True
 
 
-def _failure(definition: Definition, error) -> Failure:
+def _failure(entry: Entry, error) -> Failure:
     """Raises HandoverError if the session is lost."""
     if _is_end(error):
-        problem = f"The session with the target ended while {definition.entry.name} was made: {one_line(error)}"
+        problem = f"The session with the target ended while {entry.name} was made: {one_line(error)}"
         raise HandoverError(problem, "Check the server's log for the reason, then run this again.") from None
-    return failure_of(definition.entry, error, error.pgcode)
+    return failure_of(entry, error, error.pgcode)
 
 
 def _is_end(error) -> bool:

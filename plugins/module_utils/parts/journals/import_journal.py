@@ -144,6 +144,12 @@ def restored_rows(connection) -> dict[tuple[str, str], tuple[int, int]]:
     return {(schema, name): (count, size) for schema, name, count, size in found}
 
 
+def keep_pending(connection, result: dict) -> None:
+    """Record that all rows are there, and which definitions are not: ``failures`` of the result."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE handover.restore SET result = %s WHERE completed IS NULL", (json.dumps(result),))
+
+
 def complete(connection, result: dict) -> None:
     """Record that everything is there."""
     with connection.cursor() as cursor:
