@@ -104,6 +104,15 @@ target:
   returned: always
   type: dict
   sample: {version: "18.1", major: 18, system_identifier: "7710278377752326491", in_recovery: false}
+failures:
+  description:
+    - Definitions that the target refused, and what could not be made for want of them, with C(object), C(class),
+      C(statement), the server's C(message) and C(sqlstate) (null if only pg_restore heard of it), the object that it
+      C(needs), or null, and, for a foreign key that rows break, a C(query) for these rows.
+    - All rows are there. A rerun makes these objects and nothing else, without those in O(leave_out).
+  returned: when definitions failed
+  type: list
+  elements: dict
 databases:
   description: One element for each database.
   returned: always
@@ -149,6 +158,16 @@ databases:
       type: dict
     skipped:
       description: Every object that was left out, with its class and the reason.
+      type: list
+      elements: dict
+    failures:
+      description: Definitions that an earlier run could not make, and this one would, in check mode; else empty.
+      type: list
+      elements: dict
+    unchecked:
+      description:
+        - Foreign keys that rows break and that were made all the same, with C(object), the C(statement) that checks
+          them, and a C(query) for these rows.
       type: list
       elements: dict
     edits:

@@ -196,6 +196,13 @@ databases:
       returned: when O(state=replicating)
       type: list
       elements: dict
+    failures:
+      description:
+        - Definitions that the target refused, in check mode of the runs before; else empty, as the module fails, and
+          has them beside its message.
+      returned: when O(state=replicating), not in check mode
+      type: list
+      elements: dict
     pending:
       description: Foreign keys that could not be validated yet.
       returned: when O(state=replicating), not in check mode

@@ -155,6 +155,12 @@ databases:
         - Outcome of the last verification, or null. C(outdated) says why it does not count any more; it is an empty
           list if it counts, and null if that is unknown.
       type: dict
+    failures:
+      description:
+        - Definitions that the target refused and that are not there, with C(object), C(class), C(statement),
+          C(message), C(sqlstate), C(needs) and C(query).
+      type: list
+      elements: dict
     notices:
       description: Notices of the migration's runs.
       type: list

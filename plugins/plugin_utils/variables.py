@@ -13,8 +13,8 @@ OF_ROLES = [
     "count_rows", "count_rows_limit", "create", "create_replication_role", "cutover_max_lag", "databases", "deadline",
     "direction", "dump_directory", "dump_extra_args", "exclude_extensions", "exclude_schemas", "exclude_table_data",
     "exclude_tables", "fail_on", "fence_roles", "firewall_tasks", "force", "free_space", "hba_method",
-    "ignore_databases", "jobs", "large_objects", "lift_fence", "listen_addresses", "locale_map", "lock_patience",
-    "lock_timeout", "lock_wait_timeout", "max_duration", "max_lag", "max_rate", "max_retained_wal",
+    "ignore_databases", "jobs", "large_objects", "leave_out", "lift_fence", "listen_addresses", "locale_map",
+    "lock_patience", "lock_timeout", "lock_wait_timeout", "max_duration", "max_lag", "max_rate", "max_retained_wal",
     "max_slot_wal_keep_size", "measure", "method", "min_free_space", "no_identity", "no_owner", "no_privileges",
     "no_tablespaces", "pair", "poolers", "quote_all_identifiers", "refresh", "refresh_materialized_views", "rename",
     "replace", "replace_databases", "replication", "replication_password", "replication_password_file",
@@ -24,8 +24,9 @@ OF_ROLES = [
     "show_values", "skip_roles", "slot_patience", "source", "source_host", "source_is_gone", "source_is_quiet",
     "source_is_ready", "split_tables_larger_than", "standbys_ready", "stop_on", "switch_command", "switch_tasks",
     "switch_timeout", "tables", "target", "target_addresses", "terminate_sessions", "test_network", "throttle",
-    "timeout", "together", "transport", "unlogged_table_data", "update_passwords", "verified_within",
-    "verify_exclude", "verify_resume", "verify_tables", "wait_for", "waive", "waves", "without_cutover",
+    "timeout", "together", "transport", "unchecked_foreign_keys", "unlogged_table_data", "update_passwords",
+    "verified_within", "verify_exclude", "verify_resume", "verify_tables", "wait_for", "waive", "waves",
+    "without_cutover",
 ]  # fmt: skip
 OF_PLAYBOOKS = ["hosts", "selected_databases", "serial"]
 

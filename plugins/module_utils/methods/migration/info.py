@@ -299,6 +299,7 @@ def _progress(at_target: Visit, migration, record: dict | None, status: dict) ->
     result = {"started": started, "age_seconds": progress.seconds_since(started, now)}
     result.update({name: migration and getattr(migration, name) for name in TIMES})
     result.update(verified=migration and migration.verified, notices=migration.notices if migration else [])
+    result["failures"] = migration.failures if migration else []
     if migration is None:
         return {**result, "tables": None, "bytes": None, "bytes_per_second": None, "eta_seconds": None}
     under_way = _tolerantly(at_target, copied_by_now) if migration.phase == "copying" else 0

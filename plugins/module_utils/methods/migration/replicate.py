@@ -26,6 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import obstacle_to_logical_slots
 from ansible_collections.handover.postgresql.plugins.module_utils.methods import destination
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import incomplete
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.source_schema import choose_client
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
     apply,
@@ -61,24 +62,24 @@ def replicate(source: Endpoint, target: Endpoint, params: dict, check_mode: bool
         result["target"] = read_server(maintenance).as_result()
         capabilities = read_capabilities(maintenance)
         _refuse_target(maintenance, capabilities)
-        databases = []
-        for dbname in names:
+
+        def work(dbname: str) -> dict:
             try:
-                databases.append(
-                    _replicate(
-                        dbname,
-                        source=source,
-                        target=target,
-                        params=params,
-                        check_mode=check_mode,
-                        maintenance=maintenance,
-                        capabilities=capabilities,
-                    )
+                return _replicate(
+                    dbname,
+                    source=source,
+                    target=target,
+                    params=params,
+                    check_mode=check_mode,
+                    maintenance=maintenance,
+                    capabilities=capabilities,
                 )
             except HandoverError as error:
                 raise error.of_database(dbname) from None
             except psycopg2.errors.InsufficientPrivilege as error:
                 raise _not_allowed(error).of_database(dbname) from None
+
+        databases = destination.each(names, work)
     return {**result, "databases": databases, "changed": any(one["changed"] for one in databases)}
 
 
@@ -243,7 +244,10 @@ def _go_on(job: Job) -> dict:
     waves.copy_waiting(job)
     lag = _catch_up(job)
     recopy.conclude(job)
-    return _result(job, found, lag, time.monotonic() - started)
+    result = _result(job, found, lag, time.monotonic() - started)
+    if result["failures"]:
+        raise incomplete(result["failures"], job.goal)
+    return result
 
 
 def _catch_up(job: Job) -> float | None:
@@ -285,6 +289,7 @@ def _result(job: Job, found: list[dict], lag: float | None, seconds: float) -> d
         "rows_copied": sum(table.rows or 0 for table in migration.replicated),
         "drift": found,
         "pending": migration.pending,
+        "failures": migration.failures,
         "notices": migration.notices,
         "lag_seconds": None if lag is None else round(lag, 3),
         "seconds": round(seconds, 3),
@@ -349,5 +354,6 @@ def _is_to_do(job: Job, migration: migration_journal.Migration) -> bool:
         or any(table.state not in FINISHED for table in migration.at_cutover)
         or any(not one["enabled"] for one in subscription.state(job.session, migration.names).values())
         or migration.phase == "copying"
+        or bool(migration.failures)
         or (in_step and (bool(migration.pending) or migration.phase == "catching_up"))
     )

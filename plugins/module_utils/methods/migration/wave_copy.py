@@ -52,7 +52,9 @@ def copy_wave(job: Job, number: int, made: Slot) -> None:
 
 
 def complete(job: Job, number: int) -> None:
-    """Make what a run that was interrupted after its last rows has left to be made. Raises HandoverError."""
+    """Make what a run that was interrupted after its last rows, or met definitions that the target refused, has left to
+    be made. Raises HandoverError.
+    """
     with contextlib.closing(job.source.connect(job.dbname, read_only=True)) as keeper:
         snapshot = export_snapshot(keeper, serializable_deferrable=False)
         _fill(job, None, job.wave_name(number), snapshot, lambda: None)
@@ -80,9 +82,7 @@ def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied
         )
         loader = open_snapshot(source, job.target, job.maintenance, job.params, name, scope)
         _leave_out(job, loader)
-        filling = Filling(loader)
-        result = filling.fill(job.goal)
-        filling.require_all(job.goal)
+        result = Filling(loader).fill(job.goal)
     pass_event_triggers(job.session)  # they came along
     _keep(job, loader, result)
     apply.quiet_triggers(job)
@@ -120,6 +120,8 @@ def _keep(job: Job, loader: SnapshotLoader, result: dict) -> None:
     done = [(one.schema, one.name, "indexed", None, None) for one in migration.tables if one.state == "copied"]
     if done:
         migration_journal.record_tables(job.session, job.id, done)
+    if result["failures"] or migration.failures:
+        migration_journal.keep_failures(job.session, job.id, result["failures"])
     pending = migration.pending
     there = {(one["schema"], one["table"], one["name"]) for one in pending}
     new = [one for one in loader.pending_constraints if (one["schema"], one["table"], one["name"]) not in there]

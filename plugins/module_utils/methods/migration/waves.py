@@ -46,9 +46,13 @@ def copy_waiting(job: Job) -> None:
     waiting = [table for table in migration.replicated if table.wave is None]
     if not waiting and migration.waves:
         last = migration.waves[-1]
-        if not last.copied or any(table.state not in wave_copy.FINISHED for table in migration.at_cutover):
+        lacking = any(table.state not in wave_copy.FINISHED for table in migration.at_cutover)
+        if lacking or migration.failures or not last.copied:
             wave_copy.complete(job, last.number)
+        if lacking or not last.copied:
             migration_journal.set_wave(job.session, job.id, last.number, "copied")
+        if len(job.read().failures) < len(migration.failures):
+            job.event("completed", left=len(job.read().failures))
         return
     count = max(1, job.params["waves"] - len(migration.waves))
     apart = apply.apart(job, waiting)

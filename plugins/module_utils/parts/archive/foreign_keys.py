@@ -53,9 +53,3 @@ def parse(definition: str) -> ForeignKey | None:
         return None
     columns, keys = (tuple(NAMES.findall(found[part])) for part in ("columns", "keys"))
     return ForeignKey(found["table"], found["name"], columns, found["referenced"], keys, "MATCH FULL" in found["rest"])
-
-
-def unchecked(definition: str) -> str:
-    """The definition of the same key, whose present rows are not looked at."""
-    text = definition.strip().rstrip(";")
-    return text if text.endswith(" NOT VALID") else text + " NOT VALID"

@@ -24,7 +24,7 @@ TABLES = {
         started timestamptz NOT NULL DEFAULT clock_timestamp(), copied timestamptz, in_step timestamptz,
         verified jsonb, cut_over timestamptz, rolled_back timestamptz, stopped timestamptz, fingerprint jsonb,
         notices jsonb NOT NULL DEFAULT '[]', pending jsonb NOT NULL DEFAULT '[]', undo text[] NOT NULL DEFAULT '{}',
-        direction text NOT NULL DEFAULT 'forward', witness jsonb""",
+        direction text NOT NULL DEFAULT 'forward', witness jsonb, failures jsonb NOT NULL DEFAULT '[]'""",
     "wave": """
         migration_id text NOT NULL, number integer NOT NULL, name text NOT NULL, lsn pg_lsn,
         state text NOT NULL DEFAULT 'copying', started timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -91,7 +91,8 @@ class Migration:
     """``source``: system_identifier, version, database, host, port. ``phase``: copying, catching_up, in_step (it was
     once; ask the beacon for now), handed_over, stopped. ``direction``: forward, or back after a rollback's cutover.
     ``fingerprint``: parts/drift.py. ``pending``: constraints to validate once in step, each with schema, table, name
-    and statement. ``undo``: SQL that finish runs on the target.
+    and statement. ``failures``: definitions that the target refused, as Failure.as_result has them. ``undo``: SQL that
+    finish runs on the target.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Migration:
     pending: list
     undo: list
     direction: str
+    failures: list[dict] = field(default_factory=list)
     waves: list[Wave] = field(default_factory=list)
     tables: list[WaveTable] = field(default_factory=list)
 
@@ -200,6 +202,14 @@ def update(connection, identifier: str, **columns) -> None:
     ]
     statement = sql.SQL("UPDATE handover.migration SET {} WHERE id = %s").format(assignments)
     _execute(connection, statement, [*values, identifier])
+
+
+def keep_failures(connection, identifier: str, failures: list[dict]) -> None:
+    """Record which definitions are not there; journals of older releases have no place for them."""
+    _execute(
+        connection, "ALTER TABLE handover.migration ADD COLUMN IF NOT EXISTS failures jsonb NOT NULL DEFAULT '[]'", ()
+    )
+    update(connection, identifier, failures=failures)
 
 
 def add_undo(connection, identifier: str, statement: str) -> None:
