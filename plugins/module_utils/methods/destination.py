@@ -13,7 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError, IncompleteError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_names
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling, options_of
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import FittedArchive
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases, target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
@@ -124,16 +124,18 @@ def each(databases: list[str], work) -> list[dict]:
 
 
 def find_pending(run: Destination, goal: str, is_ours) -> tuple[str, dict] | None:
-    """(database, result) of a former run, for whose journal ``is_ours`` holds, that has brought everything but some
-    definitions.
+    """(database, result) of a former run with the same options, for whose journal ``is_ours`` holds, that has brought
+    everything but some definitions.
     """
     for place in (target_database.working_name(goal), goal):
         if not target_database.is_valid(run.connection, place):
             continue
         with run.visit(place) as session:
             entry = import_journal.read(session)
-        if entry and not entry["completed"] and (entry["result"] or {}).get("failures") and is_ours(entry):
-            return place, entry["result"]
+        result = (entry and entry["result"]) or {}
+        is_pending = entry and not entry["completed"] and result.get("failures")
+        if is_pending and is_ours(entry) and result.get("options") == options_of(run.params):
+            return place, result
     return None
 
 

@@ -186,6 +186,10 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
     filling = Filling(loader)
     pending = None if run.params["force"] else find_pending(run.destination, goal, lambda one: _is_of(run, one, dbname))
     if pending:
+        place, former = pending
+        if run.params["source_is_quiet"]:
+            facts = {**former, "writes": former["origin"]["writes"]}
+            loader.notices += refuse_stale(session, facts, f'The target\'s database "{place}"')
         return complete_pending(run.destination, goal, filling, pending)
     if run.destination.check_mode:
         return filling.preview(goal)

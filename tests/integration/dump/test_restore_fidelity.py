@@ -287,8 +287,9 @@ def test_a_view_that_cannot_be_refreshed_is_named(servers, tmp_path):
     done(export(source, tmp_path, target_version=18))
     result = restore(target, tmp_path)
     refused(result, "fragile", "division by zero", "refresh_materialized_views: false")
-    assert databases(target) == set()
+    assert "small" not in databases(target)
     done(restore(target, tmp_path, refresh_materialized_views=False))
+    assert databases(target) == {"small"}
 
 
 # --- roles of the application ----------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ OF_TABLES = """
     SELECT c.relnamespace::regnamespace::name::text, c.relname || ' ' || o.name FROM pg_class AS c JOIN (
         SELECT conrelid, conname FROM pg_constraint UNION ALL SELECT tgrelid, tgname FROM pg_trigger
     ) AS o (relation, name) ON o.relation = c.oid"""
+REMEMBERED = ("exclude_extensions", "no_owner", "no_privileges", "no_tablespaces", "skip_roles")
 SHOWN = 20  # failures in a message; the result has all
 
 
@@ -93,7 +94,10 @@ class Filling:
             with self.stages.stage("database properties"):
                 properties.restore_properties(session, self.archive, dbname)
             result = self._result()
-            (import_journal.keep_pending if self.failures else import_journal.complete)(session, result)
+            if self.failures:
+                import_journal.keep_pending(session, {**result, "options": options_of(self.archive.params)})
+            else:
+                import_journal.complete(session, result)
         return result
 
     def _require_roles(self) -> None:
@@ -173,14 +177,23 @@ class Filling:
         return _together(self._former, result) if self._former else result
 
 
+def options_of(params: dict[str, Any]) -> dict[str, Any]:
+    """What a rerun has to be given, too, to go on with what is there."""
+    values = {name: params.get(name) for name in REMEMBERED}
+    return {name: sorted(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
 def incomplete(failures: list[dict[str, Any]], dbname: str) -> IncompleteError:
     """What is said of definitions that are not there: all of them, and what helps."""
     tried = [one for one in failures if not one["needs"]]
     keys = [one for one in tried if one["query"]]
+    views = any(one["class"] == "MATERIALIZED VIEW DATA" for one in tried)
     remedy = (
         f'Fix the causes in database "{dbname}" of the target, then run this again: it makes only these. '
         "Or name those that it is to be complete without in leave_out (handover_leave_out)."
     )
+    if views:
+        remedy += " With refresh_materialized_views: false, materialized views are left empty."
     if keys:
         remedy += " The queries in failures show the rows that break foreign keys, such as " + keys[0]["query"]
     return IncompleteError(
@@ -204,4 +217,5 @@ def _together(former: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     lists = {name: former[name] + result[name] for name in ("skipped", "edits", "unchecked", "stages")}
     lists["skipped"] = [one for number, one in enumerate(lists["skipped"]) if one not in lists["skipped"][:number]]
     lists["edits"] = former["edits"]
+    former = {name: value for name, value in former.items() if name != "options"}
     return {**former, **lists, "restored": dict(sorted(restored.items())), "failures": result["failures"]}
