@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
@@ -112,16 +112,19 @@ class Restorer:
     def _without_broken_keys(self, errors: list[RestoreError]) -> list[RestoreError]:
         """The errors, but for foreign keys that rows break and that are there unchecked now."""
         archive, left = self.archive, []
-        broken = [one for one in errors if one.entry and one.entry.desc == FOREIGN_KEY]
-        if not broken:
+        if not any(error.entry and error.entry.desc == FOREIGN_KEY for error in errors):
             return errors
         with contextlib.closing(archive.target.connect(self.dbname)) as session:
             script.prepare(session, archive.contents)
-            for error in broken:
+            for error in errors:
                 entry = error.entry
-                statement = (entry.definition or "").encode(archive.contents.codec, "surrogateescape")
-                if not archive.fitting.is_skipped(entry) and add_unchecked(session, entry, statement) is True:
+                is_key = entry and entry.desc == FOREIGN_KEY and not archive.fitting.is_skipped(entry)
+                if entry and is_key and self._add_unchecked(session, entry):
                     archive.unchecked.append(entry)
                 else:
                     left.append(error)
-        return [one for one in errors if one not in broken or one in left]
+        return left
+
+    def _add_unchecked(self, session: Connection, entry: Entry) -> bool:
+        statement = (entry.definition or "").encode(self.archive.contents.codec, "surrogateescape")
+        return add_unchecked(session, entry, statement) is True
