@@ -112,11 +112,12 @@ def test_an_interruption_after_the_last_row(servers):
         CREATE FUNCTION same() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
         CREATE TRIGGER same BEFORE UPDATE ON child FOR EACH ROW EXECUTE FUNCTION same();
         ALTER TABLE child ENABLE ALWAYS TRIGGER same;
-        ALTER TABLE child ENABLE ROW LEVEL SECURITY; GRANT SELECT ON keyed TO yard_reader""",
+        ALTER TABLE child ENABLE ROW LEVEL SECURITY; GRANT SELECT ON keyed TO yard_reader;
+        ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO yard_reader""",
     )
     running = start_migration(source, target, databases=["yard"])
     with brake(target) as stop:
-        stop.until("GRANT SELECT")
+        stop.until("ALTER DEFAULT PRIVILEGES")  # all else is granted before the rows come
         running.kill_family()
     states = "SELECT DISTINCT state FROM handover.wave_table"
     assert target.sql("yard", states) == [("indexed",)]
