@@ -311,6 +311,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     POOLERS,
     SELECTION,
     TARGET,
+    WAIVE,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import endpoint, run
@@ -347,12 +348,6 @@ def shortened(found):
 
 
 def main():
-    waiver = {
-        "id": {"type": "str", "required": True},
-        "database": {"type": "str"},
-        "objects": NAMES,
-        "reason": {"type": "str", "required": True},
-    }
     run(
         {
             **BOTH,
@@ -368,7 +363,7 @@ def main():
             "test_network": {"type": "str", "choices": ["no", "dblink", "subscription"], "default": "no"},
             "measure": {"type": "str", "choices": ["none", "read", "write"], "default": "none"},
             "fail_on": {"type": "str"},
-            "waive": {"type": "list", "elements": "dict", "default": [], "options": waiver},
+            **WAIVE,
         },
         look,
     )

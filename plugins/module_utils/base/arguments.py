@@ -66,3 +66,18 @@ FILLING = {
     "leave_out": NAMES,
 }
 UNCHECKED = {"unchecked_foreign_keys": NO}
+
+# of the preflight and of rehearsals
+WAIVE = {
+    "waive": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "id": {"type": "str", "required": True},
+            "database": {"type": "str"},
+            "objects": NAMES,
+            "reason": {"type": "str", "required": True},
+        },
+    },
+}

@@ -26,7 +26,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import sealed
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 
-LEAST = {"jobs": 1, "samples": 0, "sequence_margin": 0}  # of options that are numbers; less would harm, or do nothing
+# Of options that are numbers; less would harm, or do nothing.
+LEAST = {"jobs": 1, "rehearsal_rows": 1, "samples": 0, "sequence_margin": 0}
 
 
 def endpoint(module: AnsibleModule, side: str, options: dict[str, Any] | None = None) -> Endpoint:

@@ -31,6 +31,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     newer_rules,
     owners,
     privileges,
+    rehearsed,
     relations,
     replication,
     replication_in_place,

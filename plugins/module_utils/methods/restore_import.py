@@ -27,6 +27,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.manifest import Unit, database_units
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import rehearsal_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
 
 NOT_YET = "There is no dump yet, so check mode could not look at its contents."
@@ -54,6 +55,8 @@ def finish(run: Destination) -> dict:
     finished = []
     for dbname in run.params["databases"]:
         goal = run.params["rename"].get(dbname, dbname)
+        forgotten = rehearsal_database.forget(run.target, goal, run.check_mode)
+        finished += [goal] if forgotten else []
         if not target_database.exists(run.connection, goal):
             continue
         with run.visit(goal) as session:
@@ -64,7 +67,7 @@ def finish(run: Destination) -> dict:
                 )
             if entry and (run.check_mode or import_journal.remove(session)):
                 finished.append(goal)
-    return {"finished_databases": finished, "changed": bool(finished)}
+    return {"finished_databases": list(dict.fromkeys(finished)), "changed": bool(finished)}
 
 
 def import_roles(run: Destination) -> dict:

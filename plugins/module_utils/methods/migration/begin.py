@@ -58,10 +58,10 @@ def destination_of(job: Job) -> destination.Destination:
 
 
 def _begin_journal(job: Job, session) -> None:
-    migration_journal.begin(session, job.id, _describe(job.source_session, job.dbname))
+    migration_journal.begin(session, job.id, describe(job.source_session, job.dbname))
 
 
-def _describe(session, dbname: str) -> dict:
+def describe(session, dbname: str) -> dict:
     """One end as the other one records it."""
     server = read_server(session)
     return {
@@ -96,7 +96,7 @@ def _ownership(job: Job) -> list:
 
 def prepare_source(job: Job, planned: replication_plan.ReplicationPlan) -> None:
     """The record, and the replica identities that the operator left to us: each recorded before it is changed."""
-    source_record.begin(job.source_session, job.id, _describe(job.session, job.goal))
+    source_record.begin(job.source_session, job.id, describe(job.session, job.goal))
     given = {one.table.key: one.identity for one in planned.tables if one.identity}
     refuse_refused(refused(job, list(given), given))
     for key, wanted in given.items():

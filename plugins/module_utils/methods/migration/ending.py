@@ -20,7 +20,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts import c
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal, source_record
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import removal, strays
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import (
+    rehearsal_database,
+    removal,
+    strays,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.ends import Ends, Visit, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.recognition import recognise
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import event_triggers, turn
@@ -85,6 +89,7 @@ def end_each(kind: type[Ending], source: Endpoint, target: Endpoint, params: dic
     for dbname, goal in ends.pairs:
         try:
             results.append(end_one(kind, ends, dbname, goal, params, check_mode))
+            _forget_rehearsal(ends, goal, results[-1], check_mode)
         except HandoverError as error:
             errors.append(error)
     result = {"databases": results, "changed": any(one["changed"] for one in results)}
@@ -92,6 +97,14 @@ def end_each(kind: type[Ending], source: Endpoint, target: Endpoint, params: dic
         problem = " ".join(error.as_result()["msg"] for error in errors[:-1]) + f" {errors[-1].problem}"
         raise HandoverError(problem.strip(), errors[-1].remedy, **result)
     return result
+
+
+def _forget_rehearsal(ends: Ends, goal: str, result: dict, check_mode: bool) -> None:
+    """It is in no database of the migration, and may have been all that there was."""
+    if ends.target.problem is None:
+        statements = rehearsal_database.forget(ends.target.endpoint, goal, check_mode)
+        result["statements"]["target"] += statements
+        result["changed"] = result["changed"] or bool(statements)
 
 
 def end_one(

@@ -32,6 +32,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     SMALL,
     Piece,
     batches,
+    sampled,
     split,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import (
@@ -138,7 +139,7 @@ class CopyEngine:
 
     def _pieces(self, table: SourceTable, total: int, server_version: int) -> list[Piece]:
         if self.options.sample is not None:
-            return [Piece(table, sample=self.options.sample)]
+            return [sampled(table, self.options.sample, server_version)]
         return split(table, self.options.jobs, total, self.options.split_above, server_version)
 
     def _sort(self, definitions: list[Definition]) -> list[Definition]:

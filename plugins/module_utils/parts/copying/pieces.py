@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 
 TID_SCAN_SINCE = 140000  # before, each piece of a table would read all of it
 SMALL = 1 << 20  # bytes; below, the cost of a transaction is more than that of the rows
+LAST_PAGES = 8  # of a table, of which half of a sample is
 BATCH_TABLES = 64
 BATCH_BYTES = 16 << 20
 LEAST_PIECE = 128 << 20
@@ -21,13 +22,14 @@ LEAST_PIECE = 128 << 20
 @dataclass(frozen=True)
 class Piece:
     """A table, or a range of its pages: from ``first`` up to, but not including, ``last`` (None: to the end); or a
-    ``sample`` of so many of its rows.
+    ``sample`` of so many of its rows; ``by_ranges``: of its first and last pages.
     """
 
     table: SourceTable
     first: int | None = None
     last: int | None = None
     sample: int | None = None
+    by_ranges: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -42,21 +44,36 @@ class Piece:
 
     def reads(self, binary: bool):
         """The COPY statement that the source runs."""
+        relation = sql.Identifier(self.table.schema, self.table.name)
+        if self.is_whole and self.last is None and self.sample is None and not self.table.condition:
+            return sql.SQL("COPY {}{} TO STDOUT{}").format(relation, _columns(self.table), _options(binary))
+        return sql.SQL("COPY ({}) TO STDOUT{}").format(self.query(), _options(binary))
+
+    def query(self):
+        """What is read, as SELECT. A sample is of the first and the last pages, where these are cheap to find."""
+        first = [f"ctid >= '({self.first},0)'::pg_catalog.tid"] if self.first else []
+        last = [f"ctid < '({self.last},0)'::pg_catalog.tid"] if self.last else []
+        if self.sample is None:
+            return self._select([*first, *last])
+        if not self.by_ranges:
+            return self._select([], self.sample)
+        bound = self.table.pages - LAST_PAGES
+        half = self.sample // 2
+        parts = (
+            self._select([f"ctid < '({bound},0)'::pg_catalog.tid"], self.sample - half),
+            self._select([f"ctid >= '({bound},0)'::pg_catalog.tid"], half),
+        )
+        return sql.SQL("({}) UNION ALL ({})").format(*parts)
+
+    def _select(self, conditions: list[str], limit: int | None = None):
         table = self.table
-        relation = sql.Identifier(table.schema, table.name)
-        conditions = [table.condition.strip()[len("WHERE ") :]] if table.condition else []
-        conditions += [f"ctid >= '({self.first},0)'::pg_catalog.tid"] if self.first else []
-        conditions += [f"ctid < '({self.last},0)'::pg_catalog.tid"] if self.last else []
-        if not conditions and self.sample is None:
-            return sql.SQL("COPY {}{} TO STDOUT{}").format(relation, _columns(table), _options(binary))
+        conditions = [table.condition.strip()[len("WHERE ") :], *conditions] if table.condition else conditions
         columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
-        query = sql.SQL("SELECT {} FROM ONLY {}").format(columns, relation)
+        query = sql.SQL("SELECT {} FROM ONLY {}").format(columns, sql.Identifier(table.schema, table.name))
         if conditions:
             where = sql.SQL(" AND ").join([sql.SQL("(") + sql.SQL(one) + sql.SQL(")") for one in conditions])
             query += sql.SQL(" WHERE {}").format(where)
-        if self.sample is not None:
-            query += sql.SQL(" LIMIT {}").format(sql.Literal(self.sample))
-        return sql.SQL("COPY ({}) TO STDOUT{}").format(query, _options(binary))
+        return query + sql.SQL(" LIMIT {}").format(sql.Literal(limit)) if limit is not None else query
 
     def writes(self, binary: bool, freeze: bool):
         """The COPY statement that the target runs."""
@@ -74,6 +91,12 @@ def _columns(table: SourceTable):
 def _options(binary: bool, freeze: bool = False):
     chosen = [word for word, wanted in (("FORMAT binary", binary), ("FREEZE true", freeze)) if wanted]
     return sql.SQL(f" WITH ({', '.join(chosen)})" if chosen else "")
+
+
+def sampled(table: SourceTable, rows: int, server_version: int) -> Piece:
+    """So many rows of a table."""
+    cheap = server_version >= TID_SCAN_SINCE and table.pages > 2 * LAST_PAGES and bool(table.columns)
+    return Piece(table, sample=rows, by_ranges=cheap and not table.condition)
 
 
 def split(table: SourceTable, jobs: int, total: int, limit: int | None, server_version: int) -> list[Piece]:

@@ -141,6 +141,8 @@ class Ends:
         former_names = {goal: name for name, goal in params["rename"].items()}
         found = []
         for goal in self.target.databases:
+            if goal in ignored:
+                continue
             with visit(self.target, goal) as there:
                 if there.connection and import_journal.has_schema(there.connection):
                     migration = migration_journal.read_migration(there.connection)

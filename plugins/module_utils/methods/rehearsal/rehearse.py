@@ -1,0 +1,371 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A rehearsal: everything that a migration does with a database, on some rows of each table, in a database of its own
+on the target, which is dropped again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
+    Connection,
+    Endpoint,
+    psycopg2,
+    sql,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line, some
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import (
+    Capabilities,
+    read_capabilities,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.from_snapshot import (
+    SnapshotLoader,
+    open_snapshot,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.snapshot_source import (
+    SnapshotSource,
+    patience_of,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.rehearsal import expressions, trouble
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.rehearsal.trial_subscription import (
+    try_subscription,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import OF_ONE_DATABASE
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases, target_database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.readability import (
+    locked_out,
+    refuse_unreadable,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import export_snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import (
+    import_journal,
+    rehearsal_journal,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import rehearsal_database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
+    LEVELS,
+    METHODS,
+    Finding,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.judgement import recommend, waive
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rehearsed import ID
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import descriptions
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import configure
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
+
+OK = "The target took everything, and it means there what it means on the source."
+THERE = "{}, so it is not rehearsed again. To rehearse it all the same, use force: true."
+
+
+@dataclass
+class Run:
+    """One run of the module. ``connection`` is the maintenance session on the target."""
+
+    source: Endpoint
+    server: catalog.Server
+    target: Endpoint
+    connection: Connection
+    capabilities: Capabilities
+    params: dict[str, Any]
+    check_mode: bool
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Those that come into question."""
+        return METHODS if self.params["method"] == "auto" else (self.params["method"],)
+
+
+def rehearse(source: Endpoint, target: Endpoint, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Do what pg_rehearse documents, up to the result; ``params`` are its parameters. Raises HandoverError."""
+    with contextlib.closing(source.connect_for_maintenance(read_only=True)) as connection:
+        server = catalog.read_server(connection)
+        selected = catalog.select_databases(connection, params["databases"], params["ignore_databases"])
+    with contextlib.closing(target.connect_for_maintenance()) as connection:
+        run = Run(source, server, target, connection, read_capabilities(connection), params, check_mode)
+        if not check_mode:
+            rehearsal_database.sweep(connection)
+        return {
+            "source": server.as_result(),
+            "target": catalog.read_server(connection).as_result(),
+            **_summed([_rehearse_one(run, dbname) for dbname in selected], params),
+        }
+
+
+def without_method(result: dict[str, Any]) -> tuple[list[str], str]:
+    """(databases that cannot go by any method asked for, the sentence that says so)."""
+    found = [one["database"] for one in result["databases"] if one.get("recommended_method", "") is None]
+    return found, f"The rehearsal of {some(found)} met what stands in the way."
+
+
+def _summed(units: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
+    """All findings, worst first, those that the operator accepts marked."""
+    findings = [finding for unit in units for finding in unit.pop("findings")]
+    waive(findings, [one for one in params["waive"] if one["id"] == ID and _matches(one, findings)])
+    for unit in units:
+        if "stages" in unit:
+            unit.update(recommend(findings, unit["database"], params["method"]))
+    findings.sort(key=lambda one: (LEVELS.index(one.level), one.database or ""))
+    counts = Counter(finding.level for finding in findings if finding.waived is None)
+    waived = sum(finding.waived is not None for finding in findings)
+    return {
+        "databases": units,
+        "findings": [finding.as_result() for finding in findings],
+        "summary": {**{level: counts[level] for level in LEVELS}, "waived": waived},
+        "changed": False,
+    }
+
+
+def _matches(waiver: dict[str, Any], findings: list[Finding]) -> bool:
+    """Whether a waiver is about one of these databases; a run of one hears the waivers of all."""
+    return waiver.get("database") in (None, *(one.database for one in findings))
+
+
+def _rehearse_one(run: Run, dbname: str) -> dict[str, Any]:
+    goal = run.params["rename"].get(dbname, dbname)
+    unit = {"database": dbname, "target_database": goal}
+    try:
+        there = None if run.params["force"] else _what_is_there(run, goal)
+        if there:
+            return {**unit, "findings": _signed([Finding("info", THERE.format(there))], dbname)}
+        if not (run.capabilities.superuser or run.capabilities.createdb):
+            found = trouble.not_rehearsed(
+                f"Role {run.capabilities.role} may make no database on the target.",
+                "On the target, as an administrator: ALTER ROLE ... CREATEDB; or go without a rehearsal.",
+            )
+            return {**unit, "findings": _signed([found], dbname)}
+        return {**unit, **_in_place(run, dbname, goal)}
+    except psycopg2.errors.LockNotAvailable:
+        raise locked_out(run.source, dbname, patience_of(run.params)) from None
+    except HandoverError as error:
+        raise error.of_database(dbname) from None
+
+
+def _what_is_there(run: Run, goal: str) -> str:
+    """Why nothing is to be rehearsed: what would be brought over is there, or is on its way."""
+    if not target_database.is_valid(run.connection, goal) or goal in run.params["replace_databases"]:
+        return ""
+    with target_database.visit(run.target, run.connection, goal, run.check_mode) as session:
+        try:
+            has_journal = import_journal.has_schema(session)
+        except HandoverError:
+            return ""
+    return f'The target\'s database "{goal}" is there, or on its way' if has_journal else ""
+
+
+def _in_place(run: Run, dbname: str, goal: str) -> dict[str, Any]:
+    """In a database of our own, which is dropped whatever happens."""
+    name, stages = rehearsal_database.name_of(goal), Stages()
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(
+            contextlib.closing(run.source.connect(dbname, read_only=True, lock_timeout=patience_of(run.params)))
+        )
+        refuse_unreadable(session, dbname)
+        if run.check_mode:
+            with stages.stage("description of the schema"):
+                return {**Filling(_loader(run, session, dbname)).preview(name), "findings": [], "place": name}
+        stack.enter_context(rehearsal_database.only_run(run.connection, name))
+        key = rehearsal_journal.key_of(run.server.system_identifier, dbname)
+        kept = _begin(run, key, goal)
+        stack.callback(rehearsal_database.drop, run.connection, name)
+        rehearsal_database.drop(run.connection, name)
+        findings = _signed(list(_Rehearsal(run, session, dbname, goal, name, stages).findings()), dbname)
+        result = {"stages": stages.as_result(), "notices": [] if kept else [NOT_KEPT]}
+        if kept:
+            rehearsal_journal.end(run.connection, key, {"findings": [one.as_result() for one in findings]})
+        return {**result, "findings": findings}
+
+
+NOT_KEPT = (
+    "The role may make no schema in the database that it connects to on the target, so the preflight will not know "
+    "what was found."
+)
+
+
+def _begin(run: Run, key: str, goal: str) -> bool:
+    """Whether the journal is kept. It is not where the database to come is the one that is connected to, which has to
+    be empty.
+    """
+    if goal == run.connection.info.dbname or not rehearsal_journal.may_keep(run.connection):
+        return False
+    rehearsal_journal.begin(run.connection, key, goal)
+    return True
+
+
+def _signed(findings: list[Finding], dbname: str) -> list[Finding]:
+    for finding in findings:
+        finding.id, finding.database = ID, dbname
+    return findings
+
+
+@dataclass(frozen=True)
+class _SampledSource(SnapshotSource):
+    """Samples are queries, and to plan a query servers look into functions of the table's indexes, which find things by
+    the application's ``path``. All of a table is read without a plan.
+    """
+
+    path: str = ""
+
+    @property
+    def begin(self) -> str:
+        """As ever, with the path."""
+        path = sql.Literal(self.path).as_string(self.session)
+        return f"{super().begin}; SELECT pg_catalog.set_config('search_path', {path}, true)"
+
+
+def _path(source: Endpoint, dbname: str) -> str:
+    """The search_path that the database gives to its sessions."""
+    with contextlib.closing(source.connect(dbname, read_only=True, pinned=False)) as session:
+        return catalog.value(session, "SELECT current_setting('search_path')")
+
+
+def _loader(run: Run, session: Connection, dbname: str) -> SnapshotLoader:
+    """Of some rows, as the real run would have it of all; large objects, which fail in no way of their own, stay."""
+    snapshot = export_snapshot(session, serializable_deferrable=False)
+    source = _SampledSource(run.source, dbname, snapshot, session, patience_of(run.params), _path(run.source, dbname))
+    scope = Scope(
+        sample=run.params["rehearsal_rows"],
+        unlogged=run.params["unlogged_table_data"],
+        keys_may_wait=True,
+        large_objects=False,
+    )
+    analyze = "none" if run.params["analyze"] == "none" else "full"  # there are no statistics of a sample
+    excluded = [*run.params["exclude_extensions"], *OF_ONE_DATABASE]
+    params = {**run.params, "create": True, "analyze": analyze, "exclude_extensions": excluded}
+    return open_snapshot(source, run.target, run.connection, params, f"rehearsal-{uuid.uuid4()}", scope)
+
+
+@dataclass
+class _Rehearsal:
+    """One database, in the database ``name`` on the target."""
+
+    run: Run
+    session: Connection
+    dbname: str
+    goal: str
+    name: str
+    stages: Stages
+
+    def findings(self):
+        """What is met, in order; at least that all is well."""
+        found = list(self._meet())
+        yield from found
+        if all(one.level in ("info", "ok") for one in found):
+            yield Finding("ok", OK)
+
+    def _meet(self):
+        with self.stages.stage("description of the schema"):
+            loader = _loader(self.run, self.session, self.dbname)
+        yield from self._of_one_database()
+        missing = loader.archive.roles_to_import()
+        if missing:
+            yield trouble.without_roles(missing)
+            loader.archive.missing_roles.update(missing)
+            for role in missing:
+                loader.archive.fitting.forget(role, "the target does not have this role yet")
+        filling = Filling(loader)
+        filling.stages = self.stages
+        try:
+            properties = loader.archive.origin["properties"]
+            databases.create(self.run.connection, self.name, properties, self.run.params["locale_map"])
+            filling.fill(self.name)
+        except HandoverError as error:
+            yield trouble.ended(error)
+            yield from self._refused(filling)
+            return
+        yield from self._refused(filling)
+        yield from trouble.skipped(self._left_out(loader))
+        with target_database.visit(self.run.target, self.run.connection, self.name) as place:
+            yield from self._compare(loader, filling, place, whole=not missing)
+            with self.stages.stage("expressions"):
+                yield from self._evaluated(loader, place)
+            if "continuous" in self.run.methods:
+                with self.stages.stage("subscription"):
+                    yield from self._subscribe(place)
+
+    def _of_one_database(self):
+        """Extensions that the real run makes under the database's own name."""
+        query = "SELECT extname::text FROM pg_extension WHERE extname = ANY (%s)"
+        for (extension,) in catalog.rows(self.session, query, (sorted(OF_ONE_DATABASE),)):
+            if extension not in self.run.params["exclude_extensions"]:
+                wanted = catalog.value(self.run.connection, "SELECT current_setting('cron.database_name', true)")
+                if wanted and wanted != self.goal:
+                    yield trouble.of_one_database(extension, wanted, self.goal)
+                else:
+                    yield trouble.not_rehearsed(
+                        f'Extension {extension} can only be made in database "{self.goal}" itself.',
+                        "Make sure that the target has it in the same schema and version: "
+                        "SELECT * FROM pg_available_extension_versions;",
+                    )
+
+    def _refused(self, filling: Filling):
+        for one in filling.failures:
+            if not one.needs:
+                yield trouble.refused(one, [other.object for other in filling.failures if other.needs == one.object])
+
+    def _left_out(self, loader: SnapshotLoader) -> list[dict[str, Any]]:
+        """But for what the operator leaves out, and what is not rehearsed."""
+        ours = {"it is in exclude_extensions", "no_privileges is set"}
+        return [
+            one
+            for one in loader.archive.fitting.skipped
+            if one["reason"] not in ours and not one["reason"].startswith("needs ")
+        ]
+
+    def _compare(self, loader: SnapshotLoader, filling: Filling, place: Connection, whole: bool):
+        """Definitions of the source and of what was made: what is only spelled otherwise is none of our business."""
+        params, outcome = self.run.params, Outcome()
+        pending = [(one["schema"], one["table"], one["name"]) for one in loader.pending_constraints]
+        looks = descriptions.Looks(
+            owners=whole and not params["no_owner"],
+            privileges=whole and not params["no_privileges"],
+            pending=frozenset(pending),
+            locale_map=tuple(params["locale_map"].items()),
+            not_carried="rehearsals leave large objects aside",
+        )
+        with self.stages.stage("comparison of definitions"), place.cursor() as cursor:
+            for session in (self.session, place):
+                configure(session)
+            cursor.execute("BEGIN")
+            sessions = {"source": self.session, "target": place}
+            try:
+                descriptions.compare(sessions, outcome, looks, lambda: contextlib.nullcontext(place))
+            except psycopg2.Error as error:
+                yield trouble.not_rehearsed(
+                    f"The definitions of both ends could not be compared: {one_line(error)}.", "Run it again."
+                )
+            cursor.execute("ROLLBACK")
+        known = [_plain(one) for one in loader.archive.fitting.skipped]
+        known += [_plain(one.as_result()) for one in filling.failures]
+        keys = {f"{name} on {schema}.{table}".replace('"', "") for schema, table, name in pending}
+        yield from trouble.different(outcome, [name for name in known if name], keys)
+
+    def _evaluated(self, loader: SnapshotLoader, place: Connection):
+        """What is computed from other tables, and what came out otherwise."""
+        found = {(one.kind, one.name): one for one in expressions.lookups(place)}
+        sample = self.run.params["rehearsal_rows"]
+        for name in expressions.changed_columns(self.session, place, loader.tables, sample):
+            lookup = found.pop(("column", name), None)
+            yield trouble.changed(name, lookup.tables if lookup else ())
+        yield from map(trouble.looks_up, found.values())
+
+    def _subscribe(self, place: Connection):
+        try:
+            try_subscription(self.run, self.session, place, self.dbname, self.name)
+        except HandoverError as error:
+            yield trouble.not_reached(error)
+
+
+def _plain(entry: dict[str, Any]) -> str:
+    """Of ``VIEW public.seen``, the name; of ``TRIGGER public.orders noted``, that of the trigger."""
+    return entry["object"].removeprefix(entry["class"]).strip().rpartition(" ")[2]
