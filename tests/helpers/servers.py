@@ -33,6 +33,7 @@ def sweep(cluster: Cluster) -> None:
         for name in databases:
             cursor.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
             cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        cursor.execute("DROP SCHEMA IF EXISTS handover CASCADE")  # what rehearsals found
         _drop_roles(cluster, cursor)
         cursor.execute("ALTER SYSTEM RESET ALL")
         cursor.execute("SELECT pg_reload_conf()")

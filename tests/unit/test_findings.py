@@ -17,7 +17,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 
 ROOT = Path(__file__).resolve().parents[2]
 THEMES = ROOT / "plugins" / "module_utils" / "parts" / "preflight"
-TESTS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests/integration/preflight").rglob("test_*.py"))
+TESTS = "".join(
+    path.read_text(encoding="utf-8")
+    for theme in ("preflight", "rehearsal")
+    for path in (ROOT / "tests/integration" / theme).rglob("test_*.py")
+)
 
 
 def generator():
@@ -55,7 +59,7 @@ def test_check_is_described(check):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
 def test_check_has_a_test_that_names_it(check):
-    assert re.search(rf"[\"']{check.id}[\"']", TESTS), f"tests/integration/preflight does not name {check.id}"
+    assert re.search(rf"[\"']{check.id}[\"']", TESTS), f"no test of preflights names {check.id}"
 
 
 @pytest.mark.parametrize("page", ["docs/preflight.md", "plugins/modules/pg_preflight.py"])

@@ -60,6 +60,19 @@ def test_a_dump(example):
     assert sorted(path.name for path in (example.home / "reports").iterdir()) == ["localhost.json", "localhost.md"]
 
 
+def test_a_rehearsal(example):
+    """What it meets is shown and ends it, and a dump and a replication before they copy a row."""
+    assert "ok: The target took everything" in succeeded(example("rehearse")).stdout
+    example.source.sql("shop", "CREATE VIEW writes AS SELECT buffers_backend FROM pg_stat_bgwriter")
+    for role in ("rehearse", "dump"):
+        result = example(role, handover_rehearsal_rows=5)
+        assert result.failed
+        assert "blocker: VIEW public.writes cannot be made" in result.stdout
+    assert "NOT BROUGHT OVER. The rehearsal of shop met what stands in the way" in result.stdout
+    assert not example.target.sql("postgres", "SELECT 1 FROM pg_database WHERE datname ~ '^(shop|handover)'")
+    assert "brought over." in succeeded(example("dump", handover_leave_out=["VIEW public.writes"])).stdout
+
+
 def test_a_dump_directly_of_databases_one_after_the_other(example):
     create_database(example.source, "other")
     given = {"handover_databases": ["shop", "other"], "handover_transport": "direct"}

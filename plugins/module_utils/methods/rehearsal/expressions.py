@@ -17,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.trial imp
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece, sampled
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 
 # An object calls a function that is neither the server's nor in C, perhaps through an operator.
 CALLS = """EXISTS (
@@ -92,32 +93,41 @@ def _reads(place: Connection, schema: str, table: str, expression: str) -> set[s
     return {name for name, number in after.items() if number > before.get(name, 0)}
 
 
-def changed_columns(source: Connection, place: Connection, tables: list[SourceTable], sample: int) -> Iterator[str]:
-    """Generated columns, as ``schema.table.column``, whose values are not those of the source, in the rows that both have."""
+def changed_columns(
+    source: Connection, place: Connection, tables: list[SourceTable], sample: int, path: str
+) -> Iterator[str]:
+    """Generated columns, as ``schema.table.column``, whose values are not the source's in rows that both have. Both
+    sessions are in transactions; queries are planned by the application's search_path.
+    """
     generated = {(schema, name): found for schema, name, *found in rows(source, GENERATED)}
     for table in tables:
         if table.key in generated and table.size and table.condition is None and not table.through_root:
             columns, names = generated[table.key]
-            for number in _changed(source, place, table, columns, sample):
-                yield names[number]
+            with_them = replace(table, columns=(*table.columns, *columns))
+            sampled_here = sampled(with_them, sample, source.info.server_version).query()
+            ours = _by_row(source, sampled_here, table, columns, path)
+            theirs = _by_row(place, Piece(with_them).query(), table, columns, path)
+            yield from (names[number] for number in _different(ours, theirs))
 
 
-def _changed(source: Connection, place: Connection, table: SourceTable, columns: list[str], sample: int) -> list[int]:
+def _different(ours: dict, theirs: dict) -> list[int]:
     """Which of the columns."""
-    with_them = replace(table, columns=(*table.columns, *columns))
-    sampled_here = sampled(with_them, sample, source.info.server_version).query()
-    everything = Piece(with_them).query()
-    ours, theirs = (_by_row(one, query, table, columns) for one, query in ((source, sampled_here), (place, everything)))
     common = ours.keys() & theirs.keys()
-    different = {number for row in common for number in range(len(columns)) if ours[row][number] != theirs[row][number]}
-    return sorted(different)
+    numbers = {number for row in common for number, value in enumerate(ours[row]) if value != theirs[row][number]}
+    return sorted(numbers)
 
 
-def _by_row(session: Connection, query: sql.Composable, table: SourceTable, columns: list[str]) -> dict:
-    """Values of the generated columns, by those of the others, all as text."""
+def _by_row(session: Connection, query: sql.Composable, table: SourceTable, columns: list[str], path: str) -> dict:
+    """Values of the generated columns, by those of the others, all as text; none where the server cannot read them."""
     names = (*table.columns, *columns)
     texts = sql.SQL(", ").join([sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in names])
-    with session.cursor() as cursor:
-        cursor.execute(sql.SQL("SELECT {} FROM ({}) AS t").format(texts, query))
-        width = len(table.columns)
-        return {row[:width]: row[width:] for row in cursor.fetchall()}
+    width = len(table.columns)
+    try:
+        with passing(session), session.cursor() as cursor:
+            cursor.execute("SELECT set_config('search_path', %s, true)", (path,))
+            cursor.execute(sql.SQL("SELECT {} FROM ({}) AS t").format(texts, query))
+            return {row[:width]: row[width:] for row in cursor.fetchall()}
+    except psycopg2.Error:
+        if session.closed:
+            raise
+        return {}

@@ -21,6 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import (
@@ -64,6 +65,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import configure
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 
+SHOWN = 160  # letters of a finding in a message
 OK = "The target took everything, and it means there what it means on the source."
 THERE = "{}, so it is not rehearsed again. To rehearse it all the same, use force: true."
 
@@ -105,7 +107,9 @@ def rehearse(source: Endpoint, target: Endpoint, params: dict[str, Any], check_m
 def without_method(result: dict[str, Any]) -> tuple[list[str], str]:
     """(databases that cannot go by any method asked for, the sentence that says so)."""
     found = [one["database"] for one in result["databases"] if one.get("recommended_method", "") is None]
-    return found, f"The rehearsal of {some(found)} met what stands in the way."
+    met = [one["seen"] for one in result["findings"] if one["level"] == "blocker" and not one["waived"]]
+    shown = some([seen if len(seen) < SHOWN else f"{seen[:SHOWN]}..." for seen in met])
+    return found, f"The rehearsal of {some(found)} met what stands in the way: {shown}"
 
 
 def _summed(units: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
@@ -354,7 +358,10 @@ class _Rehearsal:
         """What is computed from other tables, and what came out otherwise."""
         found = {(one.kind, one.name): one for one in expressions.lookups(place)}
         sample = self.run.params["rehearsal_rows"]
-        for name in expressions.changed_columns(self.session, place, loader.tables, sample):
+        with transaction(place, end="ROLLBACK"):
+            path = loader.source.path
+            changed = list(expressions.changed_columns(self.session, place, loader.tables, sample, path))
+        for name in changed:
             lookup = found.pop(("column", name), None)
             yield trouble.changed(name, lookup.tables if lookup else ())
         yield from map(trouble.looks_up, found.values())
@@ -367,5 +374,10 @@ class _Rehearsal:
 
 
 def _plain(entry: dict[str, Any]) -> str:
-    """Of ``VIEW public.seen``, the name; of ``TRIGGER public.orders noted``, that of the trigger."""
-    return entry["object"].removeprefix(entry["class"]).strip().rpartition(" ")[2]
+    """Of ``VIEW public.seen``, the name; of ``TRIGGER public.orders noted``, that of the trigger; of a cast, as the
+    comparison of definitions has it.
+    """
+    name = entry["object"].removeprefix(entry["class"]).strip().replace('"', "")
+    if entry["class"] == "CAST":
+        return name.removeprefix("CAST (").removesuffix(")").replace(" AS ", " as ")
+    return name.rpartition(" ")[2]

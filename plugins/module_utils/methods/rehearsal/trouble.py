@@ -28,9 +28,14 @@ PATH = (
     "each name in it."
 )
 OPERATOR = (
-    "IS DISTINCT FROM, NULLIF, CASE x WHEN and IN find operators by the search_path, and there is none when "
+    "IS DISTINCT FROM, NULLIF and CASE x WHEN find operators by the search_path, and there is none when "
     "definitions are made: on the source, write the operator with its schema, a OPERATOR(schema.=) b, or compare "
     "a::text."
+)
+QUALIFIED = re.compile(r'relation "[^"]+\.[^"]+" does not exist')
+LOOKUP = (
+    "It calls a function that reads a table which is made, or filled, later. On the source, let a trigger fill the "
+    "column, ALTER TABLE ... ALTER COLUMN ... DROP EXPRESSION, or drop the index and make it on the target afterwards."
 )
 ALIASES = (
     "Name what is taken: let the function RETURN TABLE (...) of the columns that are needed, in place of a row type of "
@@ -45,10 +50,10 @@ OTHERWISE = (
 REMEDIES = (
     ("42883", "operator does not exist", OPERATOR),
     ("42883", "function", PATH),
-    ("42P01", "", PATH),
+    ("42P01", "relation", PATH),
     ("42702", "ambiguous", ALIASES),
-    ("42703", "", ALIASES),
-    ("42501", "", RIGHTS),
+    ("42703", "does not exist", ALIASES),
+    ("42501", "permission denied", RIGHTS),
     ("23", "", ROWS),
 )
 BY_HAND = "Or use refresh_materialized_views: false, and refresh them by hand afterwards."
@@ -70,6 +75,7 @@ def refused(failure: Failure, dependents: list[str]) -> Finding:
         consequence = "Perhaps for want of rows only: here the target has a sample of them."
     remedy = EXTENSION if failure.desc == "EXTENSION" else _remedy(failure.sqlstate, text)
     remedy += f" {BY_HAND}" if failure.desc == REFRESHED else ""
+    remedy += f" Or do without: leave_out: [{json.dumps(failure.object, ensure_ascii=False)}]."
     return Finding(
         "warning" if harmless else "blocker", seen, consequence, remedy, [failure.object, *dependents][:NAMED]
     )
@@ -77,6 +83,8 @@ def refused(failure: Failure, dependents: list[str]) -> Finding:
 
 def _remedy(sqlstate: str | None, text: str) -> str:
     """``sqlstate`` is None where only pg_restore heard it: then the words have to do."""
+    if QUALIFIED.search(text):
+        return LOOKUP
     for state, words, remedy in REMEDIES:
         if words in text and (sqlstate.startswith(state) if sqlstate else words):
             return remedy
@@ -86,7 +94,9 @@ def _remedy(sqlstate: str | None, text: str) -> str:
 def ended(error: HandoverError) -> Finding:
     """What ends the whole: rows cannot be brought."""
     objects = [one.get("object") for one in error.facts.get("failures") or () if one.get("object")]
-    return Finding("blocker", error.problem, "No rows can be copied with that.", error.remedy, objects[:NAMED])
+    remedy = _remedy(error.facts.get("sqlstate"), error.problem)
+    remedy = error.remedy if remedy == OTHERWISE else remedy
+    return Finding("blocker", error.problem, "No rows can be copied with that.", remedy, objects[:NAMED])
 
 
 def skipped(entries: list[dict[str, Any]]) -> Iterator[Finding]:
@@ -107,39 +117,61 @@ def different(outcome: Outcome, known: list[str], keys: set[str]) -> Iterator[Fi
     names of objects of which it was said already that they are not there, ``keys`` (``name on schema.table``) foreign
     keys that wait for rows which are not in the sample.
     """
-    for one in outcome.different:
-        kind, name = one["class"], one["object"]
-        if "problem" in one and any(_is_part(name, other) for other in known):
-            continue
-        if kind == "constraints" and name.replace('"', "") in keys:
-            continue
-        shown = f"{kind.replace('_', ' ')}: {name}"
-        if kind == "uses":
-            yield _other_meaning(name, one.get("what") or {})
-        elif "problem" in one:
-            yield Finding(
-                "warning",
-                f"{shown} is {one['problem']}.",
-                "No dump brings it over.",
-                "Make it on the target by hand, or drop it on the source if nobody misses it.",
-                [name],
-            )
-        else:
-            yield Finding(
-                "warning",
-                f"{shown} is not the same after a restore: {_sides(one.get('what') or {})}",
-                "The verification will find the same.",
-                "On the source, write it so that it comes out the same, or accept it in verify_exclude.",
-                [name],
-            )
+    differences = [one for one in outcome.different if not _is_expected(one, known, keys)]
+    meant = [one for one in differences if one["class"] == "uses"]
+    said: list[int] = []
+    for one in meant:
+        details = [other for other in differences if other["class"] != "uses" and _concerns(one["object"], other)]
+        said += map(id, details)
+        yield _other_meaning(one, details)
+    yield from (_not_the_same(one) for one in differences if one["class"] != "uses" and id(one) not in said)
 
 
-def _other_meaning(name: str, what: dict[str, Any]) -> Finding:
+def _is_expected(one: dict[str, Any], known: list[str], keys: set[str]) -> bool:
+    """Whether it follows from what was said already, or from the rows being a sample."""
+    kind, name = one["class"], one["object"]
+    if kind == "constraints" and name.replace('"', "") in keys:
+        return True
+    if kind == "views" and set(one.get("what") or ()) == {"populated"}:
+        return True
+    return "problem" in one and any(_is_part(name, other) for other in known)
+
+
+def _concerns(name: str, other: dict[str, Any]) -> bool:
+    """Whether another difference is of the same object, or of a column of it."""
+    plain = other["object"].replace('"', "")
+    return _is_part(name, plain) or (other["class"] == "columns" and _is_part(name, plain.rpartition(".")[0]))
+
+
+def _other_meaning(one: dict[str, Any], details: list[dict[str, Any]]) -> Finding:
+    name = one["object"].replace('rule "_RETURN" on ', "view ").replace("rule _RETURN on ", "view ")
+    what = _sides(one.get("what") or {}) or f"what it calls there is {one.get('problem', 'something else')}"
+    more = "".join(f"; {_sides(other.get('what') or {})}" for other in details)
     return Finding(
         "blocker",
-        f"{name} means something else on the target, by other functions or operators: {_sides(what)}",
+        f"{name} means something else on the target, by other functions or operators: {what}{more}.",
         "Nothing fails, and rows that it yields, or lets pass, are others.",
         OPERATOR,
+        [name],
+    )
+
+
+def _not_the_same(one: dict[str, Any]) -> Finding:
+    name = one["object"]
+    shown = f"{one['class'].replace('_', ' ')}: {name}"
+    if "problem" in one:
+        return Finding(
+            "warning",
+            f"{shown} is {one['problem']}.",
+            "No dump brings it over.",
+            "Make it on the target by hand, or drop it on the source if nobody misses it.",
+            [name],
+        )
+    return Finding(
+        "warning",
+        f"{shown} is not the same after a restore: {_sides(one.get('what') or {})}.",
+        "The verification will find the same.",
+        "On the source, write it so that it comes out the same, or accept it in verify_exclude.",
         [name],
     )
 
@@ -151,7 +183,7 @@ def _sides(what: dict[str, Any]) -> str:
         if isinstance(sides, dict):
             ours, theirs = (json.dumps(sides.get(side), ensure_ascii=False) for side in ("source", "target"))
             said.append(f"{key.replace('_', ' ')} on the source {ours[:HEAD]}, on the target {theirs[:HEAD]}")
-    return "; ".join(said) + "."
+    return "; ".join(said)
 
 
 def _is_part(name: str, other: str) -> bool:

@@ -1,0 +1,158 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pg_rehearse: what it says, what it leaves, and what it leaves alone."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from copies import copy
+from dumps import assert_nothing_of_ours, databases, done, finish, look
+from faults import await_that
+from migrations import finished, stopped
+from preflights import look as preflight
+from rehearsals import about, assert_well, left, made, of_level, rehearse, start_rehearsal
+from support import Cluster, assert_same
+
+SHOP = """
+    CREATE TABLE orders (id int PRIMARY KEY, note text, double int GENERATED ALWAYS AS (id * 2) STORED);
+    INSERT INTO orders (id, note) SELECT i, repeat('n', 200) FROM generate_series(1, 3000) AS i;
+    CREATE TABLE line (id int PRIMARY KEY, orders int REFERENCES orders); INSERT INTO line VALUES (1, 3000), (2, 1500);
+    CREATE VIEW seen AS SELECT id FROM orders; CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM orders"""
+REFUSED = "CREATE VIEW writes AS SELECT buffers_backend FROM pg_stat_bgwriter"
+SLOWLY = """
+    CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(0.01); RETURN 1; END';
+    CREATE INDEX by_slow ON orders (slow(id)) WHERE id > 2950;
+    CREATE MATERIALIZED VIEW waited AS SELECT pg_sleep(1)::text"""
+TURN = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
+JOURNAL = "SELECT count(*)::int FROM pg_namespace WHERE nspname = 'handover'"
+
+
+@pytest.fixture
+def ends(servers) -> tuple[Cluster, Cluster]:
+    source, target = servers(15), servers(17, "target")
+    made(source, "shop", SHOP)
+    return source, target
+
+
+def test_all_is_well_and_nothing_is_changed(ends):
+    source, target = ends
+    before = look(source, "shop")
+    found = done(rehearse(source, target, jobs=2))
+    assert_well(found)
+    assert not found.changed and found.summary["ok"] == 1
+    assert found.databases[0]["recommended_method"] == "continuous"
+    assert {"rows, indexes and keys", "comparison of definitions", "subscription"} <= {
+        one["stage"] for one in found.databases[0]["stages"]
+    }
+    assert_same(before, look(source, "shop"))
+    assert left(target) == left(source) == [] and databases(target) == set()
+
+
+def test_check_mode_says_what_would_be_done(ends):
+    source, target = ends
+    found = done(rehearse(source, target, check=True))
+    [unit] = found.databases
+    assert unit["place"].startswith("handover_rehearsal_") and unit["tables"] == 2
+    assert "rows, indexes and keys" in unit["planned_stages"]
+    assert target.sql("postgres", JOURNAL) == [(0,)] and left(target) == []
+
+
+def test_the_preflight_tells_until_it_is_finished(ends):
+    source, target = ends
+
+    def ask(**options):
+        return preflight(source.endpoint(), target.endpoint(), ["shop"], **options)
+
+    assert ask().levels("rehearsal") == {"info"}, "it was not rehearsed"
+    source.sql("shop", REFUSED)
+    assert rehearse(source, target).failed
+    told = ask().about("rehearsal", "VIEW public.writes")
+    assert told["level"] == "warning" and re.match(r"Rehearsed \d+ s ago: VIEW", told["seen"])
+    waived = ask(waive=[{"id": "rehearsal", "objects": ["VIEW public.writes"], "reason": "nobody reads it"}])
+    assert waived.about("rehearsal", "VIEW public.writes")["waived"]
+    source.sql("shop", "DROP VIEW writes")
+    done(rehearse(source, target))
+    assert ask().levels("rehearsal") == {"ok"}
+    assert done(finish(target, "shop")).changed and not done(finish(target, "shop")).changed
+    assert target.sql("postgres", JOURNAL) == [(0,)]
+    assert ask().levels("rehearsal") == {"info"}
+
+
+def test_what_is_waived_is_in_the_way_of_nothing(ends):
+    source, target = ends
+    source.sql("shop", REFUSED)
+    given = {"id": "rehearsal", "objects": ["VIEW public.writes"], "reason": "nobody reads it"}
+    other = {"id": "special_extensions", "reason": "for the preflight"}
+    found = done(rehearse(source, target, waive=[given, other]))
+    assert found.summary["waived"] == 1 and found.summary["warning"] == 0
+    refused = rehearse(source, target, waive=[{**given, "objects": ["VIEW public.seen"]}])
+    assert refused.failed and refused.failed_on == ["shop"]
+
+
+def test_what_is_there_is_not_rehearsed_again(ends):
+    source, target = ends
+    done(copy(source, target))
+    found = done(rehearse(source, target))
+    assert "is there" in found["findings"][0]["seen"] and "stages" not in found.databases[0]
+    assert_well(done(rehearse(source, target, force=True)))
+    assert databases(target) == {"shop"}
+
+
+def test_roles_that_are_not_there_yet_are_named(ends):
+    source, target = ends
+    source.sql("postgres", "CREATE ROLE keeper")
+    source.sql("shop", "ALTER TABLE orders OWNER TO keeper; GRANT SELECT ON line TO keeper")
+    found = done(rehearse(source, target))
+    assert about(found, "lacks 1 role")["level"] == "info"
+    assert not of_level(found, "blocker", "warning")
+
+
+def test_a_role_that_may_make_no_database(ends):
+    source, target = ends
+    target.sql("postgres", "CREATE ROLE poor LOGIN PASSWORD 'poor'")
+    found = done(rehearse(source, target.endpoint(user="poor", password="poor")))
+    assert "may make no database" in of_level(found, "unknown")[0]["seen"]
+    assert found.summary["ok"] == 0
+
+
+def test_the_subscription_is_tried_by_the_real_owner(ends):
+    """A password that is wrong stands in the way of what is continuous alone."""
+    source, target = ends
+    wrong = {"user": "postgres", "password": "no such password", "host": "127.0.0.1", "port": 1}
+    found = done(rehearse(source, target, replication=wrong))
+    assert of_level(found, "blocker")[0]["methods"] == ["continuous"]
+    assert found.databases[0]["feasible_methods"] == ["dump"]
+    assert rehearse(source, target, replication=wrong, method="continuous").failed
+    assert_well(done(rehearse(source, target, replication=wrong, method="dump")))
+
+
+@pytest.mark.parametrize("ending", ["again", "stopped", "finished"])
+def test_killed_at_any_point(ends, ending):
+    """Whatever ends it, the next run of anything of ours leaves nothing."""
+    source, target = ends
+    source.sql("shop", SLOWLY)
+    waits = (
+        "SELECT 1 FROM pg_database WHERE datname LIKE 'handover_rehearsal_%'",
+        "SELECT 1 FROM pg_stat_activity WHERE datname LIKE 'handover_rehearsal_%' AND query ~ 'CREATE INDEX'",
+        "SELECT 1 FROM pg_stat_activity WHERE datname LIKE 'handover_rehearsal_%' AND query ~ 'REFRESH'",
+    )
+    for point in waits:
+        running = start_rehearsal(source, target)
+        await_that(lambda query=point: target.sql("postgres", query), point, pause=0.005)
+        running.kill_family()
+        await_that(lambda: not target.sql("postgres", TURN), "the end of the session that has the turn")
+    source.sql("shop", "DROP INDEX by_slow; DROP MATERIALIZED VIEW waited")
+    if ending == "again":
+        assert_well(done(rehearse(source, target)))
+    elif ending == "stopped":
+        stopped(source, target, databases=["shop"])
+    else:
+        finished(source, target, databases=["shop"])
+    assert left(target) == []
+    done(finish(target, "shop"))
+    await_that(lambda: not target.sql("postgres", "SELECT 1 FROM pg_stat_activity WHERE datname ~ '^handover'"), "end")
+    assert_nothing_of_ours(target)
+    assert target.sql("postgres", JOURNAL) == [(0,)]
