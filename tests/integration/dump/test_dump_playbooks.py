@@ -43,6 +43,7 @@ def inventory(tmp_path):
             "handover_client_directory": CLIENTS,
             "handover_dump_directory": f"{tmp_path}/dumps/{{{{ inventory_hostname }}}}",
             "handover_report_directory": f"{tmp_path}/reports",
+            "handover_rehearse": False,  # many databases, many runs: tests/integration/rehearsal and /roles rehearse
         }
         return {"all": {"vars": variables, "hosts": pairs}}
 
