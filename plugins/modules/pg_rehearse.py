@@ -227,7 +227,7 @@ def work(module):
     result = rehearse(*ends, module.params, module.check_mode)
     found, problem = without_method(result)
     if found:
-        remedy = "The findings say what to do. Mend them, or accept them with waive."
+        remedy = "The findings say what to do. Fix the causes, or accept them with waive."
         raise HandoverError(problem, remedy, failed_on=found, **result)
     return result
 

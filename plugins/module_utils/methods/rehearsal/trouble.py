@@ -42,7 +42,7 @@ ALIASES = (
     "the server's, which has other columns on each major; or drop the view, and make it on the target afterwards."
 )
 RIGHTS = "On the source, GRANT the missing privilege to the owner of the object, or give the object to another owner."
-ROWS = "Mend the rows on the source, or the definition."
+ROWS = "Fix the rows on the source, or the definition."
 OTHERWISE = (
     "On the source, write it so that the target takes it, or drop it there and make it on the target afterwards."
 )
