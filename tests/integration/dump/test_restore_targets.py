@@ -40,7 +40,7 @@ def dump(servers, tmp_path):
 def test_an_existing_database_is_not_touched_unless_it_is_named(dump):
     directory, target = dump
     small(target, rows=3)
-    refused(restore(target, directory), '"small"', "holds 1 objects (table public.t)", "replace_databases: [small]")
+    refused(restore(target, directory), '"small"', "holds 1 object (table public.t)", "replace_databases: [small]")
     refused(restore(target, directory, replace=True), "replace_databases: [small]")
     refused(restore(target, directory, replace=True, replace_databases=["t"]), "replace_databases: [small]")
     refused(restore(target, directory, replace_databases=["small"]), "replace: true")
@@ -301,7 +301,7 @@ def test_check_mode_changes_nothing(servers, tmp_path):
     ]
     assert not done(restore(target, tmp_path, check=True)).changed
     result = restore(target, tmp_path, check=True, rename={"shop": "postgres"})
-    refused(result, '"postgres" already')
+    refused(result, 'already has a database "postgres"')
     small(target)
-    refused(restore(target, tmp_path, check=True, rename={"shop": "small"}), "holds 1 objects")
+    refused(restore(target, tmp_path, check=True, rename={"shop": "small"}), "holds 1 object")
     assert_nothing_of_ours(source, target)

@@ -108,7 +108,7 @@ def test_the_way_of_the_host(new_source, host, target_host):
 
     other = Source(daemon(host(15, "child"), "sh -c 'postgres -D /srv/data 2> /srv/log; exit' &"), 5555)
     inventory = pairs(other, handover_allow_restart=True, **variables)
-    refused(prepare([other], inventory), "Say in handover_restart_command")
+    refused(prepare([other], inventory), "Set handover_restart_command")
 
     third = new_source(17)
     inventory = pairs(third, handover_allow_restart=True, handover_restart_service="postgresql", **variables)

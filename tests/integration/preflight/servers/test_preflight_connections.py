@@ -73,7 +73,7 @@ def test_one_address_of_two_servers(servers):
     try:
         endpoint = source.endpoint(user="balanced", password="balanced-password", port=balancer.port)
         [finding] = look(endpoint, None, [dbname]).of("load_balancer", "blocker")
-        assert "reach 2 servers" in finding["seen"]
+        assert "reach several servers" in finding["seen"]
     finally:
         balancer.close()
 
