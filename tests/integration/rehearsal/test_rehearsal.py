@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from copies import copy
+from copies import bring_roles, copy
 from dumps import assert_nothing_of_ours, databases, done, finish, look
 from faults import await_that
 from migrations import finished, stopped
@@ -23,8 +23,8 @@ SHOP = """
     CREATE VIEW seen AS SELECT id FROM orders; CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM orders"""
 REFUSED = "CREATE VIEW writes AS SELECT buffers_backend FROM pg_stat_bgwriter"
 SLOWLY = """
-    CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(0.01); RETURN 1; END';
-    CREATE INDEX by_slow ON orders (slow(id)) WHERE id > 2950;
+    CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(0.05); RETURN 1; END';
+    CREATE INDEX by_slow ON orders (slow(id)) WHERE id <= 20;
     CREATE MATERIALIZED VIEW waited AS SELECT pg_sleep(1)::text"""
 TURN = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
 JOURNAL = "SELECT count(*)::int FROM pg_namespace WHERE nspname = 'handover'"
@@ -156,3 +156,20 @@ def test_killed_at_any_point(ends, ending):
     await_that(lambda: not target.sql("postgres", "SELECT 1 FROM pg_stat_activity WHERE datname ~ '^handover'"), "end")
     assert_nothing_of_ours(target)
     assert target.sql("postgres", JOURNAL) == [(0,)]
+
+
+def test_an_administrator_of_a_service_rehearses(ends, tmp_path):
+    """No superuser: roles are borrowed, and the subscription is the owner's."""
+    source, target = ends
+    source.sql("postgres", "CREATE ROLE keeper; CREATE ROLE reader")
+    source.sql(
+        "shop", "ALTER TABLE orders OWNER TO keeper; GRANT SELECT ON line TO reader; ALTER VIEW seen OWNER TO keeper"
+    )
+    source.sql("postgres", "ALTER DATABASE shop OWNER TO keeper")
+    admin = target.managed_admin(grants=["pg_create_subscription"])
+    bring_roles(source, admin, tmp_path / "roles")
+    found = done(rehearse(source, admin))
+    assert not of_level(found, "blocker", "warning", "unknown"), found["findings"]
+    assert left(target) == []
+    borrowed = "SELECT roleid::regrole::text FROM pg_auth_members WHERE roleid >= 16384 AND NOT admin_option"
+    assert target.sql("postgres", borrowed) == []
