@@ -347,7 +347,7 @@ def test_replaced_database_stands_until_the_new_one_is_complete(dump, before, se
     with IMPORT_STAGES["data"](target, dump, **replace) as (running, _stop):
         end(running, "SIGKILL")
         assert target.sql("yard", "SELECT relname FROM pg_class WHERE oid >= 16384") == [("former",)]
-    refused(restore(target, dump), 'has a database "yard" already')
+    refused(restore(target, dump), 'already has a database "yard"')
     done(restore(target, dump, **replace))
     assert_complete_import(before, target, dump)
 
@@ -439,7 +439,7 @@ def test_import_into_existing_database_killed(dump, servers):
         end(running, "SIGKILL")
         assert target.sql("yard", rights) == [(True, True, True)]
     refused(restore(admin, None, state="finished", databases=["yard"]), "not complete")
-    refused(restore(admin, dump), 'has a database "yard" already')
+    refused(restore(admin, dump), 'already has a database "yard"')
     done(restore(admin, dump, create=False))
     assert target.sql("yard", rights) == [(False, False, True)]
     assert_nothing_of_ours(target)

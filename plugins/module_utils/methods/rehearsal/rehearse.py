@@ -359,7 +359,7 @@ class _Rehearsal:
         found = {(one.kind, one.name): one for one in expressions.lookups(place)}
         sample = self.run.params["rehearsal_rows"]
         with transaction(place, end="ROLLBACK"):
-            path = loader.source.path
+            path = _path(self.run.source, self.dbname)
             changed = list(expressions.changed_columns(self.session, place, loader.tables, sample, path))
         for name in changed:
             lookup = found.pop(("column", name), None)
