@@ -195,16 +195,15 @@ class Endpoint:
         That a database is missing is known by the server's words alone: libpq gives no SQLSTATE of a connection that
         failed. A server that says it in another language has its first error shown, and ``dbname`` is the remedy.
         """
-        error: HandoverError | None = None
+        errors: list[HandoverError] = []
         for dbname in filter(None, (self.dbname, "postgres", "defaultdb", "template1")):
             try:
                 return self.connect(dbname, read_only)
             except HandoverError as found:
                 if "does not exist" not in found.said or "database" not in found.said.rsplit(":", 1)[-1]:
                     raise
-                error = error or found
-        assert error  # one of the names was tried
-        raise error
+                errors.append(found)
+        raise errors[0]
 
     def conninfo(self, dbname: str) -> str:
         """A connection string without secrets, for the arguments of child programs; any database name is quoted."""

@@ -162,7 +162,8 @@ def test_fleet(servers, inventory, tmp_path):
     [broken] = [one for one in report(tmp_path, "old")["databases"] if not one["complete"]]
     assert broken["database"] == "three" and 'already has a database "three"' in broken["error"]
     assert broken["export"]["rows"] == 20 and broken["import"] is None
-    assert "`three`: NOT BROUGHT OVER. The target has a database" in (tmp_path / "reports" / "old.md").read_text()
+    written = (tmp_path / "reports" / "old.md").read_text()
+    assert "`three`: NOT BROUGHT OVER. The target already has a database" in written
     left_out = report(tmp_path, "old")["roles"]["import"]["left_out"]
     assert [(one["role"], one["attribute"]) for one in left_out] == [("app", "superuser")]
     assert not list((tmp_path / "reports").glob("wrong*"))

@@ -28,8 +28,7 @@ def connect_for_reading(source: SnapshotSource, archive: FittedArchive) -> Conne
 
 # What expressions of indexes, checks and generated columns may depend on is as it is for the application. Rows are read
 # the same whatever it is, as they are written with the settings of every session of ours.
-AS_APPLICATION = "; ".join(f"RESET {name}" for name in ("TimeZone", "DateStyle", "IntervalStyle", "bytea_output",
-                                                      "extra_float_digits"))  # fmt: skip
+AS_APPLICATION = "RESET TimeZone; RESET DateStyle; RESET IntervalStyle; RESET bytea_output; RESET extra_float_digits"
 
 
 def connect_for_building(archive: FittedArchive, dbname: str) -> Connection:

@@ -314,7 +314,7 @@ def last_event(connection, identifier: str, kind: str) -> dict | None:
 def sequences_left_out(connection, identifier: str) -> set[tuple[str, str]]:
     """(schema, name) of sequences that stay behind with extensions that are left out."""
     found = last_event(connection, identifier, "left_out") or {}
-    return {(schema, name) for schema, name in found.get("relations", ())}
+    return set(map(tuple, found.get("relations", ())))
 
 
 def add_sample(connection, identifier: str, **amounts) -> None:

@@ -227,8 +227,7 @@ SPECIAL = {
     ),
     "pg_cron": (
         "warning", METHODS,
-        ("The target makes it only in the database that cron.database_name names there. Its jobs come along, and "
-        "then run on both sides."),
+        "The target makes it only in the database that cron.database_name names. Its jobs come along, and run twice.",
         "Set cron.database_name on the target, and hold the jobs there until the cutover with cron.alter_job().",
     ),
     "postgis": (
