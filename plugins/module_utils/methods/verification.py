@@ -194,7 +194,7 @@ class Verification:
     def run(self) -> dict:
         """Compare. Raises HandoverError where it cannot be begun."""
         started, stages = time.monotonic(), Stages()
-        scratch.drop_left(self.target, self.pair)
+        scratch.drop_left(self.target.endpoint, self.pair)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._as_owner_on_target())
             source, target = (stack.enter_context(contextlib.closing(end.connect())) for end in self._ends)

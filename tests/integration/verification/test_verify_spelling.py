@@ -9,7 +9,7 @@ import pytest
 from cutovers import cut_over, handed_over
 from dumps import CLIENTS, JOURNAL, assert_nothing_of_ours, done, export, look, one, restore
 from faults import await_that
-from migrations import in_step
+from migrations import in_step, stopped
 from support import Cluster, assert_same, contents_in_words_of, create_database, start_module
 from verifications import differing, verify
 
@@ -143,17 +143,35 @@ def test_what_was_tended_meanwhile_is_said_and_closes_no_cutover(servers):
     handed_over(cut_over(source, target, databases=["spelled"], require_verification=True))
 
 
+IS_THERE = "SELECT datname FROM pg_database WHERE datname LIKE 'handover_verify_%'"
+
+
+def kill_a_comparison(source: Cluster, target: Cluster) -> None:
+    """While it has a database of its own, which stays behind."""
+    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["spelled"]}
+    running = start_module("pg_verify", {**ends, "client_directory": CLIENTS})
+    await_that(lambda: target.sql("postgres", IS_THERE), "a database of its own")
+    running.kill_family()
+    assert target.sql("postgres", IS_THERE)
+
+
 def test_a_comparison_that_was_killed_leaves_nothing_to_the_next(servers, tmp_path):
     source, target = servers(15), servers(17, "target")
     create_database(source, "spelled")
     source.sql("spelled", SPELLED)
     copy(source, target, tmp_path)
-    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["spelled"]}
-    running = start_module("pg_verify", {**ends, "client_directory": CLIENTS})
-    is_there = "SELECT datname FROM pg_database WHERE datname LIKE 'handover_verify_%'"
-    await_that(lambda: target.sql("postgres", is_there), "a database of its own")
-    running.kill_family()
-    assert target.sql("postgres", is_there)
+    kill_a_comparison(source, target)
     found = one(done(verify(source, target, verify_tables=["*"])))
     assert found["verdict"] == "equal"
     assert_nothing_of_ours(source, target)
+
+
+def test_what_a_killed_comparison_left_goes_when_the_migration_is_stopped(servers):
+    source, target = servers(15), servers(17, "target")
+    create_database(source, "spelled")
+    source.sql("spelled", SPELLED)
+    in_step(source, target, databases=["spelled"])
+    kill_a_comparison(source, target)
+    [[name]] = target.sql("postgres", IS_THERE)
+    assert f"DROP DATABASE {name}" in stopped(source, target, databases=["spelled"])["statements"]["target"]
+    assert not target.sql("postgres", IS_THERE)

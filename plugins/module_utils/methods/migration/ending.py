@@ -29,6 +29,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.migratio
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.recognition import recognise
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import event_triggers, turn
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import scratch
 
 
 @dataclass
@@ -89,7 +90,7 @@ def end_each(kind: type[Ending], source: Endpoint, target: Endpoint, params: dic
     for dbname, goal in ends.pairs:
         try:
             results.append(end_one(kind, ends, dbname, goal, params, check_mode))
-            _forget_rehearsal(ends, goal, results[-1], check_mode)
+            _forget_scratch(ends, goal, results[-1], check_mode)
         except HandoverError as error:
             errors.append(error)
     result = {"databases": results, "changed": any(one["changed"] for one in results)}
@@ -99,10 +100,12 @@ def end_each(kind: type[Ending], source: Endpoint, target: Endpoint, params: dic
     return result
 
 
-def _forget_rehearsal(ends: Ends, goal: str, result: dict, check_mode: bool) -> None:
-    """It is in no database of the migration, and may have been all that there was."""
+def _forget_scratch(ends: Ends, goal: str, result: dict, check_mode: bool) -> None:
+    """What rehearsals and verifications left is in no database of the migration, and may be all that there is."""
     if ends.target.problem is None:
         statements = rehearsal_database.forget(ends.target.endpoint, goal, check_mode)
+        if result["id"]:
+            statements += scratch.drop_left(ends.target.endpoint, result["id"], check_mode)
         result["statements"]["target"] += statements
         result["changed"] = result["changed"] or bool(statements)
 

@@ -13,8 +13,9 @@ import contextlib
 import hashlib
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import (
     Capabilities,
@@ -90,17 +91,21 @@ def _server_errors():
     try:
         yield
     except psycopg2.Error as error:
-        raise HandoverError(
-            f"A server refused it: {' '.join(str(error).split())}", "Fix that, then run it again."
-        ) from None
+        raise HandoverError(f"A server refused it: {one_line(error)}", "Fix that, then run it again.") from None
 
 
-def drop_left(target: End, pair: str) -> None:
-    """Remove what a run of this pair that was killed has left; another run that is at work keeps what it has."""
-    with contextlib.closing(target.endpoint.connect_for_maintenance()) as connection:
-        if target_database.exists(connection, name_of(pair)):
+def drop_left(target: Endpoint, pair: str, check_mode: bool = False) -> list[str]:
+    """Remove what a run of this pair that was killed has left: what was done, or would be, as SQL. Another run that is
+    at work keeps what it has.
+    """
+    name = name_of(pair)
+    with contextlib.closing(target.connect_for_maintenance()) as connection:
+        if target_database.exists(connection, name):
             with contextlib.suppress(HandoverError), _turn(connection, pair):
-                target_database.drop(connection, name_of(pair))
+                if not check_mode:
+                    target_database.drop(connection, name)
+                return [f"DROP DATABASE {name}"]
+    return []
 
 
 def _turn(connection, pair: str):
