@@ -13,6 +13,8 @@ import pytest
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.edits import (
     grantors,
+    grants_alone,
+    owners_grants_alone,
     with_public_perhaps_there,
     with_set_role,
     without_grants,
@@ -96,3 +98,13 @@ def test_schema_public():
     assert with_public_perhaps_there(public).definition == 'CREATE SCHEMA IF NOT EXISTS "public";\n'
     other = replace(public, tag="other")
     assert with_public_perhaps_there(other) is other
+
+
+def test_owners_grants_alone_are_without_options_and_what_others_pass_on():
+    own = 'GRANT SELECT ON TABLE t TO "a;b" WITH GRANT OPTION;\nGRANT SELECT ON TABLE t TO c;\n'
+    passed_on = "SET SESSION AUTHORIZATION c;\nGRANT SELECT ON TABLE t TO d;\nRESET SESSION AUTHORIZATION;\n"
+    acl = entry("ACL", f"REVOKE ALL ON TABLE t FROM o;\n{own}{passed_on}")
+    assert grants_alone(acl) == own + passed_on
+    assert owners_grants_alone(acl) == own.replace(" WITH GRANT OPTION", "")
+    assert owners_grants_alone(with_set_role(acl, {"c"})) == owners_grants_alone(acl)
+    assert owners_grants_alone(entry("TABLE", "GRANT SELECT ON TABLE t TO c;\n")) == ""

@@ -218,9 +218,10 @@ def test_complaints_about_a_uri_hold_no_part_of_the_password(source, tmp_path, c
 @pytest.mark.parametrize("module", ["pg_dump_export", "pg_restore_import"])
 def test_errors_hold_no_secret(source, tmp_path, module):
     endpoint = source.endpoint()
-    given = {"dump_directory": str(tmp_path / "dump"), "dump_extra_args": ["--nope"], **VERBOSE}
-    exporting = {"source": endpoint, "databases": ["app"], **given}
-    importing = {"target": endpoint, "role_passwords": {"app": ROLES}, "rename": {"app": "other"}, **given}
+    given = {"dump_directory": str(tmp_path / "dump"), **VERBOSE}
+    exporting = {"source": endpoint, "databases": ["app"], "dump_extra_args": ["--nope"], **given}
+    other = {"role_passwords": {"app": ROLES}, "rename": {"app": "other"}, "restore_extra_args": ["--nope"]}
+    importing = {"target": endpoint, **other, **given}
     if module == "pg_restore_import":
         done(run_module("pg_dump_export", {**exporting, "dump_extra_args": []}))
     arguments = exporting if module == "pg_dump_export" else importing
@@ -233,10 +234,10 @@ PLAYBOOK = """
 - hosts: all
   gather_facts: false
   tasks:
-    - handover.postgresql.pg_dump_export: {source: "{{ source }}", directory: "{{ place }}"}
+    - handover.postgresql.pg_dump_export: {source: "{{ source }}", dump_directory: "{{ place }}"}
     - handover.postgresql.pg_restore_import:
-        {target: "{{ target }}", directory: "{{ place }}", role_passwords: "{{ passwords }}"}
-    - handover.postgresql.pg_restore_import: {target: {uri: "{{ wrong }}"}, directory: "{{ place }}"}
+        {target: "{{ target }}", dump_directory: "{{ place }}", role_passwords: "{{ passwords }}"}
+    - handover.postgresql.pg_restore_import: {target: {uri: "{{ wrong }}"}, dump_directory: "{{ place }}"}
       ignore_errors: true
 """
 

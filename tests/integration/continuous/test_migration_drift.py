@@ -116,19 +116,19 @@ def test_renamed_tables_are_refused_by_name(pair):
 
     swap = "ALTER TABLE big RENAME TO was; ALTER TABLE other RENAME TO big; ALTER TABLE was RENAME TO other"
     source.sql("yard", swap)
-    refused_with("public.big: it is public.other now", "public.other: it is public.big now")
+    refused_with("public.big: its name is public.other now", "public.other: its name is public.big now")
     source.sql("yard", swap)
     source.sql("yard", "ALTER TABLE big RENAME TO larger")
-    refused_with("public.big: it is public.larger now")
+    refused_with("public.big: its name is public.larger now")
     source.sql("yard", "CREATE TABLE big (id int PRIMARY KEY, word text)")
-    refused_with("public.big: it is public.larger now")
+    refused_with("public.big: its name is public.larger now")
     source.sql("yard", "DROP TABLE big; ALTER TABLE larger RENAME TO big")
     found = in_step(source, target, databases=["yard"], refresh=True)
     assert len(found["waves"]) == 1
     assert found["drift"] == []
     assert_kept_up(source, target, "yard", found)
     source.sql("yard", "DROP TABLE big; ALTER TABLE other RENAME TO big")
-    refused_with("public.other: it is public.big now")
+    refused_with("public.other: its name is public.big now")
     assert source.sql("yard", "SELECT count(*) FROM pg_replication_slots") == [(1,)]
 
 

@@ -241,7 +241,7 @@ def test_stopped_while_a_run_waits_for_its_slot(servers):
             with watching(source) as watch:
                 await_that(lambda: watch.ask(waits, session.info.backend_pid), "the slot to wait")
             found = stop()
-            refused(running.wait(), "was ended")
+            refused(running.wait(), "session on the source ended")
             session.rollback()
         if isinstance(found, dict):
             assert "was ended" in found["notices"][0] and catalogs.changes(before, everything(source)) == []

@@ -290,7 +290,7 @@ def test_what_is_altered_behind_our_back(pair):
         assert word in gates(source, target)["continuity"]
         end.sql("shop", f"ALTER {kind} {name} {as_before}{options}")
     make_slot_anew(source, target, name)
-    assert_broken(source, target, "The publication", "The subscription", "The slot")
+    assert_broken(source, target, "The publication", "The subscription", "Somebody made the slot")
     assert verify(source, target).databases[0]["verdict"] == "equal"
     assert_whole(source, target)
 

@@ -95,7 +95,7 @@ def test_whose_database_is_there_is_not_touched(servers):
     source, target = servers(15), servers(18, "target")
     small(source)
     small(target, rows=3)
-    refused(copy(source, target, databases=["small"]), '"small" already', "replace_databases: [small]")
+    refused(copy(source, target, databases=["small"]), 'already has a database "small"', "replace_databases: [small]")
     assert one(copy(source, target, replace=True, replace_databases=["small"]))["changed"]
     assert rows_of(target, "small") == 10
     source.sql("small", "INSERT INTO t VALUES (11)")

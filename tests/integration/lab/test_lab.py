@@ -53,11 +53,12 @@ def test_server_runs(servers, major):
 # How statements of ours name settings. What UPDATE sets, and what a pooler's console does, is none of the server's.
 NAMED = (r"\bSET (?:LOCAL )?([a-z_]+) *=(?!=)", r"\bset_config\('([a-z_.]+)'", r"\bcurrent_setting\('([a-z_.]+)'\)")
 NO_SETTINGS = {
-    "active", "completed", "finished", "handover.trial", "kind", "made", "n", "phase", "result", "server_login_retry",
-    "started", "state", "undo", "wave", "witness",
+    "active", "began", "completed", "ended", "finished", "handover.trial", "kind", "made", "n", "phase", "result",
+    "role", "server_login_retry", "started", "state", "undo", "wave", "witness",
 }  # fmt: skip
 # Named after the server was seen to have them, or with its refusal taken for an answer.
 ASKED_FOR = {
+    "event_triggers",
     "idle_replication_slot_timeout",
     "output_plugin_libraries",
     "synchronized_standby_slots",

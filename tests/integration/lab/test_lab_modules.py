@@ -24,7 +24,7 @@ def waiting(request, servers, database, tmp_path):
     with contextlib.closing(server.connect(autocommit=False)) as session, watching(server) as watch:
         session.set_session(isolation_level="SERIALIZABLE")
         session.cursor().execute("SELECT 1")
-        arguments = {"source": server.endpoint(), "databases": [name], "directory": str(tmp_path)}
+        arguments = {"source": server.endpoint(), "databases": [name], "dump_directory": str(tmp_path)}
         running = start_module("pg_dump_export", arguments, cold=request.param == "cold")
         waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SafeSnapshot'"
         await_that(lambda: watch.ask(waits) or running.process.poll() is not None, "the wait for a safe snapshot")

@@ -147,13 +147,13 @@ def test_a_slot_of_somebody_else_keeps_the_server_startable(small):
 def test_migrations_that_share_a_server(small):
     cluster = small(16)
     before = state(cluster)
-    prepare(cluster, databases=["shop"], role="handover_one")
+    prepare(cluster, databases=["shop"], replication_role="handover_one")
     create_database(cluster, "stock")
-    prepare(cluster, databases=["stock", "shop"], role="handover_two")
-    first = release(cluster, role="handover_one")
+    prepare(cluster, databases=["stock", "shop"], replication_role="handover_two")
+    first = release(cluster, replication_role="handover_one")
     assert 'its role "handover_two" keeps the former value' in first.left[0]["reason"]
     assert "wal_level = 'logical'" in (cluster.data / "postgresql.auto.conf").read_text()
-    assert release(cluster, role="handover_two").left == []
+    assert release(cluster, replication_role="handover_two").left == []
     assert state(cluster)[0] == before[0]
 
 

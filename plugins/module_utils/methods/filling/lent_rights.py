@@ -16,7 +16,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
     FittedArchive,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import script
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.edits import grants_alone, with_set_role
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.edits import (
+    grants_alone,
+    owners_grants_alone,
+    with_set_role,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.target_database import attempt
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.memberships import temporary_memberships
@@ -63,7 +67,8 @@ def grant_for_building(archive: FittedArchive, dbname: str) -> None:
     refused here is refused again, and said, when privileges are restored.
     """
     contents = archive.contents
-    texts = [grants_alone(entry) for entry in archive.fitting.remaining()]
+    granted = grants_alone if archive.capabilities.superuser else owners_grants_alone
+    texts = [granted(entry) for entry in archive.fitting.remaining()]
     grants = [text.encode(contents.codec, "surrogateescape") for text in texts if text]
     if not grants:
         return

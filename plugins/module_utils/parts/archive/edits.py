@@ -79,6 +79,15 @@ def grants_alone(entry: Entry) -> str:
     return "".join(one for one in STATEMENT.findall(entry.definition or "") if not one.lstrip().startswith("REVOKE "))
 
 
+def owners_grants_alone(entry: Entry) -> str:
+    """What the entry grants as the owner, without what others pass on, and without grant options.
+
+    For a role that acts as the owner because it is a member: were grant options there, the server would take a role
+    that has them for the grantor, not the owner, when the entry itself is restored (acl.c, select_best_grantor).
+    """
+    return re.split("^SET ", grants_alone(entry), flags=re.MULTILINE)[0].replace(f"{WITH_GRANT_OPTION};", ";")
+
+
 def grantors(entry: Entry) -> set[str]:
     """Roles as which the entry grants, or whose default privileges it sets."""
     if entry.desc not in PRIVILEGES:
