@@ -152,7 +152,7 @@ roles:
       type: list
       elements: dict
     kept:
-      description: What a role of the target can do beyond the source's role.
+      description: What a role of the target has beyond the source's role: attributes, memberships, settings.
       type: list
       elements: dict
     without_password:

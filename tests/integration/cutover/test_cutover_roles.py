@@ -16,11 +16,20 @@ from support import create_database, run_module
 
 FIRST = """
     CREATE ROLE app LOGIN PASSWORD 'the first of app'; CREATE ROLE quiet LOGIN PASSWORD 'always the same';
-    CREATE ROLE readers; CREATE ROLE former LOGIN CREATEDB PASSWORD 'of somebody who left'"""
+    CREATE ROLE readers; CREATE ROLE former LOGIN CREATEDB PASSWORD 'of somebody who left';
+    CREATE ROLE writers; CREATE ROLE gone; GRANT writers TO app; GRANT readers TO former WITH ADMIN OPTION;
+    ALTER ROLE quiet SET work_mem = '9MB'"""
 SECOND = """
     ALTER ROLE app PASSWORD 'the second of app' CONNECTION LIMIT 7; GRANT readers TO app;
     ALTER ROLE app SET work_mem = '5MB'; ALTER ROLE former NOLOGIN NOCREATEDB;
-    CREATE ROLE "New one" LOGIN PASSWORD 'of the new one'; COMMENT ON ROLE readers IS 'they read'"""
+    CREATE ROLE "New one" LOGIN PASSWORD 'of the new one'; COMMENT ON ROLE readers IS 'they read';
+    REVOKE writers FROM app; REVOKE ADMIN OPTION FOR readers FROM former; ALTER ROLE quiet RESET work_mem;
+    DROP ROLE gone"""
+# What nothing takes away from the new home, and what is said of it.
+KEPT = (
+    "login of former", "membership of app in writers", "ADMIN OPTION of former in readers", "setting work_mem of quiet",
+    "dropped from the old home, and are still at the new one: gone",
+)  # fmt: skip
 NAMED = ("app (", "password", "connection_limit", "membership", "setting", "New one (role", "readers (comment)")
 MOVER = {"user": "mover", "password": "a mover's own password"}
 SECRETS = ("the second of app", "of the new one", "SCRAM-SHA-256$")
@@ -81,7 +90,8 @@ def test_brought_over_again(changed, majors, managed):
     for one in (forecast, kept, result):
         assert_no_hash(one)
     assert found["roles"] and any("Roles were brought over again" in one for one in found["notices"])
-    assert any("login of former" in one for one in found["notices"]), "nothing is taken away, but it is said"
+    for notices in (forecast.databases[0]["notices"], found["notices"]):
+        assert not [words for words in KEPT if words not in " ".join(notices)], "nothing is taken away, but it is said"
     if not managed:  # else it hides them
         assert target.sql("postgres", HASHES) == source.sql("postgres", HASHES)
     assert may_log_in(target, "app", "the second of app") and may_log_in(target, "New one", "of the new one")
@@ -89,6 +99,7 @@ def test_brought_over_again(changed, majors, managed):
 
     target.sql("postgres", "ALTER ROLE app PASSWORD 'the third of app'; CREATE ROLE services_own LOGIN")
     found = handed_over(cut_over(source, as_role, direction="back"))
+    assert not any("beyond" in one or "dropped" in one for one in found["notices"]), found["notices"]
     hidden = any("may not read passwords on the target" in one for one in found["notices"])
     assert hidden if managed else may_log_in(source, "app", "the third of app"), "and back"
     assert source.sql("postgres", "SELECT 1 FROM pg_roles WHERE rolname IN ('services_own', 'doadmin')") == []

@@ -207,17 +207,25 @@ def test_the_readable_file_makes_the_same_roles(clusters, tmp_path, old, new):
 
 def test_roles_of_the_target_are_converged_and_never_weakened(clusters):
     source, target = clusters(15, "source"), clusters(16, "target")
-    for statement in ("CREATE ROLE app LOGIN PASSWORD 'p'", "ALTER ROLE app SET work_mem TO '9MB'", "CREATE ROLE mine"):
+    for statement in (
+        "CREATE ROLE app LOGIN PASSWORD 'p'", "ALTER ROLE app SET work_mem TO '9MB'", "CREATE ROLE mine",
+        "CREATE ROLE readers", "CREATE ROLE writers", "GRANT writers TO app",
+    ):  # fmt: skip
         source.sql("postgres", statement)
     session = admin(target)
     run(session, "CREATE ROLE app CREATEDB NOLOGIN CONNECTION LIMIT 3")
     run(session, "COMMENT ON ROLE app IS 'ours'")
     run(session, "ALTER ROLE app SET jit TO 'off'")
+    run(session, "CREATE ROLE readers; CREATE ROLE writers; CREATE ROLE service; GRANT readers, service TO app")
+    run(session, "GRANT writers TO app WITH ADMIN OPTION")
     data, hashes = read(source)
     result = apply(session, plan(session, data, RoleOptions(password_hashes=hashes, skip_roles=("mine",))))
     app = by_name(read(target)[0])["app"]
     assert (app["login"], app["createdb"], app["connection_limit"], app["comment"]) == (True, True, -1, "ours")
-    assert [(one["role"], one["attribute"]) for one in result["kept"]] == [("app", "createdb")]
+    assert [(one["role"], one["attribute"], one.get("detail")) for one in result["kept"]] == [
+        ("app", "createdb", None), ("app", "membership", "readers"), ("app", "membership_admin", "writers"),
+        ("app", "setting", "jit"),
+    ]  # fmt: skip
     assert {row["name"] for row in read(target)[0]["settings"]} == {"work_mem", "jit"}
     assert {one["role"]: one["exists"] for one in result["skipped"]} == {"postgres": True, "mine": False}
     assert "mine" not in by_name(read(target)[0])

@@ -39,6 +39,7 @@ def look(passage: Passage) -> role_import.Plan:
     plan = role_import.plan(passage.new, _of_old(passage), options)
     _note(passage, "could not be given to roles of the new home", plan.left_out)
     _note(passage, "is what roles of the new home have beyond those of the old one", plan.kept)
+    _note_dropped(passage)
     unknown = [one["role"] for one in plan.password_unknown]
     if unknown:
         passage.note(f"It is unknown whether these roles have the same passwords: {some(unknown, SHOWN)}.")
@@ -69,10 +70,16 @@ def _altered(passage: Passage) -> frozenset | None:
     can be told: by these a new password is known where the target shows none.
     """
     now = row_versions(passage.source) if passage.route.direction == FORWARD else None
-    recorded = migration_journal.last_event(passage.journal, passage.route.migration.id, "roles")
-    if now is None or not recorded or recorded.get("versions") is None:
+    recorded = _recorded(passage)
+    if now is None or recorded is None:
         return None
-    return frozenset(name for name, version in now.items() if recorded["versions"].get(name) != version)
+    return frozenset(name for name, version in now.items() if recorded.get(name) != version)
+
+
+def _recorded(passage: Passage) -> dict[str, str] | None:
+    """What tells each role of the source from what it was when it was brought over last, if that is known."""
+    recorded = migration_journal.last_event(passage.journal, passage.route.migration.id, "roles")
+    return recorded.get("versions") if recorded else None
 
 
 def _of_old(passage: Passage) -> dict:
@@ -85,7 +92,8 @@ def _coming_back(passage: Passage, data: dict) -> dict:
     """What the source's roles became at the target, and roles that the database needs since. A target has roles of its
     own, and its roles may have what was taken from the source's, as nothing is taken away there: that stays there.
     """
-    there = {role["name"]: role for role in read_roles(passage.new)["roles"]}
+    theirs = read_roles(passage.new)
+    there = {role["name"]: role for role in theirs["roles"]}
     new = set(referenced_roles(passage.old)) - {value(passage.old, "SELECT current_user::text")} - set(there)
     kept = {name: {attribute: role[attribute] for attribute in ATTRIBUTES} for name, role in there.items()}
     return {
@@ -94,12 +102,30 @@ def _coming_back(passage: Passage, data: dict) -> dict:
         "memberships": [
             one for one in data["memberships"]
             if {one["role"], one["member"]} & new and {one["role"], one["member"]} <= new | set(there)
-        ],
-        "settings": [one for one in data["settings"] if one["role"] in new],
+        ] + theirs["memberships"],
+        "settings": [one for one in data["settings"] if one["role"] in new] + theirs["settings"],
     }  # fmt: skip
 
 
 def _note(passage: Passage, what: str, entries: list[dict]) -> None:
-    found = [f"{one['attribute']} of {one['role'] or 'all roles'}" for one in entries]
-    if found:
-        passage.note(f"This {what}: {some(found, SHOWN)}.")
+    if entries:
+        passage.note(f"This {what}: {some(list(map(_shown, entries)), SHOWN)}.")
+
+
+def _shown(entry: dict) -> str:
+    """``login of former``, ``membership of app in readers``, ``setting work_mem of app``."""
+    role, what, detail = entry["role"] or "all roles", entry["attribute"], entry.get("detail")
+    if what.startswith("membership"):
+        return f"{what.replace('membership_admin', 'ADMIN OPTION')} of {role} in {detail}"
+    return f"{what} {detail} of {role}" if detail else f"{what} of {role}"
+
+
+def _note_dropped(passage: Passage) -> None:
+    """Roles that were there when the migration began, and are not any more."""
+    if passage.route.direction != FORWARD:
+        return
+    now, recorded = row_versions(passage.source), _recorded(passage)
+    gone = sorted(set(recorded or ()) - set(now or recorded or ()))
+    there = {role["name"] for role in read_roles(passage.new)["roles"]} if gone else set()
+    if left := [name for name in gone if name in there]:
+        passage.note(f"Roles were dropped from the old home, and are still at the new one: {some(left, SHOWN)}.")

@@ -103,6 +103,7 @@ def plan(conn, data: dict, options: RoleOptions) -> Plan:
         for setting in data["settings"]:
             if setting["database"] is None:
                 fitting.fit_setting(setting)
+        fitting.find_kept(data)
     return fitting.plan
 
 
@@ -189,7 +190,7 @@ class RoleFitting:
                 self._attempt(_alter(role["name"], sql.SQL(attribute.upper())), role["name"], attribute)
             elif there[attribute] and not role[attribute]:
                 reason = f"The target's role has {attribute.upper()}, the source's does not; it was not taken away."
-                self.plan.kept.append({"role": role["name"], "attribute": attribute, "reason": reason})
+                self._keep(role["name"], attribute, reason)
 
     def _fit_limits(self, role: dict, there: dict) -> None:
         if role["connection_limit"] != there["connection_limit"]:
@@ -333,6 +334,39 @@ class RoleFitting:
         if there is None or parameter_elements(name, there) != parameter_elements(name, setting["value"]):
             shown = set_parameter(**setting, masked=True)
             self._attempt(set_parameter(**setting), role, "setting", detail=name, shown=shown)
+
+    # What stays
+
+    def find_kept(self, data: dict) -> None:
+        """Memberships and settings that the target's roles have and the source's do not, as they were revoked there
+        perhaps. Roles that the source does not know are the target's own business.
+        """
+        ours: dict[tuple[str, str], list[dict]] = {}
+        for row in data["memberships"]:
+            ours.setdefault((row["role"], row["member"]), []).append(row)
+        theirs = {(row["role"], row["member"]) for row in self.target_memberships}
+        for role, member in sorted(pair for pair in theirs if self._is_of_source(*pair)):
+            if (role, member) not in ours:
+                self._keep(member, "membership", "The source's role is no member; it was not revoked.", role)
+            elif self._has_admin(self.target_memberships, role, member) and not self._has_admin(
+                ours[role, member], role, member
+            ):
+                reason = "The source's role has no ADMIN OPTION; it was not revoked."
+                self._keep(member, "membership_admin", reason, role)
+        known = {_setting_key(setting) for setting in data["settings"]}
+        for role, database, name in sorted(set(self.target_settings) - known, key=str):
+            if role is not None and database is None and self._is_of_source(role):
+                self._keep(role, "setting", "The source's role has no such setting; it was not reset.", name)
+
+    def _is_of_source(self, *names: str) -> bool:
+        return all(name in self.source and not self.skip_reason(name) for name in names)
+
+    @staticmethod
+    def _has_admin(memberships: list[dict], role: str, member: str) -> bool:
+        return any(row["admin"] for row in memberships if (row["role"], row["member"]) == (role, member))
+
+    def _keep(self, role: str, attribute: str, reason: str, detail: str | None = None) -> None:
+        self.plan.kept.append(_entry(role, attribute, detail, reason=reason))
 
     def _attempt(self, statement, role, attribute, detail=None, shown=None, hooked=False) -> str:
         refused = self.attempts.attempt(statement, shown, hooked)
