@@ -173,7 +173,7 @@ databases:
         - What differs, with C(class), C(object), and either a C(problem) or C(what) is not the same.
         - For rows, the number on each side, and up to 20 keys each that are C(missing) on the target, C(extra) there,
           or C(changed), with the names of the columns; C(counts) of them if all were found, C(more) if not all are
-          named.
+          named; C(not_narrowed) says why rows cannot be named.
       type: list
       elements: dict
     unknown:

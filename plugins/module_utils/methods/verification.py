@@ -374,7 +374,7 @@ class Keeper:
     def add(self, pair) -> None:
         """A table of which both ends have been read; called by any thread. One without rows is read again: it may have
         been truncated after the instant."""
-        if not pair.equal or not pair.digests["source"].rows:
+        if not pair.equal or pair.unread or not pair.digests["source"].rows:
             return
         with self._lock:
             self._waiting.append((pair.identity, pair.digests["source"]))

@@ -323,6 +323,10 @@ def test_one_database_that_cannot_be_compared_hides_no_other(servers, tmp_path):
     for cluster in (source, target):
         for name in ("a_closed", "b_open"):
             create_database(cluster, name)
+        cluster.sql("b_open", "CREATE FUNCTION same(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';"
+                    "CREATE TABLE mute AS SELECT 1 AS a; CREATE INDEX ON mute (same(a));"
+                    "GRANT SELECT ON mute TO PUBLIC")  # fmt: skip
+    source.sql("b_open", "INSERT INTO mute VALUES (1)")
     target.sql("b_open", "CREATE TABLE extra ()")
     target.sql("postgres", "CREATE ROLE reader LOGIN PASSWORD 'reads'; REVOKE CONNECT ON DATABASE a_closed FROM PUBLIC")
     reader = {"user": "reader", "password": "reads"}
@@ -342,6 +346,7 @@ def test_one_database_that_cannot_be_compared_hides_no_other(servers, tmp_path):
     assert played.failed and "a_closed" in played.failures[0]["msg"], played
     report = (tmp_path / "report" / "both-verify.md").read_text()
     assert "a_closed: NOT COMPARED" in report and "b_open: DIFFERENT" in report and closed["problem"] in report
+    assert "missing on the target (1)\n  - not narrowed down to rows: the rows have no key" in report, report
 
 
 def test_the_playbook_shows_what_differs_and_keeps_it(copied, tmp_path):

@@ -36,14 +36,14 @@ AS_OWNER = """
     FROM pg_class AS c WHERE oid = format('%%I.%%I', %s::text, %s::text)::regclass"""
 
 
-def digest(connection, table: Table, columns: tuple[Column, ...]) -> Digest:
+def digest(connection, table: Table, columns: list[Column]) -> Digest:
     """Of these columns of all rows."""
     count, first, second = 0, 0, 0
-    special = [(number, one.kind) for number, one in enumerate(columns) if one.kind in ("char", "lsn")]
+    otherwise = written_otherwise(columns)
 
     def add(row: bytes) -> None:
         nonlocal count, first, second
-        hashed = hashlib.sha256(_as_newest(row, special) if special else row).digest()
+        hashed = hashlib.sha256(as_newest(row[:-1], otherwise)).digest()
         count += 1
         first += int.from_bytes(hashed[:8], "big")
         second += int.from_bytes(hashed[8:16], "big")
@@ -52,17 +52,29 @@ def digest(connection, table: Table, columns: tuple[Column, ...]) -> Digest:
     return Digest(count, first, second)
 
 
-def digest_of_generated(connection, table: Table, columns: tuple[Column, ...], form: Form) -> Digest:
-    """Of these columns, as the owner; what is set for that goes with the savepoint around it."""
+def become_owner(connection, table: Table) -> None:
+    """Until the transaction goes back to the savepoint around this. Raises psycopg2.Error where this role may not."""
     rows(connection, AS_OWNER, table.identity)
-    [found] = digests(connection, [Part(table)], Form(form.portable), columns)
+
+
+def digest_of_generated(connection, table: Table, columns: list[Column], form: Form) -> Digest:
+    """Of these columns, as the owner; within a savepoint."""
+    become_owner(connection, table)
+    [found] = digests(connection, [Part(table)], Form(form.portable), tuple(columns))
     return found
 
 
-def _as_newest(row: bytes, special: list[tuple[int, str]]) -> bytes:
-    """A row with what older majors write in another way as newer ones do."""
-    values = row[:-1].split(b"\t")
-    for number, kind in special:
+def written_otherwise(columns: list[Column]) -> list[tuple[int, str]]:
+    """Numbers and kinds of those that older majors write in another way."""
+    return [(number, one.kind) for number, one in enumerate(columns) if one.kind in ("char", "lsn")]
+
+
+def as_newest(row: bytes, otherwise: list[tuple[int, str]]) -> bytes:
+    """A row, without the end of its line, as newer majors write it."""
+    if not otherwise:
+        return row
+    values = row.split(b"\t")
+    for number, kind in otherwise:
         if kind == "lsn":
             values[number] = ZEROS.sub(b"/", values[number])
         elif len(values[number]) == 1 and values[number][0] > 127:

@@ -21,6 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.queried_keys import Queries
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Pair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table
 
@@ -61,7 +62,8 @@ def _judge(connections: dict, pair: Pair, made: list, outcome: Outcome, kind: st
                 (pair.digests[side],) = digests(connection, [Part(pair.tables[side])], pair.form)
             if pair.equal:
                 return
-            found = keys.narrow(connections, pair, show_values) if here == there else {}
+            searches = {side: Queries(connection, pair, side) for side, connection in connections.items()}
+            found = keys.narrow(searches, pair, show_values) if here == there else {}
     except psycopg2.Error as error:
         if any(connection.closed for connection in connections.values()):
             raise

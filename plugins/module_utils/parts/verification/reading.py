@@ -25,7 +25,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.rate import Rate
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Column, Table
 
 TOGETHER = 64  # tables of one statement at most,
 TOGETHER_BYTES = 1 << 23  # and what they hold
@@ -36,14 +36,15 @@ AGAIN = "too large for one value; it is read again in another form"  # a problem
 
 @dataclass
 class Pair:
-    """A table on both ends. ``source`` and ``target``: its digest there, None before it is complete;
-    ``problem``: why it could not be read, with the side; ``form``: how it was read; ``unread``: generated columns that
-    could not be, with the reason.
+    """A table on both ends. ``digests``: by side, none before it is complete; ``problem``: why it could not be read,
+    with the side; ``form``: how it was read. Of a table that was copied, ``computed`` are digests of the generated
+    columns by side, and ``unread`` says which of these could not be read, and why.
     """
 
     tables: dict[str, Table]
     form: Form
     digests: dict[str, Digest] = field(default_factory=dict)
+    computed: dict[str, Digest] = field(default_factory=dict)
     problem: str | None = None
     unread: str | None = None
 
@@ -51,6 +52,10 @@ class Pair:
     def generated(self) -> frozenset[str]:
         """Columns that one of the ends computes, and COPY leaves out."""
         return frozenset(one.name for table in self.tables.values() for one in table.columns if one.generated)
+
+    def copied(self, side: str) -> list[Column]:
+        """The columns that COPY gives on both ends."""
+        return [one for one in self.tables[side].columns if one.name not in self.generated]
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -63,7 +68,12 @@ class Pair:
 
     @property
     def equal(self) -> bool:
-        return self.complete and self.digests["source"] == self.digests["target"]
+        """Whether nothing is known to differ."""
+        return self.complete and self.seen("source") == self.seen("target")
+
+    def seen(self, side: str) -> Digest:
+        """Of all that could be read on both ends."""
+        return self.digests[side] + (self.computed[side] if len(self.computed) == 2 else Digest())
 
 
 class Reading:
@@ -172,16 +182,13 @@ def _run(session, side: str, statement: list[tuple[Pair, Part]], add) -> None:
 def _copied(session, side: str, pair: Pair) -> Digest:
     """A table of which no query is to be planned."""
     table = pair.tables[side]
-    found = copied_rows.digest(session, table, tuple(one for one in table.columns if one.name not in pair.generated))
-    generated = tuple(one for one in table.columns if one.name in pair.generated)
-    if not generated:
-        return found
-    try:
-        with passing(session):
-            computed = copied_rows.digest_of_generated(session, table, generated, pair.form)
-    except psycopg2.Error as error:
-        if session.closed:
-            raise
-        pair.unread = f"{side}: generated columns {', '.join(sorted(pair.generated))}: {' '.join(str(error).split())}"
-        return found
-    return Digest(found.rows, found.first + computed.first, found.second + computed.second)
+    generated = [one for one in table.columns if one.name in pair.generated]
+    if generated:
+        try:
+            with passing(session):
+                pair.computed[side] = copied_rows.digest_of_generated(session, table, generated, pair.form)
+        except psycopg2.Error as error:
+            if session.closed:
+                raise
+            pair.unread = f"{side}: generated columns {', '.join(sorted(pair.generated))}: {one_line(error)}"
+    return copied_rows.digest(session, table, pair.copied(side))

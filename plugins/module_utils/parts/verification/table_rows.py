@@ -12,7 +12,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import rewritten_tables
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import extension_rows, keys
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
+    copied_rows,
+    extension_rows,
+    keys,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.copied_keys import Copies
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
     BLOCKS,
     Digest,
@@ -20,13 +25,17 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.queried_keys import Queries
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Pair, Reading
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table, read_tables
 
 CLASS = "rows"
 NARROWED = 20  # tables of which keys are looked for; the others are only named
 UNLOGGED = "unlogged, and empty on the target: dumps leave such rows out unless asked for, and a cutover copies them"
-NOT_PLANNED = "an index or statistics object of it calls the application's functions; the comparison never does"
+NO_PLACES = (
+    "the rows have no key, and an index or statistics object calls the application's functions, which the comparison "
+    "does not do: it reads such tables by COPY, and that does not tell where a row is"
+)
 REWRITTEN = "it was truncated or rewritten after the instant, so its rows of that instant cannot be read; compare again"
 ELSEWHERE = {
     "m": "a materialized view is made of other rows, and may be of another moment; its definition is compared",
@@ -158,7 +167,7 @@ def _judge(connections: dict, pairs: list[Pair], outcome: Outcome, show_values: 
             outcome.miss(CLASS, name, pair.problem)
         elif any(pair.identity in found and _may_lack_rows(pair, side) for side, found in rewritten.items()):
             outcome.miss(CLASS, name, REWRITTEN)
-        elif pair.unread and pair.equal:
+        elif pair.unread and (pair.equal or pair.tables["source"].whole in scattered):
             outcome.miss(CLASS, name, pair.unread)
         elif pair.equal or pair.tables["source"].whole in scattered:
             outcome.equal(CLASS)
@@ -193,21 +202,31 @@ def _equal_as_a_whole(pairs: list[Pair]) -> set[tuple[str, str]]:
 
 
 def _sum(pairs: list[Pair], side: str) -> Digest:
-    return sum((pair.digests[side] for pair in pairs), Digest())
+    return sum((pair.seen(side) for pair in pairs), Digest())
 
 
 def _narrowed(connections: dict, pair: Pair, show_values: bool) -> dict:
     """Keys; if they cannot be found, why."""
-    if pair.form.copied:
-        return {"not_narrowed": NOT_PLANNED}
     try:
         with passing(connections["source"]), passing(connections["target"]):
-            return keys.narrow(connections, pair, show_values)
+            searches = _searches(connections, pair)
+            found = keys.narrow(searches, pair, show_values)
+            return found if searches["source"].names_rows else {**found, "not_narrowed": NO_PLACES}
     except psycopg2.Error as error:
         for connection in connections.values():
             if connection.closed:
                 raise
         return {"not_narrowed": one_line(error)}
+
+
+def _searches(connections: dict, pair: Pair) -> dict[str, keys.Search]:
+    """How a table's rows are looked at, within a savepoint. Queries read generated columns, as they have before."""
+    if pair.form.copied and len(pair.computed) < 2:
+        return {side: Copies(connection, pair, side) for side, connection in connections.items()}
+    if pair.form.copied:
+        for side, connection in connections.items():
+            copied_rows.become_owner(connection, pair.tables[side])
+    return {side: Queries(connection, pair, side) for side, connection in connections.items()}
 
 
 def _leave_out_other_relations(source, outcome: Outcome) -> None:
