@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import random
 import secrets
 import shutil
@@ -23,11 +22,11 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
+from lab import blank
+from lab.blank import SUPERUSER, give, unprivileged
 from lab.builds import Build
 from lab.tls import Certificate
 
-UNPRIVILEGED = "nobody"
-SUPERUSER = "postgres"
 PORTS = range(20000, 30000)  # below the ports that the kernel hands out to clients
 HBA = ("host all all 127.0.0.1/32 scram-sha-256", "host replication all 127.0.0.1/32 scram-sha-256")
 
@@ -66,19 +65,6 @@ def free_port() -> int:
     raise ClusterError(f"no free port between {PORTS.start} and {PORTS.stop}")
 
 
-def unprivileged() -> dict[str, Any]:
-    """Arguments of ``subprocess`` that give up root, which PostgreSQL and PgBouncer refuse to run as."""
-    if os.geteuid() != 0:
-        return {}
-    return {"user": UNPRIVILEGED, "group": pwd.getpwnam(UNPRIVILEGED).pw_gid, "extra_groups": []}
-
-
-def give(path: Path) -> None:
-    """Hand a file or directory to the user that the servers run as."""
-    if os.geteuid() == 0:
-        shutil.chown(path, UNPRIVILEGED, pwd.getpwnam(UNPRIVILEGED).pw_gid)
-
-
 def tie_to_this_process(pid: int) -> subprocess.Popen:
     """End process ``pid`` when this process is gone, however it went; killing what is returned unties it.
 
@@ -92,7 +78,8 @@ def tie_to_this_process(pid: int) -> subprocess.Popen:
 class Cluster:
     """A server of ``build`` that lives in ``directory``; port and superuser's password are kept there, too.
 
-    ``settings`` go over :data:`SETTINGS`; ``hba`` replaces :data:`HBA`; ``tls`` switches TLS on (Debian's builds).
+    ``settings`` go over :data:`SETTINGS`; ``hba`` replaces :data:`HBA`; ``tls`` switches TLS on (Debian's builds);
+    with few ``scram_rounds`` logins cost less than half.
     As a context manager it is started, and stopped at the end.
     """
 
@@ -105,6 +92,7 @@ class Cluster:
         initdb_args: Iterable[str] = ("--encoding=UTF8", "--locale=C.UTF-8"),
         tls: Certificate | None = None,
         hba: Iterable[str] | None = None,
+        scram_rounds: int = blank.SCRAM_ROUNDS,
     ) -> None:
         self.build = build
         self.directory = Path(directory).resolve()
@@ -112,6 +100,7 @@ class Cluster:
         self.log = self.directory / "log"
         self.initdb_args = tuple(initdb_args)
         self.tls = tls
+        self.scram_rounds = scram_rounds
         self.hba = tuple(hba or HBA)
         level = {"wal_level": "replica"} if build.major >= 19 else {}  # as it comes; logical slots need no more there
         self.settings = {**SETTINGS, **level, **(settings or {})}
@@ -141,31 +130,14 @@ class Cluster:
         if self._record.exists():
             return
         shutil.rmtree(self.data, ignore_errors=True)
-        self.data.mkdir(parents=True, mode=0o700)
+        self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o755)
-        give(self.data)
-        password = self.directory / "initial-password"
-        password.touch(mode=0o600)
-        password.write_text(self.password)
-        give(password)
         try:
-            self._initdb(password)
-        finally:
-            password.unlink()
+            blank.make(self.build, self.initdb_args, self.data, self.password, self.scram_rounds)
+        except blank.BlankError as error:
+            raise ClusterError(str(error)) from error
         self._record.touch(mode=0o600)
         self._save()
-
-    def _initdb(self, password: Path) -> None:
-        done = subprocess.run(
-            [self.build.program("initdb"), "-D", self.data, "-U", SUPERUSER, "-A", "scram-sha-256",
-             f"--pwfile={password}", "--no-sync", *self.initdb_args],
-            env=self._environment, cwd=self.directory, text=True, capture_output=True,
-            check=False, **unprivileged(),
-        )  # fmt: skip
-        if done.returncode:
-            raise ClusterError(f"initdb failed:\n{done.stdout}{done.stderr}")
-        with (self.data / "postgresql.conf").open("a") as configuration:
-            configuration.write("include 'lab.conf'\n")
 
     def _save(self) -> None:
         self._record.write_text(json.dumps({"port": self.port, "password": self.password, "bin": str(self.build.bin)}))
@@ -401,7 +373,8 @@ class Cluster:
         password = secrets.token_urlsafe(18)
         role = sql.Identifier(name)
         statement = sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER {} PASSWORD {}")
-        self.sql("postgres", statement.format(role, sql.SQL(" ".join(attributes)), sql.Literal(password)))
+        kept = sql.Literal(blank.verifier(password, self.scram_rounds))
+        self.sql("postgres", statement.format(role, sql.SQL(" ".join(attributes)), kept))
         known = self.sql("postgres", "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)", [list(grants)])
         for (granted,) in known:
             self.sql("postgres", sql.SQL("GRANT {} TO {}").format(sql.Identifier(granted), role))

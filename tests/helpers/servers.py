@@ -94,7 +94,7 @@ class Servers:
 
     def make(self, major: int, directory: Path, **options: Any) -> Cluster:
         directory.mkdir(parents=True, exist_ok=True)
-        return Cluster(builds.build(major), directory, **options)
+        return Cluster(builds.build(major), directory, **{"scram_rounds": 1, **options})
 
     def sweep(self) -> None:
         """Drop what was made on the servers that were asked for since the last sweep.

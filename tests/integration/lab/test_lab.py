@@ -198,6 +198,27 @@ def test_roles_show_every_change(servers):
         before = after
 
 
+def test_a_server_is_another_one_than_that_it_is_a_copy_of(run_directory):
+    """initdb ran once for both; what tells them apart also holds in their WAL, from which one recovers."""
+    made = []
+    for major, rounds in ((13, 4096), (13, 1), (19, 4096), (19, 1)):
+        with Cluster(builds.build(major), run_directory / f"copy-{len(made)}", scram_rounds=rounds) as cluster:
+            cluster.sql("postgres", "CREATE TABLE kept (i int)")
+            cluster.kill()
+            cluster.start()
+            cluster.sql("postgres", "TABLE kept")
+            [(identifier, kept)] = cluster.sql(
+                "postgres",
+                "SELECT system_identifier, rolpassword FROM pg_control_system(), pg_authid WHERE rolname = 'postgres'",
+            )
+            assert kept.startswith(f"SCRAM-SHA-256${rounds}:")
+            with pytest.raises(psycopg2.OperationalError, match="password"):
+                cluster.connect(password=made[-1][1] if made else "wrong")
+        made.append((identifier, cluster.password))
+        cluster.destroy()
+    assert len({identifier for identifier, _password in made}) == len(made)
+
+
 def test_tls_is_verified(new_cluster, authority, wrong_authority):
     cluster = new_cluster(17, tls=authority.server(), hba=["hostssl all all 127.0.0.1/32 scram-sha-256"])
     with closing(cluster.connect(sslmode="verify-full", sslrootcert=str(authority.root))) as session:
