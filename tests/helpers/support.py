@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.release import __version__ as ansible_version
 from collection import COLLECTIONS, ROOT
 from contents import Contents, as_written_by, assert_same, contents, differences, roles
 from psycopg2 import sql
@@ -331,10 +333,19 @@ def _ansible_settings(place: Path) -> dict[str, str]:
         "PYTHONPATH": f"{HERE / 'site'}{os.pathsep}{COLLECTIONS}",
         "HANDOVER_TEST_BYTECODE": str(ROOT / ".build" / "bytecode"),
         "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
-        "ANSIBLE_CALLBACKS_ENABLED": "record",
+        "ANSIBLE_CALLBACKS_ENABLED": "record,packed",
         "ANSIBLE_NOCOLOR": "1",
         "HANDOVER_TEST_RECORD": f"{place}/record",
+        "HANDOVER_TEST_PACKED": str(ROOT / ".build" / "packed" / _sources_of_modules()),
     }
+
+
+def _sources_of_modules() -> str:
+    """A word that is another one when anything changes that Ansible packs for a task."""
+    found = hashlib.sha256(f"{ansible_version} {sys.version} {COLLECTIONS}".encode())
+    for path in sorted((ROOT / "plugins").rglob("*.py")):
+        found.update(f"{path} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def _write_private(path: Path, content: Any) -> None:
