@@ -12,7 +12,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.side imp
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnOfType:
     """A column of a table; ``part`` is the type that was looked for, which may be deep inside the column's own."""
 
     table_oid: int
@@ -46,7 +46,7 @@ TYPE_PARTS = f"""
         ) AS inner_part)"""
 
 
-def columns_made_of(side: Side, condition: str) -> list[Column]:
+def columns_made_of(side: Side, condition: str) -> list[ColumnOfType]:
     """Columns whose type is, or contains, a type ``t`` (a row of pg_type) for which the SQL condition holds."""
     query = f"""{TYPE_PARTS}, found AS (
             SELECT parts.whole, min(format_type(t.oid, NULL)) AS part FROM parts JOIN pg_type AS t ON t.oid = parts.part
@@ -54,4 +54,4 @@ def columns_made_of(side: Side, condition: str) -> list[Column]:
         SELECT columns.oid::bigint, columns.name, quote_ident(columns.attname),
                format_type(columns.atttypid, columns.atttypmod), found.part
         FROM columns JOIN found ON found.whole = columns.atttypid ORDER BY columns.name, columns.attnum"""
-    return [Column(*row) for row in side.rows(query)]
+    return [ColumnOfType(*row) for row in side.rows(query)]

@@ -31,7 +31,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     descriptions,
     digests,
     instant,
-    large_objects,
+    large_object_digests,
     positions,
     scratch,
     table_rows,
@@ -118,7 +118,9 @@ def verify(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -
             problem = {"class": "database", "object": goal, "problem": "the target has no such database"}
             result["databases"].append(_of(dbname, goal, verdict="different", different=[problem]))
             continue
-        job = Verification(instant.End(source, dbname), instant.End(target, goal), pair, params, max_rate)
+        job = Verification(
+            instant.DatabaseAddress(source, dbname), instant.DatabaseAddress(target, goal), pair, params, max_rate
+        )
         try:
             found = job.preview() if check_mode else job.run()
         except (HandoverError, psycopg2.Error) as error:
@@ -168,8 +170,8 @@ def _fail_on_differences(result: dict) -> None:
 class Verification:
     """Of one pair of databases."""
 
-    source: instant.End
-    target: instant.End
+    source: instant.DatabaseAddress
+    target: instant.DatabaseAddress
     pair: str
     params: dict
     max_rate: int | None
@@ -188,7 +190,7 @@ class Verification:
             }
 
     @property
-    def _ends(self) -> tuple[instant.End, instant.End]:
+    def _ends(self) -> tuple[instant.DatabaseAddress, instant.DatabaseAddress]:
         return self.source, self.target
 
     def run(self) -> dict:
@@ -319,7 +321,7 @@ class Verification:
                 with stages.stage("sequences"):
                     positions.compare(sides["source"], sides["target"], outcome, course.not_carried)
                 with stages.stage("large objects"):
-                    large_objects.compare(sides, outcome, self.max_rate, course.not_carried)
+                    large_object_digests.compare(sides, outcome, self.max_rate, course.not_carried)
                 with stages.stage("descriptions"):
                     origin = scratch.Origin(
                         self.source,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import large_objects as digests
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import large_object_digests
 
 TOGETHER = 32  # objects of which one statement reads or writes the beginnings
 FIRST_BYTES = 1 << 17
@@ -73,7 +73,7 @@ def versions(connection, catalog: bool, contents: bool = True) -> dict[int, str]
     found = dict(rows(connection, query))
     if catalog or not contents or not found:
         return found
-    return {oid: f"{found.get(oid)} {digest}" for oid, digest in digests.read(connection, None).items()}
+    return {oid: f"{found.get(oid)} {digest}" for oid, digest in large_object_digests.read(connection, None).items()}
 
 
 def differing(source, target) -> set[int]:
@@ -83,7 +83,7 @@ def differing(source, target) -> set[int]:
 
 
 def _contents(connection) -> dict[int, tuple]:
-    read = digests.read(connection, None)
+    read = large_object_digests.read(connection, None)
     return {
         oid: (owner, comment, None if acl is None else sorted(map(repr, acl)), read.get(oid))
         for oid, owner, comment, acl in rows(connection, DESCRIPTION)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.columns import Column, columns_made_of
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.columns import ColumnOfType, columns_made_of
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import Finding, database_check
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.subject import Database
 
@@ -60,7 +60,7 @@ def server_counters(database: Database):
         )
 
 
-def _shown(columns: list[Column]) -> str:
+def _shown(columns: list[ColumnOfType]) -> str:
     return some([f"{column} ({column.type})" for column in columns])
 
 

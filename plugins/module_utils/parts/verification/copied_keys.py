@@ -26,7 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     Search,
     Value,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Pair
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import TablePair
 
 ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -36,7 +36,7 @@ BYTES = 4 * (VALUE_LENGTH + 1)  # hold as many characters, however these are wri
 class Copies(Search):
     """All is hashed here. Rows without a key have no name. Columns that COPY leaves out are not looked at."""
 
-    def __init__(self, connection: Any, pair: Pair, side: str) -> None:
+    def __init__(self, connection: Any, pair: TablePair, side: str) -> None:
         self._connection, self._table = connection, pair.tables[side]
         columns = {one.name: one for one in pair.copied(side)}
         key = pair.tables["source"].key  # both ends take that of the source

@@ -86,7 +86,7 @@ class Looks:
 
 
 @dataclass(frozen=True)
-class Side:
+class Described:
     """The objects of one class on one end, or the reason why they cannot be seen."""
 
     objects: dict[str, dict] | None
@@ -199,7 +199,7 @@ def _queries(majors: Majors) -> dict[str, str]:
     return {**definitions.queries(majors), **programs.queries(majors), **rights.queries(majors)}
 
 
-def _read(connection, query: str) -> Side:
+def _read(connection, query: str) -> Described:
     """What there is; without a privilege for it, that."""
     try:
         with passing(connection), connection.cursor() as cursor:
@@ -209,7 +209,7 @@ def _read(connection, query: str) -> Side:
     except psycopg2.Error as error:
         if connection.closed:
             raise
-        return Side(None, one_line(error))
+        return Described(None, one_line(error))
     found = {}
     for quoted, *values in everything:
         if quoted is None:  # dropped since the instant, as large objects are at any time: it has no identity any more
@@ -218,10 +218,10 @@ def _read(connection, query: str) -> Side:
         while name in found:  # two objects of one name in this class: each needs its counterpart
             name += " (another)"
         found[name] = dict(zip(names, values))
-    return Side(found)
+    return Described(found)
 
 
-def _compare_class(kind: str, sides: dict[str, Side], outcome: Outcome, looks: Looks, doubts: Doubts) -> None:
+def _compare_class(kind: str, sides: dict[str, Described], outcome: Outcome, looks: Looks, doubts: Doubts) -> None:
     hidden = [f"{side}: {one.reason}" for side, one in sides.items() if one.objects is None]
     if hidden:
         if not outcome.excluded(kind, "*"):

@@ -22,7 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.queried_keys import Queries
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Pair
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import TablePair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table
 
 EXTENSIONS = """
@@ -43,7 +43,7 @@ def compare(connections: dict, tables: dict, form: Form, outcome: Outcome, kind:
             continue
         if [one.name for one in both["source"].columns] != [one.name for one in both["target"].columns]:
             continue  # said where all of its rows are compared
-        pair = Pair({side: _others(one, connections[side]) for side, one in both.items()}, form)
+        pair = TablePair({side: _others(one, connections[side]) for side, one in both.items()}, form)
         made = [extensions[side][identity] for side in ("source", "target")]
         _judge(connections, pair, made, outcome, kind, show_values)
 
@@ -54,7 +54,7 @@ def _others(table: Table, connection) -> Table:
     return replace(table, condition=f"WHERE ctid NOT IN ({users.as_string(connection)})")
 
 
-def _judge(connections: dict, pair: Pair, made: list, outcome: Outcome, kind: str, show_values: bool) -> None:
+def _judge(connections: dict, pair: TablePair, made: list, outcome: Outcome, kind: str, show_values: bool) -> None:
     name, ((extension, here), (_extension, there)) = ".".join(pair.identity), made
     try:
         with passing(connections["source"]), passing(connections["target"]):

@@ -27,8 +27,8 @@ PAUSE = 1.0  # seconds between attempts that failed because the changes took too
 
 
 @dataclass(frozen=True)
-class End:
-    """A database of one of the two servers."""
+class DatabaseAddress:
+    """Where a database is: on which server, under which name."""
 
     endpoint: Endpoint
     dbname: str
@@ -57,7 +57,7 @@ class Instant:
 
 
 @contextlib.contextmanager
-def quiet(source: End, target: End):
+def quiet(source: DatabaseAddress, target: DatabaseAddress):
     """Yields an Instant of two ends that nobody writes to: each as it is now."""
     with contextlib.ExitStack() as stack:
         holders = [stack.enter_context(contextlib.closing(end.connect(read_only=True))) for end in (source, target)]
@@ -65,7 +65,14 @@ def quiet(source: End, target: End):
 
 
 @contextlib.contextmanager
-def live(publisher: End, subscriber: End, names: list[str], tables: list[tuple], lock_timeout: int, timeout: float):
+def live(
+    publisher: DatabaseAddress,
+    subscriber: DatabaseAddress,
+    names: list[str],
+    tables: list[tuple],
+    lock_timeout: int,
+    timeout: float,
+):
     """Yields an Instant of ``tables`` (schema, name), which the publications ``names`` carry to the subscriber.
 
     Writers wait for the locks at most ``lock_timeout`` ms at a time, and as long again for the changes to arrive;
@@ -74,7 +81,7 @@ def live(publisher: End, subscriber: End, names: list[str], tables: list[tuple],
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
 
-        def session(end: End, read_only: bool = False):
+        def session(end: DatabaseAddress, read_only: bool = False):
             return stack.enter_context(contextlib.closing(end.connect(read_only)))
 
         locker, writer, watcher = session(publisher), session(publisher), session(subscriber, True)
@@ -118,7 +125,7 @@ def _execute(connection, statement: str) -> None:
         cursor.execute(statement)
 
 
-def _not_in_step(subscriber: End, timeout: float) -> HandoverError:
+def _not_in_step(subscriber: DatabaseAddress, timeout: float) -> HandoverError:
     return HandoverError(
         f"Changes do not reach {subscriber.endpoint.describe(subscriber.dbname)} fast enough to compare both ends "
         f"at one instant; this was tried for {timeout:.0f} s.",

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Pair
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import TablePair
 
 KEYS = 20  # rows that are named of a table
 ROWS_A_BUCKET = 500
@@ -63,7 +63,7 @@ class Search(ABC):
         """Of each of these rows the values by column; none of a row that its key does not find."""
 
 
-def narrow(searches: dict[str, Search], pair: Pair, show_values: bool) -> dict[str, Any]:
+def narrow(searches: dict[str, Search], pair: TablePair, show_values: bool) -> dict[str, Any]:
     """What is not the same: ``rows`` by side, and up to KEYS keys each that are ``missing`` on the target, ``extra``
     there, or ``changed``, with the columns; ``more`` if there are or may be others. ``searches``: by side.
     """

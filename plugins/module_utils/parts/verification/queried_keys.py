@@ -21,13 +21,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     Search,
     Value,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Pair
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import TablePair
 
 
 class Queries(Search):
     """The server hashes, and only what differs travels. Rows without a key are named by their place."""
 
-    def __init__(self, connection: Any, pair: Pair, side: str) -> None:
+    def __init__(self, connection: Any, pair: TablePair, side: str) -> None:
         self._connection, self._table, self._form = connection, pair.tables[side], pair.form
         self._key = pair.tables["source"].key  # both ends take that of the source
         self.keyed, self.names_rows = bool(self._key), True

@@ -35,7 +35,7 @@ AGAIN = "too large for one value; it is read again in another form"  # a problem
 
 
 @dataclass
-class Pair:
+class TablePair:
     """A table on both ends. ``digests``: by side, none before it is complete; ``problem``: why it could not be read,
     with the side; ``form``: how it was read. Of a table that was copied, ``computed`` are digests of the generated
     columns by side, and ``unread`` says which of these could not be read, and why.
@@ -89,7 +89,7 @@ class Reading:
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
-    def read(self, pairs: list[Pair]) -> None:
+    def read(self, pairs: list[TablePair]) -> None:
         """Fill in the digests, or the problem, of each. Raises what ended a session."""
         self._read(pairs)
         again = [pair for pair in pairs if pair.problem is AGAIN]
@@ -97,7 +97,7 @@ class Reading:
             pair.form, pair.problem, pair.digests = replace(pair.form, wide=True), None, {}
         self._read(again)
 
-    def _read(self, pairs: list[Pair]) -> None:
+    def _read(self, pairs: list[TablePair]) -> None:
         def read_side(side: str) -> None:
             try:
                 self._read_side(side, pairs)
@@ -107,7 +107,7 @@ class Reading:
 
         together(lambda: read_side("source"), lambda: read_side("target"))
 
-    def _read_side(self, side: str, pairs: list[Pair]) -> None:
+    def _read_side(self, side: str, pairs: list[TablePair]) -> None:
         remaining, rate = {}, Rate(self._max_rate)
         connection = self._connect(side)
         version = connection.info.server_version
@@ -118,7 +118,7 @@ class Reading:
                 remaining[pair.identity] = remaining.get(pair.identity, 0) + 1
         sums = {}
 
-        def add(pair: Pair, digest: Digest) -> None:
+        def add(pair: TablePair, digest: Digest) -> None:
             with self._lock:
                 sums[pair.identity] = sums.get(pair.identity, Digest()) + digest
                 remaining[pair.identity] -= 1
@@ -135,7 +135,7 @@ class Reading:
         for_each(lambda: self._connect(side), work, run, self._jobs)
 
 
-def _statements(side: str, pairs: list[Pair], server_version: int) -> list[list[tuple[Pair, Part]]]:
+def _statements(side: str, pairs: list[TablePair], server_version: int) -> list[list[tuple[TablePair, Part]]]:
     """What is read together, largest tables first."""
     found, small, size = [], [], 0
     for pair in sorted(pairs, key=lambda pair: pair.tables["source"].bytes, reverse=True):
@@ -154,7 +154,7 @@ def _statements(side: str, pairs: list[Pair], server_version: int) -> list[list[
     return found + ([small] if small else [])
 
 
-def _run(session, side: str, statement: list[tuple[Pair, Part]], add) -> None:
+def _run(session, side: str, statement: list[tuple[TablePair, Part]], add) -> None:
     """Read what belongs together; if that fails, each by itself, so that one table does not take others with it."""
     wanted = [(pair, part) for pair, part in statement if pair.problem is None]
     if not wanted:
@@ -179,7 +179,7 @@ def _run(session, side: str, statement: list[tuple[Pair, Part]], add) -> None:
         add(pair, digest)
 
 
-def _copied(session, side: str, pair: Pair) -> Digest:
+def _copied(session, side: str, pair: TablePair) -> Digest:
     """A table of which no query is to be planned."""
     table = pair.tables[side]
     generated = [one for one in table.columns if one.name in pair.generated]

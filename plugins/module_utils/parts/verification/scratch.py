@@ -32,7 +32,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.database
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import turn
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import configure
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.instant import End
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.instant import DatabaseAddress
 
 PREFIX = "handover_verify_"
 # What says nothing about other definitions, or would have a say in what we do.
@@ -48,7 +48,7 @@ class Origin:
     ``lock_wait_timeout`` (ms) for pg_dump; ``client_directory``: where to look for programs, None for the usual places.
     """
 
-    end: End
+    end: DatabaseAddress
     snapshot: Snapshot
     locale_map: dict
     lock_wait_timeout: int
@@ -61,7 +61,7 @@ def name_of(pair: str) -> str:
 
 
 @contextlib.contextmanager
-def one_server(origin: Origin, target: End, pair: str):
+def one_server(origin: Origin, target: DatabaseAddress, pair: str):
     """Yields a session in it; it is gone afterwards. Raises HandoverError where there can be none. Objects that the
     target refuses are not in it.
     """
@@ -76,7 +76,7 @@ def one_server(origin: Origin, target: End, pair: str):
             target_database.drop(connection, name)  # of a run that was killed
             stack.callback(target_database.drop, connection, name)
             _make(origin, connection, name)
-            _fill(origin, End(target.endpoint, name), capabilities)
+            _fill(origin, DatabaseAddress(target.endpoint, name), capabilities)
             session = stack.enter_context(contextlib.closing(target.endpoint.connect(name)))
             configure(session)
             with session.cursor() as cursor:
@@ -119,7 +119,7 @@ def _make(origin: Origin, connection, name: str) -> None:
     databases.create(connection, name, properties, origin.locale_map)
 
 
-def _fill(origin: Origin, place: End, capabilities: Capabilities) -> None:
+def _fill(origin: Origin, place: DatabaseAddress, capabilities: Capabilities) -> None:
     """Restore all definitions that the target takes."""
     source = origin.end
     found = clients.find_clients(origin.client_directory)
@@ -140,7 +140,7 @@ def _fill(origin: Origin, place: End, capabilities: Capabilities) -> None:
         _restore(session, restore, place, directory, fitting.contents, entries)
 
 
-def _restore(session, client, place: End, directory: str, contents: Contents, entries: list[Entry]) -> None:
+def _restore(session, client, place: DatabaseAddress, directory: str, contents: Contents, entries: list[Entry]) -> None:
     """Many entries at a time; those among which the server refuses one, one by one."""
     programs, written = place.endpoint.for_programs(session), script.ArchivePlace(directory, contents.codec)
     while entries:

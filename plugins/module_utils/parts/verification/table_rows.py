@@ -26,7 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.queried_keys import Queries
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Pair, Reading
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Reading, TablePair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table, read_tables
 
 CLASS = "rows"
@@ -133,7 +133,7 @@ def _check_presence(tables: dict, identity: tuple[str, str], selection: Selectio
         del tables[side][identity]
 
 
-def _pairs(connections: dict, tables: dict, selection: Selection, outcome: Outcome) -> list[Pair]:
+def _pairs(connections: dict, tables: dict, selection: Selection, outcome: Outcome) -> list[TablePair]:
     """The tables that can be compared; what cannot be goes to the outcome."""
     form = form_for(connections["source"], connections["target"])
     found = []
@@ -146,7 +146,7 @@ def _pairs(connections: dict, tables: dict, selection: Selection, outcome: Outco
             outcome.differ(CLASS, name, problem=f"the columns are not the same: {_columns_apart(source, target)}")
         else:
             copied = any(one.evaluates and not one.condition for one in (source, target))
-            found.append(Pair({"source": source, "target": target}, replace(form, copied=copied)))
+            found.append(TablePair({"source": source, "target": target}, replace(form, copied=copied)))
     return found
 
 
@@ -156,7 +156,7 @@ def _columns_apart(source: Table, target: Table) -> str:
     return "; ".join(f"{', '.join(names)} {where}" for names, where in parts if names)
 
 
-def _judge(connections: dict, pairs: list[Pair], outcome: Outcome, show_values: bool) -> None:
+def _judge(connections: dict, pairs: list[TablePair], outcome: Outcome, show_values: bool) -> None:
     """Equal, different, or unknown."""
     scattered = _equal_as_a_whole(pairs)
     rewritten = {side: rewritten_tables(connection) for side, connection in connections.items()}
@@ -182,13 +182,13 @@ def _judge(connections: dict, pairs: list[Pair], outcome: Outcome, show_values: 
             outcome.differ(CLASS, name, **{"problem": "the rows are not the same", "rows": sides, **found})
 
 
-def _may_lack_rows(pair: Pair, side: str) -> bool:
+def _may_lack_rows(pair: TablePair, side: str) -> bool:
     """Of a rewritten table: whether it only seems empty, or parts of it may have been read after that."""
     table = pair.tables[side]
     return not (pair.digests[side].rows or table.empty) or table.blocks > BLOCKS
 
 
-def _equal_as_a_whole(pairs: list[Pair]) -> set[tuple[str, str]]:
+def _equal_as_a_whole(pairs: list[TablePair]) -> set[tuple[str, str]]:
     """Roots of partitions whose rows are the same, though perhaps in other partitions, as hashes of enums may be."""
     parts = {}
     for pair in pairs:
@@ -201,11 +201,11 @@ def _equal_as_a_whole(pairs: list[Pair]) -> set[tuple[str, str]]:
     }
 
 
-def _sum(pairs: list[Pair], side: str) -> Digest:
+def _sum(pairs: list[TablePair], side: str) -> Digest:
     return sum((pair.seen(side) for pair in pairs), Digest())
 
 
-def _narrowed(connections: dict, pair: Pair, show_values: bool) -> dict:
+def _narrowed(connections: dict, pair: TablePair, show_values: bool) -> dict:
     """Keys; if they cannot be found, why."""
     try:
         with passing(connections["source"]), passing(connections["target"]):
@@ -219,7 +219,7 @@ def _narrowed(connections: dict, pair: Pair, show_values: bool) -> dict:
         return {"not_narrowed": one_line(error)}
 
 
-def _searches(connections: dict, pair: Pair) -> dict[str, keys.Search]:
+def _searches(connections: dict, pair: TablePair) -> dict[str, keys.Search]:
     """How a table's rows are looked at, within a savepoint. Queries read generated columns, as they have before."""
     if pair.form.copied and len(pair.computed) < 2:
         return {side: Copies(connection, pair, side) for side, connection in connections.items()}
