@@ -9,10 +9,13 @@ from dumps import CLIENTS
 from support import Cluster, Result, run_module
 
 
-def verify(source: Cluster, target: Cluster, check: bool = False, login: dict | None = None, **options) -> Result:
-    """Run pg_verify, as superusers unless there is another ``login``; it may fail."""
-    ends = {"source": source, "target": target}
-    ends = {side: {**cluster.endpoint(), **(login or {})} for side, cluster in ends.items()}
+def verify(
+    source: Cluster, target: Cluster | dict, check: bool = False, login: dict | None = None, **options
+) -> Result:
+    """Run pg_verify, as superusers unless there is a ``login``, or another endpoint of the target; it may fail."""
+    given = {"source": source, "target": target}
+    ends = {side: end.endpoint() if isinstance(end, Cluster) else end for side, end in given.items()}
+    ends = {side: {**end, **(login or {})} for side, end in ends.items()}
     return run_module("pg_verify", {**ends, "client_directory": CLIENTS, **options}, check=check)
 
 

@@ -11,7 +11,7 @@ from cutovers import cut_over, eventually_same, handed_over
 from dumps import done, export, restore
 from migrations import in_step, migrate
 from support import create_database
-from verifications import verify
+from verifications import differing, verify
 
 SETTINGS = """
     array_nulls = off; xmloption = document;
@@ -69,6 +69,15 @@ def test_expressions_are_evaluated_as_for_the_application(servers, tmp_path, maj
     assert done(verify(source, target, databases=["shop"])).databases[0]["verdict"] == "equal"
 
 
+def settings_apart(source, target):
+    return {one for one in differing(verify(source, target, databases=["shop"])) if one.startswith("settings ")}
+
+
+def assert_same_settings(source, target):
+    """What apply needs is set for its role, and is none of the application's settings."""
+    assert settings_apart(source, target) == set()
+
+
 @pytest.mark.parametrize(("majors", "managed"), [((14, 15), False), ((16, 18), True)], ids=str)
 def test_what_is_applied_is_read_as_it_was_written(servers, majors, managed):
     """There, and back."""
@@ -83,7 +92,17 @@ def test_what_is_applied_is_read_as_it_was_written(servers, majors, managed):
     source.sql("shop", ROWS.format(21, 30))
     eventually_same(lambda: target.sql("shop", "SELECT count(*) FROM t"), [(30,)])
     assert_as_for_the_application(source, target)
+    assert target.sql("shop", OF_ROLES), "how apply reads is set for its role"
+    assert_same_settings(source, as_role)
     handed_over(cut_over(source, as_role))
+    assert source.sql("shop", OF_ROLES), "and back"
+    assert_same_settings(source, as_role)
+    target.sql("shop", "ALTER ROLE postgres IN DATABASE shop SET work_mem = '5MB'; ALTER DATABASE shop RESET xmloption")
+    apart = {"settings role * in the database", "settings role postgres in the database"}
+    assert settings_apart(source, as_role) == apart, "others still are"
+    target.sql(
+        "shop", "ALTER ROLE postgres IN DATABASE shop RESET work_mem; ALTER DATABASE shop SET xmloption = document"
+    )
     target.sql("shop", ROWS.format(31, 40))
     eventually_same(lambda: source.sql("shop", "SELECT count(*) FROM t"), [(40,)])
     assert_as_for_the_application(source, target)

@@ -21,6 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.apply_settings import WANTED
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
     definitions,
     programs,
@@ -71,8 +72,9 @@ VERBATIM = {
 @dataclass(frozen=True)
 class Looks:
     """How to look: without ``owners``, without ``privileges``, with the source's locales by other names on the target
-    (``locale_map``); ``live``: replica identities are ours for the time; ``not_carried``: why large objects need not be
-    the same now; ``pending``: constraints (schema, table, name) that the migration has yet to validate.
+    (``locale_map``); ``live``: replica identities, and how apply reads text, are ours for now; ``not_carried``: why
+    large objects need not be the same now; ``pending``: constraints (schema, table, name) that the migration has yet to
+    validate.
     ``administrators`` are found out by ``compare``.
     """
 
@@ -228,8 +230,10 @@ def _compare_class(kind: str, sides: dict[str, Described], outcome: Outcome, loo
             outcome.miss(kind, "*", "; ".join(hidden))
         return
     outcome.look_at(kind)
-    theirs = sides["target"].objects
-    ours = looks.administrators.objects(kind, sides["source"].objects, theirs)
+    ours, theirs = (
+        _as_for_apply(one.objects) if looks.live and kind == "settings" else one.objects for one in sides.values()
+    )
+    ours = looks.administrators.objects(kind, ours, theirs)
     for name in sorted({*ours, *theirs}):
         if outcome.excluded(kind, name):
             continue
@@ -280,6 +284,18 @@ def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outc
         doubts.found.append(doubt)
     else:
         _conclude(doubt, apart, outcome, looks)
+
+
+def _as_for_apply(objects: dict[str, dict]) -> dict[str, dict]:
+    """Settings without those that a migration makes, while it is under way, for roles that apply changes."""
+    found = {}
+    for name, described in objects.items():
+        if name.endswith(" in the database") and not name.startswith("role * "):
+            kept = [entry for entry in described["settings"] if entry.partition("=")[0].lower() not in WANTED]
+            described = {**described, "settings": kept}
+        if described["settings"]:
+            found[name] = described
+    return found
 
 
 def _quieted(described: dict) -> dict:

@@ -189,6 +189,7 @@ def _settings(majors: Majors) -> dict[str, str]:
         SELECT 'role ' || coalesce(quote_ident(rolname), '*') || ' in the database', {ordered("setconfig")} AS settings
         FROM pg_db_role_setting LEFT JOIN pg_roles AS r ON r.oid = setrole
         WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND coalesce(rolname !~ '^handover_', true)
         UNION ALL
         SELECT 'role ' || quote_ident(rolname) || ' everywhere', {ordered("setconfig")}
         FROM pg_db_role_setting JOIN pg_roles AS r ON r.oid = setrole
