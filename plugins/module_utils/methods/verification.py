@@ -9,7 +9,7 @@ import contextlib
 import functools
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
@@ -23,7 +23,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import connect_to_snapshot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.source_writes import count_writes
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import (
+    import_journal,
+    migration_journal,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import subscription
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.memberships import temporary_memberships
@@ -32,6 +35,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     digests,
     instant,
     large_object_digests,
+    left_behind,
     positions,
     scratch,
     table_rows,
@@ -55,7 +59,7 @@ AHEAD = "the target has gone on since the cutover"
 class Course:
     """How a pair of databases is compared. ``migration``: of the journal, None after a dump; ``live``: whether both
     go on being written; ``publisher``: the side whose changes are carried to the other, by the publications ``names``;
-    ``hidden``: whether the journal is closed to this role.
+    ``hidden``: whether the journal is closed to this role. ``behind``: what the operator had the migration leave.
     """
 
     migration: migration_journal.Migration | None
@@ -63,6 +67,7 @@ class Course:
     publisher: str = "source"
     names: tuple[str, ...] = ()
     hidden: bool = False
+    behind: left_behind.LeftBehind = field(default_factory=left_behind.LeftBehind)
 
     @property
     def not_carried(self) -> str | None:
@@ -208,9 +213,8 @@ class Verification:
             earlier = record.begin(self._evidence(course, writes, sight), resume)
             with stages.stage("instant"):
                 moment = stack.enter_context(self._moment(course))
-            outcome = Outcome(
-                [Exclusion(one["class"], one["name"], one["reason"]) for one in self.params["verify_exclude"]]
-            )
+            excluded = [Exclusion(one["class"], one["name"], one["reason"]) for one in self.params["verify_exclude"]]
+            outcome = Outcome([*excluded, *course.behind.exclusions], why_lacking=course.behind.reason)
             amounts = self._compare(course, moment, record, earlier, outcome, stages)
             after = self._writes(source, target, course)
             result: dict[str, Any] = {
@@ -249,6 +253,11 @@ class Verification:
         """How these two can be compared, by the journal on the target."""
         if not may_use_journal(target):
             return Course(None, hidden=True)
+        former = import_journal.read(target)
+        return replace(self._way(source, target), behind=left_behind.read(former and former["result"]))
+
+    def _way(self, source, target) -> Course:
+        """Which of them is written to, and carried to the other."""
         migration = migration_journal.read_migration(target, self.pair)
         if migration is None or migration.phase == "stopped":
             return Course(migration)
@@ -344,6 +353,7 @@ class Verification:
             not_carried=course.not_carried,
             pending=frozenset((one["schema"], one["table"], one["name"]) for one in pending),
             locale_map=tuple(self.params["locale_map"].items()),
+            behind=course.behind,
         )
 
     def _remember(self, ends: tuple, course: Course, record: Record, result: dict, sight) -> None:

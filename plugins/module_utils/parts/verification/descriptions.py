@@ -30,6 +30,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.administrators import (
     Administrators,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.left_behind import (
+    UNCHECKED,
+    LeftBehind,
+    plain,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import Majors, same_words
@@ -75,7 +80,7 @@ class Looks:
     (``locale_map``); ``live``: replica identities, and how apply reads text, are ours for now; ``not_carried``: why
     large objects need not be the same now; ``pending``: constraints (schema, table, name) that the migration has yet to
     validate.
-    ``administrators`` are found out by ``compare``.
+    ``behind``: what the operator had the migration leave. ``administrators`` are found out by ``compare``.
     """
 
     owners: bool = True
@@ -84,6 +89,7 @@ class Looks:
     not_carried: str | None = None
     pending: frozenset = frozenset()
     locale_map: tuple = ()
+    behind: LeftBehind = field(default_factory=LeftBehind)
     administrators: Administrators | None = None
 
 
@@ -243,9 +249,10 @@ def _compare_class(kind: str, sides: dict[str, Described], outcome: Outcome, loo
             outcome.leave_out(kind, name, reason)
         elif kind in LEFT_BEHIND and name not in theirs:
             outcome.leave_out(kind, name, LEFT_BEHIND[kind])
-        elif name not in ours or name not in theirs:
-            problem = f"only on the {'source' if name in ours else 'target'}"
-            outcome.differ(kind, name, problem=f"{problem}: {lost}" if lost else problem)
+        elif name not in theirs:
+            outcome.lack(kind, name, f"only on the source: {lost}" if lost else "only on the source")
+        elif name not in ours:
+            outcome.differ(kind, name, problem="only on the target")
         else:
             _compare_object(kind, name, (ours[name], theirs[name]), outcome, looks, doubts)
 
@@ -274,6 +281,9 @@ def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outc
     if looks.live and kind in ("triggers", "constraints"):
         source, target = _quieted(source), _quieted(target)
     apart = _apart(source, target)
+    if reason := _why_otherwise(kind, name, source, target, looks.behind):
+        outcome.leave_out(kind, name, reason)
+        return
     doubt = Doubt(kind, name, (source, target), both)
     hidden = [key for key in source if "(hidden)" in (source[key], target.get(key))]
     if kind == "constraints" and _is_pending(name, looks) and apart == ["validated"]:
@@ -284,6 +294,14 @@ def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outc
         doubts.found.append(doubt)
     else:
         _conclude(doubt, apart, outcome, looks)
+
+
+def _why_otherwise(kind: str, name: str, source: dict, target: dict, behind: LeftBehind) -> str:
+    """Why an object is to be as it is on the target, where the operator had the migration leave something of it."""
+    apart = _apart(source, target)
+    if kind == "constraints" and behind.is_unchecked(name) and set(apart) == {"sql", "validated"}:
+        return UNCHECKED if f"{source['sql']} NOT VALID" == target["sql"] else ""
+    return behind.not_filled.get(plain(name), "") if kind == "views" and apart == ["populated"] else ""
 
 
 def _as_for_apply(objects: dict[str, dict]) -> dict[str, dict]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
@@ -33,7 +34,8 @@ class Outcome:
 
     ``counts``: by class, how many objects were ``equal``, ``different``, ``unknown``, ``left_out``;
     ``different``: ``{"class", "object", ...}`` with what is not the same; ``unknown`` and ``left_out``: each with a
-    ``reason``; ``notices``: what else one has to know.
+    ``reason``; ``notices``: what else one has to know. ``why_lacking(class, name)`` is why the target is to lack an
+    object, empty where it is not.
     """
 
     exclusions: list[Exclusion] = field(default_factory=list)
@@ -42,6 +44,7 @@ class Outcome:
     unknown: list[dict] = field(default_factory=list)
     left_out: list[dict] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    why_lacking: Callable[[str, str], str] = lambda _kind, _name: ""
 
     def excluded(self, kind: str, name: str) -> bool:
         """Whether the operator leaves this out; it is recorded then."""
@@ -67,6 +70,13 @@ class Outcome:
         """An object that is not, with what is known about it."""
         self._count(kind, "different")
         self.different.append({"class": kind, "object": name, **what})
+
+    def lack(self, kind: str, name: str, problem: str) -> None:
+        """An object that the target does not have: left out where that is what the operator wants."""
+        if reason := self.why_lacking(kind, name):
+            self.leave_out(kind, name, reason)
+        else:
+            self.differ(kind, name, problem=problem)
 
     def miss(self, kind: str, name: str, reason: str) -> None:
         """An object at which one could not look."""

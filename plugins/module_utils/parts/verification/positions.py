@@ -72,8 +72,10 @@ def compare(source, target, outcome: Outcome, not_carried: str | None) -> None:
         name, here, there = dotted(*key), ours.get(key), theirs.get(key)
         if outcome.excluded(CLASS, name):
             continue
-        if here is None or there is None:
-            outcome.differ(CLASS, name, problem=f"only on the {'source' if here else 'target'}")
+        if there is None:
+            outcome.lack(CLASS, name, "only on the source")
+        elif here is None:
+            outcome.differ(CLASS, name, problem="only on the target")
         elif not (here.known and there.known):
             outcome.miss(CLASS, name, f"{'target' if here.known else 'source'}: SELECT on the sequence is missing")
         elif here.as_result == there.as_result:

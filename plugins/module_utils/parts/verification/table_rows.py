@@ -123,8 +123,10 @@ def _check_presence(tables: dict, identity: tuple[str, str], selection: Selectio
         pass
     elif identity in selection.left_out:
         outcome.leave_out(CLASS, name, selection.left_out[identity])
-    elif len(there) == 1:
-        outcome.differ(CLASS, name, problem=f"the table is only on the {there[0]}")
+    elif there == ["source"]:
+        outcome.lack(CLASS, name, "the table is only on the source")
+    elif there == ["target"]:
+        outcome.differ(CLASS, name, problem="the table is only on the target")
     elif selection.replicated is not None and identity not in selection.replicated:
         outcome.miss(CLASS, name, "it is not replicated, so both ends never show the same instant of it")
     else:
