@@ -172,7 +172,10 @@ WORKS = """
     CREATE TABLE stop (id int PRIMARY KEY, lat float8, lon float8, spot earth
         GENERATED ALWAYS AS (ll_to_earth(lat, lon)) STORED);
     INSERT INTO stop SELECT i, i % 80, i % 170 FROM generate_series(1, 500) AS i;
-    CREATE INDEX ON stop USING gist (ll_to_earth(lat, lon))"""
+    CREATE INDEX ON stop USING gist (ll_to_earth(lat, lon));
+    CREATE FUNCTION share(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 100 / $1; END';
+    CREATE TABLE part (n int); INSERT INTO part VALUES (0), (1);
+    CREATE INDEX by_share ON part (share(n)) WHERE n > 0"""
 
 
 @pytest.fixture

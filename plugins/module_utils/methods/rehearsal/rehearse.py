@@ -184,6 +184,8 @@ def _in_place(run: Run, dbname: str, goal: str) -> dict[str, Any]:
         stack.callback(rehearsal_database.drop, run.connection, name)
         rehearsal_database.drop(run.connection, name)
         findings = _signed(list(_Rehearsal(run, session, dbname, goal, name, stages).findings()), dbname)
+        with stages.stage("removal"):
+            rehearsal_database.drop(run.connection, name)
         result = {"stages": stages.as_result(), "notices": [] if kept else [NOT_KEPT]}
         if kept:
             rehearsal_journal.end(run.connection, key, {"findings": [one.as_result() for one in findings]})

@@ -173,8 +173,8 @@ class CopyEngine:
     def _look_at_target(self, session, tables: list[SourceTable]) -> None:
         """How each table can be copied: what this role may there, and which versions its extensions have."""
         query = """
-            SELECT n.nspname::text, c.relname::text, has_table_privilege(c.oid, 'TRUNCATE'), EXISTS (
-                SELECT FROM pg_constraint AS k WHERE k.confrelid = c.oid AND k.conrelid <> c.oid)
+            SELECT n.nspname::text, c.relname::text, has_table_privilege(c.oid, 'TRUNCATE'), c.oid IN (
+                SELECT confrelid FROM pg_constraint WHERE confrelid <> conrelid)
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')"""
         found = rows(session, query)
         truncatable = {(schema, name): may for schema, name, may, _referenced in found}

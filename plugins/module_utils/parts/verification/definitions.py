@@ -67,12 +67,14 @@ def queries(majors: Majors) -> dict[str, str]:
 RULE = "(SELECT oid FROM pg_rewrite WHERE ev_class = c.oid AND rulename = '_RETURN')"
 
 
-# Of the triggers that enforce a constraint, those for partitions too: pg_trigger.tgenabled.
+# Of the triggers that enforce each constraint, those for partitions too: pg_trigger.tgenabled. All of them at once, as
+# servers look through all triggers for each constraint that is asked about.
 ENFORCED = """
     (WITH RECURSIVE tree AS (
-        SELECT o.oid UNION ALL SELECT p.oid FROM pg_constraint AS p JOIN tree ON p.conparentid = tree.oid)
-     SELECT array_agg(DISTINCT tgenabled::text ORDER BY tgenabled::text) FROM pg_trigger
-     WHERE tgisinternal AND tgconstraint IN (SELECT oid FROM tree))"""
+        SELECT oid AS root, oid FROM pg_constraint WHERE NOT (contype = 'f' AND conparentid <> 0)
+        UNION ALL SELECT tree.root, p.oid FROM pg_constraint AS p JOIN tree ON p.conparentid = tree.oid)
+     SELECT root, array_agg(DISTINCT tgenabled::text ORDER BY tgenabled::text) AS enforced
+     FROM pg_trigger JOIN tree ON tgconstraint = tree.oid WHERE tgisinternal GROUP BY root)"""
 
 
 def _relations(majors: Majors) -> dict[str, str]:
@@ -131,9 +133,9 @@ def _of_tables(majors: Majors) -> dict[str, str]:
         "constraints": f"""
         SELECT quote_ident(conname) || ' on ' || CASE WHEN conrelid <> 0 THEN {NAME} ELSE contypid::regtype::text END,
                pg_get_constraintdef(o.oid) AS sql, convalidated AS validated, conislocal AS local,
-               coninhcount AS inherited, contype = 'c' AND connoinherit AS no_inherit, {ENFORCED} AS enforced,
+               coninhcount AS inherited, contype = 'c' AND connoinherit AS no_inherit, enforced,
                {majors.reads("pg_constraint", "o.oid")} AS reads
-        FROM pg_constraint AS o LEFT JOIN pg_class AS c ON c.oid = conrelid
+        FROM pg_constraint AS o LEFT JOIN pg_class AS c ON c.oid = conrelid LEFT JOIN {ENFORCED} AS e ON root = o.oid
         WHERE NOT (contype = 'f' AND conparentid <> 0){not_null}
         AND (conrelid = 0 AND o.oid >= 16384 AND o.connamespace NOT IN {OTHER_SCHEMAS}
              AND {not_of_extension("pg_type", "o.contypid")} OR conrelid <> 0 AND {OWN_RELATION})""",

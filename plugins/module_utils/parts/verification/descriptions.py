@@ -16,10 +16,12 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.apply_settings import WANTED
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
@@ -141,8 +143,7 @@ def compare(connections: dict, outcome: Outcome, looks: Looks, one_server: Calla
         if kind in ("privileges", "default_privileges") and not looks.privileges:
             outcome.leave_out(kind, "*", "no_privileges is set")
             continue
-        sides = {side: _read(connection, queries[side][kind]) for side, connection in connections.items()}
-        _compare_class(kind, sides, outcome, looks, doubts)
+        _compare_class(kind, _both(connections, queries, kind), outcome, looks, doubts)
     if doubts.found:
         _settle(connections, majors, outcome, looks, doubts)
 
@@ -150,10 +151,7 @@ def compare(connections: dict, outcome: Outcome, looks: Looks, one_server: Calla
 def _settle(connections: dict, majors: dict, outcome: Outcome, looks: Looks, doubts: Doubts) -> None:
     """First what is said in the same words, then, of the rest, what is said in the same words on one server."""
     with_reads = {side: _queries(replace(one, with_reads=True)) for side, one in majors.items()}
-    named = {
-        kind: [_read(connections[side], with_reads[side][kind]) for side in ("source", "target")]
-        for kind in doubts.kinds
-    }
+    named = {kind: list(_both(connections, with_reads, kind).values()) for kind in doubts.kinds}
     open_ones = []
     for doubt in doubts.found:
         if hidden := [one.reason for one in named[doubt.kind] if one.objects is None]:
@@ -205,6 +203,13 @@ def _conclude(doubt: Doubt, apart: list[str], outcome: Outcome, looks: Looks) ->
 def _queries(majors: Majors) -> dict[str, str]:
     """Every class, and how to ask a server of this major for it."""
     return {**definitions.queries(majors), **programs.queries(majors), **rights.queries(majors)}
+
+
+def _both(connections: dict, queries: dict, kind: str) -> dict[str, Described]:
+    """One class on the source and on the target, at once."""
+    sides = ("source", "target")
+    found = together(*(partial(_read, connections[side], queries[side][kind]) for side in sides))
+    return dict(zip(sides, found))
 
 
 def _read(connection, query: str) -> Described:
@@ -334,6 +339,8 @@ def _is_pending(name: str, looks: Looks) -> bool:
 
 def _apart(source: dict, target: dict) -> list[str]:
     """What is not the same."""
+    if source == target:
+        return []
     compared = (key for key in source if key not in (READS, NOT_DUMPED))
     return [key for key in compared if _spelled(key, source[key]) != _spelled(key, target.get(key))]
 
