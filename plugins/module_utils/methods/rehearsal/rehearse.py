@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,14 +263,14 @@ class _Rehearsal:
     name: str
     stages: Stages
 
-    def findings(self):
+    def findings(self) -> Iterator[Finding]:
         """What is met, in order; at least that all is well."""
         found = list(self._meet())
         yield from found
         if all(one.level in ("info", "ok") for one in found):
             yield Finding("ok", OK)
 
-    def _meet(self):
+    def _meet(self) -> Iterator[Finding]:
         with self.stages.stage("description of the schema"):
             loader = _loader(self.run, self.session, self.dbname)
         yield from self._of_one_database()
@@ -299,7 +300,7 @@ class _Rehearsal:
                 with self.stages.stage("subscription"):
                     yield from self._subscribe(place)
 
-    def _of_one_database(self):
+    def _of_one_database(self) -> Iterator[Finding]:
         """Extensions that the real run makes under the database's own name."""
         query = "SELECT extname::text FROM pg_extension WHERE extname = ANY (%s)"
         for (extension,) in catalog.rows(self.session, query, (sorted(OF_ONE_DATABASE),)):
@@ -314,7 +315,7 @@ class _Rehearsal:
                         "SELECT * FROM pg_available_extension_versions;",
                     )
 
-    def _refused(self, filling: Filling):
+    def _refused(self, filling: Filling) -> Iterator[Finding]:
         for one in filling.failures:
             if not one.needs:
                 yield trouble.refused(one, [other.object for other in filling.failures if other.needs == one.object])
@@ -328,7 +329,7 @@ class _Rehearsal:
             if one["reason"] not in ours and not one["reason"].startswith("needs ")
         ]
 
-    def _compare(self, loader: SnapshotLoader, filling: Filling, place: Connection, whole: bool):
+    def _compare(self, loader: SnapshotLoader, filling: Filling, place: Connection, whole: bool) -> Iterator[Finding]:
         """Definitions of the source and of what was made: what is only spelled otherwise is none of our business."""
         params, outcome = self.run.params, Outcome()
         pending = [(one["schema"], one["table"], one["name"]) for one in loader.pending_constraints]
@@ -356,7 +357,7 @@ class _Rehearsal:
         keys = {f"{name} on {schema}.{table}".replace('"', "") for schema, table, name in pending}
         yield from trouble.different(outcome, [name for name in known if name], keys)
 
-    def _evaluated(self, loader: SnapshotLoader, place: Connection):
+    def _evaluated(self, loader: SnapshotLoader, place: Connection) -> Iterator[Finding]:
         """What is computed from other tables, and what came out otherwise."""
         found = {(one.kind, one.name): one for one in expressions.lookups(place)}
         sample = self.run.params["rehearsal_rows"]
@@ -368,7 +369,7 @@ class _Rehearsal:
             yield trouble.changed(name, lookup.tables if lookup else ())
         yield from map(trouble.looks_up, found.values())
 
-    def _subscribe(self, place: Connection):
+    def _subscribe(self, place: Connection) -> Iterator[Finding]:
         try:
             try_subscription(self.run, self.session, place, self.dbname, self.name)
         except HandoverError as error:

@@ -235,7 +235,7 @@ def not_reached(error: HandoverError) -> Finding:
     return Finding("blocker", error.problem, "Nothing can be replicated.", error.remedy, methods=("continuous",))
 
 
-def not_rehearsed(reason: str, remedy: str, methods: tuple = METHODS) -> Finding:
+def not_rehearsed(reason: str, remedy: str, methods: tuple[str, ...] = METHODS) -> Finding:
     """What could not be tried."""
     consequence = "What the target refuses may be found only when rows have been copied."
     return Finding("unknown", reason, consequence, remedy, methods=methods)

@@ -49,7 +49,7 @@ class Piece:
             return sql.SQL("COPY {}{} TO STDOUT{}").format(relation, _columns(self.table), _options(binary))
         return sql.SQL("COPY ({}) TO STDOUT{}").format(self.query(), _options(binary))
 
-    def query(self):
+    def query(self) -> sql.Composable:
         """What is read, as SELECT. A sample is of the first and the last pages, where these are cheap to find."""
         first = [f"ctid >= '({self.first},0)'::pg_catalog.tid"] if self.first else []
         last = [f"ctid < '({self.last},0)'::pg_catalog.tid"] if self.last else []

@@ -8,7 +8,9 @@ on the target, as an import leaves it. That is no difference.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import bootstrap_role, value
 
 # How names of objects hold the name of a role: what is before it and what is after it.
@@ -19,6 +21,7 @@ NAMES = {
 }
 LISTS = {"privileges", "default_privileges", "policies"}  # classes with lists in which roles are named
 PUBLIC = "schema public"
+Descriptions = dict[str, dict[str, Any]]  # objects of a class, by name
 DATABASE_OWNER = "pg_database_owner"  # owns schema public since 15, whoever owned it before
 
 
@@ -30,11 +33,11 @@ class Administrators:
     target: str
 
     @classmethod
-    def read(cls, connections: dict) -> Administrators:
+    def read(cls, connections: dict[str, Connection]) -> Administrators:
         """Of sessions by side."""
         return cls(bootstrap_role(connections["source"]), value(connections["target"], "SELECT current_user::text"))
 
-    def objects(self, kind: str, ours: dict[str, dict], theirs: dict[str, dict]) -> dict[str, dict]:
+    def objects(self, kind: str, ours: Descriptions, theirs: Descriptions) -> Descriptions:
         """The source's objects, those that are named after the one under the other's name if the target has that."""
         if kind not in NAMES or self.source == self.target:
             return ours
@@ -46,7 +49,7 @@ class Administrators:
             found[renamed if name not in theirs and renamed in theirs else name] = described
         return found
 
-    def described(self, kind: str, name: str, source: dict, target: dict) -> dict:
+    def described(self, kind: str, name: str, source: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
         """What the source says of an object, with the other where the target has it in the one's place."""
         if kind == "owners":
             stands_for = {self.target, *([DATABASE_OWNER] if name == PUBLIC else [])}
@@ -64,3 +67,6 @@ class Administrators:
             role, equals, privilege = entry.partition("=")
             renamed.append((self.target if role == self.source else role) + equals + privilege)
         return sorted(renamed)
+
+
+NOBODY = Administrators("", "")

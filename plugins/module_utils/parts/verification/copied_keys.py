@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import planning
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.copied_rows import (
     as_newest,
@@ -36,7 +36,7 @@ BYTES = 4 * (VALUE_LENGTH + 1)  # hold as many characters, however these are wri
 class Copies(Search):
     """All is hashed here. Rows without a key have no name. Columns that COPY leaves out are not looked at."""
 
-    def __init__(self, connection: Any, pair: TablePair, side: str) -> None:
+    def __init__(self, connection: Connection, pair: TablePair, side: str) -> None:
         self._connection, self._table = connection, pair.tables[side]
         columns = {one.name: one for one in pair.copied(side)}
         key = pair.tables["source"].key  # both ends take that of the source
@@ -75,7 +75,7 @@ class Copies(Search):
             if key_hash in found:
                 texts = [_text(one[:BYTES], VALUE_LENGTH) if show else None for one in row.split(b"\t")]
                 hashes = map(_hash, as_newest(row, self._otherwise).split(b"\t"))
-                values = {name: Value(*each) for name, *each in zip(self._names, hashes, texts)}
+                values = {name: Value(*each) for name, each in zip(self._names, zip(hashes, texts))}
                 found[key_hash] = dict(sorted(values.items()))
 
         self._read(add)

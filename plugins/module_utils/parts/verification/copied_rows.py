@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import planning
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
@@ -36,7 +37,7 @@ AS_OWNER = """
     FROM pg_class AS c WHERE oid = format('%%I.%%I', %s::text, %s::text)::regclass"""
 
 
-def digest(connection, table: Table, columns: list[Column]) -> Digest:
+def digest(connection: Connection, table: Table, columns: list[Column]) -> Digest:
     """Of these columns of all rows."""
     count, first, second = 0, 0, 0
     otherwise = written_otherwise(columns)
@@ -52,12 +53,12 @@ def digest(connection, table: Table, columns: list[Column]) -> Digest:
     return Digest(count, first, second)
 
 
-def become_owner(connection, table: Table) -> None:
+def become_owner(connection: Connection, table: Table) -> None:
     """Until the transaction goes back to the savepoint around this. Raises psycopg2.Error where this role may not."""
     rows(connection, AS_OWNER, table.identity)
 
 
-def digest_of_generated(connection, table: Table, columns: list[Column], form: Form) -> Digest:
+def digest_of_generated(connection: Connection, table: Table, columns: list[Column], form: Form) -> Digest:
     """Of these columns, as the owner; within a savepoint."""
     become_owner(connection, table)
     [found] = digests(connection, [Part(table)], Form(form.portable), tuple(columns))

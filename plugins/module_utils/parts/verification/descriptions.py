@@ -17,8 +17,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
@@ -30,7 +31,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     rights,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.administrators import (
+    NOBODY,
     Administrators,
+    Descriptions,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.left_behind import (
     UNCHECKED,
@@ -40,6 +43,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.spelling import Majors, same_words
+
+Both = tuple[dict[str, Any], dict[str, Any]]  # an object as source and target describe it
+OneServer = Callable[[], AbstractContextManager[Connection]]
 
 SHOWN = 300  # characters of a definition in the result
 NOT_SHOWN = {"user_mappings": {"options"}, "functions": {"source", "body"}}
@@ -89,18 +95,18 @@ class Looks:
     privileges: bool = True
     live: bool = False
     not_carried: str | None = None
-    pending: frozenset = frozenset()
-    locale_map: tuple = ()
+    pending: frozenset[tuple[str, str, str]] = frozenset()
+    locale_map: tuple[tuple[str, str], ...] = ()
     behind: LeftBehind = field(default_factory=LeftBehind)
-    administrators: Administrators | None = None
+    administrators: Administrators = NOBODY
 
 
 @dataclass(frozen=True)
 class Described:
     """The objects of one class on one end, or the reason why they cannot be seen."""
 
-    objects: dict[str, dict] | None
-    reason: str = ""
+    objects: Descriptions
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,8 @@ class Doubt:
 
     kind: str
     name: str
-    compared: tuple[dict, dict]
-    said: tuple[dict, dict]
+    compared: Both
+    said: Both
 
 
 @dataclass
@@ -121,7 +127,7 @@ class Doubts:
     target's server that holds the source's definitions, or raises HandoverError.
     """
 
-    one_server: Callable[[], AbstractContextManager]
+    one_server: OneServer
     found: list[Doubt] = field(default_factory=list)
 
     @property
@@ -129,7 +135,7 @@ class Doubts:
         return sorted({doubt.kind for doubt in self.found})
 
 
-def compare(connections: dict, outcome: Outcome, looks: Looks, one_server: Callable) -> None:
+def compare(connections: dict[str, Connection], outcome: Outcome, looks: Looks, one_server: OneServer) -> None:
     """Add the comparison of every class to the outcome; the sessions are in transactions, which they stay in."""
     versions = {side: connection.info.server_version // 10000 for side, connection in connections.items()}
     looks = replace(looks, administrators=Administrators.read(connections))
@@ -148,13 +154,15 @@ def compare(connections: dict, outcome: Outcome, looks: Looks, one_server: Calla
         _settle(connections, majors, outcome, looks, doubts)
 
 
-def _settle(connections: dict, majors: dict, outcome: Outcome, looks: Looks, doubts: Doubts) -> None:
+def _settle(
+    connections: dict[str, Connection], majors: dict[str, Majors], outcome: Outcome, looks: Looks, doubts: Doubts
+) -> None:
     """First what is said in the same words, then, of the rest, what is said in the same words on one server."""
     with_reads = {side: _queries(replace(one, with_reads=True)) for side, one in majors.items()}
     named = {kind: list(_both(connections, with_reads, kind).values()) for kind in doubts.kinds}
     open_ones = []
     for doubt in doubts.found:
-        if hidden := [one.reason for one in named[doubt.kind] if one.objects is None]:
+        if hidden := [one.reason for one in named[doubt.kind] if one.reason is not None]:
             outcome.miss(doubt.kind, doubt.name, "; ".join(hidden))
             continue
         ours, theirs = (
@@ -170,13 +178,19 @@ def _settle(connections: dict, majors: dict, outcome: Outcome, looks: Looks, dou
         _settle_on_one_server(with_reads["target"], open_ones, outcome, looks, doubts.one_server)
 
 
-def _settle_on_one_server(queries: dict, open_ones: list, outcome: Outcome, looks: Looks, one_server) -> None:
+def _settle_on_one_server(
+    queries: dict[str, str],
+    open_ones: list[tuple[Doubt, list[str]]],
+    outcome: Outcome,
+    looks: Looks,
+    one_server: OneServer,
+) -> None:
     """What differs between the target and the source's definitions on the same server."""
     made = {}
     try:
-        with one_server() as scratch:
+        with one_server() as session:
             for kind in {doubt.kind for doubt, _apart_in_words in open_ones}:
-                made[kind] = _read(scratch, queries[kind]).objects or {}
+                made[kind] = _read(session, queries[kind]).objects
     except HandoverError as error:
         outcome.notices.append(
             f"{len(open_ones)} definitions are not the same in their words, some perhaps in spelling only, as they "
@@ -205,24 +219,24 @@ def _queries(majors: Majors) -> dict[str, str]:
     return {**definitions.queries(majors), **programs.queries(majors), **rights.queries(majors)}
 
 
-def _both(connections: dict, queries: dict, kind: str) -> dict[str, Described]:
+def _both(connections: dict[str, Connection], queries: dict[str, dict[str, str]], kind: str) -> dict[str, Described]:
     """One class on the source and on the target, at once."""
     sides = ("source", "target")
     found = together(*(partial(_read, connections[side], queries[side][kind]) for side in sides))
     return dict(zip(sides, found))
 
 
-def _read(connection, query: str) -> Described:
+def _read(connection: Connection, query: str) -> Described:
     """What there is; without a privilege for it, that."""
     try:
         with passing(connection), connection.cursor() as cursor:
             cursor.execute(query)
-            names = [column.name for column in cursor.description][1:]
+            names = [column.name for column in cursor.description or ()][1:]
             everything = cursor.fetchall()
     except psycopg2.Error as error:
         if connection.closed:
             raise
-        return Described(None, one_line(error))
+        return Described({}, one_line(error))
     found = {}
     for quoted, *values in everything:
         if quoted is None:  # dropped since the instant, as large objects are at any time: it has no identity any more
@@ -235,7 +249,7 @@ def _read(connection, query: str) -> Described:
 
 
 def _compare_class(kind: str, sides: dict[str, Described], outcome: Outcome, looks: Looks, doubts: Doubts) -> None:
-    hidden = [f"{side}: {one.reason}" for side, one in sides.items() if one.objects is None]
+    hidden = [f"{side}: {one.reason}" for side, one in sides.items() if one.reason is not None]
     if hidden:
         if not outcome.excluded(kind, "*"):
             outcome.miss(kind, "*", "; ".join(hidden))
@@ -276,7 +290,7 @@ NOT_COMPARED = {
 QUIETED = {"A": "O", "R": "D"}
 
 
-def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outcome, looks: Looks, doubts) -> None:
+def _compare_object(kind: str, name: str, both: Both, outcome: Outcome, looks: Looks, doubts: Doubts) -> None:
     source, target = both
     source = looks.administrators.described(kind, name, source, target)
     if kind == "database":
@@ -301,7 +315,7 @@ def _compare_object(kind: str, name: str, both: tuple[dict, dict], outcome: Outc
         _conclude(doubt, apart, outcome, looks)
 
 
-def _why_otherwise(kind: str, name: str, source: dict, target: dict, behind: LeftBehind) -> str:
+def _why_otherwise(kind: str, name: str, source: dict[str, Any], target: dict[str, Any], behind: LeftBehind) -> str:
     """Why an object is to be as it is on the target, where the operator had the migration leave something of it."""
     apart = _apart(source, target)
     if kind == "constraints" and behind.is_unchecked(name) and set(apart) == {"sql", "validated"}:
@@ -309,7 +323,7 @@ def _why_otherwise(kind: str, name: str, source: dict, target: dict, behind: Lef
     return behind.not_filled.get(plain(name), "") if kind == "views" and apart == ["populated"] else ""
 
 
-def _as_for_apply(objects: dict[str, dict]) -> dict[str, dict]:
+def _as_for_apply(objects: Descriptions) -> Descriptions:
     """Settings without those that a migration makes, while it is under way, for roles that apply changes."""
     found = {}
     for name, described in objects.items():
@@ -321,7 +335,7 @@ def _as_for_apply(objects: dict[str, dict]) -> dict[str, dict]:
     return found
 
 
-def _quieted(described: dict) -> dict:
+def _quieted(described: dict[str, Any]) -> dict[str, Any]:
     """A trigger, or a constraint with its triggers, as it is while a migration is under way; else what it was."""
     one, several = described.get("enabled"), described.get("enforced")
     quieted = {"enabled": QUIETED.get(one, one)} if one else {}
@@ -337,7 +351,7 @@ def _is_pending(name: str, looks: Looks) -> bool:
     return any(plain == one.replace('"', "") for one in pending)
 
 
-def _apart(source: dict, target: dict) -> list[str]:
+def _apart(source: dict[str, Any], target: dict[str, Any]) -> list[str]:
     """What is not the same."""
     if source == target:
         return []
@@ -349,14 +363,14 @@ def _in_same_words(key: str, doubt: Doubt) -> bool:
     return same_words(*(_spelled(key, one.get(key)) for one in doubt.compared))
 
 
-def _spelled(key: str, found):
+def _spelled(key: str, found: Any) -> Any:
     """A value of a description as any server would write it."""
     if isinstance(found, list):
         return [_spelled(key, one) for one in found]
     return unquoted(found) if isinstance(found, str) and key not in VERBATIM else found
 
 
-def _shown(kind: str, key: str, both: tuple[dict, dict]) -> dict:
+def _shown(kind: str, key: str, both: Both) -> dict[str, Any]:
     """What one end says that the other does not, by side, as far as it may be shown: settings and options may hold
     secrets, and functions too, so there it is their names, or nothing.
     """
@@ -370,7 +384,7 @@ def _shown(kind: str, key: str, both: tuple[dict, dict]) -> dict:
     return {side: _without_secrets(found) for side, found in sides.items()}
 
 
-def _without_secrets(found):
+def _without_secrets(found: Any) -> Any:
     """A value of a description, as far as it may be shown."""
     if isinstance(found, list):
         return [_without_secrets(one) for one in found]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Column, Table
@@ -74,13 +74,13 @@ class Part:
         return self.table.bytes * blocks // max(self.table.blocks, 1)
 
 
-def configure(connection) -> None:
+def configure(connection: Connection) -> None:
     """Make a session of an endpoint one whose values and definitions can be compared with those of another server."""
     with connection.cursor() as cursor:
         cursor.execute(SETTINGS)
 
 
-def form_for(source, target) -> Form:
+def form_for(source: Connection, target: Connection) -> Form:
     """How the rows of these two databases can be compared. Raises HandoverError where the servers hash differently."""
     if value(source, PROBE) != value(target, PROBE):
         raise HandoverError(
@@ -99,7 +99,9 @@ def parts_of(table: Table, server_version: int) -> list[Part]:
     return [Part(table, start or None, end) for start, end in zip(starts, [*starts[1:], None])]
 
 
-def digests(connection, parts: list[Part], form: Form, columns: tuple[Column, ...] | None = None) -> list[Digest]:
+def digests(
+    connection: Connection, parts: list[Part], form: Form, columns: tuple[Column, ...] | None = None
+) -> list[Digest]:
     """The digest of each, of all columns or these, by one statement. Raises psycopg2.Error if one cannot be read."""
     each = [
         sql.SQL("SELECT {}, count(*), {} FROM (SELECT {} AS r FROM {} OFFSET 0) AS rows").format(
@@ -111,13 +113,13 @@ def digests(connection, parts: list[Part], form: Form, columns: tuple[Column, ..
     return [Digest(*map(int, numbers)) for _number, *numbers in sorted(found)]
 
 
-def _sums():
+def _sums() -> sql.Composable:
     return sql.SQL(", ").join(
         sql.SQL("coalesce(sum(hashtextextended(r, {})), 0)").format(sql.Literal(seed)) for seed in SEEDS
     )
 
 
-def row_text(table: Table, form: Form, columns: tuple[Column, ...] | None = None):
+def row_text(table: Table, form: Form, columns: tuple[Column, ...] | None = None) -> sql.Composable:
     """SQL for the text of a row of ``t``: of all columns, or of these; no two rows that differ have the same."""
     chosen = table.columns if columns is None else columns
     if not (form.portable or form.wide):
@@ -128,12 +130,12 @@ def row_text(table: Table, form: Form, columns: tuple[Column, ...] | None = None
     return sql.SQL('{} COLLATE "C"').format(text)
 
 
-def _quoted(columns: tuple[Column, ...], form: Form):
+def _quoted(columns: tuple[Column, ...], form: Form) -> sql.Composable:
     """ROW(...)::text calls every type's output function, quotes what is in it, and tells NULL from ''."""
     return sql.SQL("ROW({})::text").format(sql.SQL(", ").join(_column(column, form) for column in columns))
 
 
-def _concatenated(columns: tuple[Column, ...]):
+def _concatenated(columns: tuple[Column, ...]) -> sql.Composable:
     """The same in two thirds of the time, as quotes are found byte by byte: texts stand after their length, and what
     may be anything stands last, and quoted.
     """
@@ -150,7 +152,7 @@ def _concatenated(columns: tuple[Column, ...]):
     return found[0] if len(found) == 1 else sql.SQL("concat({})").format(sql.SQL(", ").join([sql.SQL("''"), *found]))
 
 
-def _column(column: Column, form: Form):
+def _column(column: Column, form: Form) -> sql.Composable:
     name = sql.SQL("t.{}").format(sql.Identifier(column.name))
     if column.kind == "char":
         return sql.SQL("{}::int4").format(name)
@@ -163,17 +165,17 @@ def _column(column: Column, form: Form):
     return sql.SQL("CASE WHEN num_nulls({0}) = 0 THEN sha256(convert_to(format('%s', {0}), 'UTF8')) END").format(name)
 
 
-def _from(part: Part):
+def _from(part: Part) -> sql.Composable:
     """FROM and WHERE: ``ONLY schema.table AS t WHERE ...``."""
-    table, conditions = part.table, []
+    conditions: list[sql.Composable] = []
     if part.start is not None:
         conditions.append(sql.SQL("t.ctid >= {}::tid").format(sql.Literal(f"({part.start},0)")))
     if part.end is not None:
         conditions.append(sql.SQL("t.ctid < {}::tid").format(sql.Literal(f"({part.end},0)")))
-    return sql.SQL("{} {}").format(relation(table), where(conditions))
+    return sql.SQL("{} {}").format(relation(part.table), where(conditions))
 
 
-def relation(table: Table):
+def relation(table: Table) -> sql.Composable:
     """``ONLY schema.table AS t``, or the user's part of an extension's table."""
     name = sql.SQL("ONLY {}").format(sql.Identifier(*table.identity))
     if table.condition:
@@ -181,6 +183,6 @@ def relation(table: Table):
     return sql.SQL("{} AS t").format(name)
 
 
-def where(conditions: list):
+def where(conditions: list[sql.Composable]) -> sql.Composable:
     """WHERE and all of the conditions, or nothing."""
     return sql.SQL("WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")

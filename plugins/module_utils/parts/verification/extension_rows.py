@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import keys
@@ -31,7 +31,14 @@ EXTENSIONS = """
     JOIN pg_namespace AS n ON n.oid = c.relnamespace"""
 
 
-def compare(connections: dict, tables: dict, form: Form, outcome: Outcome, kind: str, show_values: bool) -> None:
+def compare(
+    connections: dict[str, Connection],
+    tables: dict[str, dict[tuple[str, str], Table]],
+    form: Form,
+    outcome: Outcome,
+    kind: str,
+    show_values: bool,
+) -> None:
     """Compare them and add what is not the same to the outcome; ``tables`` by side, then (schema, name)."""
     extensions = {
         side: {(schema, name): made for schema, name, *made in rows(connection, EXTENSIONS)}
@@ -48,13 +55,20 @@ def compare(connections: dict, tables: dict, form: Form, outcome: Outcome, kind:
         _judge(connections, pair, made, outcome, kind, show_values)
 
 
-def _others(table: Table, connection) -> Table:
+def _others(table: Table, connection: Connection) -> Table:
     """The rows of which the extension does not say that they are the user's; all are where it does not tell."""
     users = sql.SQL("SELECT ctid FROM ONLY {} {}").format(sql.Identifier(*table.identity), sql.SQL(table.condition))
     return replace(table, condition=f"WHERE ctid NOT IN ({users.as_string(connection)})")
 
 
-def _judge(connections: dict, pair: TablePair, made: list, outcome: Outcome, kind: str, show_values: bool) -> None:
+def _judge(
+    connections: dict[str, Connection],
+    pair: TablePair,
+    made: list[list[str]],
+    outcome: Outcome,
+    kind: str,
+    show_values: bool,
+) -> None:
     name, ((extension, here), (_extension, there)) = ".".join(pair.identity), made
     try:
         with passing(connections["source"]), passing(connections["target"]):
@@ -62,7 +76,9 @@ def _judge(connections: dict, pair: TablePair, made: list, outcome: Outcome, kin
                 (pair.digests[side],) = digests(connection, [Part(pair.tables[side])], pair.form)
             if pair.equal:
                 return
-            searches = {side: Queries(connection, pair, side) for side, connection in connections.items()}
+            searches: dict[str, keys.Search] = {
+                side: Queries(connection, pair, side) for side, connection in connections.items()
+            }
             found = keys.narrow(searches, pair, show_values) if here == there else {}
     except psycopg2.Error as error:
         if any(connection.closed for connection in connections.values()):

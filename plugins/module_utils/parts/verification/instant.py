@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
     Snapshot,
@@ -33,7 +35,7 @@ class DatabaseAddress:
     endpoint: Endpoint
     dbname: str
 
-    def connect(self, read_only: bool = False):
+    def connect(self, read_only: bool = False) -> Connection:
         """A session in it."""
         return self.endpoint.connect(self.dbname, read_only=read_only)
 
@@ -50,14 +52,14 @@ class Instant:
     waited_ms: float = 0.0
     attempts: int = 0
 
-    def as_result(self) -> dict:
+    def as_result(self) -> dict[str, Any]:
         """JSON types; the times are those of the servers."""
         sides = {side: {"time": one.time, "lsn": one.lsn} for side, one in self.snapshots.items()}
         return {"live": self.live, "waited_ms": round(self.waited_ms, 1), "attempts": self.attempts, **sides}
 
 
 @contextlib.contextmanager
-def quiet(source: DatabaseAddress, target: DatabaseAddress):
+def quiet(source: DatabaseAddress, target: DatabaseAddress) -> Iterator[Instant]:
     """Yields an Instant of two ends that nobody writes to: each as it is now."""
     with contextlib.ExitStack() as stack:
         holders = [stack.enter_context(contextlib.closing(end.connect(read_only=True))) for end in (source, target)]
@@ -69,10 +71,10 @@ def live(
     publisher: DatabaseAddress,
     subscriber: DatabaseAddress,
     names: list[str],
-    tables: list[tuple],
+    tables: list[tuple[str, str]],
     lock_timeout: int,
     timeout: float,
-):
+) -> Iterator[Instant]:
     """Yields an Instant of ``tables`` (schema, name), which the publications ``names`` carry to the subscriber.
 
     Writers wait for the locks at most ``lock_timeout`` ms at a time, and as long again for the changes to arrive;
@@ -81,7 +83,7 @@ def live(
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
 
-        def session(end: DatabaseAddress, read_only: bool = False):
+        def session(end: DatabaseAddress, read_only: bool = False) -> Connection:
             return stack.enter_context(contextlib.closing(end.connect(read_only)))
 
         locker, writer, watcher = session(publisher), session(publisher), session(subscriber, True)
@@ -104,7 +106,14 @@ def live(
         yield Instant({side: snapshots[side] for side in ("source", "target")}, True, longest, attempts)
 
 
-def _at_this_moment(locker, writer, watcher, holders: dict, names: list[str], patience: float) -> dict | None:
+def _at_this_moment(
+    locker: Connection,
+    writer: Connection,
+    watcher: Connection,
+    holders: dict[str, Connection],
+    names: list[str],
+    patience: float,
+) -> dict[str, Snapshot] | None:
     """The snapshots of both, or None if what was written before did not arrive within ``patience`` seconds. The locks
     are gone afterwards.
     """
@@ -120,7 +129,7 @@ def _at_this_moment(locker, writer, watcher, holders: dict, names: list[str], pa
     return None
 
 
-def _execute(connection, statement: str) -> None:
+def _execute(connection: Connection, statement: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, unreadable_objects
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
@@ -26,9 +27,10 @@ NEXT_CHUNK = f"""
     FROM (SELECT lo_get(%s, %s, {CHUNK}) AS data OFFSET 0) AS next"""
 
 
-def read(connection, max_rate: int | None) -> dict[int, str | None]:
+def read(connection: Connection, max_rate: int | None) -> dict[int, str | None]:
     """A digest of the bytes of each, by oid; None where this role may not read it."""
-    rate, found = Rate(max_rate), {}
+    rate = Rate(max_rate)
+    found: dict[int, str | None] = {}
     hidden = [int(one.name) for one in unreadable_objects(connection) if one.kind == "large object"]
     last = 0
     while True:
@@ -41,7 +43,7 @@ def read(connection, max_rate: int | None) -> dict[int, str | None]:
         last = max(oid for oid, _length, _digest in some)
 
 
-def _long(connection, oid: int, first: str, rate: Rate) -> str:
+def _long(connection: Connection, oid: int, first: str, rate: Rate) -> str:
     """The digest of all chunks' digests."""
     whole, position, length = hashlib.sha256(first.encode()), CHUNK, CHUNK
     while length == CHUNK:
@@ -52,7 +54,9 @@ def _long(connection, oid: int, first: str, rate: Rate) -> str:
     return whole.hexdigest()
 
 
-def compare(connections: dict, outcome: Outcome, max_rate: int | None, not_carried: str | None) -> None:
+def compare(
+    connections: dict[str, Connection], outcome: Outcome, max_rate: int | None, not_carried: str | None
+) -> None:
     """Add the comparison to the outcome; ``not_carried`` says why they need not be the same now, if so."""
     if not_carried:
         count = rows(connections["source"], "SELECT count(*)::int FROM pg_largeobject_metadata")[0][0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
 
@@ -40,9 +41,9 @@ class Outcome:
 
     exclusions: list[Exclusion] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    different: list[dict] = field(default_factory=list)
-    unknown: list[dict] = field(default_factory=list)
-    left_out: list[dict] = field(default_factory=list)
+    different: list[dict[str, Any]] = field(default_factory=list)
+    unknown: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     why_lacking: Callable[[str, str], str] = lambda _kind, _name: ""
 
@@ -66,7 +67,7 @@ class Outcome:
         """An object that is the same on both ends."""
         self._count(kind, "equal")
 
-    def differ(self, kind: str, name: str, **what) -> None:
+    def differ(self, kind: str, name: str, **what: Any) -> None:
         """An object that is not, with what is known about it."""
         self._count(kind, "different")
         self.different.append({"class": kind, "object": name, **what})
@@ -97,7 +98,7 @@ class Outcome:
         """``different``; else ``incomplete`` where something is unknown; else ``equal``."""
         return "different" if self.different else "incomplete" if self.unknown else "equal"
 
-    def as_result(self) -> dict:
+    def as_result(self) -> dict[str, Any]:
         """The counts and the lists, shortened, the verdict first."""
         lists = {name: getattr(self, name) for name in ("different", "unknown", "left_out")}
         return {

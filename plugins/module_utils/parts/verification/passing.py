@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
 
 BACK = "ROLLBACK TO SAVEPOINT handover; RELEASE SAVEPOINT handover"
 
 
 @contextlib.contextmanager
-def passing(connection):
+def passing(connection: Connection) -> Iterator[None]:
     """What is read inside leaves no lock, and an error leaves the transaction, with its snapshot, as it was.
 
     Locks are held to the end of a transaction, and 10,000 tables would take more than the server has room for; going

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import dotted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import sequences
@@ -37,7 +38,7 @@ class Position:
         return self.last_value is not None
 
     @property
-    def as_result(self) -> dict:
+    def as_result(self) -> dict[str, Any]:
         return {"last_value": self.last_value, "is_called": self.is_called}
 
     @property
@@ -46,7 +47,7 @@ class Position:
         return not self.is_called and self.last_value == self.start
 
 
-def read(connection) -> dict[tuple[str, str], Position]:
+def read(connection: Connection) -> dict[tuple[str, str], Position]:
     """Every sequence's, by (schema, name)."""
     there = rows(connection, SEQUENCES)
     found = {(schema, name): Position(unlogged, start) for schema, name, unlogged, start, _readable in there}
@@ -64,7 +65,7 @@ def read(connection) -> dict[tuple[str, str], Position]:
     return found
 
 
-def compare(source, target, outcome: Outcome, not_carried: str | None) -> None:
+def compare(source: Connection, target: Connection, outcome: Outcome, not_carried: str | None) -> None:
     """Add the comparison to the outcome; ``not_carried`` says why values that differ mean nothing now, if so."""
     outcome.look_at(CLASS)
     ours, theirs = read(source), read(target)

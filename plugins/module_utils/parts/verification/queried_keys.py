@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
     SEEDS,
@@ -27,7 +25,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 class Queries(Search):
     """The server hashes, and only what differs travels. Rows without a key are named by their place."""
 
-    def __init__(self, connection: Any, pair: TablePair, side: str) -> None:
+    def __init__(self, connection: Connection, pair: TablePair, side: str) -> None:
         self._connection, self._table, self._form = connection, pair.tables[side], pair.form
         self._key = pair.tables["source"].key  # both ends take that of the source
         self.keyed, self.names_rows = bool(self._key), True
@@ -93,7 +91,7 @@ class Queries(Search):
         return each
 
 
-def _shown(name: str) -> Any:
+def _shown(name: str) -> sql.Composable:
     """SQL for a value as its type writes it. A cast to text may be the application's."""
     return sql.SQL("CASE WHEN num_nulls({0}) = 0 THEN left(format('%s', {0}), {1}) END").format(
         sql.SQL("t.{}").format(sql.Identifier(name)), sql.Literal(VALUE_LENGTH)

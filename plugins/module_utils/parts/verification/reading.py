@@ -10,9 +10,10 @@ need not be the same. Small tables share statements.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each, together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import copied_rows
@@ -76,12 +77,21 @@ class TablePair:
         return self.digests[side] + (self.computed[side] if len(self.computed) == 2 else Digest())
 
 
+Statement = list[tuple[TablePair, Part]]  # what is read together
+
+
 class Reading:
     """One pass over tables. ``connect(side)`` gives a session in the snapshot of that side; ``jobs`` for each side;
     ``on_complete(pair)`` is called as soon as a table is complete, one at a time, by any thread.
     """
 
-    def __init__(self, connect, jobs: int, max_rate: int | None, on_complete):
+    def __init__(
+        self,
+        connect: Callable[[str], Connection],
+        jobs: int,
+        max_rate: int | None,
+        on_complete: Callable[[TablePair], object],
+    ) -> None:
         self._connect = connect
         self._jobs = jobs
         self._max_rate = max_rate
@@ -108,7 +118,8 @@ class Reading:
         together(lambda: read_side("source"), lambda: read_side("target"))
 
     def _read_side(self, side: str, pairs: list[TablePair]) -> None:
-        remaining, rate = {}, Rate(self._max_rate)
+        remaining: dict[tuple[str, str], int] = {}
+        rate = Rate(self._max_rate)
         connection = self._connect(side)
         version = connection.info.server_version
         connection.close()
@@ -116,7 +127,7 @@ class Reading:
         for statement in work:
             for pair, _part in statement:
                 remaining[pair.identity] = remaining.get(pair.identity, 0) + 1
-        sums = {}
+        sums: dict[tuple[str, str], Digest] = {}
 
         def add(pair: TablePair, digest: Digest) -> None:
             with self._lock:
@@ -127,7 +138,7 @@ class Reading:
                     if pair.complete and pair.problem is None:
                         self._on_complete(pair)
 
-        def run(session, statement: list) -> None:
+        def run(session: Connection, statement: Statement) -> None:
             if not self._stop.is_set():
                 _run(session, side, statement, add)
                 rate.spend(sum(part.bytes for _pair, part in statement))
@@ -135,9 +146,11 @@ class Reading:
         for_each(lambda: self._connect(side), work, run, self._jobs)
 
 
-def _statements(side: str, pairs: list[TablePair], server_version: int) -> list[list[tuple[TablePair, Part]]]:
+def _statements(side: str, pairs: list[TablePair], server_version: int) -> list[Statement]:
     """What is read together, largest tables first."""
-    found, small, size = [], [], 0
+    found: list[Statement] = []
+    small: Statement = []
+    size = 0
     for pair in sorted(pairs, key=lambda pair: pair.tables["source"].bytes, reverse=True):
         table = pair.tables[side]
         if pair.form.copied:
@@ -154,7 +167,7 @@ def _statements(side: str, pairs: list[TablePair], server_version: int) -> list[
     return found + ([small] if small else [])
 
 
-def _run(session, side: str, statement: list[tuple[TablePair, Part]], add) -> None:
+def _run(session: Connection, side: str, statement: Statement, add: Callable[[TablePair, Digest], None]) -> None:
     """Read what belongs together; if that fails, each by itself, so that one table does not take others with it."""
     wanted = [(pair, part) for pair, part in statement if pair.problem is None]
     if not wanted:
@@ -179,7 +192,7 @@ def _run(session, side: str, statement: list[tuple[TablePair, Part]], add) -> No
         add(pair, digest)
 
 
-def _copied(session, side: str, pair: TablePair) -> Digest:
+def _copied(session: Connection, side: str, pair: TablePair) -> Digest:
     """A table of which no query is to be planned."""
     table = pair.tables[side]
     generated = [one for one in table.columns if one.name in pair.generated]

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import threading
+from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import Parameters, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import Digest
@@ -27,7 +28,7 @@ TABLES = """
         second numeric NOT NULL, at text NOT NULL, PRIMARY KEY (pair, schema, name))"""
 
 
-def may_use_journal(connection, privilege: str = "USAGE") -> bool:
+def may_use_journal(connection: Connection, privilege: str = "USAGE") -> bool:
     """Whether the connecting role may look at our schema, or (CREATE) write to it; yes where there is none."""
     query = "SELECT bool_and(has_schema_privilege(oid, %s)) FROM pg_namespace WHERE nspname = 'handover'"
     return rows(connection, query, (privilege,))[0][0] is not False
@@ -36,7 +37,7 @@ def may_use_journal(connection, privilege: str = "USAGE") -> bool:
 class Record:
     """Of the verification of one pair of databases, ``pair`` being the migration's id. One session, many threads."""
 
-    def __init__(self, connection, pair: str):
+    def __init__(self, connection: Connection, pair: str) -> None:
         self._connection = connection
         self._pair = pair
         self._lock = threading.Lock()
@@ -47,7 +48,7 @@ class Record:
         """Whether anything is recorded at all."""
         return self._present
 
-    def begin(self, evidence: dict, resume: bool) -> dict[tuple[str, str], tuple[Digest, str]]:
+    def begin(self, evidence: dict[str, Any], resume: bool) -> dict[tuple[str, str], tuple[Digest, str]]:
         """Begin, or continue what was not finished and has the same ``evidence`` (JSON types that must not have changed
         for what was found then to hold). Returns the tables found equal then: digest and instant by (schema, name).
         """
@@ -88,6 +89,6 @@ class Record:
             query = "UPDATE handover.verification SET finished = clock_timestamp(), verdict = %s WHERE pair = %s"
             self._execute(query, (verdict, self._pair))
 
-    def _execute(self, statement: str, parameters=None) -> None:
+    def _execute(self, statement: str, parameters: Parameters = None) -> None:
         with self._lock, self._connection.cursor() as cursor:
             cursor.execute(statement, parameters)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
@@ -50,9 +52,9 @@ class Origin:
 
     end: DatabaseAddress
     snapshot: Snapshot
-    locale_map: dict
+    locale_map: dict[str, str]
     lock_wait_timeout: int
-    client_directory: list | None
+    client_directory: list[str] | None
 
 
 def name_of(pair: str) -> str:
@@ -61,7 +63,7 @@ def name_of(pair: str) -> str:
 
 
 @contextlib.contextmanager
-def one_server(origin: Origin, target: DatabaseAddress, pair: str):
+def one_server(origin: Origin, target: DatabaseAddress, pair: str) -> Iterator[Connection]:
     """Yields a session in it; it is gone afterwards. Raises HandoverError where there can be none. Objects that the
     target refuses are not in it.
     """
@@ -86,7 +88,7 @@ def one_server(origin: Origin, target: DatabaseAddress, pair: str):
 
 
 @contextlib.contextmanager
-def _server_errors():
+def _server_errors() -> Iterator[None]:
     """What a server refuses is no more than that this comparison cannot be made."""
     try:
         yield
@@ -108,12 +110,12 @@ def drop_left(target: Endpoint, pair: str, check_mode: bool = False) -> list[str
     return []
 
 
-def _turn(connection, pair: str):
+def _turn(connection: Connection, pair: str) -> AbstractContextManager[None]:
     busy = "Another run compares these databases: on the target, {}."
     return turn.held(connection, f"handover.postgresql verify {pair}", busy)
 
 
-def _make(origin: Origin, connection, name: str) -> None:
+def _make(origin: Origin, connection: Connection, name: str) -> None:
     with contextlib.closing(origin.end.connect(read_only=True)) as source:
         properties = databases.read_properties(source, origin.end.dbname)
     databases.create(connection, name, properties, origin.locale_map)
@@ -140,7 +142,14 @@ def _fill(origin: Origin, place: DatabaseAddress, capabilities: Capabilities) ->
         _restore(session, restore, place, directory, fitting.contents, entries)
 
 
-def _restore(session, client, place: DatabaseAddress, directory: str, contents: Contents, entries: list[Entry]) -> None:
+def _restore(
+    session: Connection,
+    client: clients.Client,
+    place: DatabaseAddress,
+    directory: str,
+    contents: Contents,
+    entries: list[Entry],
+) -> None:
     """Many entries at a time; those among which the server refuses one, one by one."""
     programs, written = place.endpoint.for_programs(session), script.ArchivePlace(directory, contents.codec)
     while entries:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import rewritten_tables
@@ -28,6 +29,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.queried_keys import Queries
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Reading, TablePair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table, read_tables
+
+Tables = dict[tuple[str, str], Table]  # of one end
 
 CLASS = "rows"
 NARROWED = 20  # tables of which keys are looked for; the others are only named
@@ -75,7 +78,9 @@ class Amounts:
     bytes: int = 0
 
 
-def compare(connections: dict, reading: Reading, selection: Selection, outcome: Outcome, show_values: bool) -> Amounts:
+def compare(
+    connections: dict[str, Connection], reading: Reading, selection: Selection, outcome: Outcome, show_values: bool
+) -> Amounts:
     """Compare all rows and add what was found to the outcome; ``connections`` by side, in the snapshots."""
     outcome.look_at(CLASS)
     tables = {side: read_tables(connection) for side, connection in connections.items()}
@@ -102,7 +107,7 @@ def compare(connections: dict, reading: Reading, selection: Selection, outcome: 
     )
 
 
-def _wanted_configuration(tables: dict, selection: Selection, outcome: Outcome) -> dict:
+def _wanted_configuration(tables: Tables, selection: Selection, outcome: Outcome) -> Tables:
     """Tables of extensions that say which rows are the user's."""
     return {
         identity: table
@@ -111,7 +116,9 @@ def _wanted_configuration(tables: dict, selection: Selection, outcome: Outcome) 
     }
 
 
-def _check_presence(tables: dict, identity: tuple[str, str], selection: Selection, outcome: Outcome) -> None:
+def _check_presence(
+    tables: dict[str, Tables], identity: tuple[str, str], selection: Selection, outcome: Outcome
+) -> None:
     """A table that only one end has. Whether the operator wants it left out is asked once, here."""
     if not selection.wants(identity):
         for side in tables.values():
@@ -131,11 +138,13 @@ def _check_presence(tables: dict, identity: tuple[str, str], selection: Selectio
         outcome.miss(CLASS, name, "it is not replicated, so both ends never show the same instant of it")
     else:
         return
-    for side in there:
-        del tables[side][identity]
+    for one in there:
+        del tables[one][identity]
 
 
-def _pairs(connections: dict, tables: dict, selection: Selection, outcome: Outcome) -> list[TablePair]:
+def _pairs(
+    connections: dict[str, Connection], tables: dict[str, Tables], selection: Selection, outcome: Outcome
+) -> list[TablePair]:
     """The tables that can be compared; what cannot be goes to the outcome."""
     form = form_for(connections["source"], connections["target"])
     found = []
@@ -158,7 +167,7 @@ def _columns_apart(source: Table, target: Table) -> str:
     return "; ".join(f"{', '.join(names)} {where}" for names, where in parts if names)
 
 
-def _judge(connections: dict, pairs: list[TablePair], outcome: Outcome, show_values: bool) -> None:
+def _judge(connections: dict[str, Connection], pairs: list[TablePair], outcome: Outcome, show_values: bool) -> None:
     """Equal, different, or unknown."""
     scattered = _equal_as_a_whole(pairs)
     rewritten = {side: rewritten_tables(connection) for side, connection in connections.items()}
@@ -192,7 +201,7 @@ def _may_lack_rows(pair: TablePair, side: str) -> bool:
 
 def _equal_as_a_whole(pairs: list[TablePair]) -> set[tuple[str, str]]:
     """Roots of partitions whose rows are the same, though perhaps in other partitions, as hashes of enums may be."""
-    parts = {}
+    parts: dict[tuple[str, str], list[TablePair]] = {}
     for pair in pairs:
         if pair.tables["source"].whole and pair.tables["target"].whole:
             parts.setdefault(pair.tables["source"].whole, []).append(pair)
@@ -207,7 +216,7 @@ def _sum(pairs: list[TablePair], side: str) -> Digest:
     return sum((pair.seen(side) for pair in pairs), Digest())
 
 
-def _narrowed(connections: dict, pair: TablePair, show_values: bool) -> dict:
+def _narrowed(connections: dict[str, Connection], pair: TablePair, show_values: bool) -> dict[str, Any]:
     """Keys; if they cannot be found, why."""
     try:
         with passing(connections["source"]), passing(connections["target"]):
@@ -221,7 +230,7 @@ def _narrowed(connections: dict, pair: TablePair, show_values: bool) -> dict:
         return {"not_narrowed": one_line(error)}
 
 
-def _searches(connections: dict, pair: TablePair) -> dict[str, keys.Search]:
+def _searches(connections: dict[str, Connection], pair: TablePair) -> dict[str, keys.Search]:
     """How a table's rows are looked at, within a savepoint. Queries read generated columns, as they have before."""
     if pair.form.copied and len(pair.computed) < 2:
         return {side: Copies(connection, pair, side) for side, connection in connections.items()}
@@ -231,7 +240,7 @@ def _searches(connections: dict, pair: TablePair) -> dict[str, keys.Search]:
     return {side: Queries(connection, pair, side) for side, connection in connections.items()}
 
 
-def _leave_out_other_relations(source, outcome: Outcome) -> None:
+def _leave_out_other_relations(source: Connection, outcome: Outcome) -> None:
     """What has rows, but none of its own."""
     query = f"""
         SELECT concat_ws('.', n.nspname, c.relname), c.relkind::text FROM {OWN_RELATIONS} AND c.relkind IN ('m', 'f')

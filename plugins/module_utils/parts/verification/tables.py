@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     OWN_RELATIONS,
     rows,
@@ -118,7 +119,7 @@ CONFIGURATION = """
      JOIN pg_class AS c ON c.oid = conf.oid) AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE true"""
 
 
-def read_tables(connection) -> dict[tuple[str, str], Table]:
+def read_tables(connection: Connection) -> dict[tuple[str, str], Table]:
     """Every table with rows of the user's, by (schema, name)."""
     unreadable = {found.name: str(found) for found in unreadable_objects(connection) if found.kind == "table"}
     parts = {"columns": COLUMNS, "key": KEY, "whole": WHOLE, "evaluates": EVALUATES}
