@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from servers import Servers, state_of_this_run, sweep
-from source_hosts import Source
+from source_hosts import Source, bring_bytecode, keep_bytecode
 from support import Cluster, create_database, environment, warm_python
 
 from lab import builds
@@ -138,10 +138,12 @@ def host(network: Network) -> Iterator[Callable[..., Host]]:
 
     def make(major: int, name: str = "") -> Host:
         made.append(network.host(name or f"host{major}", roots([major])[major]))
+        bring_bytecode(made[-1])
         return made[-1]
 
     yield make
     for one in made:
+        keep_bytecode(one)
         one.destroy()
 
 

@@ -65,7 +65,7 @@ def test_there_and_back(pair, pooler, tmp_path):
         handover_reverse=True,
     )
     source.sql("postgres", "CREATE ROLE late LOGIN CONNECTION LIMIT 3 PASSWORD 'of who came late'")
-    with Bank(front.endpoint(**CLERK), rate=100) as load:
+    with Bank(front.endpoint(**CLERK), rate=20) as load:
         check = run_playbook("handover.postgresql.cutover", given, check=True)
         assert not check.failed and "LOCK TABLE" in check.stdout, check
         assert 'CREATE ROLE "late"' in check.stdout and "SCRAM-SHA-256$" not in check.stdout
@@ -114,7 +114,7 @@ def test_several_databases_behind_a_pooler(pair, pooler):
 
     staged = {"config_file": str(front.directory / "pgbouncer.ini"), "databases": ["shop", "depot"]}
     ours.update(handover_together=True, handover_poolers=[{**front.console_endpoint(), **staged}])
-    with Bank(front.endpoint(**CLERK), "shop", rate=60) as one, Bank(front.endpoint(**CLERK), "depot", rate=60) as two:
+    with Bank(front.endpoint(**CLERK), "shop", rate=15) as one, Bank(front.endpoint(**CLERK), "depot", rate=15) as two:
         done = run_playbook("handover.postgresql.cutover", given)
         assert not done.failed, (done.failures, done.stdout[-3000:])
         await_commits(one)
