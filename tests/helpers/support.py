@@ -47,6 +47,11 @@ basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
 runpy.run_module("ansible_collections.handover.postgresql.plugins.modules." + sys.argv[1], run_name="__main__")
 """
 
+WITH_BYTECODE = {
+    "PYTHONPATH": f"{HERE / 'site'}{os.pathsep}{COLLECTIONS}",
+    "HANDOVER_TEST_BYTECODE": str(ROOT / ".build" / "bytecode"),
+}
+
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a migrator: the newest client programs on the PATH, those of two majors, nothing of the
@@ -278,7 +283,7 @@ def run_playbook(
     playbook: str | Path, inventory: Mapping[str, Any], timeout: float = 600, **options: Any
 ) -> PlaybookResult:
     """Run a playbook (a path, or a name such as ``handover.postgresql.dump``); options as in :func:`start_playbook`."""
-    return start_playbook(playbook, inventory, **options).wait(timeout)
+    return start_playbook(playbook, inventory, warm=True, **options).wait(timeout)
 
 
 def start_playbook(
@@ -293,8 +298,11 @@ def start_playbook(
     env: Mapping[str, str] | None = None,
     warnings: bool = False,
     here: Iterable[str] = (),
+    warm: bool = False,
 ) -> Running:
     """Start ansible-playbook with an inventory given as what its YAML would hold; ``here`` are words before it.
+
+    With ``warm`` modules, the playbook is not to be killed: they are not of its family.
 
     Afterwards it asserts that no password of the inventory or the extra variables was printed, and that there were no
     warnings, unless ``warnings`` are expected.
@@ -319,7 +327,9 @@ def start_playbook(
         assert warnings or not result.warnings, f"{result.warnings}\n{result}"
         return result
 
-    return Running(command, read, env={**_ansible_settings(place), **(env or {})})
+    python = warm_python.interpreter if warm and not needs_a_start_of_its_own(env) else sys.executable
+    settings = {**_ansible_settings(place), "ANSIBLE_PYTHON_INTERPRETER": python}
+    return Running(command, read, env={**settings, **(env or {})})
 
 
 def _ansible_settings(place: Path) -> dict[str, str]:
@@ -329,9 +339,7 @@ def _ansible_settings(place: Path) -> dict[str, str]:
         "ANSIBLE_HOME": f"{place}/home",
         "ANSIBLE_REMOTE_TEMP": f"{place}/remote",
         "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-        "PYTHONPATH": f"{HERE / 'site'}{os.pathsep}{COLLECTIONS}",
-        "HANDOVER_TEST_BYTECODE": str(ROOT / ".build" / "bytecode"),
+        **WITH_BYTECODE,
         "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
         "ANSIBLE_CALLBACKS_ENABLED": "record,packed",
         "ANSIBLE_NOCOLOR": "1",

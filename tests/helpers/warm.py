@@ -6,6 +6,9 @@
 A process imports all of that once; each module is a fork of it: a process with a session, files, environment and
 exit status of its own, which can be killed, stopped and waited for as any other. What Python reads as it begins, and
 what ``/proc/PID/environ`` shows, are those of the process that it came from.
+
+Playbooks get such forks from an interpreter that is a program of a few lines. What Ansible packed of the collection is
+what they run: only Ansible itself, psycopg2 and Python's library are there already.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ import array
 import contextlib
 import importlib
 import json
+import marshal
 import os
 import pkgutil
 import runpy
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -30,6 +35,22 @@ from typing import IO
 
 MODULES = "ansible_collections.handover.postgresql.plugins.modules"
 LARGEST = 1 << 18  # bytes of an order
+CALLS = (socket.AF_UNIX, socket.SOCK_SEQPACKET)
+CLIENT = """
+import _socket, marshal, posix, sys
+
+if not sys.argv[1:] or sys.argv[1].startswith("-"):
+    posix.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+call = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+call.connect({socket!r})
+files = b"".join(file.to_bytes(4, sys.byteorder) for file in (0, 1, 2))
+order = marshal.dumps((sys.argv[1:], posix.environ, posix.getcwd()))
+call.sendmsg([order], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
+status = int(call.recv(64))
+if status < 0:
+    posix.kill(posix.getpid(), -status)
+posix._exit(status)
+"""
 
 
 # --- the side of the tests -------------------------------------------------------------------------------------------
@@ -65,6 +86,11 @@ class Fork:
             raise subprocess.TimeoutExpired(self.args, timeout)
         return self.returncode
 
+    def wait_beside(self, other: socket.socket) -> int | None:
+        """The exit status, or None when there is something to read from ``other`` before that."""
+        select.select([self._report, other], [], [])
+        return self.poll()
+
     def _await(self, timeout: float | None) -> int | None:
         with self._lock:
             if self.returncode is None:
@@ -90,6 +116,7 @@ class WarmPython:
 
     def __init__(self) -> None:
         self.open = False
+        self.interpreter = sys.executable  # of modules in playbooks
         self._environment: Mapping[str, str] = {}
         self._process: subprocess.Popen | None = None
         self._orders: socket.socket | None = None
@@ -97,28 +124,70 @@ class WarmPython:
 
     @contextlib.contextmanager
     def opened(self, environment: Mapping[str, str]) -> Iterator[None]:
-        """Modules may be started while the block runs."""
+        """Modules may be started while the block runs, also by ``interpreter``."""
         self._environment, self.open = environment, True
-        yield
+        with tempfile.TemporaryDirectory(prefix="warm-") as place, socket.socket(*CALLS) as calls:
+            calls.bind(f"{place}/calls")
+            calls.listen(64)
+            Path(place, "client.py").write_text(CLIENT.format(socket=f"{place}/calls"))
+            self.interpreter = f"{place}/python"
+            with open(self.interpreter, "w", opener=lambda path, flags: os.open(path, flags, 0o700)) as file:
+                file.write(
+                    f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS {shlex.quote(f"{place}/client.py")} "$@"\n'
+                )
+            threading.Thread(target=self._answer_calls, args=[calls], daemon=True).start()
+            yield
+            calls.shutdown(socket.SHUT_RDWR)
         self.open = False
         if self._process:
             self._orders.close()
             self._process.wait()
-            self._process = None
+            self._process, self.interpreter = None, sys.executable
 
     def start(self, module: str, environment: Mapping[str, str], stdin: IO, stdout: IO, stderr: IO) -> Fork:
         """Start a module."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        order = json.dumps({"module": module, "environment": dict(environment)}).encode()
+        order = {"module": module, "environment": dict(environment)}
+        return self._start(order, [file.fileno() for file in (stdin, stdout, stderr)])
+
+    def _start(self, order: dict, files: list[int]) -> Fork:
+        ours, theirs = socket.socketpair(*CALLS)
         with theirs, self._lock:
             if not self._process:
                 self._begin()
-            files = array.array("i", [file.fileno() for file in (theirs, stdin, stdout, stderr)])
-            self._orders.sendmsg([order], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
-        return Fork(ours, module)
+            handed = array.array("i", [theirs.fileno(), *files])
+            self._orders.sendmsg([json.dumps(order).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handed)])
+        return Fork(ours, order["module"])
+
+    def _answer_calls(self, calls: socket.socket) -> None:
+        while True:
+            try:
+                call, _address = calls.accept()
+            except OSError:  # no more calls
+                return
+            threading.Thread(target=self._answer, args=[call], daemon=True).start()
+
+    def _answer(self, call: socket.socket) -> None:
+        """Be the interpreter of one command. Who called it may be killed, and what was called goes with that."""
+        with call:
+            content, files, _flags, _address = socket.recv_fds(call, LARGEST, 3)
+            if not content:
+                return
+            try:
+                words, variables, place = marshal.loads(content)
+                environment = {os.fsdecode(name): os.fsdecode(value) for name, value in variables.items()}
+                fork = self._start(
+                    {"module": words[0], "words": words, "environment": environment, "cwd": place}, files
+                )
+            finally:
+                for file in files:
+                    os.close(file)
+            while (status := fork.wait_beside(call)) is None:
+                fork.kill()
+            with contextlib.suppress(OSError):
+                call.send(str(status).encode())
 
     def _begin(self) -> None:
-        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._orders, theirs = socket.socketpair(*CALLS)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno())],
@@ -133,8 +202,8 @@ class WarmPython:
 # --- the side that modules come from ---------------------------------------------------------------------------------
 
 
-def serve(orders: socket.socket) -> str:
-    """Fork at each order. Returns in each fork, with the name of the module that it is; this process never does."""
+def serve(orders: socket.socket) -> dict:
+    """Fork at each order. Returns in each fork, with the order; this process never does."""
     ears, mouth = os.pipe()
     os.set_blocking(ears, False)
     os.set_blocking(mouth, False)
@@ -175,7 +244,7 @@ def _tell_ends(running: dict[int, socket.socket]) -> None:
             report.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def become(order: dict, files: list[int]) -> str:
+def become(order: dict, files: list[int]) -> dict:
     """Be a process like one that was started with these files and this environment."""
     os.setsid()
     for number, file in enumerate(files):
@@ -184,7 +253,16 @@ def become(order: dict, files: list[int]) -> str:
     os.environ.clear()
     os.environ.update(order["environment"])
     tempfile.tempdir = None
-    return order["module"]
+    return order
+
+
+def interpret(words: list[str], place: str) -> None:
+    """Run a Python program with its arguments, as Ansible sends modules: what it brings of the collection is used."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "ansible_collections"]:
+        del sys.modules[name]
+    os.chdir(place)
+    sys.argv[:] = words
+    runpy.run_path(words[0], run_name="__main__")
 
 
 def load() -> None:
@@ -200,10 +278,14 @@ if __name__ == "__main__":
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     load()
-    module = serve(channel)
+    taken = serve(channel)
+    if "words" in taken:
+        interpret(taken["words"], taken["cwd"])
+        sys.exit()
+
     from ansible.module_utils import basic
 
-    sys.argv[:] = ["-c", module]
+    sys.argv[:] = ["-c", taken["module"]]
     # As Ansible's own wrapper does it; the second assignment matters to ansible-core 2.19 and later only.
     basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
-    runpy.run_module(f"{MODULES}.{module}", run_name="__main__")
+    runpy.run_module(f"{MODULES}.{taken['module']}", run_name="__main__")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from servers import Servers, state_of_this_run, sweep
 from source_hosts import Source, bring_bytecode, keep_bytecode
-from support import Cluster, create_database, environment, warm_python
+from support import WITH_BYTECODE, Cluster, create_database, environment, warm_python
 
 from lab import builds
 from lab.hosts import Host, Network, obstacle
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def warm_modules() -> Iterator[None]:
     """Modules that tests run begin warm, unless a test wants otherwise."""
-    with warm_python.opened(environment()):
+    with warm_python.opened(environment(WITH_BYTECODE)):
         yield
 
 

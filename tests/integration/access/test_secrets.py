@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -312,7 +311,6 @@ def test_playbooks_with_passwords_that_are_words(servers, tmp_path):
     uri = f"postgresql://word:e@127.0.0.1:{target.port}/postgres"
     variables = {
         "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
         "handover_source": source.endpoint(user="word", password="shop"),
         "handover_target": {"uri": uri},
         "handover_replication": {"user": "follower", "password": "18"},

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 from dumps import CLIENTS
@@ -27,7 +26,6 @@ def inventory(tmp_path):
     def make(source, target, **variables):
         given = {
             "ansible_connection": "local",
-            "ansible_python_interpreter": sys.executable,
             "handover_source": source.endpoint(),
             "handover_target": target.endpoint(),
             "handover_client_directory": CLIENTS,
@@ -35,7 +33,7 @@ def inventory(tmp_path):
             "handover_replication_password_file": f"{tmp_path}/none",
             "handover_report_directory": f"{tmp_path}/reports",
         }
-        here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
+        here = {"ansible_connection": "local", "ansible_become": False}
         away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
         groups = {"handover_pairs": {"pair": {**given, **variables}}, "servers": {"here": here, "away": away}}
         return {"all": {"children": {name: {"hosts": hosts} for name, hosts in groups.items()}}}

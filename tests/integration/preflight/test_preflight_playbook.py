@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 
 import pytest
 from dumps import CLIENTS
@@ -25,7 +24,6 @@ def inventory(tmp_path):
     def make(**pairs):
         variables = {
             "ansible_connection": "local",
-            "ansible_python_interpreter": sys.executable,
             "handover_client_directory": CLIENTS,
             "handover_report_directory": f"{tmp_path}/reports",
         }

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from dumps import CLIENTS, databases
 from rehearsals import left, made
 from support import run_playbook
@@ -22,7 +20,6 @@ def test_what_is_refused_is_shown_and_may_be_accepted(servers):
     made(source, "shop", REFUSED)
     pair = {
         "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
         "handover_client_directory": CLIENTS,
         "handover_source": source.endpoint(),
         "handover_target": target.endpoint(),
