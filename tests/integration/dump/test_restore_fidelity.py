@@ -194,14 +194,14 @@ def test_the_sources_superuser_has_another_name(servers, run_directory, tmp_path
 # --- statistics and materialized views -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("old", [16, 18])
 @pytest.mark.parametrize(
-    ("analyze", "planned"),
+    ("old", "analyze", "planned"),
     [
-        ("auto", {"stale": 100, "extended": 1000}),
-        ("full", {"stale": 1000, "extended": 1000}),
-        ("in_stages", {"stale": 1000, "extended": 1000}),
-        ("none", {"stale": 100, "extended": 100}),
+        (16, "auto", {"stale": 100, "extended": 1000}),
+        (18, "auto", {"stale": 100, "extended": 1000}),
+        (18, "full", {"stale": 1000, "extended": 1000}),
+        (16, "in_stages", {"stale": 1000, "extended": 1000}),
+        (18, "none", {"stale": 100, "extended": 100}),
     ],
 )
 def test_statistics(servers, tmp_path, old, analyze, planned):

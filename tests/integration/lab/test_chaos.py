@@ -19,7 +19,7 @@ from benchmarks.chaos.stage import Stage
 
 
 def test_a_short_piece_of_it(tmp_path):
-    command = [sys.executable, ROOT / "benchmarks" / "chaos.py", "--seed", "3", "--faults", "5", "--lanes", "1"]
+    command = [sys.executable, ROOT / "benchmarks" / "chaos.py", "--seed", "3", "--faults", "3", "--lanes", "1"]
     done = subprocess.run(
         [*command, "--pairs", "15:18", "--keep", tmp_path / "kept"],
         capture_output=True,

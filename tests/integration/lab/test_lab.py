@@ -93,7 +93,7 @@ def test_servers_are_swept(servers, database):
     assert cluster.sql("postgres", "SELECT count(*) FROM pg_replication_slots")[0][0] == 0
 
 
-@pytest.mark.parametrize(("old", "new"), [(13, 15), (15, 15), (15, 17), (13, 18), (14, 18), (16, 18)])
+@pytest.mark.parametrize(("old", "new"), [(13, 15), (14, 18), (16, 18)])
 def test_contents_of_a_copy_are_equal(servers, database, old, new):
     source, target = servers(old), servers(new, "copy")
     summary = sample.create(source.connect, "shop", scale=0.02)
@@ -111,7 +111,7 @@ def test_contents_of_a_copy_are_equal(servers, database, old, new):
     assert_same(before, after, ignore=["database/.*"])
 
 
-@pytest.mark.parametrize(("old", "new"), [(13, 18), (13, 15), (15, 15), (15, 17), (18, 18)])
+@pytest.mark.parametrize(("old", "new"), [(13, 18), (15, 17), (18, 18)])
 def test_contents_know_every_class(servers, database, run_directory, old, new):
     """Only classes that client programs carry in full between these majors, so that all must be equal."""
     source, target = servers(old), servers(new, "copy")
@@ -126,36 +126,35 @@ def test_contents_know_every_class(servers, database, run_directory, old, new):
         assert_same(contents(one), contents(other), ignore=["database/.*", r"operators/every\.>=?\(.*"])
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE t SET word = 'other' WHERE id = 2",
-        "DELETE FROM t WHERE id = 3",
-        "SELECT nextval('t_id_seq')",
-        "ALTER TABLE t ALTER word DROP NOT NULL",
-        "ALTER TABLE t ALTER word SET STATISTICS 7",
-        "ALTER TABLE t DROP CONSTRAINT short",
-        "ALTER TABLE t OWNER TO other",
-        "GRANT SELECT (word) ON t TO other",
-        "REVOKE EXECUTE ON FUNCTION f() FROM PUBLIC",
-        "COMMENT ON COLUMN t.word IS 'changed'",
-        "COMMENT ON VIEW v IS 'changed'",
-        "DROP INDEX t_word",
-        "CREATE OR REPLACE VIEW v AS SELECT id, word FROM t WHERE id > 1",
-        "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'",
-        "ALTER TABLE t DISABLE TRIGGER same",
-        "ALTER POLICY mine ON t USING (id > 1)",
-        "ALTER TYPE mood ADD VALUE 'so-so' BEFORE 'bad'",
-        "SELECT lo_put(4711, 0, 'x')",
-        "SELECT lo_unlink(4711)",
-        "ALTER DATABASE {} SET work_mem = '7MB'",
-        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO other",
-        "ALTER SEQUENCE t_id_seq CACHE 5",
-        "CREATE STATISTICS s ON id, word FROM t",
-        "CREATE PUBLICATION p FOR TABLE t",
-    ],
-)
-def test_contents_show_every_change(servers, database, change):
+CHANGES = [
+    "UPDATE t SET word = 'other' WHERE id = 2",
+    "DELETE FROM t WHERE id = 3",
+    "SELECT nextval('t_id_seq')",
+    "ALTER TABLE t ALTER word DROP NOT NULL",
+    "ALTER TABLE t ALTER word SET STATISTICS 7",
+    "ALTER TABLE t DROP CONSTRAINT short",
+    "ALTER TABLE t OWNER TO other",
+    "GRANT SELECT (word) ON t TO other",
+    "REVOKE EXECUTE ON FUNCTION f() FROM PUBLIC",
+    "COMMENT ON COLUMN t.word IS 'changed'",
+    "COMMENT ON VIEW v IS 'changed'",
+    "DROP INDEX t_word",
+    "CREATE OR REPLACE VIEW v AS SELECT id, word FROM t WHERE id > 1",
+    "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'",
+    "ALTER TABLE t DISABLE TRIGGER same",
+    "ALTER POLICY mine ON t USING (id > 1)",
+    "ALTER TYPE mood ADD VALUE 'so-so' BEFORE 'bad'",
+    "SELECT lo_put(4711, 0, 'x')",
+    "SELECT lo_unlink(4711)",
+    "ALTER DATABASE {} SET work_mem = '7MB'",
+    "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO other",
+    "ALTER SEQUENCE t_id_seq CACHE 5",
+    "CREATE STATISTICS s ON id, word FROM t",
+    "CREATE PUBLICATION p FOR TABLE t",
+]
+
+
+def test_contents_show_every_change(servers, database):
     cluster = servers(18)
     name = database(cluster)
     cluster.sql("postgres", "CREATE ROLE other")
@@ -171,9 +170,12 @@ def test_contents_show_every_change(servers, database, change):
     with closing(cluster.connect(name)) as session:
         before = contents(session)
         assert differences(before, contents(session)) == []
-    cluster.sql(name, change.format(name))
-    with closing(cluster.connect(name)) as session:
-        assert differences(before, contents(session))
+    for change in CHANGES:
+        cluster.sql(name, change.format(name))
+        with closing(cluster.connect(name)) as session:
+            after = contents(session)
+        assert differences(before, after), change
+        before = after
 
 
 def test_roles_show_every_change(servers):

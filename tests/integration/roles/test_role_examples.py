@@ -93,14 +93,11 @@ def test_a_continuous_migration(example):
     assert example.source.sql("shop", "SELECT count(*) FROM t") == [(21,)]
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "closest"),
-    [("handover_databses", ["shop"], "handover_databases"), ("handover_my_own", 1, None)],
-)
-def test_a_variable_that_nobody_knows_is_refused_before_anything_is_done(example, name, value, closest):
-    result = example("dump", **{name: value})
+def test_variables_that_nobody_knows_are_refused_before_anything_is_done(example):
+    result = example("dump", handover_databses=["shop"], handover_my_own=1)
     assert result.failed
     [failure] = result.failures
-    assert f"There is no variable {name}" in failure["msg"] and (closest or name) in failure["msg"]
+    for words in ("There is no variable handover_databses", "handover_databases", "handover_my_own"):
+        assert words in failure["msg"], failure["msg"]
     assert [task for task in result.tasks if task["action"].startswith("handover.")] == []
     assert not example.target.sql("postgres", "SELECT 1 FROM pg_database WHERE datname = 'shop'")
