@@ -152,7 +152,7 @@ roles:
       type: list
       elements: dict
     kept:
-      description: What a role of the target has beyond the source's role: attributes, memberships, settings.
+      description: What a role of the target has beyond the source's role, of attributes, memberships and settings.
       type: list
       elements: dict
     without_password:
