@@ -10,6 +10,7 @@ from copies import copy
 from dumps import databases, done, export, one, refused, restore
 from migrations import in_step, stopped
 from preflights import look
+from rehearsals import about, assert_well, rehearse
 from servers import sweep
 from support import create_database, run_module
 from verifications import verify
@@ -133,6 +134,23 @@ def test_they_come_along(both, tmp_path, way):
         target.sql(NAME, "SELECT partman.run_maintenance()")
     if way == "dump":
         assert [end.sql(NAME, "SELECT count(*) FROM pglogical.node") for end in both] == [[(1,)], [(0,)]]
+
+
+def test_what_may_be_in_one_database_only_is_told_by_the_rehearsal(both):
+    """The database to come is not there yet, so what may only be in that one is not made, but asked for."""
+    source, target = both
+    source.sql(NAME, "CREATE EXTENSION pg_cron; SELECT cron.schedule('night', '0 3 * * *', 'VACUUM')")
+    found = done(rehearse(source, target, databases=[NAME]))
+    assert about(found, "can only be made in database")["level"] == "unknown"
+    moved = {"databases": [NAME], "rename": {NAME: "elsewhere"}}
+    refusal = rehearse(source, target, **moved)
+    assert refusal.failed and refusal.failed_on == [NAME]
+    finding = about(refusal, f'takes extension pg_cron in database "{NAME}" only, not in "elsewhere"')
+    assert finding["level"] == "blocker" and finding["objects"] == ["EXTENSION pg_cron"]
+    given = {**moved, "exclude_extensions": ["pg_cron"]}
+    assert_well(done(rehearse(source, target, **given)))
+    done(copy(source, target, **given))
+    assert databases(target) == {"elsewhere"}
 
 
 def test_timescaledb_is_a_blocker_as_it_says(both, tmp_path):

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 
 import pytest
 from copies import bring_roles, copy
@@ -23,9 +25,17 @@ SHOP = """
     CREATE VIEW seen AS SELECT id FROM orders; CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM orders"""
 REFUSED = "CREATE VIEW writes AS SELECT buffers_backend FROM pg_stat_bgwriter"
 SLOWLY = """
-    CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(0.05); RETURN 1; END';
+    CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 1; END';
+    CREATE TABLE slowly (id int CHECK (slow(id) = 1)); INSERT INTO slowly SELECT generate_series(1, 10);
     CREATE INDEX by_slow ON orders (slow(id)) WHERE id <= 20;
+    CREATE OR REPLACE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+        AS 'BEGIN PERFORM pg_sleep(0.05); RETURN 1; END';
     CREATE MATERIALIZED VIEW waited AS SELECT pg_sleep(1)::text"""
+IN_PLACE = "SELECT 1 FROM pg_stat_activity WHERE datname LIKE 'handover_rehearsal_%' AND query ~ '{}'"
+POINTS = (
+    "SELECT 1 FROM pg_database WHERE datname LIKE 'handover_rehearsal_%'",
+    *map(IN_PLACE.format, ("^COPY .*slowly", "CREATE INDEX", "REFRESH", r"^SELECT count\(ROW")),
+)
 TURN = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
 JOURNAL = "SELECT count(*)::int FROM pg_namespace WHERE nspname = 'handover'"
 
@@ -88,6 +98,7 @@ def test_what_is_waived_is_in_the_way_of_nothing(ends):
     other = {"id": "special_extensions", "reason": "for the preflight"}
     found = done(rehearse(source, target, waive=[given, other]))
     assert found.summary["waived"] == 1 and found.summary["warning"] == 0
+    assert about(found, "VIEW public.writes")["waived"] == "nobody reads it"
     refused = rehearse(source, target, waive=[{**given, "objects": ["VIEW public.seen"]}])
     assert refused.failed and refused.failed_on == ["shop"]
 
@@ -134,17 +145,12 @@ def test_killed_at_any_point(ends, ending):
     """Whatever ends it, the next run of anything of ours leaves nothing."""
     source, target = ends
     source.sql("shop", SLOWLY)
-    waits = (
-        "SELECT 1 FROM pg_database WHERE datname LIKE 'handover_rehearsal_%'",
-        "SELECT 1 FROM pg_stat_activity WHERE datname LIKE 'handover_rehearsal_%' AND query ~ 'CREATE INDEX'",
-        "SELECT 1 FROM pg_stat_activity WHERE datname LIKE 'handover_rehearsal_%' AND query ~ 'REFRESH'",
-    )
-    for point in waits:
+    for point in POINTS if ending == "again" else POINTS[-2:]:
         running = start_rehearsal(source, target)
         await_that(lambda query=point: target.sql("postgres", query), point, pause=0.005)
         running.kill_family()
         await_that(lambda: not target.sql("postgres", TURN), "the end of the session that has the turn")
-    source.sql("shop", "DROP INDEX by_slow; DROP MATERIALIZED VIEW waited")
+    source.sql("shop", "DROP INDEX by_slow; DROP MATERIALIZED VIEW waited; DROP TABLE slowly")
     if ending == "again":
         assert_well(done(rehearse(source, target)))
     elif ending == "stopped":
@@ -156,6 +162,31 @@ def test_killed_at_any_point(ends, ending):
     await_that(lambda: not target.sql("postgres", "SELECT 1 FROM pg_stat_activity WHERE datname ~ '^handover'"), "end")
     assert_nothing_of_ours(target)
     assert target.sql("postgres", JOURNAL) == [(0,)]
+
+
+def test_killed_while_the_role_of_a_trial_is_dropped(ends):
+    """The next run, of whichever database, finds the role, too."""
+    source, target = ends
+    source.sql("postgres", "CREATE ROLE keeper")
+    source.sql("postgres", "ALTER DATABASE shop OWNER TO keeper")
+    target.sql("postgres", "CREATE ROLE keeper")
+    admin = target.managed_admin(grants=["pg_create_subscription"])
+    with contextlib.closing(target.connect()) as holder, holder.cursor() as cursor:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            there = {"host": "127.0.0.1", "port": silent.getsockname()[1], "user": "postgres", "password": "not asked"}
+            running = start_rehearsal(source, admin, replication=there)
+            silent.settimeout(60)
+            tried = silent.accept()[0]
+            [role] = [one for one in left(target) if re.fullmatch("role handover_[0-9a-f]{10}_.*", one)]
+            cursor.execute(f"BEGIN; COMMENT ON ROLE {role.partition(' ')[2]} IS 'held'")
+            tried.close()
+        waiting = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^DROP ROLE'"
+        await_that(lambda: target.sql("postgres", f"SELECT 1 {waiting}"), "the end of the trial")
+        running.kill_family()
+        target.sql("postgres", f"SELECT pg_terminate_backend(pid, 10000) {waiting}")
+    made(source, "other", "CREATE TABLE own (id int PRIMARY KEY)")
+    done(rehearse(source, admin, databases=["other"]))
+    assert left(target) == []
 
 
 def test_an_administrator_of_a_service_rehearses(ends, tmp_path):

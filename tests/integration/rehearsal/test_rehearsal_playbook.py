@@ -30,5 +30,5 @@ def test_what_is_refused_is_shown_and_may_be_accepted(servers):
     pair["handover_waive"] = [WAIVER]
     accepted = run_playbook("handover.postgresql.rehearse", {"all": {"hosts": {"pair": pair}}})
     assert not accepted.failed, accepted
-    assert "waived: VIEW public.sessions" in accepted.stdout
+    assert "waived: VIEW public.sessions" in accepted.stdout and WAIVER["reason"] in accepted.stdout
     assert left(target) == left(source) == [] and databases(target) == set()

@@ -271,9 +271,15 @@ class _Rehearsal:
             yield Finding("ok", OK)
 
     def _meet(self) -> Iterator[Finding]:
-        with self.stages.stage("description of the schema"):
-            loader = _loader(self.run, self.session, self.dbname)
         yield from self._of_one_database()
+        try:
+            with self.stages.stage("description of the schema"):
+                loader = _loader(self.run, self.session, self.dbname)
+        except HandoverError as error:
+            if "causes" not in error.facts:  # it is not the target that does not take something
+                raise
+            yield trouble.ended(error)
+            return
         missing = loader.archive.roles_to_import()
         if missing:
             yield trouble.without_roles(missing)

@@ -58,8 +58,9 @@ REMEDIES = (
 )
 BY_HAND = "Or use refresh_materialized_views: false, and refresh them by hand afterwards."
 EXTENSION = (
-    "On the source, move or upgrade the extension so that both ends have it in the same schema and version; or leave "
-    "it out with its data by exclude_extensions, and set it up on the target by hand."
+    "Both ends need the extension in the same schema and version: make it available on the target, and "
+    "move or upgrade it on the source, ALTER EXTENSION ... SET SCHEMA ... or UPDATE; or leave it out with its data by "
+    "exclude_extensions, and set it up on the target by hand."
 )
 
 
@@ -93,9 +94,17 @@ def _remedy(sqlstate: str | None, text: str) -> str:
 
 def ended(error: HandoverError) -> Finding:
     """What ends the whole: rows cannot be brought."""
-    objects = [one.get("object") for one in error.facts.get("failures") or () if one.get("object")]
-    remedy = _remedy(error.facts.get("sqlstate"), error.problem)
-    remedy = error.remedy if remedy == OTHERWISE else remedy
+    facts = error.facts
+    objects = [one.get("object") for one in facts.get("failures") or () if one.get("object")]
+    objects += [one for one in facts.get("causes") or () if one not in objects]
+    objects += [f"{kind.upper()} {facts[kind]}" for kind in ("table", "extension") if kind in facts]
+    if "extension" in facts:  # what it brings by itself is in the way, or lacking
+        remedy = error.remedy
+    elif any(one.startswith("EXTENSION ") for one in objects):
+        remedy = EXTENSION
+    else:
+        remedy = _remedy(facts.get("sqlstate"), error.problem)
+        remedy = error.remedy if remedy == OTHERWISE else remedy
     return Finding("blocker", error.problem, "No rows can be copied with that.", remedy, objects[:NAMED])
 
 

@@ -265,7 +265,8 @@ class Fitting:
         lost = [entry for entry in self.skipped_rows() if entry.dump_id not in self._excused_ids]
         if not lost:
             return
-        reasons = "; ".join(f"{cause.name}: {reason}" for cause, reason in self._causes(lost)[:5])
+        causes = self._causes(lost)
+        reasons = "; ".join(f"{cause.name}: {reason}" for cause, reason in causes[:5])
         tables = ", ".join(entry.name[len("TABLE DATA ") :] for entry in lost[:10])
         failed = {failure.dump_id for failure in self.failures}
         raise HandoverError(
@@ -273,6 +274,7 @@ class Fitting:
             OF_DEFINITION if failed.intersection(entry.dump_id for entry in lost) else OF_EXTENSION,
             skipped=self.skipped,
             failures=[failure.as_result() for failure in self.failures],
+            causes=[cause.name for cause, _reason in causes],
         )
 
     def _causes(self, lost: list[Entry]) -> list[tuple[Entry, str]]:

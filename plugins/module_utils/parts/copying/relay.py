@@ -198,4 +198,11 @@ def failure(table: SourceTable, side: str, error: Exception) -> HandoverError:
         problem = f"Table {table} stayed locked on the {side}: {text}"
         return HandoverError(problem, "End the session that holds the lock, and run this again.", table=str(table))
     problem = f"Table {table} could not be copied; the {side} says: {text}"
-    return HandoverError(problem, "Fix the cause, then run this again.", table=str(table), sqlstate=code)
+    facts = {"table": str(table), "sqlstate": code}
+    if table.extension is None:
+        return HandoverError(problem, "Fix the cause, then run this again.", **facts)
+    remedy = (
+        f"Bring extension {table.extension}, whose table it is, to the same version on both ends; or leave it out with "
+        f"its rows, exclude_extensions: [{table.extension}] (handover_exclude_extensions), and run this again."
+    )
+    return HandoverError(problem, remedy, extension=table.extension, **facts)

@@ -48,10 +48,12 @@ def only_run(connection: Connection, name: str):
 
 
 def drop(connection: Connection, name: str) -> None:
-    """The database, and the role through which its subscription was tried."""
-    target_database.drop(connection, name)
+    """The role through which its subscription was tried, and the database: last, as sweeping goes by databases."""
     role = naming.owners_name(identifier_of(name))
-    target_database.execute(connection, sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+    try:
+        target_database.execute(connection, sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+    finally:
+        target_database.drop(connection, name)
 
 
 def sweep(connection: Connection) -> None:
