@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from cutovers import cut_over
 from dumps import done, one, refused
-from migrations import in_step, migrate
+from migrations import in_step, migrate, traces
 from support import create_database, run_module
 from verifications import differing, verify
 
@@ -14,19 +15,33 @@ SCHEMA = """
     CREATE FUNCTION fourfold(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN twice(twice($1)); END';
     CREATE INDEX by_fourfold ON child (fourfold(parent)); CREATE INDEX by_parent ON child (parent);
     CREATE VIEW writes AS SELECT buffers_backend FROM pg_stat_bgwriter"""
+# Rows with the same key, as after damage; and what says so.
+DAMAGED = """
+    CREATE TABLE t (id int, word text, CONSTRAINT t_pkey PRIMARY KEY (id)); CREATE TABLE other (id int PRIMARY KEY);
+    INSERT INTO t SELECT i, 'x' FROM generate_series(1, 10) AS i; INSERT INTO other VALUES (1);
+    UPDATE pg_index SET indisready = false WHERE indexrelid = 't_pkey'::regclass; INSERT INTO t VALUES (7, 'twice');
+    UPDATE pg_index SET indisready = true WHERE indexrelid = 't_pkey'::regclass"""
+WITHOUT_KEY = "The replica identity of public.t is lacking on the target"
 FAILED = {"INDEX public.by_fourfold", "VIEW public.writes"}
 
 
-def test_rows_flow_and_nothing_is_handed_over_unsaid(servers):
-    source, target = servers(15), servers(17, "target")
+@pytest.mark.parametrize("managed", [False, True], ids=["superuser", "managed"])
+def test_rows_flow_and_nothing_is_handed_over_unsaid(servers, managed):
+    source, server = servers(15), servers(17, "target")
+    target = server
     create_database(source, "odd")
     source.sql("odd", SCHEMA)
+    if managed:
+        source.sql("odd", "CREATE ROLE owner; ALTER TABLE child OWNER TO owner; GRANT CREATE ON SCHEMA public TO owner")
+        server.sql("postgres", "CREATE ROLE owner")
+        target = server.managed_admin("doadmin", ("CREATEDB", "CREATEROLE", "REPLICATION"), ["pg_create_subscription"])
+        server.sql("postgres", "GRANT owner TO doadmin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
     result = refused(migrate(source, target), *FAILED, '"odd"', "leave_out")
     assert {failure["object"] for failure in result.failures} == FAILED
     source.sql("odd", "INSERT INTO child VALUES (11, 11)")
     refused(migrate(source, target), *FAILED)
-    assert target.sql("odd", "SELECT count(*) FROM child") == [(11,)]
-    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["odd"]}
+    assert server.sql("odd", "SELECT count(*) FROM child") == [(11,)]
+    ends = {"source": source.endpoint(), "target": target if managed else target.endpoint(), "databases": ["odd"]}
     status = one(run_module("pg_migration_info", ends))
     assert {failure["object"] for failure in status["failures"]} == FAILED
     gate = refused(cut_over(source, target, databases=["odd"], require_verification=False), *FAILED)
@@ -34,15 +49,15 @@ def test_rows_flow_and_nothing_is_handed_over_unsaid(servers):
     different = differing(verify(source, target, databases=["odd"]))
     assert {text for text in different if "by_fourfold" in text or "writes" in text}, different
 
-    files = target.sql("odd", "SELECT pg_relation_filenode('child')")
-    for cluster in (source, target):
+    files = server.sql("odd", "SELECT pg_relation_filenode('child')")
+    for cluster in (source, server):
         cluster.sql(
             "odd", "CREATE OR REPLACE FUNCTION fourfold(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 4 * $1'"
         )
     assert one(migrate(source, target, check=True, leave_out=["VIEW public.writes"]))["changed"]
     found = in_step(source, target, leave_out=["VIEW public.writes"])
     assert (found["changed"], found["failures"]) == (True, [])
-    assert target.sql("odd", "SELECT pg_relation_filenode('child'), to_regclass('by_fourfold') IS NOT NULL") == [
+    assert server.sql("odd", "SELECT pg_relation_filenode('child'), to_regclass('by_fourfold') IS NOT NULL") == [
         (*files[0], True)
     ]
     assert not in_step(source, target, leave_out=["VIEW public.writes"])["changed"]
@@ -54,3 +69,21 @@ def test_rows_flow_and_nothing_is_handed_over_unsaid(servers):
         "the migration left it behind: it is in leave_out",
     )
     done(cut_over(source, target, databases=["odd"], require_verification=True))
+
+
+def test_a_table_without_its_key_on_the_target(servers):
+    """Changes of it would stop everything: that is said, and nobody can ask for it."""
+    source, target = servers(15), servers(17, "target")
+    create_database(source, "odd")
+    source.sql("odd", DAMAGED)
+    for name in ("CONSTRAINT public.t t_pkey", "public.t t_pkey"):
+        refused(migrate(source, target, leave_out=[name]), "leave_out names the replica identity of public.t")
+    assert traces(source, "odd") == []
+    first = refused(migrate(source, target), "CONSTRAINT public.t t_pkey", "is duplicated", WITHOUT_KEY)
+    assert "begin anew" in first.remedy
+    source.sql("odd", "UPDATE t SET word = 'changed' WHERE id = 3; INSERT INTO other VALUES (2)")
+    refused(migrate(source, target), "keeps failing to apply", WITHOUT_KEY)
+    done(migrate(source, target, state="stopped"))
+    source.sql("odd", "DELETE FROM t WHERE word = 'twice'; REINDEX TABLE t")
+    in_step(source, target, replace=True, replace_databases=["odd"])
+    assert done(verify(source, target, databases=["odd"])).databases[0]["verdict"] == "equal"

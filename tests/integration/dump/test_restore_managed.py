@@ -23,6 +23,7 @@ from dumps import (
     restore,
 )
 from support import Cluster, assert_same, create_database, differences
+from verifications import differing, verify
 
 from lab import builds, every_class, sample
 
@@ -131,8 +132,17 @@ def test_the_database_of_the_service(servers, tmp_path):
     create_database(target, "defaultdb", "OWNER doadmin")
     options = {"create": False, "rename": {"shop": "defaultdb"}}
     imported = one(restore(admin, tmp_path, **options))
-    assert listed(imported["skipped"]) == REFUSED_SETTINGS
+    own = [f"{what} of DATABASE defaultdb" for what in ("comment", "connection limit", "owner")]
+    assert listed(imported["skipped"]) == sorted([*REFUSED_SETTINGS, *own])
     assert not done(restore(admin, tmp_path, **options)).changed
+    compared = verify(source, admin, databases=["shop"], rename={"shop": "defaultdb"})
+    left = {
+        f"{one['class']} {one['object']}"
+        for one in compared.databases[0]["left_out"]
+        if "create is false" in one["reason"]
+    }
+    assert left == {"database database", "owners database", "privileges database"}, left
+    assert not left & differing(compared)
     done(restore(admin, None, state="finished", databases=["shop"], rename={"shop": "defaultdb"}))
     before, after = as_seen_by_admin(look(source, "shop")), look(target, "defaultdb")
     assert_same(before, after, ignore=["database/database"])

@@ -27,6 +27,8 @@ SPELLED = r"""
     CREATE VIEW serialized AS SELECT id, xmlserialize(CONTENT paper AS text) AS paper FROM came WHERE note <> 'c\d';
     CREATE VIEW joined AS SELECT c.id, l.note AS other FROM came AS c JOIN left_behind AS l USING (year)
         WHERE c.year = 1 OR EXISTS (SELECT FROM came AS d WHERE d.id = l.id);
+    CREATE FUNCTION latest() RETURNS SETOF came LANGUAGE sql STABLE AS 'SELECT * FROM came';
+    CREATE VIEW of_function AS SELECT id, note FROM latest();
     CREATE MATERIALIZED VIEW counted AS SELECT year, count(*) AS n FROM came GROUP BY year;
     CREATE RULE noted AS ON INSERT TO joined DO INSTEAD
         INSERT INTO came (id, note) SELECT n.id, n.note || 'e\f' FROM (

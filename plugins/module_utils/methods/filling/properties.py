@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
 )
@@ -57,7 +58,7 @@ def restore_properties(session: Connection, archive: FittedArchive, dbname: str)
     """Owner, comment and limit of a database of our making, and its privileges; what is refused is listed."""
     statements, skipped = _statements(archive, dbname)
     shown, _skipped = _statements(archive, archive.origin["source"]["database"])
-    archive.fitting.skipped += skipped
+    archive.fitting.skipped += [*([] if archive.params["create"] else _kept(archive, dbname)), *skipped]
     for statement, as_on_source in zip(statements, shown):
         refused = attempt(session, statement)
         if refused:
@@ -73,3 +74,22 @@ def _statements(archive: FittedArchive, name: str) -> tuple[list[sql.Composed], 
         name, properties, archive.missing_roles, has_owner, not params["no_privileges"]
     )
     return [*statements, *more], skipped
+
+
+def _kept(archive: FittedArchive, name: str) -> list[dict[str, Any]]:
+    """What a database that was there before keeps of its own, as skipped."""
+    query = """
+        SELECT pg_get_userbyid(datdba)::text, datconnlimit, shobj_description(oid, 'pg_database')
+        FROM pg_database WHERE datname = %s"""
+    owner, limit, comment = rows(archive.connection, query, (name,))[0]
+    wanted = archive.origin["properties"]
+    both = {
+        "owner": (owner, wanted["owner"]),
+        "connection limit": (limit, wanted["connection_limit"]),
+        "comment": (comment, wanted["comment"]),
+    }
+    return [
+        {"object": f"{what} of DATABASE {name}", "class": "DATABASE PROPERTIES", "reason": databases.KEPT}
+        for what, (here, there) in both.items()
+        if here != there
+    ]

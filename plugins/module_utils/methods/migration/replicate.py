@@ -31,6 +31,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
     apply,
     begin,
+    identities,
     joining,
     recopy,
     waves,
@@ -153,6 +154,7 @@ def _replicate(
         if migration and migration.phase == "stopped" and not _begins_anew(job):
             remedy = f"To begin anew, use replace: true and replace_databases: [{goal}]."
             raise HandoverError("This migration was stopped.", remedy)
+        identities.refuse_left_out(job)
         if check_mode:
             return _preview(job, migration)
         try:
@@ -242,11 +244,14 @@ def _go_on(job: Job) -> dict:
     joining.forget_dropped(job)
     found = joining.look(job)
     waves.copy_waiting(job)
-    lag = _catch_up(job)
+    try:
+        lag = _catch_up(job)
+    except HandoverError as error:
+        raise identities.explained(job, error) from None
     recopy.conclude(job)
     result = _result(job, found, lag, time.monotonic() - started)
     if result["failures"]:
-        raise incomplete(result["failures"], job.goal)
+        raise identities.explained(job, incomplete(result["failures"], job.goal))
     return result
 
 

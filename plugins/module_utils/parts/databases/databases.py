@@ -11,6 +11,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.wording i
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OUR_ROLES, value
 
 PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
+# Why a database that was there before is not given everything of the source's.
+KEPT = "create is false, so the database keeps what it has"
 PRIVILEGES = ("CREATE", "CONNECT", "TEMPORARY")
 
 

@@ -165,13 +165,15 @@ def _settle(
         if hidden := [one.reason for one in named[doubt.kind] if one.reason is not None]:
             outcome.miss(doubt.kind, doubt.name, "; ".join(hidden))
             continue
-        ours, theirs = (
-            sorted(_spelled(READS, one.objects.get(doubt.name, {}).get(READS) or [])) for one in named[doubt.kind]
-        )
-        if ours != theirs:  # what they name is not the same, in whatever words
-            _conclude(doubt, _apart(*doubt.compared), outcome, looks)
-        elif apart := [key for key in _apart(*doubt.compared) if key not in IN_WORDS or not _in_same_words(key, doubt)]:
-            open_ones.append((doubt, apart))
+        ours, theirs = (_named(one.objects.get(doubt.name, {})) for one in named[doubt.kind])
+        apart = _apart(*doubt.compared)
+        if _called(ours) != _called(theirs):  # what they call is not the same, in whatever words
+            _conclude(doubt, apart, outcome, looks)
+            continue
+        if ours == theirs:  # majors do not record the same columns of what functions return
+            apart = [key for key in apart if key not in IN_WORDS or not _in_same_words(key, doubt)]
+        if apart:
+            open_ones.append((doubt, apart, theirs))
         else:
             outcome.equal(doubt.kind)
     if open_ones:
@@ -189,19 +191,29 @@ def _settle_on_one_server(
     made = {}
     try:
         with one_server() as session:
-            for kind in {doubt.kind for doubt, _apart_in_words in open_ones}:
+            for kind in {doubt.kind for doubt, _apart_in_words, _theirs in open_ones}:
                 made[kind] = _read(session, queries[kind]).objects
     except HandoverError as error:
         outcome.notices.append(
             f"{len(open_ones)} definitions are not the same in their words, some perhaps in spelling only, as they "
             f"could not be compared on one server: {error.as_result()['msg']}"
         )
-    for doubt, apart in open_ones:
+    for doubt, apart, theirs in open_ones:
         scratch = made.get(doubt.kind, {}).get(doubt.name, {})
         target = doubt.compared[1]
-        spelled = COMPOSED.intersection(apart).intersection(scratch)
+        spelled = COMPOSED.intersection(apart).intersection(scratch if _named(scratch) == theirs else ())
         settled = {key for key in spelled if _spelled(key, scratch[key]) == _spelled(key, target[key])}
         _conclude(doubt, [key for key in apart if key not in settled], outcome, looks)
+
+
+def _named(described: dict) -> list[str]:
+    """What a definition names."""
+    return sorted(_spelled(READS, described.get(READS) or []))
+
+
+def _called(names: list[str]) -> list[str]:
+    """Functions and operators among that."""
+    return [name for name in names if "(" in name]
 
 
 def _conclude(doubt: Doubt, apart: list[str], outcome: Outcome, looks: Looks) -> None:
@@ -320,6 +332,8 @@ def _why_otherwise(kind: str, name: str, source: dict[str, Any], target: dict[st
     apart = _apart(source, target)
     if kind == "constraints" and behind.is_unchecked(name) and set(apart) == {"sql", "validated"}:
         return UNCHECKED if f"{source['sql']} NOT VALID" == target["sql"] else ""
+    if behind.keeps_own and name == "database" and apart and kind in ("owners", "privileges", "database"):
+        return behind.keeps_own if kind != "database" or set(apart) <= {"comment", "connection_limit"} else ""
     return behind.not_filled.get(plain(name), "") if kind == "views" and apart == ["populated"] else ""
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.databases import KEPT
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Exclusion
 
 ASKED = {"it is in leave_out", "it is in exclude_extensions"}  # reasons of parts/archive/fitting.py
@@ -73,13 +74,14 @@ ROWS, REFRESH = "TABLE DATA", "MATERIALIZED VIEW DATA"
 @dataclass
 class LeftBehind:
     """Reasons by class of the comparison and name; ``unchecked`` are names of foreign keys, ``not_filled`` reasons by
-    materialized view.
+    materialized view; ``keeps_own``: why owner, privileges, limit and comment of the database are its own.
     """
 
     lacking: dict[tuple[str, str], str] = field(default_factory=dict)
     rows: dict[str, str] = field(default_factory=dict)
     unchecked: frozenset[str] = frozenset()
     not_filled: dict[str, str] = field(default_factory=dict)
+    keeps_own: str = ""
 
     def reason(self, kind: str, name: str) -> str:
         """Why the target lacks an object; empty where it should not."""
@@ -101,6 +103,7 @@ def read(result: dict[str, Any] | None) -> LeftBehind:
     if not result:
         return found
     skipped = {one["object"]: one for one in result.get("skipped") or ()}
+    found.keeps_own = KEPT if any(one["reason"] == KEPT for one in skipped.values()) else ""
     for one in skipped.values():
         if _is_asked(one, skipped):
             _add(found, one)
