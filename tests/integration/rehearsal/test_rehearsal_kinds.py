@@ -166,6 +166,7 @@ WORKS = """
         AS 'BEGIN RETURN (SELECT total FROM public.z_base); END';
     CREATE MATERIALIZED VIEW a_top AS SELECT total() * 2 AS twice;
     CREATE TABLE child (id int PRIMARY KEY, t int REFERENCES t); INSERT INTO child VALUES (1, 120), (2, 150);
+    CREATE TABLE named (seen regclass, by regproc, of regtype[]); INSERT INTO named VALUES ('t', 'total', '{child,t}');
     CREATE TABLE json_table (json_value int PRIMARY KEY, json text); CREATE INDEX ON json_table (json);
     CREATE SCHEMA json; CREATE TABLE json.json_scalar (id serial PRIMARY KEY);
     CREATE EXTENSION cube SCHEMA public; CREATE EXTENSION earthdistance SCHEMA public;

@@ -231,6 +231,7 @@ class SnapshotLoader:
             flow=flow,
             split_above=bytes_of("split_tables_larger_than", params.get("split_tables_larger_than")),
             sample=self.scope.sample,
+            sample_path=self.scope.sample_path,
             start_over=self.scope.existing,
             analyze=analyze == "full" or (analyze == "auto" and not self.archive.has_statistics),
             keys_may_wait=self.scope.keys_may_wait,

@@ -15,7 +15,7 @@ class Scope:
     """What of the database is brought, and who hears of it.
 
     ``tables``: (schema, name) of those whose rows are copied; None: all but unlogged ones, which ``unlogged`` adds.
-    ``sample``: so many rows of each are enough; None: all.
+    ``sample``: so many rows of each are enough, read by queries that ``sample_path`` is for; None: all.
     ``later``: those whose rows another filling copies; keys, triggers and whatever else their rows, or rows that refer
     to them, have to be there for is made then.
     ``hold`` keeps the tables from being truncated or redefined until all is copied; otherwise each is locked only
@@ -28,6 +28,7 @@ class Scope:
 
     tables: list[tuple[str, str]] | None = None
     sample: int | None = None
+    sample_path: str | None = None
     later: frozenset[tuple[str, str]] = frozenset()
     unlogged: bool = False
     hold: bool = False

@@ -18,7 +18,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
     Connection,
     Endpoint,
     psycopg2,
-    sql,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
@@ -215,21 +214,6 @@ def _signed(findings: list[Finding], dbname: str) -> list[Finding]:
     return findings
 
 
-@dataclass(frozen=True)
-class _SampledSource(SnapshotSource):
-    """Samples are queries, and to plan a query servers look into functions of the table's indexes, which find things by
-    the application's ``path``. All of a table is read without a plan.
-    """
-
-    path: str = ""
-
-    @property
-    def begin(self) -> str:
-        """As ever, with the path."""
-        path = sql.Literal(self.path).as_string(self.session)
-        return f"{super().begin}; SELECT pg_catalog.set_config('search_path', {path}, true)"
-
-
 def _path(source: Endpoint, dbname: str) -> str:
     """The search_path that the database gives to its sessions."""
     with contextlib.closing(source.connect(dbname, read_only=True, pinned=False)) as session:
@@ -239,9 +223,10 @@ def _path(source: Endpoint, dbname: str) -> str:
 def _loader(run: Run, session: Connection, dbname: str) -> SnapshotLoader:
     """Of some rows, as the real run would have it of all; large objects, which fail in no way of their own, stay."""
     snapshot = export_snapshot(session, serializable_deferrable=False)
-    source = _SampledSource(run.source, dbname, snapshot, session, patience_of(run.params), _path(run.source, dbname))
+    source = SnapshotSource(run.source, dbname, snapshot, session, patience_of(run.params))
     scope = Scope(
         sample=run.params["rehearsal_rows"],
+        sample_path=_path(run.source, dbname),
         unlogged=run.params["unlogged_table_data"],
         keys_may_wait=True,
         large_objects=False,
@@ -328,7 +313,7 @@ class _Rehearsal:
 
     def _left_out(self, loader: SnapshotLoader) -> list[dict[str, Any]]:
         """But for what the operator leaves out, and what is not rehearsed."""
-        ours = {"it is in exclude_extensions", "no_privileges is set"}
+        ours = {"it is in exclude_extensions", "it is in leave_out", "no_privileges is set"}
         return [
             one
             for one in loader.archive.fitting.skipped

@@ -68,7 +68,7 @@ def refused(failure: Failure, dependents: list[str]) -> Finding:
     """A definition that the target does not take and what needs it."""
     text = one_line(failure.message)
     harmless = failure.desc == REFRESHED and (failure.sqlstate or "")[:2] == OF_VALUES
-    seen = f"{failure.object} cannot be made on the target: {text}. The statement: {failure.head}"
+    seen = f"{failure.object} cannot be made on the target: {text.rstrip('.')}. The statement: {failure.head}"
     consequence = "The migration would end without it."
     if dependents:
         consequence += f" {counted(len(dependents), 'object')} that need it would be lacking, too: {some(dependents)}."
@@ -115,7 +115,7 @@ def skipped(entries: list[dict[str, Any]]) -> Iterator[Finding]:
         reasons = sorted({one["reason"] for one in entries})
         yield Finding(
             "info",
-            f"{counted(len(names), 'object')} are left out: {some(names, 10)}.",
+            f"Left out: {some(names, 10)}.",
             f"The target does not take them: {some(reasons, 5)}.",
             objects=names[:NAMED],
         )

@@ -61,7 +61,7 @@ class Counts:
 class CopyOptions:
     """``split_above`` is in bytes, None decides by itself. ``start_over`` empties tables that hold a part already.
 
-    ``sample``: so many rows of each table are enough.
+    ``sample``: so many rows of each table are enough, read with the application's search_path, ``sample_path``.
     ``keys_may_wait``: a foreign key that rows do not satisfy yet is added without looking at them.
     ``on_state([(schema, table, state, rows, bytes), ...])`` hears of ``copying``, ``copied`` and ``indexed``, the
     latter two when they are committed, from any thread.
@@ -72,6 +72,7 @@ class CopyOptions:
     flow: Flow = field(default_factory=Flow)
     split_above: int | None = None
     sample: int | None = None
+    sample_path: str | None = None
     start_over: bool = False
     analyze: bool = True
     keys_may_wait: bool = False
@@ -139,7 +140,7 @@ class CopyEngine:
 
     def _pieces(self, table: SourceTable, total: int, server_version: int) -> list[Piece]:
         if self.options.sample is not None:
-            return [sampled(table, self.options.sample, server_version)]
+            return [sampled(table, self.options.sample, server_version, self.options.sample_path)]
         return split(table, self.options.jobs, total, self.options.split_above, server_version)
 
     def _sort(self, definitions: list[Definition]) -> list[Definition]:

@@ -13,6 +13,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 
 TID_SCAN_SINCE = 140000  # before, each piece of a table would read all of it
 SMALL = 1 << 20  # bytes; below, the cost of a transaction is more than that of the rows
+# Names in values, as those of regclass, are written with their schema: it runs without the path it was planned with.
+UNSET = """
+    WITH unset AS MATERIALIZED (SELECT pg_catalog.set_config('search_path', '', true))
+    SELECT s.* FROM unset, ({}) AS s"""
 LAST_PAGES = 8  # of a table, of which half of a sample is
 BATCH_TABLES = 64
 BATCH_BYTES = 16 << 20
@@ -22,7 +26,8 @@ LEAST_PIECE = 128 << 20
 @dataclass(frozen=True)
 class Piece:
     """A table, or a range of its pages: from ``first`` up to, but not including, ``last`` (None: to the end); or a
-    ``sample`` of so many of its rows; ``by_ranges``: of its first and last pages.
+    ``sample`` of so many of its rows; ``by_ranges``: of its first and last pages, planned by
+    the application's search_path, ``path``: to plan a query servers look into functions of the table's indexes.
     """
 
     table: SourceTable
@@ -30,6 +35,7 @@ class Piece:
     last: int | None = None
     sample: int | None = None
     by_ranges: bool = False
+    path: str | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -47,7 +53,8 @@ class Piece:
         relation = sql.Identifier(self.table.schema, self.table.name)
         if self.is_whole and self.last is None and self.sample is None and not self.table.condition:
             return sql.SQL("COPY {}{} TO STDOUT{}").format(relation, _columns(self.table), _options(binary))
-        return sql.SQL("COPY ({}) TO STDOUT{}").format(self.query(), _options(binary))
+        query = self.query() if self.path is None else sql.SQL(UNSET).format(self.query())
+        return sql.SQL("COPY ({}) TO STDOUT{}").format(query, _options(binary))
 
     def query(self) -> sql.Composable:
         """What is read, as SELECT. A sample is of the first and the last pages, where these are cheap to find."""
@@ -93,10 +100,10 @@ def _options(binary: bool, freeze: bool = False):
     return sql.SQL(f" WITH ({', '.join(chosen)})" if chosen else "")
 
 
-def sampled(table: SourceTable, rows: int, server_version: int) -> Piece:
+def sampled(table: SourceTable, rows: int, server_version: int, path: str | None = None) -> Piece:
     """So many rows of a table."""
     cheap = server_version >= TID_SCAN_SINCE and table.pages > 2 * LAST_PAGES and bool(table.columns)
-    return Piece(table, sample=rows, by_ranges=cheap and not table.condition)
+    return Piece(table, sample=rows, by_ranges=cheap and not table.condition, path=path)
 
 
 def split(table: SourceTable, jobs: int, total: int, limit: int | None, server_version: int) -> list[Piece]:

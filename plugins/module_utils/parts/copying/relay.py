@@ -129,6 +129,8 @@ class _Feed:
             try:
                 statement = piece.reads(self._how(piece.table).binary)
                 with self._source.cursor() as cursor:
+                    if piece.path is not None:
+                        cursor.execute("SELECT pg_catalog.set_config('search_path', %s, true)", (piece.path,))
                     cursor.copy_expert(encoded(self._source, statement), outlet)
                     outlet.flush()
                     inlet.rows = cursor.rowcount

@@ -182,7 +182,7 @@ def _settle(
 
 def _settle_on_one_server(
     queries: dict[str, str],
-    open_ones: list[tuple[Doubt, list[str]]],
+    open_ones: list[tuple[Doubt, list[str], list[str]]],
     outcome: Outcome,
     looks: Looks,
     one_server: OneServer,
@@ -206,7 +206,7 @@ def _settle_on_one_server(
         _conclude(doubt, [key for key in apart if key not in settled], outcome, looks)
 
 
-def _named(described: dict) -> list[str]:
+def _named(described: dict[str, Any]) -> list[str]:
     """What a definition names."""
     return sorted(_spelled(READS, described.get(READS) or []))
 
