@@ -63,7 +63,7 @@ def explained(job: Job, error: HandoverError) -> HandoverError:
     return type(error)(
         f"{error.problem} The replica identity of {some(found)} is lacking on the target: UPDATE and DELETE there "
         "cannot be applied, and stop the replication of all tables.",
-        f"{error.remedy} Where rows have the same key, the source's index is damaged: mend the rows there and REINDEX "
+        f"{error.remedy} Where rows have the same key, the source's index is damaged: fix the rows there and REINDEX "
         "it, then stop the migration and begin anew, as changes by that key concern all of its rows on the target.",
         **error.facts,
     )
