@@ -26,6 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     Search,
     Value,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.rate import Rate
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import TablePair
 
 ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
@@ -36,8 +37,8 @@ BYTES = 4 * (VALUE_LENGTH + 1)  # hold as many characters, however these are wri
 class Copies(Search):
     """All is hashed here. Rows without a key have no name. Columns that COPY leaves out are not looked at."""
 
-    def __init__(self, connection: Connection, pair: TablePair, side: str) -> None:
-        self._connection, self._table = connection, pair.tables[side]
+    def __init__(self, connection: Connection, pair: TablePair, side: str, rate: Rate) -> None:
+        self._connection, self._table, self._rate = connection, pair.tables[side], rate
         columns = {one.name: one for one in pair.copied(side)}
         key = pair.tables["source"].key  # both ends take that of the source
         self._key = key if columns.keys() >= set(key) else ()
@@ -46,24 +47,24 @@ class Copies(Search):
         self._otherwise = written_otherwise([columns[name] for name in self._names])
 
     def buckets(self, mask: int) -> dict[int, tuple[int, int]]:
-        found: dict[int, tuple[int, int]] = {}
+        counts, totals = [0] * (mask + 1), [0] * (mask + 1)
 
-        def add(_row: bytes, key_hash: int, row_hash: int) -> None:
-            count, total = found.get(key_hash & mask, (0, 0))
-            found[key_hash & mask] = count + 1, total + row_hash
+        def add(_row: bytes, newest: bytes, key_hash: int) -> None:
+            counts[key_hash & mask] += 1
+            totals[key_hash & mask] += _hash(newest)
 
         self._read(add)
-        return found
+        return {number: (count, totals[number]) for number, count in enumerate(counts) if count}
 
     def rows(self, mask: int, chosen: list[int]) -> list[Row]:
         found: list[Row] = []
         buckets = set(chosen)
 
-        def add(row: bytes, key_hash: int, row_hash: int) -> None:
+        def add(row: bytes, newest: bytes, key_hash: int) -> None:
             if key_hash & mask in buckets and len(found) < 2 * ROWS_LOOKED_AT:
                 values = row.split(b"\t", len(self._key))
                 key = {name: _text(one) or "" for name, one in zip(self._key, values)}
-                found.append(Row(key, key_hash, row_hash))
+                found.append(Row(key, key_hash, _hash(newest)))
 
         self._read(add)
         return found
@@ -71,25 +72,24 @@ class Copies(Search):
     def values(self, wanted: list[Row], show: bool) -> list[dict[str, Value]]:
         found: dict[int, dict[str, Value]] = {row.key_hash: {} for row in wanted}
 
-        def add(row: bytes, key_hash: int, _row_hash: int) -> None:
+        def add(row: bytes, newest: bytes, key_hash: int) -> None:
             if key_hash in found:
                 texts = [_text(one[:BYTES], VALUE_LENGTH) if show else None for one in row.split(b"\t")]
-                hashes = map(_hash, as_newest(row, self._otherwise).split(b"\t"))
-                values = {name: Value(*each) for name, each in zip(self._names, zip(hashes, texts))}
-                found[key_hash] = dict(sorted(values.items()))
+                values = zip(map(_hash, newest.split(b"\t")), texts)
+                found[key_hash] = dict(sorted((name, Value(*each)) for name, each in zip(self._names, values)))
 
         self._read(add)
         return [found[row.key_hash] for row in wanted]
 
-    def _read(self, see: Callable[[bytes, int, int], None]) -> None:
-        """``see(row, hash of its key, hash of all)`` for every row."""
-        width = len(self._key)
+    def _read(self, see: Callable[[bytes, bytes, int], None]) -> None:
+        """``see(row, row as newer majors write it, hash of its key)`` for all rows."""
+        width, otherwise, spend = len(self._key), self._otherwise, self._rate.spend
 
         def look(line: bytes) -> None:
+            spend(len(line))
             row = line[:-1]
-            newest = as_newest(row, self._otherwise)
-            hashed = _hash(newest)
-            see(row, _hash(b"\t".join(newest.split(b"\t", width)[:width])) if width else hashed, hashed)
+            newest = as_newest(row, otherwise)
+            see(row, newest, _hash(b"\t".join(newest.split(b"\t", width)[:width]) if width else newest))
 
         planning.copy_rows(self._connection, self._table.identity, self._names, look)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import planning
@@ -21,8 +22,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     Part,
     digests,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.rate import Rate
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Column, Table
 
+HASHES = struct.Struct(">QQ")
 ZEROS = re.compile(rb"/0+(?=[0-9A-F])")
 
 # Who owns a table, and the path that sessions of that role have in this database.
@@ -37,17 +40,18 @@ AS_OWNER = """
     FROM pg_class AS c WHERE oid = format('%%I.%%I', %s::text, %s::text)::regclass"""
 
 
-def digest(connection: Connection, table: Table, columns: list[Column]) -> Digest:
+def digest(connection: Connection, table: Table, columns: list[Column], rate: Rate) -> Digest:
     """Of these columns of all rows."""
     count, first, second = 0, 0, 0
     otherwise = written_otherwise(columns)
 
     def add(row: bytes) -> None:
         nonlocal count, first, second
-        hashed = hashlib.sha256(as_newest(row[:-1], otherwise)).digest()
+        rate.spend(len(row))
+        one, another = HASHES.unpack_from(hashlib.sha256(as_newest(row[:-1], otherwise)).digest())
         count += 1
-        first += int.from_bytes(hashed[:8], "big")
-        second += int.from_bytes(hashed[8:16], "big")
+        first += one
+        second += another
 
     planning.copy_rows(connection, table.identity, [one.name for one in columns], add)
     return Digest(count, first, second)

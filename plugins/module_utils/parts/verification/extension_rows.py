@@ -22,6 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.queried_keys import Queries
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.rate import Rate
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import TablePair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table
 
@@ -77,7 +78,7 @@ def _judge(
             if pair.equal:
                 return
             searches: dict[str, keys.Search] = {
-                side: Queries(connection, pair, side) for side, connection in connections.items()
+                side: Queries(connection, pair, side, Rate(None)) for side, connection in connections.items()
             }
             found = keys.narrow(searches, pair, show_values) if here == there else {}
     except psycopg2.Error as error:

@@ -10,10 +10,15 @@ digests of the buckets say which of them differ, and only the rows of those are 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import TablePair
+
+T = TypeVar("T")
 
 KEYS = 20  # rows that are named of a table
 ROWS_A_BUCKET = 500
@@ -70,8 +75,8 @@ def narrow(searches: dict[str, Search], pair: TablePair, show_values: bool) -> d
     buckets = max(BUCKETS[0], min(BUCKETS[1], pair.digests["source"].rows // ROWS_A_BUCKET))
     mask = (1 << (buckets - 1).bit_length()) - 1
     chosen, complete = _differing_buckets(searches, mask)
-    found = {side: search.rows(mask, chosen) for side, search in searches.items()}
-    missing, extra, changed = _apart(found["source"], found["target"], searches["source"].keyed)
+    ours, theirs = _both(searches, lambda search: search.rows(mask, chosen))
+    missing, extra, changed = _apart(ours, theirs, searches["source"].keyed)
     result: dict[str, Any] = {
         "rows": {side: pair.digests[side].rows for side in ("source", "target")},
         "missing": [row.key for row in missing[:KEYS] if row.key],
@@ -83,9 +88,14 @@ def narrow(searches: dict[str, Search], pair: TablePair, show_values: bool) -> d
     return {**result, "counts": counts} if complete else result
 
 
+def _both(searches: dict[str, Search], look: Callable[[Search], T]) -> list[T]:
+    """Of the source and of the target, at once."""
+    return together(*(partial(look, searches[side]) for side in ("source", "target")))
+
+
 def _differing_buckets(searches: dict[str, Search], mask: int) -> tuple[list[int], bool]:
     """Numbers of buckets that differ, as many as may be looked at, and whether that is all of them."""
-    source, target = searches["source"].buckets(mask), searches["target"].buckets(mask)
+    source, target = _both(searches, lambda search: search.buckets(mask))
     chosen: list[int] = []
     looked_at = 0
     for bucket in sorted({*source, *target}):
@@ -123,9 +133,8 @@ def _changed(searches: dict[str, Search], changed: list[Row], show_values: bool)
     """``{"key", "columns": [...]}`` of each row, with ``values`` by column and side on request."""
     if not changed:
         return []
-    both = {side: search.values(changed, show_values) for side, search in searches.items()}
     found = []
-    for row, ours, theirs in zip(changed, both["source"], both["target"]):
+    for row, ours, theirs in zip(changed, *_both(searches, lambda search: search.values(changed, show_values))):
         apart = [name for name in ours if name in theirs and ours[name].hashed != theirs[name].hashed]
         found.append({"key": row.key, "columns": apart})
         if show_values:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
@@ -19,14 +21,16 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
     Search,
     Value,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.rate import Rate
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import TablePair
 
 
 class Queries(Search):
     """The server hashes, and only what differs travels. Rows without a key are named by their place."""
 
-    def __init__(self, connection: Connection, pair: TablePair, side: str) -> None:
+    def __init__(self, connection: Connection, pair: TablePair, side: str, rate: Rate) -> None:
         self._connection, self._table, self._form = connection, pair.tables[side], pair.form
+        self._rate = rate
         self._key = pair.tables["source"].key  # both ends take that of the source
         self.keyed, self.names_rows = bool(self._key), True
         columns = tuple(one for one in self._table.columns if one.name in self._key) if self._key else None
@@ -43,7 +47,7 @@ class Queries(Search):
             row=row_text(self._table, self._form),
             table=relation(self._table),
         )
-        return {bucket: (count, total) for bucket, count, total in rows(self._connection, statement)}
+        return {bucket: (count, total) for bucket, count, total in self._read(statement)}
 
     def rows(self, mask: int, chosen: list[int]) -> list[Row]:
         shown = self._key or ("ctid",)
@@ -67,8 +71,14 @@ class Queries(Search):
             chosen=sql.SQL("{}::bigint[]").format(sql.Literal(chosen)),
             limit=sql.Literal(2 * ROWS_LOOKED_AT),
         )
-        found = rows(self._connection, statement)
+        found = self._read(statement)
         return [Row(dict(zip(shown, values)), key_hash, row_hash) for key_hash, row_hash, *values in found]
+
+    def _read(self, statement: sql.Composable) -> list[tuple[Any, ...]]:
+        """What reads all of the table."""
+        found = rows(self._connection, statement)
+        self._rate.spend(self._table.bytes)
+        return found
 
     def values(self, wanted: list[Row], show: bool) -> list[dict[str, Value]]:
         columns = self._table.columns

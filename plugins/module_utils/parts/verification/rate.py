@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 import time
 
+SHORTEST = 0.01  # seconds to wait: shorter ones add up first, as each takes longer than it should
+
 
 class Rate:
     """A limit in bytes a second that threads share; None is none."""
@@ -24,4 +26,5 @@ class Rate:
         with self._lock:
             self._free = max(self._free, time.monotonic()) + amount / self._rate
             pause = self._free - time.monotonic()
-        time.sleep(max(pause, 0))
+        if pause > SHORTEST:
+            time.sleep(pause)

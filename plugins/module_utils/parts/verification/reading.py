@@ -94,7 +94,7 @@ class Reading:
     ) -> None:
         self._connect = connect
         self._jobs = jobs
-        self._max_rate = max_rate
+        self.max_rate = max_rate
         self._on_complete = on_complete
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -119,7 +119,7 @@ class Reading:
 
     def _read_side(self, side: str, pairs: list[TablePair]) -> None:
         remaining: dict[tuple[str, str], int] = {}
-        rate = Rate(self._max_rate)
+        rate = Rate(self.max_rate)
         connection = self._connect(side)
         version = connection.info.server_version
         connection.close()
@@ -140,8 +140,7 @@ class Reading:
 
         def run(session: Connection, statement: Statement) -> None:
             if not self._stop.is_set():
-                _run(session, side, statement, add)
-                rate.spend(sum(part.bytes for _pair, part in statement))
+                _run(session, side, statement, add, rate)
 
         for_each(lambda: self._connect(side), work, run, self._jobs)
 
@@ -167,7 +166,9 @@ def _statements(side: str, pairs: list[TablePair], server_version: int) -> list[
     return found + ([small] if small else [])
 
 
-def _run(session: Connection, side: str, statement: Statement, add: Callable[[TablePair, Digest], None]) -> None:
+def _run(
+    session: Connection, side: str, statement: Statement, add: Callable[[TablePair, Digest], None], rate: Rate
+) -> None:
     """Read what belongs together; if that fails, each by itself, so that one table does not take others with it."""
     wanted = [(pair, part) for pair, part in statement if pair.problem is None]
     if not wanted:
@@ -175,14 +176,14 @@ def _run(session: Connection, side: str, statement: Statement, add: Callable[[Ta
     form = wanted[0][0].form
     try:
         with passing(session):
-            found = [_copied(session, side, wanted[0][0])] if form.copied else []
+            found = [_copied(session, side, wanted[0][0], rate)] if form.copied else []
             found = found or digests(session, [part for _pair, part in wanted], form)
     except psycopg2.Error as error:
         if session.closed:
             raise
         if len(wanted) > 1:
             for one in wanted:
-                _run(session, side, [one], add)
+                _run(session, side, [one], add, rate)
             return
         pair = wanted[0][0]
         too_large = error.pgcode in TOO_LARGE and not pair.form.wide
@@ -190,9 +191,11 @@ def _run(session: Connection, side: str, statement: Statement, add: Callable[[Ta
         return
     for (pair, _part), digest in zip(wanted, found):
         add(pair, digest)
+    if not form.copied:
+        rate.spend(sum(part.bytes for _pair, part in wanted))
 
 
-def _copied(session: Connection, side: str, pair: TablePair) -> Digest:
+def _copied(session: Connection, side: str, pair: TablePair, rate: Rate) -> Digest:
     """A table of which no query is to be planned."""
     table = pair.tables[side]
     generated = [one for one in table.columns if one.name in pair.generated]
@@ -204,4 +207,4 @@ def _copied(session: Connection, side: str, pair: TablePair) -> Digest:
             if session.closed:
                 raise
             pair.unread = f"{side}: generated columns {', '.join(sorted(pair.generated))}: {one_line(error)}"
-    return copied_rows.digest(session, table, pair.copied(side))
+    return copied_rows.digest(session, table, pair.copied(side), rate)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +28,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.passing import passing
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.queried_keys import Queries
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.rate import Rate
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.reading import Reading, TablePair
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Table, read_tables
 
@@ -94,7 +96,8 @@ def compare(
     for pair in pairs:
         if pair.identity in selection.finished:
             pair.digests = dict.fromkeys(("source", "target"), selection.finished[pair.identity])
-    _judge(connections, pairs, outcome, show_values)
+    rates = {side: Rate(reading.max_rate) for side in connections}
+    _judge(connections, pairs, outcome, lambda pair: _narrowed(connections, pair, rates, show_values))
     form = form_for(connections["source"], connections["target"])
     extension_rows.compare(connections, configuration, form, outcome, CLASS, show_values)
     if not selection.patterns:
@@ -167,7 +170,12 @@ def _columns_apart(source: Table, target: Table) -> str:
     return "; ".join(f"{', '.join(names)} {where}" for names, where in parts if names)
 
 
-def _judge(connections: dict[str, Connection], pairs: list[TablePair], outcome: Outcome, show_values: bool) -> None:
+def _judge(
+    connections: dict[str, Connection],
+    pairs: list[TablePair],
+    outcome: Outcome,
+    narrow: Callable[[TablePair], dict[str, Any]],
+) -> None:
     """Equal, different, or unknown."""
     scattered = _equal_as_a_whole(pairs)
     rewritten = {side: rewritten_tables(connection) for side, connection in connections.items()}
@@ -188,7 +196,7 @@ def _judge(connections: dict[str, Connection], pairs: list[TablePair], outcome: 
             outcome.leave_out(CLASS, name, UNLOGGED)
         else:
             narrowed += 1
-            found = _narrowed(connections, pair, show_values) if narrowed <= NARROWED else {}
+            found = narrow(pair) if narrowed <= NARROWED else {}
             sides = {side: pair.digests[side].rows for side in ("source", "target")}
             outcome.differ(CLASS, name, **{"problem": "the rows are not the same", "rows": sides, **found})
 
@@ -216,11 +224,13 @@ def _sum(pairs: list[TablePair], side: str) -> Digest:
     return sum((pair.seen(side) for pair in pairs), Digest())
 
 
-def _narrowed(connections: dict[str, Connection], pair: TablePair, show_values: bool) -> dict[str, Any]:
+def _narrowed(
+    connections: dict[str, Connection], pair: TablePair, rates: dict[str, Rate], show_values: bool
+) -> dict[str, Any]:
     """Keys; if they cannot be found, why."""
     try:
         with passing(connections["source"]), passing(connections["target"]):
-            searches = _searches(connections, pair)
+            searches = _searches(connections, pair, rates)
             found = keys.narrow(searches, pair, show_values)
             return found if searches["source"].names_rows else {**found, "not_narrowed": NO_PLACES}
     except psycopg2.Error as error:
@@ -230,14 +240,14 @@ def _narrowed(connections: dict[str, Connection], pair: TablePair, show_values: 
         return {"not_narrowed": one_line(error)}
 
 
-def _searches(connections: dict[str, Connection], pair: TablePair) -> dict[str, keys.Search]:
+def _searches(connections: dict[str, Connection], pair: TablePair, rates: dict[str, Rate]) -> dict[str, keys.Search]:
     """How a table's rows are looked at, within a savepoint. Queries read generated columns, as they have before."""
     if pair.form.copied and len(pair.computed) < 2:
-        return {side: Copies(connection, pair, side) for side, connection in connections.items()}
+        return {side: Copies(connection, pair, side, rates[side]) for side, connection in connections.items()}
     if pair.form.copied:
         for side, connection in connections.items():
             copied_rows.become_owner(connection, pair.tables[side])
-    return {side: Queries(connection, pair, side) for side, connection in connections.items()}
+    return {side: Queries(connection, pair, side, rates[side]) for side, connection in connections.items()}
 
 
 def _leave_out_other_relations(source: Connection, outcome: Outcome) -> None:
