@@ -25,10 +25,11 @@ SMALL = {"wal_level": "replica", "max_wal_senders": 1, "max_replication_slots": 
 
 # Files that take minutes begin first, or one process would work on them when the others are done.
 LONG = (
-    "test_demo", "test_restart_source_hosts", "test_prepare_source_hosts", "test_cutover_faults",
-    "test_cutover_playbook", "test_migration_interruptions", "test_dump_interruptions", "test_migration_playbooks",
-    "test_migration_cases", "test_dump_playbooks", "test_direct_copy_interruptions", "test_migration_changes",
-    "test_verify_live",
+    "test_demo", "test_prepare_source_hosts", "test_restart_source_hosts", "test_dump_playbooks", "test_role_examples",
+    "test_cutover_faults", "test_migration_interruptions", "test_dump_interruptions", "test_migration_playbooks",
+    "test_cutover_playbook", "test_dump_matrix", "test_restore_managed", "test_preflight", "test_verify",
+    "test_migration_cases", "test_direct_copy_interruptions", "test_migration_changes", "test_rehearsal",
+    "test_preflight_playbook", "test_verify_live",
 )  # fmt: skip
 
 

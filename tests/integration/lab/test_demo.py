@@ -26,6 +26,10 @@ def checkout(run_directory: Path) -> Iterator[Path]:
     shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "tests", "__pycache__"))
     (place / ".build").mkdir()
     (place / ".build" / "venv").symlink_to(Path(sys.executable).parent.parent)
+    clients = place / "lab" / "demo" / "clients.py"
+    lively = clients.read_text()
+    clients.write_text(lively.replace("TRANSFERS, PURCHASES = 200, 40", "TRANSFERS, PURCHASES = 80, 20"))
+    assert clients.read_text() != lively
     yield place
     demo(place, "--clean")
     shutil.rmtree(place)
