@@ -38,6 +38,7 @@ def test_replicate(servers, tmp_path):
                     "handover_client_directory": CLIENTS,
                     "handover_replication_role": "mover",
                     "handover_replication_password_file": str(password),
+                    "handover_rehearse": False,
                 }
             }
         }
