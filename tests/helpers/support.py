@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -59,9 +60,13 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     left_out = re.compile("PG|ANSIBLE|HANDOVER|PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if not left_out.match(name)}
-    clients = [str(builds.build(major).bin) for major in (builds.CLIENT_MAJOR, builds.MAJORS[-1])]
-    path = os.pathsep.join((str(Path(sys.executable).parent), *clients, os.environ.get("PATH", os.defpath)))
+    path = os.pathsep.join((str(Path(sys.executable).parent), *_clients(), os.environ.get("PATH", os.defpath)))
     return {**inherited, "PATH": path, "PYTHONPATH": str(COLLECTIONS), "LC_ALL": "C.UTF-8", **(more or {})}
+
+
+@functools.cache
+def _clients() -> list[str]:
+    return [str(builds.build(major).bin) for major in (builds.CLIENT_MAJOR, builds.MAJORS[-1])]
 
 
 def secrets_of(value: Any) -> Iterator[str]:

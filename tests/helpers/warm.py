@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import importlib
 import json
 import marshal
@@ -278,6 +279,8 @@ if __name__ == "__main__":
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     load()
+    gc.collect()
+    gc.freeze()  # forks share what is there as long as nobody counts it
     taken = serve(channel)
     if "words" in taken:
         interpret(taken["words"], taken["cwd"])
