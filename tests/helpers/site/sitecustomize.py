@@ -10,6 +10,7 @@ Of this kind is nothing but the time: the source is still that of the zip file, 
 from __future__ import annotations
 
 import _imp
+import gc
 import hashlib
 import marshal
 import os
@@ -48,3 +49,4 @@ def keep(place: str, content: bytes) -> None:
 
 if CACHE:
     zipimport._compile_source = compile_or_recall
+    os.register_at_fork(before=gc.freeze)  # Ansible forks for each task; what is there need not be copied
