@@ -101,6 +101,27 @@ def test_a_view_that_is_another_differs_in_whatever_words(servers, tmp_path):
     assert any("CREATEDB" in notice for notice in database["notices"]), database["notices"]
 
 
+@pytest.mark.parametrize("may_create", [True, False], ids=["CREATEDB", "NOCREATEDB"])
+def test_by_a_service_s_administrator(servers, tmp_path, may_create):
+    """Who may make no database hears what could not be compared on one server, and why."""
+    source, target = servers(15), servers(17, "target")
+    create_database(source, "spelled")
+    source.sql("spelled", SPELLED)
+    admin = target.managed_admin(attributes=("CREATEROLE", *(["CREATEDB"] if may_create else [])))
+    if not may_create:
+        create_database(target, "spelled", "OWNER doadmin")
+    done(export(source, tmp_path, databases=["spelled"], target_version=17))
+    done(restore(admin, tmp_path, databases=["spelled"], create=may_create))
+    result = verify(source, admin, databases=["spelled"])
+    [database] = result.databases
+    told = [notice for notice in database["notices"] if "CREATEDB" in notice]
+    if may_create:
+        assert (database["verdict"], told) == ("equal", []), database["different"]
+    else:
+        assert {"views public.untyped_null", "views public.untyped_text"} <= differing(result) and told
+    assert_nothing_of_ours(source, target)
+
+
 # A restore looks names up with an empty search_path, and takes operators of text for those of citext.
 LOOKED_UP = """
     CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; SET search_path = public, ext;
