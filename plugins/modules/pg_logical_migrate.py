@@ -204,7 +204,7 @@ databases:
       type: list
       elements: dict
     pending:
-      description: Foreign keys that could not be validated yet.
+      description: Foreign keys that could not be validated yet, each with a C(query) for rows that break it.
       returned: when O(state=replicating), not in check mode
       type: list
       elements: dict

@@ -15,6 +15,10 @@ SCHEMA = """
     CREATE FUNCTION fourfold(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN twice(twice($1)); END';
     CREATE INDEX by_fourfold ON child (fourfold(parent)); CREATE INDEX by_parent ON child (parent);
     CREATE VIEW writes AS SELECT buffers_backend FROM pg_stat_bgwriter"""
+ORPHANS = """
+    CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent);
+    INSERT INTO parent SELECT generate_series(1, 10); INSERT INTO child SELECT i, i FROM generate_series(1, 10) AS i;
+    SET session_replication_role = replica; DELETE FROM parent WHERE id > 8"""
 # Rows with the same key, as after damage; and what says so.
 DAMAGED = """
     CREATE TABLE t (id int, word text, CONSTRAINT t_pkey PRIMARY KEY (id)); CREATE TABLE other (id int PRIMARY KEY);
@@ -87,3 +91,19 @@ def test_a_table_without_its_key_on_the_target(servers):
     source.sql("odd", "DELETE FROM t WHERE word = 'twice'; REINDEX TABLE t")
     in_step(source, target, replace=True, replace_databases=["odd"])
     assert done(verify(source, target, databases=["odd"])).databases[0]["verdict"] == "equal"
+
+
+def test_rows_that_break_a_foreign_key(servers):
+    """The key waits, with a query that shows them; once they are gone, nothing is said of it any more."""
+    source, target = servers(15), servers(17, "target")
+    create_database(source, "odd")
+    source.sql("odd", ORPHANS)
+    [key] = in_step(source, target)["pending"]
+    again = in_step(source, target)
+    assert any("child_parent_fkey" in text and key["query"] in text for text in again["notices"]), again["notices"]
+    assert target.sql("odd", key["query"]) == source.sql("odd", key["query"]) == [(9, 9), (10, 10)]
+    assert differing(verify(source, target, databases=["odd"])) == {"constraints child_parent_fkey on public.child"}
+    source.sql("odd", "DELETE FROM child WHERE parent > 8")
+    found = in_step(source, target)
+    assert (found["pending"], found["notices"]) == ([], [])
+    assert one(verify(source, target, databases=["odd"]))["verdict"] == "equal"

@@ -283,14 +283,20 @@ def validate_pending(job: Job) -> None:
         except (psycopg2.errors.UndefinedObject, psycopg2.errors.UndefinedTable):
             gone = True
         except (psycopg2.errors.ForeignKeyViolation, HandoverError):
-            job.note(f"The foreign key {one['name']} of {one['table']} is not validated yet.")
+            shown = f" Rows break it if this finds some: {one['query']}" if one.get("query") else ""
+            job.note(f"{_not_yet(one)}.{shown}")
             continue
         left.remove(one)
-        migration_journal.update(job.session, job.id, pending=left)
+        notices = [text for text in job.read().notices if not text.startswith(_not_yet(one))]
+        migration_journal.update(job.session, job.id, pending=left, notices=notices)
         if gone:
             job.note(f"The foreign key {one['name']} of {one['table']} is gone from the target.")
         else:
             job.event("validated", constraint=one["name"], table=one["table"])
+
+
+def _not_yet(pending: dict) -> str:
+    return f"The foreign key {pending['name']} of {pending['table']} is not validated yet"
 
 
 def _make_good(job: Job, pending: dict) -> None:

@@ -17,7 +17,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
     Failure,
     failure_of,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.foreign_keys import FOREIGN_KEY
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.foreign_keys import (
+    FOREIGN_KEY,
+    parse,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 
 
@@ -109,7 +112,9 @@ def make_keys(session, definitions: list[Definition], may_wait: bool) -> tuple[l
 
 
 def as_pending(source, definition: Definition, added: bool) -> dict:
-    """A foreign key that is not valid yet, or not there, as a journal may keep it: with what makes it good."""
+    """A foreign key that is not valid yet, or not there, as a journal may keep it: with what makes it good, and a
+    query for rows that break it.
+    """
     query = """
         SELECT c.relname::text, k.conname::text FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid
         WHERE k.oid = %s"""
@@ -118,7 +123,9 @@ def as_pending(source, definition: Definition, added: bool) -> dict:
     validating = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
     validate = validating.format(sql.Identifier(place, table), sql.Identifier(name)).as_string(source)
     statement = validate if added else definition.entry.definition.strip().rstrip(";")
-    return {"schema": place, "table": table, "name": name, "statement": statement, "added": added}
+    key = parse(definition.entry.definition or "")
+    found = {"schema": place, "table": table, "name": name, "statement": statement, "added": added}
+    return {**found, "query": key.orphans if key else None}
 
 
 def add_unchecked(session, entry: Entry, statement: bytes) -> bool | Failure:
