@@ -206,7 +206,7 @@ def test_left_out_with_its_rows_and_positions(both, tmp_path, way):
     given = {"databases": [NAME], "exclude_extensions": ["jobs"]}
     if way == "dump":
         done(export(source, tmp_path, databases=[NAME]))
-        refused(restore(target, tmp_path, databases=[NAME]), "status_pkey")
+        refused(restore(target, tmp_path, databases=[NAME]), "status_pkey", "exclude_extensions: [jobs]")
         found = one(restore(target, tmp_path, **given))
     elif way == "direct":
         found = one(copy(source, target, **given))
@@ -215,6 +215,9 @@ def test_left_out_with_its_rows_and_positions(both, tmp_path, way):
     assert "EXTENSION jobs" in {entry["object"] for entry in found["skipped"]}
     assert target.sql(NAME, "SELECT v FROM own ORDER BY id") == [("a",), ("b",)]
     assert target.sql(NAME, "SELECT to_regclass('jobs.status')") == [(None,)]
+    compared = one(verify(source, target, databases=[NAME]))
+    left = {f"{entry['class']} {entry['object']}" for entry in compared["left_out"]}
+    assert compared["verdict"] == "equal" and {"extensions jobs", "rows jobs.status"} <= left, compared
     if way == "continuous":
         target.sql(NAME, "CREATE EXTENSION jobs; ANALYZE jobs.status")
         before = target.sql(NAME, "SELECT * FROM jobs.status_code_seq")

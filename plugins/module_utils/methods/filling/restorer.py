@@ -18,6 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import script
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import RestoreError, restore
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import OF_ITS_ROWS
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.foreign_keys import FOREIGN_KEY
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.row_counts import (
     count_rows,
@@ -100,10 +101,13 @@ class Restorer:
         unknown = fitting.explain(errors)
         if unknown:
             described = [error.describe() for error in unknown] + [one.describe() for one in fitting.tried]
+            extension = fitting.extension_of(unknown[0])
             raise HandoverError(
                 f"pg_restore met {counted(len(unknown), 'error')} in stage {stage.name}; the first: "
                 f"{unknown[0].describe()}.",
-                "Fix the cause on the source or the target, then run this again; it starts over.",
+                OF_ITS_ROWS.format(extension)
+                if extension
+                else "Fix the cause on the source or the target, then run this again; it starts over.",
                 errors=described[:50],
                 failures=[one.as_result() for one in fitting.failures],
             )

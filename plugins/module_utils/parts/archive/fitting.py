@@ -59,6 +59,11 @@ OF_EXTENSION = (
     "or name the extension in exclude_extensions to leave it out with these tables."
 )
 OF_DEFINITION = "Change that definition on the source so that the target takes it, then run this again."
+OF_ITS_ROWS = (
+    "Bring extension {0}, whose table it is, to the same version on both ends; or leave it out with its rows, "
+    "exclude_extensions: [{0}] (handover_exclude_extensions), and run this again."
+)
+NOT_COPIED = re.compile('COPY failed for table "(.+?)": ')
 REFUSED = re.compile(
     r"ERROR:\s+(permission denied (to|for) |must be superuser|must be owner of extension|only superuser "
     r"|aggregate transition data type cannot be internal|user mapping not found|server \".*\" does not exist"
@@ -148,6 +153,17 @@ class Fitting:
         """What an archive has of the relations of an extension."""
         keys = self._members.get(entry.tag, ()) if entry.desc == "EXTENSION" else ()
         return [one for one in (self.contents.entries if keys else ()) if _concerns(one) in keys]
+
+    def extension_of(self, error: RestoreError) -> str | None:
+        """The extension whose rows could not be loaded, where it was these."""
+        found = NOT_COPIED.match(error.message)
+        places = {(one.namespace, one.tag) for one in self.contents.entries if one.desc == "TABLE DATA"}
+        places = {place for place in places if found and place[1] == found[1]}
+        owners = {
+            next((name for name, keys in self._members.items() if ("relation", *place) in keys), None)
+            for place in places
+        }
+        return owners.pop() if len(owners) == 1 else None
 
     def left_out_of_extensions(self) -> set[tuple[str, str]]:
         """(schema, name) of the relations of extensions that are left out."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, one_line
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import OF_ITS_ROWS
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable
@@ -203,8 +204,4 @@ def failure(table: SourceTable, side: str, error: Exception) -> HandoverError:
     facts = {"table": str(table), "sqlstate": code}
     if table.extension is None:
         return HandoverError(problem, "Fix the cause, then run this again.", **facts)
-    remedy = (
-        f"Bring extension {table.extension}, whose table it is, to the same version on both ends; or leave it out with "
-        f"its rows, exclude_extensions: [{table.extension}] (handover_exclude_extensions), and run this again."
-    )
-    return HandoverError(problem, remedy, extension=table.extension, **facts)
+    return HandoverError(problem, OF_ITS_ROWS.format(table.extension), extension=table.extension, **facts)

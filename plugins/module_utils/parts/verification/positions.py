@@ -19,6 +19,9 @@ CLASS = "sequences"
 TOGETHER = 200  # sequences of one statement
 SEQUENCES = f"""
     SELECT n.nspname::text, c.relname::text, c.relpersistence = 'u', s.seqstart,
+           (SELECT extname::text FROM pg_extension AS e JOIN pg_depend AS d
+                ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+            WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
            has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
     FROM {sequences.SEQUENCES} ORDER BY 1, 2"""
 UNLOGGED = "of an unlogged table, and as new on the target: dumps leave such positions out with the rows"
@@ -26,10 +29,13 @@ UNLOGGED = "of an unlogged table, and as new on the target: dumps leave such pos
 
 @dataclass(frozen=True)
 class Position:
-    """``last_value`` and ``is_called`` are None where this role may not ask. ``unlogged`` can be from 15 on only."""
+    """``last_value`` and ``is_called`` are None where this role may not ask. ``unlogged`` can be from 15 on only.
+    ``extension``: whose it is.
+    """
 
     unlogged: bool
     start: int
+    extension: str | None = None
     last_value: int | None = None
     is_called: bool | None = None
 
@@ -50,7 +56,7 @@ class Position:
 def read(connection: Connection) -> dict[tuple[str, str], Position]:
     """Every sequence's, by (schema, name)."""
     there = rows(connection, SEQUENCES)
-    found = {(schema, name): Position(unlogged, start) for schema, name, unlogged, start, _readable in there}
+    found = {(schema, name): Position(*about) for schema, name, *about, _readable in there}
     readable = [(schema, name) for schema, name, *_about, readable in there if readable]
     for first in range(0, len(readable), TOGETHER):
         some = readable[first : first + TOGETHER]
@@ -72,6 +78,9 @@ def compare(source: Connection, target: Connection, outcome: Outcome, not_carrie
     for key in sorted({*ours, *theirs}):
         name, here, there = dotted(*key), ours.get(key), theirs.get(key)
         if outcome.excluded(CLASS, name):
+            continue
+        if here and here.extension and (reason := outcome.why_lacking("extensions", here.extension)):
+            outcome.leave_out(CLASS, name, reason)
             continue
         if there is None:
             outcome.lack(CLASS, name, "only on the source")
