@@ -18,7 +18,7 @@ from support import ROOT, assert_same, create_database, run_playbook, start_play
 from lab import sample
 
 DUMP, FINISH = "handover.postgresql.dump", "handover.postgresql.finish"
-STRANGE = ["a b", "a_b", "-d host=evil; drop", "Ünïcode\"'", "{{ 7 * 7 }}"]
+STRANGE = ["a b", "a_b", "-d host=evil; {{ 7 * 7 }} Ünïcode\"'"]
 EXPORT = "handover.postgresql.dump : Export each database"
 IMPORT = "handover.postgresql.dump : Import each database"
 
