@@ -72,6 +72,12 @@ def test_functions_are_not_called_as_us(servers, old, new):
     assert found["verdict"] == "equal" and found["rows"] == 302, found
     target.sql("shop", 'SET ROLE owner; UPDATE t SET "a ""b" = NULL WHERE id = 1; DELETE FROM wholly WHERE id = 1')
     assert differing(verify(source, target, verify_tables=["*"])) == {"rows public.t", "rows public.wholly"}
+    for cluster in (source, target):
+        cluster.sql("shop", "CREATE ROLE reader LOGIN PASSWORD 'reads'; GRANT SELECT ON t, wholly TO reader")
+    login = {"user": "reader", "password": "reads"}
+    by_name = {entry["object"]: entry for entry in verify(source, target, login=login).databases[0]["different"]}
+    assert by_name["public.t"]["changed"] == [{"key": {"id": "1"}, "columns": ['a "b']}]
+    assert by_name["public.wholly"]["counts"] == {"missing": 1, "extra": 0, "changed": 0}
 
 
 # Rows of every kind that COPY writes in a way of its own, in tables that are copied, and in their twins that are not.
