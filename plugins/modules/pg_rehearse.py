@@ -75,7 +75,11 @@ options:
         required: true
 notes:
   - In check mode, the module only reads, and says what it would copy.
-  - Where the role may make no database on the target, nothing is rehearsed, and a finding of level C(unknown) says so.
+  - Where the role may make no database on the target, the database to come is used if it is there and empty, as for
+    O(create=false). All is done in one transaction, which is rolled back. The subscription is not tried then, which a
+    finding of level C(unknown) says. If there is no such database, nothing is rehearsed, and a finding says so, too.
+  - One transaction has locks on all objects that it makes. Where the target has no room for them, see
+    C(max_locks_per_transaction), a finding of level C(unknown) says so.
   - Large objects are not copied. Extensions that can only be made in one database of the server, such as pg_cron, are
     checked for that and left out.
 seealso:

@@ -9,6 +9,7 @@ import contextlib
 import re
 import socket
 
+import psycopg2
 import pytest
 from copies import bring_roles, copy
 from dumps import assert_nothing_of_ours, databases, done, finish, look
@@ -17,6 +18,8 @@ from migrations import finished, stopped
 from preflights import look as preflight
 from rehearsals import about, assert_well, left, made, of_level, rehearse, start_rehearsal
 from support import Cluster, assert_same
+
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.rehearsal.rolled_back import NEVER
 
 SHOP = """
     CREATE TABLE orders (id int PRIMARY KEY, note text, double int GENERATED ALWAYS AS (id * 2) STORED);
@@ -129,6 +132,14 @@ def test_a_role_that_may_make_no_database(ends):
     assert found.summary["ok"] == 0
 
 
+def test_a_role_that_may_make_databases_and_no_roles(ends):
+    source, target = ends
+    target.sql("postgres", "CREATE ROLE maker LOGIN CREATEDB PASSWORD 'maker'")
+    found = done(rehearse(source, target.endpoint(user="maker", password="maker"), method="dump"))
+    assert_well(found)
+    assert left(target) == []
+
+
 def test_the_subscription_is_tried_by_the_real_owner(ends):
     """A password that is wrong stands in the way of what is continuous alone."""
     source, target = ends
@@ -204,3 +215,103 @@ def test_an_administrator_of_a_service_rehearses(ends, tmp_path):
     assert left(target) == []
     borrowed = "SELECT roleid::regrole::text FROM pg_auth_members WHERE roleid >= 16384 AND NOT admin_option"
     assert target.sql("postgres", borrowed) == []
+
+
+LOOKUP = """
+    CREATE FUNCTION total(int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE
+        AS 'BEGIN RETURN (SELECT count(*) FROM public.orders WHERE id < $1); END';
+    CREATE INDEX by_total ON line (total(orders));
+    CREATE TABLE checked (id int CHECK (total(id) < 10)); INSERT INTO checked VALUES (1), (2)"""
+
+
+@pytest.fixture
+def poor(ends):
+    """The target as a role sees it that may make no database, and owns an empty one."""
+    _source, target = ends
+    target.sql("postgres", "CREATE ROLE poor LOGIN PASSWORD 'poor'")
+    target.sql("postgres", "CREATE DATABASE shop OWNER poor TEMPLATE template0")
+    return target.endpoint(user="poor", password="poor")
+
+
+def is_empty(target: Cluster) -> bool:
+    """Nobody has made anything in the database since initdb."""
+    made_there = """
+        SELECT oid FROM pg_class WHERE oid >= 16384 UNION ALL SELECT oid FROM pg_namespace WHERE oid >= 16384
+        UNION ALL SELECT oid FROM pg_proc WHERE oid >= 16384"""
+    return target.sql("shop", made_there) == []
+
+
+def test_where_no_database_may_be_made_all_is_rolled_back(ends, poor):
+    source, target = ends
+    source.sql("shop", LOOKUP)
+    source.sql("shop", f"{REFUSED}; CREATE VIEW on_it AS SELECT * FROM writes")
+    source.sql("shop", "ALTER DATABASE shop SET work_mem = '5MB'; GRANT CREATE ON DATABASE shop TO PUBLIC")
+    found = rehearse(source, poor, create=False, rehearsal_rows=40)
+    assert found.failed and is_empty(target)
+    [blocker] = of_level(found, "blocker")
+    assert blocker["objects"] == ["VIEW public.writes", "VIEW public.on_it"]
+    [warning] = of_level(found, "warning")
+    assert warning["objects"] == ["public.by_total"] and "public.orders" in warning["seen"]
+    assert [one["methods"] for one in of_level(found, "unknown")] == [["continuous"]]
+    source.sql("shop", "DROP VIEW on_it, writes; DROP INDEX by_total")
+    found = done(rehearse(source, poor, create=False, method="dump"))
+    assert_well(found)
+    assert about(found, "which was rolled back")["level"] == "info" and is_empty(target)
+    done(copy(source, poor, create=False))
+    assert target.sql("shop", "SELECT count(*)::int FROM orders") == [(3000,)]
+
+
+def test_rows_that_are_refused_are_named_also_when_it_is_rolled_back(ends, poor):
+    """One table does not keep the others from being looked at."""
+    source, target = ends
+    source.sql(
+        "shop",
+        f"""CREATE FUNCTION half(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1 / 2; END';
+        CREATE FUNCTION fourth(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN half(half($1)); END';
+        CREATE TABLE apart (id int PRIMARY KEY, part int GENERATED ALWAYS AS (fourth(id)) STORED);
+        INSERT INTO apart (id) VALUES (4); {REFUSED}""",
+    )
+    found = rehearse(source, poor, create=False)
+    assert {tuple(one["objects"]) for one in of_level(found, "blocker")} == {
+        ("TABLE public.apart",),
+        ("VIEW public.writes",),
+    }
+    assert "ALTER FUNCTION ... SET search_path" in about(found, "public.apart")["remedy"] and is_empty(target)
+
+
+def test_more_objects_than_a_transaction_has_locks_for(ends, new_cluster):
+    source, _target = ends
+    source.sql(
+        "shop",
+        """DO $$ BEGIN FOR n IN 1..300 LOOP
+            EXECUTE format('CREATE TABLE t%s (id serial PRIMARY KEY, v text UNIQUE)', n); END LOOP; END $$""",
+    )
+    small = new_cluster(17, settings={"max_locks_per_transaction": 10, "max_connections": 20})
+    small.sql("postgres", "CREATE ROLE poor LOGIN PASSWORD 'poor'")
+    small.sql("postgres", "CREATE DATABASE shop OWNER poor TEMPLATE template0")
+    found = done(rehearse(source, small.endpoint(user="poor", password="poor"), create=False, method="dump"))
+    assert [one["level"] for one in found["findings"]] == ["unknown"] and is_empty(small)
+    assert "max_locks_per_transaction" in found["findings"][0]["remedy"]
+
+
+def test_nothing_of_it_can_be_committed(ends):
+    _source, target = ends
+    with contextlib.closing(target.connect()) as session, session.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(NEVER)
+        cursor.execute("CREATE TABLE kept ()")
+        with pytest.raises(psycopg2.errors.ForeignKeyViolation):
+            cursor.execute("COMMIT")
+        cursor.execute("SELECT to_regclass('kept')")
+        assert cursor.fetchone() == (None,)
+
+
+def test_killed_while_it_is_not_rolled_back_yet(ends, poor):
+    source, target = ends
+    source.sql("shop", SLOWLY)
+    running = start_rehearsal(source, poor, create=False)
+    there = "FROM pg_stat_activity WHERE datname = 'shop' AND application_name = 'handover'"
+    await_that(lambda: target.sql("postgres", f"SELECT 1 {there} AND query ~ 'REFRESH'"), "the refresh", pause=0.005)
+    running.kill_family()
+    await_that(lambda: not target.sql("postgres", f"SELECT 1 {there}"), "the end of its session")
+    assert is_empty(target) and left(target) == []

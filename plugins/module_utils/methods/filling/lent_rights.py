@@ -49,16 +49,21 @@ def let_owners_create(session: Connection) -> None:
     """Let owners have CREATE while objects are given to them: for a role that is not a superuser, ALTER ... OWNER
     demands it of the new owner, and the privileges of the archive come last. Nobody else is in the database yet.
     """
+    closed = closed_to_owners(session)
+    revocations = [sql.SQL("REVOKE CREATE ON {} FROM PUBLIC").format(thing) for thing in closed]
+    import_journal.record_undo(session, [revocation.as_string(session) for revocation in revocations])
+    for thing in closed:
+        attempt(session, sql.SQL("GRANT CREATE ON {} TO PUBLIC").format(thing))
+
+
+def closed_to_owners(session: Connection) -> list[sql.Composed]:
+    """SQL for the schemas, and the database, where not everybody may create."""
     query = """
         SELECT 'SCHEMA', nspname::text FROM pg_namespace WHERE NOT has_schema_privilege('public', oid, 'CREATE')
         AND nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'handover')
         UNION ALL SELECT 'DATABASE', current_database()::text
         WHERE NOT has_database_privilege('public', current_database(), 'CREATE')"""
-    closed = [sql.SQL(kind + " {}").format(sql.Identifier(name)) for kind, name in rows(session, query)]
-    revocations = [sql.SQL("REVOKE CREATE ON {} FROM PUBLIC").format(thing) for thing in closed]
-    import_journal.record_undo(session, [revocation.as_string(session) for revocation in revocations])
-    for thing in closed:
-        attempt(session, sql.SQL("GRANT CREATE ON {} TO PUBLIC").format(thing))
+    return [sql.SQL(kind + " {}").format(sql.Identifier(name)) for kind, name in rows(session, query)]
 
 
 def grant_for_building(archive: FittedArchive, dbname: str) -> None:
@@ -66,18 +71,22 @@ def grant_for_building(archive: FittedArchive, dbname: str) -> None:
     rights of the table's owner, who may have to call a function in another's schema. Nothing is revoked yet; what is
     refused here is refused again, and said, when privileges are restored.
     """
-    contents = archive.contents
-    granted = grants_alone if archive.capabilities.superuser else owners_grants_alone
-    texts = [granted(entry) for entry in archive.fitting.remaining()]
-    grants = [text.encode(contents.codec, "surrogateescape") for text in texts if text]
+    grants = grants_for_building(archive)
     if not grants:
         return
     with contextlib.closing(archive.target.connect(dbname)) as session:
-        script.prepare(session, contents)
+        script.prepare(session, archive.contents)
         for group in in_groups(grants, script.TOGETHER):
             if not _execute(session, b"\n".join(group)):
                 for one in group:
                     _execute(session, one)
+
+
+def grants_for_building(archive: FittedArchive) -> list[bytes]:
+    """The grants of the archive that can be made before rows come, of its entries in their order."""
+    granted = grants_alone if archive.capabilities.superuser else owners_grants_alone
+    texts = [granted(entry) for entry in archive.fitting.remaining()]
+    return [text.encode(archive.contents.codec, "surrogateescape") for text in texts if text]
 
 
 def _execute(session: Connection, statements: bytes) -> bool:

@@ -17,7 +17,6 @@ from functools import partial
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
-from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece, sampled
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable
@@ -102,19 +101,21 @@ class _Expression:
 
 
 def lookups(place: Connection) -> list[Lookup]:
-    """Those of the database that was filled, found by evaluating each for the rows that are there."""
+    """Those of the database that was filled, found by evaluating each for the rows that are there. The session is in a
+    transaction.
+    """
     found: dict[tuple[str, str], set[str]] = {}
     expressions = [_Expression(*one) for one in rows(place, EVALUATED)]
-    with transaction(place, end="ROLLBACK") as cursor:
+    with place.cursor() as cursor:
         cursor.execute("SET LOCAL max_parallel_workers_per_gather = 0")  # what workers scan is not counted here
-        before = Counter(dict(rows(place, SCANS)))
-        groups = [part for group in in_groups(expressions, TOGETHER) for part in _evaluate(place, group)]
-        own = Counter(one.oid for group in groups for one in group)
-        read = _more_than(before + own, dict(rows(place, SCANS)))
-        for group in groups if read else ():
-            for one, oids in _reads(place, group, read):
-                names = {name for (name,) in rows(place, NAMES, (oids,))}
-                found.setdefault((one.kind, one.name), set()).update(names)
+    before = Counter(dict(rows(place, SCANS)))
+    groups = [part for group in in_groups(expressions, TOGETHER) for part in _evaluate(place, group)]
+    own = Counter(one.oid for group in groups for one in group)
+    read = _more_than(before + own, dict(rows(place, SCANS)))
+    for group in groups if read else ():
+        for one, oids in _reads(place, group, read):
+            names = {name for (name,) in rows(place, NAMES, (oids,))}
+            found.setdefault((one.kind, one.name), set()).update(names)
     return [Lookup(kind, name, tuple(sorted(tables))) for (kind, name), tables in sorted(found.items())]
 
 

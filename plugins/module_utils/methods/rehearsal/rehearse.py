@@ -34,15 +34,21 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
     open_snapshot,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.sessions import connect_for_building
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.snapshot_source import (
     SnapshotSource,
     patience_of,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.rehearsal import expressions, trouble
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.rehearsal.rolled_back import (
+    NO_ROOM,
+    RolledBack,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.rehearsal.trial_subscription import (
     try_subscription,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import OF_ONE_DATABASE
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import in_unicode
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases, target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.readability import (
     locked_out,
@@ -63,8 +69,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rehearsed import ID
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import descriptions
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import configure
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Outcome
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.outcome import Exclusion, Outcome
 
+# Set for a database of our own only; the one to come is left as it is.
+OF_DATABASE = [Exclusion(kind, "*database", "left as it is") for kind in ("owners", "privileges", "settings")]
 SHOWN = 160  # letters of a finding in a message
 OK = "The target took everything, and it means there what it means on the source."
 THERE = "{}, so it is not rehearsed again. To rehearse it all the same, use force: true."
@@ -142,13 +150,17 @@ def _rehearse_one(run: Run, dbname: str) -> dict[str, Any]:
         there = None if run.params["force"] else _what_is_there(run, goal)
         if there:
             return {**unit, "findings": _signed([Finding("info", THERE.format(there))], dbname)}
-        if not (run.capabilities.superuser or run.capabilities.createdb):
+        if run.capabilities.superuser or run.capabilities.createdb:
+            return {**unit, **_in_place(run, dbname, goal, rehearsal_database.name_of(goal))}
+        reason = _why_not_there(run, goal)
+        if reason:
             found = trouble.not_rehearsed(
-                f"Role {run.capabilities.role} may make no database on the target.",
-                "On the target, as an administrator: ALTER ROLE ... CREATEDB; or go without a rehearsal.",
+                f"Role {run.capabilities.role} may make no database on the target, and {reason}.",
+                f"On the target, as an administrator: ALTER ROLE ... CREATEDB; or have an empty database made, "
+                f'"{goal}", that this role owns, and fill that: create: false (handover_create).',
             )
             return {**unit, "findings": _signed([found], dbname)}
-        return {**unit, **_in_place(run, dbname, goal)}
+        return {**unit, **_in_place(run, dbname, goal, goal)}
     except psycopg2.errors.LockNotAvailable:
         raise locked_out(run.source, dbname, patience_of(run.params)) from None
     except HandoverError as error:
@@ -167,9 +179,18 @@ def _what_is_there(run: Run, goal: str) -> str:
     return f'The target\'s database "{goal}" is there, or on its way' if has_journal else ""
 
 
-def _in_place(run: Run, dbname: str, goal: str) -> dict[str, Any]:
-    """In a database of our own, which is dropped whatever happens."""
-    name, stages = rehearsal_database.name_of(goal), Stages()
+def _why_not_there(run: Run, goal: str) -> str:
+    """Why the database to come is none in which a rehearsal can be rolled back."""
+    if not target_database.is_valid(run.connection, goal):
+        return f'there is no database "{goal}"'
+    with target_database.visit(run.target, run.connection, goal, run.check_mode) as session:
+        there = target_database.own_objects(session)
+    return f'database "{goal}" is not empty: {some(there, 5)}' if there else ""
+
+
+def _in_place(run: Run, dbname: str, goal: str, name: str) -> dict[str, Any]:
+    """In the database ``name``: one of our own, which is dropped whatever happens, or the one to come, as it was."""
+    stages, is_own = Stages(), name != goal
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(
             contextlib.closing(run.source.connect(dbname, read_only=True, lock_timeout=patience_of(run.params)))
@@ -178,14 +199,16 @@ def _in_place(run: Run, dbname: str, goal: str) -> dict[str, Any]:
         if run.check_mode:
             with stages.stage("description of the schema"):
                 return {**Filling(_loader(run, session, dbname)).preview(name), "findings": [], "place": name}
-        stack.enter_context(rehearsal_database.only_run(run.connection, name))
+        stack.enter_context(rehearsal_database.only_run(run.connection, rehearsal_database.name_of(goal)))
         key = rehearsal_journal.key_of(run.server.system_identifier, dbname)
         kept = _begin(run, key, goal)
-        stack.callback(rehearsal_database.drop, run.connection, name)
-        rehearsal_database.drop(run.connection, name)
-        findings = _signed(list(_Rehearsal(run, session, dbname, goal, name, stages).findings()), dbname)
-        with stages.stage("removal"):
+        if is_own:
+            stack.callback(rehearsal_database.drop, run.connection, name)
             rehearsal_database.drop(run.connection, name)
+        findings = _signed(list(_Rehearsal(run, session, dbname, goal, name, stages).findings()), dbname)
+        if is_own:
+            with stages.stage("removal"):
+                rehearsal_database.drop(run.connection, name)
         result = {"stages": stages.as_result(), "notices": [] if kept else [NOT_KEPT]}
         if kept:
             rehearsal_journal.end(run.connection, key, {"findings": [one.as_result() for one in findings]})
@@ -271,6 +294,13 @@ class _Rehearsal:
             loader.archive.missing_roles.update(missing)
             for role in missing:
                 loader.archive.fitting.forget(role, "the target does not have this role yet")
+        if self.name == self.goal:
+            yield from self._roll_back(loader, whole=not missing)
+        else:
+            yield from self._fill(loader, whole=not missing)
+
+    def _fill(self, loader: SnapshotLoader, whole: bool) -> Iterator[Finding]:
+        """A database of our own, as any other one."""
         filling = Filling(loader)
         filling.stages = self.stages
         try:
@@ -279,17 +309,46 @@ class _Rehearsal:
             filling.fill(self.name)
         except HandoverError as error:
             yield trouble.ended(error)
-            yield from self._refused(filling)
+            yield from self._refused(loader)
             return
-        yield from self._refused(filling)
+        yield from self._refused(loader)
         yield from trouble.skipped(self._left_out(loader))
         with target_database.visit(self.run.target, self.run.connection, self.name) as place:
-            yield from self._compare(loader, filling, place, whole=not missing)
-            with self.stages.stage("expressions"):
-                yield from self._evaluated(loader, place)
+            with transaction(place, end="ROLLBACK"):
+                yield from self._look(loader, place, whole)
             if "continuous" in self.run.methods:
                 with self.stages.stage("subscription"):
                     yield from self._subscribe(place)
+
+    def _roll_back(self, loader: SnapshotLoader, whole: bool) -> Iterator[Finding]:
+        """The empty database, which is empty again afterwards."""
+        with contextlib.closing(connect_for_building(loader.archive, self.name)) as place:
+            filling = RolledBack(loader, place, self.stages, self.run.params["rehearsal_rows"])
+            with filling.transaction():
+                try:
+                    yield from map(trouble.ended, filling.fill())
+                except HandoverError as error:
+                    no_room = error.remedy == NO_ROOM
+                    yield trouble.not_rehearsed(error.problem, NO_ROOM) if no_room else trouble.ended(error)
+                    yield from self._refused(loader)
+                    return
+                yield from self._refused(loader)
+                yield from trouble.skipped(self._left_out(loader))
+                with in_unicode(place):
+                    yield from self._look(loader, place, whole)
+        yield trouble.rolled_back(self.goal)
+        if "continuous" in self.run.methods:
+            yield trouble.not_rehearsed(
+                "The subscription was not tried.",
+                "Give the role CREATEDB on the target, and rehearse again; or rely on the preflight.",
+                methods=("continuous",),
+            )
+
+    def _look(self, loader: SnapshotLoader, place: Connection, whole: bool) -> Iterator[Finding]:
+        """What came of it; the session is in a transaction."""
+        yield from self._compare(loader, place, whole)
+        with self.stages.stage("expressions"):
+            yield from self._evaluated(loader, place)
 
     def _of_one_database(self) -> Iterator[Finding]:
         """Extensions that the real run makes under the database's own name."""
@@ -306,10 +365,11 @@ class _Rehearsal:
                         "SELECT * FROM pg_available_extension_versions;",
                     )
 
-    def _refused(self, filling: Filling) -> Iterator[Finding]:
-        for one in filling.failures:
+    def _refused(self, loader: SnapshotLoader) -> Iterator[Finding]:
+        failures = loader.archive.fitting.failures
+        for one in failures:
             if not one.needs:
-                yield trouble.refused(one, [other.object for other in filling.failures if other.needs == one.object])
+                yield trouble.refused(one, [other.object for other in failures if other.needs == one.object])
 
     def _left_out(self, loader: SnapshotLoader) -> list[dict[str, Any]]:
         """But for what the operator leaves out, and what is not rehearsed."""
@@ -320,9 +380,9 @@ class _Rehearsal:
             if one["reason"] not in ours and not one["reason"].startswith("needs ")
         ]
 
-    def _compare(self, loader: SnapshotLoader, filling: Filling, place: Connection, whole: bool) -> Iterator[Finding]:
+    def _compare(self, loader: SnapshotLoader, place: Connection, whole: bool) -> Iterator[Finding]:
         """Definitions of the source and of what was made: what is only spelled otherwise is none of our business."""
-        params, outcome = self.run.params, Outcome()
+        params, outcome = self.run.params, Outcome(OF_DATABASE if self.name == self.goal else [])
         pending = [(one["schema"], one["table"], one["name"]) for one in loader.pending_constraints]
         looks = descriptions.Looks(
             owners=whole and not params["no_owner"],
@@ -331,10 +391,9 @@ class _Rehearsal:
             locale_map=tuple(params["locale_map"].items()),
             not_carried="rehearsals leave large objects aside",
         )
-        with self.stages.stage("comparison of definitions"), place.cursor() as cursor:
+        with self.stages.stage("comparison of definitions"):
             for session in (self.session, place):
                 configure(session)
-            cursor.execute("BEGIN")
             sessions = {"source": self.session, "target": place}
             try:
                 descriptions.compare(sessions, outcome, looks, lambda: contextlib.nullcontext(place))
@@ -342,19 +401,16 @@ class _Rehearsal:
                 yield trouble.not_rehearsed(
                     f"The definitions of both ends could not be compared: {one_line(error)}.", "Run it again."
                 )
-            cursor.execute("ROLLBACK")
         known = [_plain(one) for one in loader.archive.fitting.skipped]
-        known += [_plain(one.as_result()) for one in filling.failures]
+        known += [_plain(one.as_result()) for one in loader.archive.fitting.failures]
         keys = {f"{name} on {schema}.{table}".replace('"', "") for schema, table, name in pending}
         yield from trouble.different(outcome, [name for name in known if name], keys)
 
     def _evaluated(self, loader: SnapshotLoader, place: Connection) -> Iterator[Finding]:
         """What is computed from other tables, and what came out otherwise."""
         found = {(one.kind, one.name): one for one in expressions.lookups(place)}
-        sample = self.run.params["rehearsal_rows"]
-        with transaction(place, end="ROLLBACK"):
-            path = _path(self.run.source, self.dbname)
-            changed = list(expressions.changed_columns(self.session, place, loader.tables, sample, path))
+        sample, path = self.run.params["rehearsal_rows"], _path(self.run.source, self.dbname)
+        changed = list(expressions.changed_columns(self.session, place, loader.tables, sample, path))
         for name in changed:
             lookup = found.pop(("column", name), None)
             yield trouble.changed(name, lookup.tables if lookup else ())

@@ -250,6 +250,16 @@ def not_rehearsed(reason: str, remedy: str, methods: tuple[str, ...] = METHODS) 
     return Finding("unknown", reason, consequence, remedy, methods=methods)
 
 
+def rolled_back(goal: str) -> Finding:
+    """What a rehearsal in one transaction does not do."""
+    return Finding(
+        "info",
+        f'All was done in one transaction of database "{goal}", which was rolled back.',
+        "Settings and properties of the database were left as they are, sequences were not set, and nothing was "
+        "analyzed.",
+    )
+
+
 def without_roles(names: list[str]) -> Finding:
     """Roles that are brought over first, and were not yet."""
     return Finding(

@@ -60,7 +60,7 @@ def run(session, client: Client, endpoint: Endpoint, place: ArchivePlace, entrie
     ``session`` is a prepared one. Raises HandoverError if pg_restore cannot write the script, or the session is lost.
     """
     done = 0
-    script = _write(client, endpoint, place.directory, entries, arguments)
+    script = write(client, endpoint, place.directory, entries, arguments)
     for count, text in transactions(script, entries, place.codec):
         try:
             with session.cursor() as cursor:
@@ -78,16 +78,16 @@ def run(session, client: Client, endpoint: Endpoint, place: ArchivePlace, entrie
     return done
 
 
-def transactions(text: bytes, entries: list[Entry], codec: str) -> list[tuple[int, bytes]]:
-    """A script in parts: the number of entries in each, about TOGETHER, and its statements.
+def transactions(text: bytes, entries: list[Entry], codec: str, together: int = 0) -> list[tuple[int, bytes]]:
+    """A script in parts: the number of entries in each, about ``together`` (TOGETHER), and its statements.
 
     A part ends before the comment that begins an entry. Where that is, is known from the definition before it, which
     is in the script as it is in the archive; where it is not, the part is longer.
     """
-    cuts, position, known = [(0, 0)], 0, False
+    cuts, position, known, together = [(0, 0)], 0, False, together or TOGETHER
     for number, entry in enumerate(entries):
         beginning = f"--\n-- Name: {entry.tag}; Type: {entry.desc};".encode(codec, "surrogateescape")
-        if known and number - cuts[-1][0] >= TOGETHER:
+        if known and number - cuts[-1][0] >= together:
             start = 1 + text.find(b"\n--\n-- Name: ", position)
             cuts += [(number, start)] if start and text.startswith(beginning, start) else []
         definition = (entry.definition or "").encode(codec, "surrogateescape")
@@ -98,7 +98,8 @@ def transactions(text: bytes, entries: list[Entry], codec: str) -> list[tuple[in
     return [(after[0] - one[0], text[one[1] : after[1]]) for one, after in zip(cuts, cuts[1:])]
 
 
-def _write(client: Client, endpoint: Endpoint, directory: str, entries: list[Entry], arguments: list) -> bytes:
+def write(client: Client, endpoint: Endpoint, directory: str, entries: list[Entry], arguments: list) -> bytes:
+    """The script of these entries of the archive in this directory. Raises HandoverError if pg_restore cannot."""
     with tempfile.TemporaryDirectory(prefix="handover-script-") as place:
         use_list, script = os.path.join(place, "list"), os.path.join(place, "script.sql")
         with open(use_list, "w", encoding="utf-8") as file:

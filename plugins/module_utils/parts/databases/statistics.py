@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
@@ -55,9 +58,12 @@ def _analyze(connection, relation: tuple) -> None:
         cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(*relation)))
 
 
-def refresh(connection, views: list[tuple[str, str]]) -> dict[tuple[str, str], psycopg2.Error]:
+def refresh(
+    connection, views: list[tuple[str, str]], guard: Callable[[], AbstractContextManager] = contextlib.nullcontext
+) -> dict[tuple[str, str], psycopg2.Error]:
     """Refresh materialized views, in the order given; the error of each that cannot be. pg_dump does not know what a
-    view reads through a function: those that fail are tried again after the others, as long as that helps.
+    view reads through a function: those that fail are tried again after the others, as long as that helps. ``guard()``
+    is around each.
 
     Raises HandoverError if the session is lost.
     """
@@ -67,7 +73,7 @@ def refresh(connection, views: list[tuple[str, str]]) -> dict[tuple[str, str], p
         errors = {}
         for view in waiting:
             try:
-                with connection.cursor() as cursor:
+                with guard(), connection.cursor() as cursor:
                     cursor.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(*view)))
             except psycopg2.Error as error:
                 errors[view] = error

@@ -51,7 +51,8 @@ def drop(connection: Connection, name: str) -> None:
     """The role through which its subscription was tried, and the database: last, as sweeping goes by databases."""
     role = naming.owners_name(identifier_of(name))
     try:
-        target_database.execute(connection, sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+        if rows(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)):  # who may drop none makes none
+            target_database.execute(connection, sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
     finally:
         target_database.drop(connection, name)
 
