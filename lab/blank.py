@@ -121,7 +121,7 @@ def _identify(data: Path) -> None:
         raise BlankError(f"{control} has no checksum where one is looked for")
     end = min(sums)
     content[:8] = identifier
-    *_, content[end : end + 4] = _crc32c(content[:end])
+    content[end : end + 4] = list(_crc32c(content[:end]))[-1]
     with control.open("r+b") as file:
         file.write(content)
     for path in (data / "pg_wal").iterdir():

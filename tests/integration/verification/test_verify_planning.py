@@ -120,14 +120,20 @@ def test_rows_are_named_as_those_of_other_tables(servers, old, new):
         with pytest.raises(Exception, match="called by postgres"):
             cluster.sql("shop", "SELECT FROM told")
         for suffix in ("", "_twin"):
-            cluster.sql("shop", f"SET ROLE {'postgres' if suffix else 'keeper'}; {ROWS.format('told' + suffix)};"
+            cluster.sql(
+                "shop",
+                f"SET ROLE {'postgres' if suffix else 'keeper'}; {ROWS.format('told' + suffix)};"
                 f"INSERT INTO mute{suffix} SELECT i % 10 FROM generate_series(1, 100) AS i;"
-                f"INSERT INTO many{suffix} SELECT i, i FROM generate_series(1, 2000) AS i")  # fmt: skip
+                f"INSERT INTO many{suffix} SELECT i, i FROM generate_series(1, 2000) AS i",
+            )
     assert one(done(verify(source, target, verify_tables=["*"])))["verdict"] == "equal"
     for suffix in ("", "_twin"):
-        target.sql("shop", f"SET ROLE {'postgres' if suffix else 'keeper'}; {CHANGED.format('told' + suffix)};"
+        target.sql(
+            "shop",
+            f"SET ROLE {'postgres' if suffix else 'keeper'}; {CHANGED.format('told' + suffix)};"
             f"DELETE FROM mute{suffix} WHERE ctid IN ('(0,1)', '(0,2)'); INSERT INTO mute{suffix} VALUES (NULL);"
-            f"UPDATE many{suffix} SET v = 0 WHERE id <= 1500")  # fmt: skip
+            f"UPDATE many{suffix} SET v = 0 WHERE id <= 1500",
+        )
     result = verify(source, target, verify_tables=["*"], show_values=True)
     found = {entry["object"].removeprefix("public."): entry for entry in result.databases[0]["different"]}
     assert set(found) == {"told", "told_twin", "mute", "mute_twin", "many", "many_twin"}
