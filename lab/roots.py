@@ -21,7 +21,7 @@ from pathlib import Path
 from lab import builds
 
 MAJORS = (13, 15, 17)
-PACKAGES = ("openssh-server", "sudo", "python3", "iproute2", "nftables", "procps")
+PACKAGES = ("openssh-server", "sudo", "python3-psycopg2", "iproute2", "nftables", "procps")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/lib/postgresql/*/lib/bitcode/*")
 BUILDER_SUITE = "trixie"
 # sshd makes keys of its own at each boot; a name server is nothing that hosts of ours have.

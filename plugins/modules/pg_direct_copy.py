@@ -31,6 +31,7 @@ extends_documentation_fragment:
   - handover.postgresql.databases.filling
   - handover.postgresql.databases.unchecked
   - handover.postgresql.endpoints.attributes
+  - handover.postgresql.progress
 options:
   force:
     description:
@@ -208,6 +209,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     FILLING,
     NO,
     PAIRS,
+    PROGRESS,
     READING,
     UNCHECKED,
 )
@@ -223,6 +225,7 @@ def main():
             **FILLING,
             **UNCHECKED,
             **CLIENTS,
+            **PROGRESS,
             "force": NO,
             "count_rows": NO,
             "max_rate": {"type": "str"},

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - handover.postgresql.databases.selection
   - handover.postgresql.databases.reading
   - handover.postgresql.endpoints.attributes
+  - handover.postgresql.progress
 options:
   dump_directory:
     description:
@@ -230,6 +231,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     CLIENTS,
     NAMES,
     NO,
+    PROGRESS,
     READING,
     SELECTION,
     SOURCE,
@@ -247,6 +249,7 @@ def main():
             **SELECTION,
             **READING,
             **CLIENTS,
+            **PROGRESS,
             "dump_directory": {"type": "path", "required": True},
             "include": {**NAMES, "choices": roles_and_databases, "default": roles_and_databases},
             "force": NO,

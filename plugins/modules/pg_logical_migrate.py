@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - handover.postgresql.databases.filling
   - handover.postgresql.endpoints.replication
   - handover.postgresql.endpoints.attributes
+  - handover.postgresql.progress
 options:
   state:
     description:
@@ -250,6 +251,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     FILLING,
     NO,
     PAIRS,
+    PROGRESS,
     REPLICATION,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
@@ -267,6 +269,7 @@ def main():
             **REPLICATION,
             **FILLING,
             **CLIENTS,
+            **PROGRESS,
             "state": {"type": "str", "choices": list(STATES), "default": "replicating"},
             "no_identity": {"type": "str", "choices": ["fail", "full", "copy_at_cutover"], "default": "fail"},
             "waves": {"type": "int", "default": 1},

@@ -33,6 +33,7 @@ extends_documentation_fragment:
   - handover.postgresql.databases.pairs
   - handover.postgresql.databases.reading
   - handover.postgresql.databases.filling
+  - handover.postgresql.progress
 options:
   rehearsal_rows:
     description: How many rows of each table are copied, half of them from its last pages.
@@ -211,6 +212,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     FILLING,
     NO,
     PAIRS,
+    PROGRESS,
     READING,
     REPLICATION,
     WAIVE,
@@ -245,6 +247,7 @@ def main():
             **READING,
             **FILLING,
             **CLIENTS,
+            **PROGRESS,
             **WAIVE,
             "rehearsal_rows": {"type": "int", "default": 100},
             "method": {"type": "str", "choices": ["auto", "dump", "continuous"], "default": "auto"},

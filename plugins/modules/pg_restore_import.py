@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - handover.postgresql.databases.filling
   - handover.postgresql.databases.unchecked
   - handover.postgresql.endpoints.attributes
+  - handover.postgresql.progress
 attributes:
   diff_mode:
     description: Shows the statements that change roles, with secrets masked. Databases are made anew or not at all.
@@ -252,6 +253,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments
     CLIENTS,
     FILLING,
     NAMES,
+    PROGRESS,
     RENAME,
     TARGET,
     UNCHECKED,
@@ -270,6 +272,7 @@ def main():
             **FILLING,
             **UNCHECKED,
             **CLIENTS,
+            **PROGRESS,
             "state": {"type": "str", "choices": ["imported", "finished"], "default": "imported"},
             "dump_directory": {"type": "path"},
             "include": {**NAMES, "choices": roles_and_databases, "default": roles_and_databases},

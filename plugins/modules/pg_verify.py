@@ -23,6 +23,7 @@ description:
 extends_documentation_fragment:
   - handover.postgresql.endpoints.both
   - handover.postgresql.databases.pairs
+  - handover.postgresql.progress
   - handover.postgresql.endpoints.attributes
 options:
   verify_tables:
@@ -236,7 +237,7 @@ target:
   type: dict
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import NAMES, NO, PAIRS, YES
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import NAMES, NO, PAIRS, PROGRESS, YES
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.verification import verify
 
@@ -250,6 +251,7 @@ def main():
     run_between(
         {
             **PAIRS,
+            **PROGRESS,
             "verify_tables": NAMES,
             "verify_exclude": {"type": "list", "elements": "dict", "default": [], "options": exclusion},
             "no_owner": NO,

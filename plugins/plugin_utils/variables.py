@@ -16,7 +16,7 @@ OF_ROLES = [
     "hba_method", "ignore_databases", "jobs", "large_objects", "leave_out", "lift_fence", "listen_addresses",
     "locale_map", "lock_patience", "lock_timeout", "lock_wait_timeout", "max_duration", "max_lag", "max_rate",
     "max_retained_wal", "max_slot_wal_keep_size", "measure", "method", "min_free_space", "no_identity", "no_owner",
-    "no_privileges", "no_tablespaces", "pair", "poolers", "quote_all_identifiers", "refresh",
+    "no_privileges", "no_tablespaces", "pair", "poolers", "progress", "quote_all_identifiers", "refresh",
     "refresh_materialized_views", "rehearsal_rows", "rehearse", "rename", "replace", "replace_databases",
     "replication", "replication_password", "replication_password_file", "replication_role", "replication_select",
     "replication_tls", "report_directory", "require_verification", "restart_command", "restart_service",

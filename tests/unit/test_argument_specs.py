@@ -66,7 +66,9 @@ def module_options(module: str) -> dict:
     for fragment in documented.get("extends_documentation_fragment", []):
         _namespace, _collection, file, *section = fragment.split(".")
         blocks = import_module(f"{PLUGINS}.doc_fragments.{file}").ModuleDocFragment
-        found.update(yaml.safe_load(getattr(blocks, section[0].upper())).get("options", {}))
+        found.update(
+            yaml.safe_load(getattr(blocks, section[0].upper() if section else "DOCUMENTATION")).get("options", {})
+        )
     own = documented.get("options", {})
     return {name: {**found.get(name, {}), **own.get(name, {})} for name in {**found, **own}}
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import progress, status_rendering
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import estimates, status_rendering
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import Limits, judge
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.streams import (
     is_doubtful,
@@ -134,18 +134,18 @@ def test_a_rate_is_that_of_late():
         {"at": ago(seconds).isoformat(), "copied_bytes": copied}
         for seconds, copied in ((5000, 0), (100, None), (60, 3000), (1, 8000))
     ]
-    assert progress.rate(samples, "copied_bytes", NOW, 9000) == pytest.approx(100)
-    assert progress.rate(samples[:2], "copied_bytes", NOW, 9000) is None
-    assert progress.rate(samples, "copied_bytes", NOW, None) is None
-    assert progress.remaining_seconds(500, 100) == 5
-    assert progress.remaining_seconds(500, -1) is None
-    assert progress.remaining_seconds(0, None) == 0
+    assert estimates.rate(samples, "copied_bytes", NOW, 9000) == pytest.approx(100)
+    assert estimates.rate(samples[:2], "copied_bytes", NOW, 9000) is None
+    assert estimates.rate(samples, "copied_bytes", NOW, None) is None
+    assert estimates.remaining_seconds(500, 100) == 5
+    assert estimates.remaining_seconds(500, -1) is None
+    assert estimates.remaining_seconds(0, None) == 0
 
 
 def test_times_of_json():
     for text in ("2026-11-20T20:00:00+00:00", "2026-11-20T20:00:00.0+00:00", "2026-11-20T20:00:00.000000+00:00"):
-        assert progress.parse(text) == NOW
-    assert progress.parse("2026-11-20T20:00:00.5+00:00") == NOW + timedelta(seconds=0.5)
+        assert estimates.parse(text) == NOW
+    assert estimates.parse("2026-11-20T20:00:00.5+00:00") == NOW + timedelta(seconds=0.5)
 
 
 def test_guards_that_have_no_limit_do_not_say_ok():

@@ -38,6 +38,7 @@ REVERSE_REPLICATION = {"reverse_replication": REPLICATION["replication"]}
 POOLERS = {
     "poolers": {"type": "list", "elements": "dict", "default": [], "options": {**CONNECTION, "databases": NAMES}},
 }
+PROGRESS = {"progress": {"type": "str", "default": "15s"}}
 CLIENTS = {"client_directory": {"type": "list", "elements": "path"}, "jobs": {"type": "int"}}
 
 # doc_fragments/databases.py

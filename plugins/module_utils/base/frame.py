@@ -23,6 +23,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
     psycopg2,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import progress
+from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
 from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import sealed
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 
@@ -47,6 +49,8 @@ def run(argument_spec: dict[str, Any], job: Callable[[AnsibleModule], dict[str, 
     signals.end_in_order()
     try:
         refuse_numbers(module.params)
+        if seconds_of("progress", module.params.get("progress") or None):
+            progress.begin(module.tmpdir)
         leave, result = module.exit_json, job(module)
     except Exception as error:  # pylint: disable=broad-except
         leave, result = module.fail_json, _failure(error)

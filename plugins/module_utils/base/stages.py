@@ -10,17 +10,22 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import progress
+
 
 class Stages:
-    """The stages of a job in order, each with its duration in seconds."""
+    """The stages of a job in order, each with its duration in seconds; who looks on sees those of a ``database``."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: str | None = None) -> None:
+        self._database = database
         self._durations: dict[str, float] = {}
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Times what happens inside; a stage that is entered again adds up."""
         started = time.monotonic()
+        if self._database:
+            progress.stage(self._database, name)
         try:
             yield
         finally:

@@ -13,12 +13,14 @@ from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import progress
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import archive, manifest
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.dump_options import DumpOptions
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.program_progress import of_dump
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.row_counts import (
     count_rows,
     tables_to_count,
@@ -175,7 +177,7 @@ def _prepare(run: Export, connection, dbname: str) -> tuple[clients.Client, list
 
 def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: clients.Client, notices: list) -> dict:
     """Dump in one snapshot, count in the same, and put the unit into place."""
-    stages = Stages()
+    stages = Stages(dbname)
     writes = count_writes(connection)
     description: dict[str, Any] = {
         "kind": "database",
@@ -197,7 +199,10 @@ def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: cl
         place = os.path.join(folder, "archive")
         with stages.stage("pg_dump"):
             arguments = run.options.arguments(client, snapshot, connection)
-            archive.dump(client, run.source.for_programs(connection), dbname, arguments, place)
+            jobs = run.options.jobs_for(catalog.table_count(connection))
+            looking = of_dump(lambda: run.source.connect(dbname, read_only=True), connection, jobs)
+            with looking as dumping, progress.measured(dbname, dumping.look):
+                archive.dump(client, run.source.for_programs(connection), dbname, arguments, place)
         with stages.stage("row counts"):
             wanted = run.options.counts_rows(description["data_bytes"])
             contents = Contents.read(place)

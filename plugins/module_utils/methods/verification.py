@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import server_error
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import progress
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
@@ -200,7 +201,7 @@ class Verification:
 
     def run(self) -> dict:
         """Compare. Raises HandoverError where it cannot be begun."""
-        started, stages = time.monotonic(), Stages()
+        started, stages = time.monotonic(), Stages(self.source.dbname)
         scratch.drop_left(self.target.endpoint, self.pair)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._as_owner_on_target())
@@ -324,7 +325,8 @@ class Verification:
             jobs = jobs_for(self.params["jobs"], 1 << 16)
             with stages.stage("rows"):
                 reading = Reading(connect, jobs, self.max_rate, keeper.add)
-                amounts = table_rows.compare(sides, reading, selection, outcome, self.params["show_values"])
+                with progress.measured(self.source.dbname, reading.extent):
+                    amounts = table_rows.compare(sides, reading, selection, outcome, self.params["show_values"])
                 keeper.flush()
             if not self.params["verify_tables"]:
                 with stages.stage("sequences"):

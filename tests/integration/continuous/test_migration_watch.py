@@ -318,3 +318,36 @@ def test_labels_of_enums_are_drift(servers):
     labels = "SELECT enumlabel FROM pg_enum ORDER BY enumsortorder"
     assert target.sql("yard", labels) == source.sql("yard", labels)
     assert target.sql("yard", "SELECT one::text FROM felt") == [("c",)]
+
+
+def clock(cluster):
+    return cluster.sql("postgres", "SELECT clock_timestamp()")[0][0]
+
+
+def test_how_far_a_copy_is(servers):
+    """Right in the midst of the largest table, too; the time to go is told from the first fifth on."""
+    source, target = servers(18), servers(13, "target")  # 13 has no pg_stat_progress_copy
+    create_database(source, "shop")
+    source.sql("shop", TABLES)
+    source.sql(
+        "shop",
+        """
+        CREATE TABLE narrow (id int PRIMARY KEY, word text);
+        INSERT INTO narrow SELECT i, repeat('x', i % 40) FROM generate_series(1, 700000) AS i; ANALYZE narrow""",
+    )
+    running = start_migration(source, target, databases=["shop"], no_identity="full", max_rate="1MB")
+    seen = []
+    while running.process.poll() is None:
+        before, found, after = clock(target), info(source, target), clock(target)
+        if found["phase"] == "copying":
+            seen.append((before, after, found["bytes"], found["eta_seconds"]))
+    done(running.wait())
+    [(size,)] = source.sql("shop", "SELECT pg_table_size('narrow')")
+    [(end,)] = target.sql("shop", "SELECT copied FROM handover.wave_table WHERE name = 'narrow'")
+    [(total,)] = target.sql("shop", "SELECT sum(bytes) FROM handover.wave_table")
+    assert {amounts["total"] for _before, _after, amounts, _eta in seen} <= {0, total}, "0 before it is planned"
+    midway = [one for one in seen if 0.2 * size < one[2]["copied"] < 0.9 * size]
+    assert midway, seen
+    for before, after, amounts, eta in midway:
+        most, least = (end - before).total_seconds(), (end - after).total_seconds()
+        assert least / 1.5 - 1 < eta < most * 1.5 + 1, (amounts, eta, least, most)

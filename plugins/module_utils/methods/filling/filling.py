@@ -40,7 +40,7 @@ class Filling:
     def __init__(self, loader: Loader):
         self.loader = loader
         self.archive = loader.archive
-        self.stages = Stages()
+        self.stages = Stages(loader.archive.origin["source"]["database"])
         self._former: dict[str, Any] | None = None
 
     def preview(self, dbname: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import progress
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
     prepare,
@@ -16,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import staging
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.manifest import Unit
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.program_progress import of_restore
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.remains import ours
 
 
@@ -52,7 +54,7 @@ class FileLoader:
         if not stage.parallel:
             restorer.run(stage)
         elif stage.name == "data":
-            restorer.run_parallel(stage, self.directory)
+            self._load(stage, restorer)
             self._compare_rows(restorer)
         else:
             restorer.run_parallel(stage)
@@ -64,6 +66,18 @@ class FileLoader:
     def result(self) -> dict[str, Any]:
         """Nothing more."""
         return {}
+
+    def _load(self, stage: staging.Stage, restorer: Restorer) -> None:
+        archive = self.archive
+        looking = of_restore(
+            lambda: archive.target.connect(restorer.dbname, read_only=True),
+            stage.entries,
+            self.directory,
+            archive.origin["row_counts"],
+            archive.jobs,
+        )
+        with looking as restoring, progress.measured(archive.origin["source"]["database"], restoring.look):
+            restorer.run_parallel(stage, self.directory)
 
     def _compare_rows(self, restorer: Restorer) -> None:
         """Rows per table against the manifest, before policies could hide any."""

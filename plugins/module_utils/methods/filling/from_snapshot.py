@@ -9,6 +9,7 @@ import contextlib
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent, progress
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
@@ -214,7 +215,8 @@ class SnapshotLoader:
             lambda: connect_for_building(archive, dbname),
             self._options(flow),
         )
-        self.counts = engine.run(self.tables, definitions, source.session.info.server_version)
+        with progress.measured(source.dbname, lambda: self._look(engine)):
+            self.counts = engine.run(self.tables, definitions, source.session.info.server_version)
         self.notices += engine.notices
         self._put_off(engine.pending_constraints)
         self._fail(engine.failures)
@@ -223,6 +225,11 @@ class SnapshotLoader:
         if params.get("count_rows"):
             counted = _by_table([one for one in self.counts if one.table.extension is None])  # others have more rows
             restorer.compare_rows(counted, "copied", "Something else writes to the target; run this again.")
+
+    def _look(self, engine: CopyEngine) -> Extent:
+        amounts = engine.amounts()
+        self.scope.on_progress(amounts)
+        return amounts
 
     def _options(self, flow: Flow) -> CopyOptions:
         params, analyze = self.archive.params, self.archive.params["analyze"]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent
+
 
 @dataclass
 class Scope:
@@ -23,7 +25,8 @@ class Scope:
     ``existing``: the target has some of it already, from a run before. Objects that are there are left alone, and the
     tables are emptied before they are copied. ``keys_may_wait``: a foreign key that rows do not satisfy yet is added
     unchecked, or left out, and listed in ``pending_constraints``, or, if it may be ``left_unchecked``, in the archive's
-    ``unchecked``. ``on_state`` and ``on_copied`` as in CopyOptions.
+    ``unchecked``. ``on_state`` and ``on_copied`` as in CopyOptions. ``on_progress(amounts)`` is called
+    while it works, by a thread of its own.
     """
 
     tables: list[tuple[str, str]] | None = None
@@ -39,3 +42,4 @@ class Scope:
     large_objects: bool = True
     on_state: Callable[[list[tuple[Any, ...]]], object] = lambda changes: None
     on_copied: Callable[[], object] = lambda: None
+    on_progress: Callable[[Extent], object] = lambda amounts: None

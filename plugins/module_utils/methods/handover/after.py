@@ -270,4 +270,4 @@ def _record_wave(passage: Passage) -> None:
     if passage.way_back:
         migration_journal.begin_wave(session, identifier, route.next_wave, route.returning, route.tables)
         migration_journal.set_wave(session, identifier, route.next_wave, "subscribed", passage.way_back_lsn)
-    migration_journal.record_tables(session, identifier, [(*table, "indexed", None, None) for table in route.tables])
+    migration_journal.record_tables(session, identifier, [(*table, "indexed", None) for table in route.tables])

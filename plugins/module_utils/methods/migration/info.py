@@ -21,7 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.migratio
     find_records,
     visit,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import progress
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring import estimates
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.publishing import (
     read_beacons,
     read_publishing,
@@ -31,7 +31,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitori
     streams,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.subscribing import (
-    copied_by_now,
     read_subscribing,
     unsteady,
 )
@@ -296,25 +295,24 @@ def _progress(at_target: Visit, migration, record: dict | None, status: dict) ->
     started = record["started"] if record else None
     if migration:
         started = migration.started
-    result = {"started": started, "age_seconds": progress.seconds_since(started, now)}
+    result = {"started": started, "age_seconds": estimates.seconds_since(started, now)}
     result.update({name: migration and getattr(migration, name) for name in TIMES})
     result.update(verified=migration and migration.verified, notices=migration.notices if migration else [])
     result["failures"] = migration.failures if migration else []
     if migration is None:
         return {**result, "tables": None, "bytes": None, "bytes_per_second": None, "eta_seconds": None}
-    under_way = _tolerantly(at_target, copied_by_now) if migration.phase == "copying" else 0
-    amounts = progress.copied_bytes(migration, under_way)
+    amounts = estimates.copied_bytes(migration)
     samples = _samples(at_target, migration.id, RECENT_SAMPLES)
     copying = rate = eta = None
     if migration.phase == "copying" and amounts["total"] is not None:
-        rate = progress.copy_rate(migration, samples, now, amounts["copied"])
+        rate = estimates.copy_rate(migration, samples, now, amounts["copied"])
         copying = amounts["total"] - amounts["copied"]
-        eta = progress.remaining_seconds(copying, rate)
+        eta = estimates.remaining_seconds(copying, rate)
     if migration.phase == "catching_up":
         lag = status["lag"]["bytes"]
-        growth = progress.rate(samples, "lag_bytes", now, lag)
-        eta = progress.remaining_seconds(lag, growth and -growth)
-    tables = progress.table_states(migration)
+        growth = estimates.rate(samples, "lag_bytes", now, lag)
+        eta = estimates.remaining_seconds(lag, growth and -growth)
+    tables = estimates.table_states(migration)
     return {**result, "tables": tables, "bytes": amounts, "bytes_per_second": rate, "eta_seconds": eta}
 
 

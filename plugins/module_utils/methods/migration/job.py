@@ -36,10 +36,13 @@ class Job:
     id: str
     source_session: Connection
     session: Connection | None = None
-    stages: Stages = field(default_factory=Stages)
     notices: list = field(default_factory=list)
     changed: bool = False
     copied: dict = field(default_factory=dict)
+    stages: Stages = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stages = Stages(self.dbname)
 
     def read(self) -> migration_journal.Migration | None:
         """What the journal says of this migration now."""

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import pass_event_triggers
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import pass_event_triggers, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.from_snapshot import (
@@ -30,6 +32,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
 
 FINISHED = ("copied", "indexed")
+SAMPLE_INTERVAL = 5.0  # seconds
 # Keys of these tables, and those that lead to them: tables that they join could be emptied and filled only together.
 FOREIGN_KEYS = """
     SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', k.conrelid::regclass, k.conname),
@@ -70,6 +73,7 @@ def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied
     _drop_foreign_keys(job, tables)
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(contextlib.closing(connect_for_record(job.target, job.goal)))
+        migration_journal.make_room_for_done(record)
         source = stack.enter_context(open_source(job.source, job.dbname, snapshot, job.params))
         scope = Scope(
             tables=tables,
@@ -77,8 +81,9 @@ def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied
             existing=_has_contents(job),
             keys_may_wait=True,
             large_objects=False,  # changes of them do not arrive, so they are the cutover's
-            on_state=lambda changes: migration_journal.record_tables(record, job.id, changes),
+            on_state=lambda changes: migration_journal.record_tables(record, job.id, [one[:4] for one in changes]),
             on_copied=on_copied,
+            on_progress=_ProgressRecord(record, job.id).add,
         )
         loader = open_snapshot(source, job.target, job.maintenance, job.params, name, scope)
         _leave_out(job, loader)
@@ -86,6 +91,25 @@ def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied
     pass_event_triggers(job.session)  # they came along
     _keep(job, loader, result)
     apply.quiet_triggers(job)
+
+
+class _ProgressRecord:
+    """How far it is, for the status, which other sessions ask for. What is not recorded now is a second later."""
+
+    def __init__(self, record, identifier: str):
+        self._record = record
+        self._id = identifier
+        self._sampled = time.monotonic()
+
+    def add(self, extent: Extent) -> None:
+        """Called once a second."""
+        done = {key: amount for key, (amount, _total) in extent.under_way.items()}
+        with contextlib.suppress(psycopg2.Error):
+            if done:
+                migration_journal.record_done(self._record, self._id, done)
+            if time.monotonic() - self._sampled > SAMPLE_INTERVAL:
+                migration_journal.add_sample_of_copy(self._record, self._id)
+                self._sampled = time.monotonic()
 
 
 def _drop_foreign_keys(job: Job, keys: list[tuple[str, str]]) -> None:
@@ -117,7 +141,7 @@ def _leave_out(job: Job, loader: SnapshotLoader) -> None:
 def _keep(job: Job, loader: SnapshotLoader, result: dict) -> None:
     """What is still to be done, and what the operator has to know."""
     migration = job.read()  # tables of earlier runs have their indexes by now, too
-    done = [(one.schema, one.name, "indexed", None, None) for one in migration.tables if one.state == "copied"]
+    done = [(one.schema, one.name, "indexed", None) for one in migration.tables if one.state == "copied"]
     if done:
         migration_journal.record_tables(job.session, job.id, done)
     if result["failures"] or migration.failures:

@@ -190,7 +190,7 @@ def _why_not_there(run: Run, goal: str) -> str:
 
 def _in_place(run: Run, dbname: str, goal: str, name: str) -> dict[str, Any]:
     """In the database ``name``: one of our own, which is dropped whatever happens, or the one to come, as it was."""
-    stages, is_own = Stages(), name != goal
+    stages, is_own = Stages(dbname), name != goal
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(
             contextlib.closing(run.source.connect(dbname, read_only=True, lock_timeout=patience_of(run.params)))

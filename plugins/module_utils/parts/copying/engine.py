@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import Failure
@@ -45,6 +46,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 
 COPY, BUILD, ANALYZE = range(3)  # in order of urgency
 SMALL_KEYS = 64
+ALMOST = 0.99  # of a piece that has not ended
 
 
 @dataclass
@@ -55,6 +57,14 @@ class Counts:
     pieces: int = 0
     rows: int = 0
     bytes: int = 0
+    done: int = 0  # of the table's size, in pieces that are there
+
+    @property
+    def ratio(self) -> float | None:
+        """What COPY makes of a byte of the table: as the pieces before did, or as statistics say."""
+        if self.done and self.bytes:
+            return self.bytes / self.done
+        return self.table.copy_bytes / self.table.size if self.table.copy_bytes and self.table.size else None
 
 
 @dataclass
@@ -104,6 +114,7 @@ class CopyEngine:
         self._uncopied = 0
         self._manners = {}
         self._referenced = set()
+        self._built = self._to_build = 0
 
     def run(self, tables: list[SourceTable], definitions: list[Definition], server_version: int) -> list[Counts]:
         """Copy the tables and make the definitions; ``server_version`` is the source's. Raises HandoverError."""
@@ -117,6 +128,7 @@ class CopyEngine:
                 _empty(session, [table for table in tables if not self._is_empty(session, table)])
             for group in in_groups(others, SMALL_KEYS):
                 self.failures += build(session, group)
+        self._to_build = len(definitions) - len(others)
         self._add_copies(tables, server_version)
         if not tables:
             self._add_small_keys()
@@ -244,6 +256,7 @@ class CopyEngine:
             counts = self._counts[piece.table.oid]
             counts.rows += count
             counts.bytes += size
+            counts.done += piece.size
             counts.pieces -= 1
             if not counts.pieces:
                 complete += self._completed_with(piece.table)
@@ -271,7 +284,25 @@ class CopyEngine:
     def _tell(self, tables: list[SourceTable], state: str) -> None:
         counts = [self._counts[table.oid] for table in tables]
         if counts:
-            self.options.on_state([(*one.table.key, state, one.rows, one.bytes) for one in counts])
+            known = state != "copying"
+            amounts = [(one.rows, one.bytes) if known else (None, None) for one in counts]
+            self.options.on_state([(*one.table.key, state, *amount) for one, amount in zip(counts, amounts)])
+
+    def amounts(self) -> Extent:
+        """How far it is by now; asked by any thread."""
+        counts = list(self._counts.values())
+        total, copied = sum(one.table.size for one in counts), sum(one.done for one in counts)
+        usual = sum(one.bytes for one in counts) / copied if copied else 1.0
+        under_way: dict[tuple[str, str], tuple[int, int]] = {}
+        for piece, size in self.options.flow.under_way():
+            one = self._counts[piece.table.oid]
+            share = min(size / ((one.ratio or usual or 1.0) * max(piece.size, 1)), ALMOST)
+            done, _of = under_way.get(piece.table.key, (one.done, 0))
+            under_way[piece.table.key] = (done + int(share * piece.size), piece.table.size)
+            copied += int(share * piece.size)
+        complete = sum(not one.pieces for one in counts)
+        built = {"indexes and keys": (self._built, self._to_build)} if self._to_build else {}
+        return Extent((copied, total), (complete, len(counts)), under_way, built)
 
     # Indexes, keys, statistics
 
@@ -305,7 +336,7 @@ class CopyEngine:
         return Task(
             (BUILD, -size, sharing),
             lambda worker: self._build(worker, definitions),
-            done or (lambda: self._ready(tables)),
+            lambda: (self._count_built(len(definitions)), done() if done else self._ready(tables)),
             alone=frozenset() if sharing else claims,
             shared=claims if sharing else frozenset(),
         )
@@ -354,6 +385,7 @@ class CopyEngine:
         return Task(
             (BUILD, -sum(key.size for key in keys)),  # not after all others: keys of the same table are made in turn
             lambda worker: self._make_keys(worker, [key.definition for key in keys]),
+            lambda: self._count_built(len(keys)),
             alone=frozenset().union(*(key.tables for key in keys)),
         )
 
@@ -361,6 +393,9 @@ class CopyEngine:
         put_off, failures = make_keys(worker.target, definitions, self.options.keys_may_wait)
         self.pending_constraints += put_off
         self.failures += failures
+
+    def _count_built(self, number: int) -> None:
+        self._built += number
 
 
 @dataclass

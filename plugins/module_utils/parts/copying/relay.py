@@ -42,6 +42,22 @@ class Flow:
         self._lock = threading.Lock()
         self._free_at = time.monotonic()
         self._stopped = threading.Event()
+        self._inlets: set[_Inlet] = set()
+
+    def open(self, inlet: _Inlet) -> None:
+        """A piece is under way."""
+        with self._lock:
+            self._inlets.add(inlet)
+
+    def close(self, inlet: _Inlet) -> None:
+        """It has arrived, or will not."""
+        with self._lock:
+            self._inlets.discard(inlet)
+
+    def under_way(self) -> list[tuple[Piece, int]]:
+        """Pieces with the bytes that have gone through."""
+        with self._lock:
+            return [(inlet.piece, inlet.bytes) for inlet in self._inlets]
 
     def pass_on(self, count: int) -> None:
         """Account for bytes, after waiting for their turn."""
@@ -71,6 +87,7 @@ class _Inlet:
         self._descriptor, self.outlet = os.pipe()
         with contextlib.suppress(OSError):  # not Linux, or more than this user may have
             fcntl.fcntl(self.outlet, SET_PIPE_SIZE, PIPE_BYTES)
+        flow.open(self)
 
     def read(self, size: int) -> bytes:
         """For psycopg2. The end of the pipe is the end of the rows only if the source says so too."""
@@ -83,6 +100,7 @@ class _Inlet:
         return data
 
     def close(self) -> None:
+        self._flow.close(self)
         os.close(self._descriptor)
 
 

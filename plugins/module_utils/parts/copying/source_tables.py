@@ -19,6 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.database
 
 FIRST_USER_OID = 16384
 HELD_TOGETHER = 200
+MEASURED_ABOVE = 32 << 20  # bytes of a table that takes a while
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class SourceTable:
     everywhere, provided that ``extensions``, (name, version), are of the same version on the target.
     ``condition`` is the part of an extension's configuration table that is the user's (``WHERE ...``, or empty), None
     for all others. ``root`` is the topmost parent of a partition, ``through_root`` whether rows have to be loaded
-    through it, because they may belong into another partition there.
+    through it, because they may belong into another partition there. ``copy_bytes`` is what COPY will make of a large
+    one, by the planner's statistics (pg_stats.avg_width); None where there are none.
     """
 
     oid: int
@@ -47,6 +49,7 @@ class SourceTable:
     root: tuple | None = None
     root_oid: int | None = None
     through_root: bool = False
+    copy_bytes: int | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -73,7 +76,10 @@ def read_tables(connection, only: list[tuple[str, str]] | None = None) -> list[S
                ARRAY(SELECT attname::text FROM pg_attribute WHERE {{columns}} ORDER BY attnum),
                ARRAY(SELECT DISTINCT atttypid::bigint FROM pg_attribute WHERE {{columns}}),
                own.extname::text, own.condition, c.relpersistence = 'u',
-               CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid::bigint END
+               CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid::bigint END,
+               CASE WHEN c.reltuples > 0 AND pg_table_size(c.oid) > {MEASURED_ABOVE} THEN (
+                   SELECT (c.reltuples * sum(4 + s.avg_width * (1 - s.null_frac)))::bigint FROM pg_stats AS s
+                   WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited) END
         FROM own JOIN pg_class AS c USING (oid) JOIN pg_namespace AS n ON n.oid = c.relnamespace
         LEFT JOIN pg_am AS a ON a.oid = c.relam
         WHERE c.relkind = 'r' {{only}} ORDER BY pg_table_size(c.oid) DESC, n.nspname, c.relname"""
@@ -97,7 +103,7 @@ def hold(connection, tables: list[SourceTable]) -> list[str]:
 
 
 def _table(row: tuple, formats: dict, roots: dict, movable: set) -> SourceTable:
-    oid, schema, name, size, pages, columns, types, extension, condition, unlogged, root = row
+    oid, schema, name, size, pages, columns, types, extension, condition, unlogged, root, copy_bytes = row
     needed = [formats[one] for one in types]
     binary = bool(columns) and None not in needed
     return SourceTable(
@@ -115,6 +121,7 @@ def _table(row: tuple, formats: dict, roots: dict, movable: set) -> SourceTable:
         root=roots.get(oid),
         root_oid=root,
         through_root=root in movable,
+        copy_bytes=copy_bytes,
     )
 
 

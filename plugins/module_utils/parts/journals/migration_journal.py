@@ -31,7 +31,7 @@ TABLES = {
         copied timestamptz, subscribed timestamptz, PRIMARY KEY (migration_id, number)""",
     "wave_table": """
         migration_id text NOT NULL, wave integer, schema text NOT NULL, name text NOT NULL, kind text NOT NULL,
-        state text NOT NULL DEFAULT 'waiting', bytes bigint, rows bigint,
+        state text NOT NULL DEFAULT 'waiting', bytes bigint, done bigint NOT NULL DEFAULT 0, rows bigint,
         started timestamptz, copied timestamptz, indexed timestamptz, PRIMARY KEY (migration_id, schema, name)""",
     "event": """
         at timestamptz NOT NULL DEFAULT clock_timestamp(), migration_id text NOT NULL, kind text NOT NULL,
@@ -55,8 +55,8 @@ PHASES = {
 class WaveTable:
     """A table with rows. ``kind``: replicated, one_way (replicated to the target, but copied in the window of a
     rollback, as the target could not publish it) or at_cutover (copied in every window). ``wave``: the number of its
-    wave, None before it has one. ``state``: waiting, copying, copied, indexed. ``bytes`` is its size on the source
-    until it is copied, then what was copied.
+    wave, None before it has one. ``state``: waiting, copying, copied, indexed. ``bytes`` is its size on the source,
+    ``done`` how much of that was copied when a run that copies looked last.
     """
 
     wave: int | None
@@ -69,6 +69,7 @@ class WaveTable:
     started: str | None
     copied: str | None
     indexed: str | None
+    done: int = 0  # journals of older releases have no place for it
 
 
 @dataclass(frozen=True)
@@ -283,19 +284,34 @@ def release_tables(connection, identifier: str, number: int, kept: list[tuple[st
 
 
 def record_tables(connection, identifier: str, states: list[tuple]) -> None:
-    """Record states of tables: (schema, name, state, rows, bytes) each, the amounts None where they are not known."""
+    """Record states of tables: (schema, name, state, rows) each, rows None where they are not known."""
     statement = """
         UPDATE handover.wave_table AS t SET state = s.state, rows = coalesce(s.rows, t.rows),
-            bytes = coalesce(s.bytes, t.bytes),
             started = CASE s.state WHEN 'copying' THEN clock_timestamp() ELSE t.started END,
             copied = CASE s.state WHEN 'copied' THEN clock_timestamp() ELSE t.copied END,
             indexed = CASE s.state WHEN 'indexed' THEN clock_timestamp() ELSE t.indexed END
-        FROM (VALUES %s) AS s (id, schema, name, state, rows, bytes)
+        FROM (VALUES %s) AS s (id, schema, name, state, rows)
         WHERE t.migration_id = s.id AND t.schema = s.schema AND t.name = s.name"""
     values = [(identifier, *state) for state in states]
     with connection.cursor() as cursor:
-        template = "(%s, %s, %s, %s, %s::bigint, %s::bigint)"
+        template = "(%s, %s, %s, %s, %s::bigint)"
         psycopg2.extras.execute_values(cursor, statement, values, template, page_size=1000)
+
+
+def make_room_for_done(connection) -> None:
+    """Journals of older releases have no place for what ``record_done`` records."""
+    statement = "ALTER TABLE handover.wave_table ADD COLUMN IF NOT EXISTS done bigint NOT NULL DEFAULT 0"
+    _execute(connection, statement, ())
+
+
+def record_done(connection, identifier: str, done: dict[tuple[str, str], int]) -> None:
+    """Record how much of tables is copied: bytes of their size on the source, by (schema, name)."""
+    statement = """
+        UPDATE handover.wave_table AS t SET done = s.done FROM (VALUES %s) AS s (id, schema, name, done)
+        WHERE t.migration_id = s.id AND t.schema = s.schema AND t.name = s.name"""
+    values = [(identifier, *key, amount) for key, amount in done.items()]
+    with connection.cursor() as cursor:
+        psycopg2.extras.execute_values(cursor, statement, values, page_size=1000)
 
 
 def add_event(connection, identifier: str, kind: str, **details) -> None:
@@ -323,6 +339,15 @@ def add_sample(connection, identifier: str, **amounts) -> None:
     marks = sql.SQL(", ").join(sql.SQL("%s") for _name in amounts)
     statement = sql.SQL("INSERT INTO handover.sample (migration_id, {}) VALUES (%s, {})").format(columns, marks)
     _execute(connection, statement, [identifier, *amounts.values()])
+
+
+def add_sample_of_copy(connection, identifier: str) -> None:
+    """Record how much is copied by now."""
+    statement = """
+        INSERT INTO handover.sample (migration_id, copied_bytes)
+        SELECT %s, sum(CASE WHEN state IN ('copied', 'indexed') THEN bytes ELSE least(done, bytes) END)
+        FROM handover.wave_table WHERE migration_id = %s AND kind <> 'at_cutover'"""
+    _execute(connection, statement, (identifier, identifier))
 
 
 def read_samples(connection, identifier: str, limit: int = 1000) -> list[dict]:

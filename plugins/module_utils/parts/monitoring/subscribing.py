@@ -57,16 +57,6 @@ def _enabled(connection, prefix: str) -> dict | None:
     return dict(rows(connection, query, (prefix,)))
 
 
-def copied_by_now(connection) -> int | None:
-    """Bytes that COPY commands which run in this database have taken in so far; before 14 that cannot be seen."""
-    if connection.info.server_version < 140000:
-        return None
-    query = """
-        SELECT coalesce(sum(bytes_processed), 0)::bigint FROM pg_stat_progress_copy
-        WHERE command = 'COPY FROM' AND datname = current_database()"""
-    return value(connection, query)
-
-
 def unsteady(connection, prefix: str) -> set[str]:
     """Enabled subscriptions without an apply worker that stays: looked at until it has, or PATIENCE has run out.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each, together
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import copied_rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.digests import (
@@ -98,14 +99,23 @@ class Reading:
         self._on_complete = on_complete
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._pairs: list[TablePair] = []
+        self._read_bytes = 0  # on both sides
 
     def read(self, pairs: list[TablePair]) -> None:
         """Fill in the digests, or the problem, of each. Raises what ended a session."""
+        self._pairs = pairs
         self._read(pairs)
         again = [pair for pair in pairs if pair.problem is AGAIN]
         for pair in again:
             pair.form, pair.problem, pair.digests = replace(pair.form, wide=True), None, {}
         self._read(again)
+
+    def extent(self) -> Extent:
+        """How far it is, asked by any thread: bytes of one side."""
+        total = sum(table.bytes for pair in self._pairs for table in pair.tables.values())
+        compared = sum(pair.complete for pair in self._pairs)
+        return Extent((min(self._read_bytes, total) // 2, total // 2), (compared, len(self._pairs)))
 
     def _read(self, pairs: list[TablePair]) -> None:
         def read_side(side: str) -> None:
@@ -141,6 +151,8 @@ class Reading:
         def run(session: Connection, statement: Statement) -> None:
             if not self._stop.is_set():
                 _run(session, side, statement, add, rate)
+                with self._lock:
+                    self._read_bytes += sum(part.bytes for _pair, part in statement)
 
         for_each(lambda: self._connect(side), work, run, self._jobs)
 

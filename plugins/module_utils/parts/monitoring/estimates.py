@@ -22,17 +22,13 @@ def table_states(migration: Migration) -> dict:
     return {**states, "at_cutover": len(migration.at_cutover)}
 
 
-def copied_bytes(migration: Migration, under_way: int | None) -> dict:
-    """``{"total", "copied"}``: sizes on the source and, for what is copied, bytes of COPY; ``under_way`` adds to it.
-
-    None where a size is not known.
-    """
-    sizes = [(table.bytes, table.state in DONE) for table in migration.replicated]
-    if any(size is None for size, _done in sizes):
+def copied_bytes(migration: Migration) -> dict:
+    """``{"total", "copied"}``, both of the tables' sizes on the source; None where one of these is not known."""
+    tables = migration.replicated
+    if any(table.bytes is None for table in tables):
         return {"total": None, "copied": None}
-    total = sum(size for size, _done in sizes)
-    done = sum(size for size, is_done in sizes if is_done)
-    return {"total": total, "copied": min(done + (under_way or 0), total)}
+    done = [table.bytes if table.state in DONE else min(table.done, table.bytes) for table in tables]
+    return {"total": sum(table.bytes for table in tables), "copied": sum(done)}
 
 
 def seconds_since(time: str | None, now: datetime) -> float | None:
