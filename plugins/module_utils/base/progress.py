@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far a run is, for whoever looks on: a file beside the module, which plugins/action/watched.py reads.
+"""How far a run is, for whoever looks on: a file beside the module, which plugins/plugin_utils/watched.py reads.
 
 Who looks on makes a file of its own there, and touches it with every look. A run that nobody looks at any more ends in
 order: Ansible was interrupted, or its machine is gone. A session that breaks is no such end, as it is soon made anew.

@@ -336,7 +336,7 @@ class CopyEngine:
         return Task(
             (BUILD, -size, sharing),
             lambda worker: self._build(worker, definitions),
-            lambda: (self._count_built(len(definitions)), done() if done else self._ready(tables)),
+            lambda: self._built_all(definitions, done or (lambda: self._ready(tables))),
             alone=frozenset() if sharing else claims,
             shared=claims if sharing else frozenset(),
         )
@@ -385,7 +385,7 @@ class CopyEngine:
         return Task(
             (BUILD, -sum(key.size for key in keys)),  # not after all others: keys of the same table are made in turn
             lambda worker: self._make_keys(worker, [key.definition for key in keys]),
-            lambda: self._count_built(len(keys)),
+            lambda: self._built_all([key.definition for key in keys]),
             alone=frozenset().union(*(key.tables for key in keys)),
         )
 
@@ -394,8 +394,9 @@ class CopyEngine:
         self.pending_constraints += put_off
         self.failures += failures
 
-    def _count_built(self, number: int) -> None:
-        self._built += number
+    def _built_all(self, definitions: list[Definition], done: Callable[[], object] = lambda: None) -> None:
+        self._built += len(definitions)
+        done()
 
 
 @dataclass

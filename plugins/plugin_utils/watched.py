@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs a module that may work for hours under Ansible's async wrapper, and says meanwhile how far it is.
 
-meta/runtime.yml names the modules. The module writes a file (module_utils/base/progress.py); a shell command waits for
-its end, or for the next look, so that a look costs no start of Python on the host.
+plugins/action/ has a file for each of them, as Ansible takes the action that has the module's name. The module writes
+a file (module_utils/base/progress.py); a shell command waits for its end, or for the next look, so that a look costs no
+start of Python on the host.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ cat {progress} 2> /dev/null || :
 OF_THE_WRAPPER = ("ansible_job_id", "results_file", "started", "finished", "_ansible_suppress_tmpdir_delete")
 
 
-class ActionModule(ActionBase):
-    """Stands before the modules that have the option progress."""
+class WatchedAction(ActionBase):
+    """Of the modules that have the option progress."""
 
     _supports_check_mode = True
     _supports_async = True
