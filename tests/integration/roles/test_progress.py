@@ -92,7 +92,12 @@ def test_a_copy_is_seen_while_it_is_made(play):
 
 def test_a_dump_and_its_import_are_seen(play):
     play.source.sql("shop", SLOW)
-    result = play(DUMP).wait()
+    running = play(DUMP)
+    dumping = await_that(lambda: [n for n, words in running.family().items() if "pg_dump --format" in words], "pg_dump")
+    os.kill(dumping[0], signal.SIGSTOP)
+    await_that(lambda: lines(running.stdout, "pg_dump"), "a line")
+    os.kill(dumping[0], signal.SIGCONT)
+    result = running.wait()
     assert not result.failed, result
     assert re.search(rf"of 2 tables, {AMOUNT} of 5\d MB", lines(result.stdout, "pg_dump")[-1])
     assert re.search(r"1 of 2 tables", lines(result.stdout, "data")[-1]), "the larger one is first"
