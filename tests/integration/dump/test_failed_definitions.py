@@ -73,6 +73,26 @@ def test_all_are_named_by_a_copy(ends):
     assert_all_named(copy(*ends))
 
 
+def test_what_several_workers_refuse_at_once_is_told_apart(servers, tmp_path):
+    """Each key is broken by a row of its own, which the message has to name."""
+    source, target = servers(15), servers(17, "target")
+    create_database(source, "odd")
+    source.sql("odd", "CREATE TABLE parent (id int PRIMARY KEY)")
+    for number in range(40):
+        source.sql(
+            "odd",
+            f"""
+            CREATE TABLE child{number} (parent int REFERENCES parent); SET session_replication_role = replica;
+            INSERT INTO child{number} VALUES ({1000 + number})""",
+        )
+    done(export(source, tmp_path, target_version=17))
+    result = restore(target, tmp_path, jobs=4)
+    found = {failure["object"]: failure["message"] for failure in result.failures}
+    assert set(found) == {f"FK CONSTRAINT public.child{number} child{number}_parent_fkey" for number in range(40)}
+    for number in range(40):
+        assert f"({1000 + number})" in found[f"FK CONSTRAINT public.child{number} child{number}_parent_fkey"]
+
+
 def test_what_rows_need_ends_it_before_they_are_copied(servers, tmp_path):
     source, target = servers(15), servers(17, "target")
     create_database(source, "typed")

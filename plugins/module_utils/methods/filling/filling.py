@@ -13,10 +13,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError, IncompleteError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import lent_rights, properties
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.loader import Loader
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.restorer import Restorer
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.restorer import (
+    Restorer,
+    names_of_objects,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import foreign_keys, staging
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import edited
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
@@ -25,11 +27,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 
 # As an archive names them: (schema, name).
-RELATIONS = "SELECT relnamespace::regnamespace::name::text, relname::text FROM pg_class"
-OF_TABLES = """
-    SELECT c.relnamespace::regnamespace::name::text, c.relname || ' ' || o.name FROM pg_class AS c JOIN (
-        SELECT conrelid, conname FROM pg_constraint UNION ALL SELECT tgrelid, tgname FROM pg_trigger
-    ) AS o (relation, name) ON o.relation = c.oid"""
 REMEMBERED = ("exclude_extensions", "no_owner", "no_privileges", "no_tablespaces", "skip_roles")
 SHOWN = 20  # failures in a message; the result has all
 
@@ -83,7 +80,7 @@ class Filling:
             import_journal.begin(session, self.archive.origin["dump_id"])
             self.loader.begin(session)
             if self._former:  # somebody may have made by hand what was pending
-                self.archive.fitting.pass_existing(rows(session, RELATIONS), rows(session, OF_TABLES))
+                self.archive.fitting.pass_existing(*names_of_objects(session))
             properties.restore_settings_for_contents(self.archive, dbname)
             self._restore(session, dbname, stack)
             self._analyze(dbname, "tables")

@@ -12,12 +12,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import script
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import RestoreError, restore
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import STATISTICS, Entry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import OF_ITS_ROWS
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.foreign_keys import FOREIGN_KEY
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.row_counts import (
@@ -26,6 +27,17 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.staging import Stage
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import add_unchecked
+
+RELATIONS = "SELECT relnamespace::regnamespace::name::text, relname::text FROM pg_class"
+OF_TABLES = """
+    SELECT c.relnamespace::regnamespace::name::text, c.relname || ' ' || o.name FROM pg_class AS c JOIN (
+        SELECT conrelid, conname FROM pg_constraint UNION ALL SELECT tgrelid, tgname FROM pg_trigger
+    ) AS o (relation, name) ON o.relation = c.oid"""
+
+
+def names_of_objects(session: Connection) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(schema, name) of relations, and of what tables have, as archives call both."""
+    return rows(session, RELATIONS), rows(session, OF_TABLES)
 
 
 class Restorer:
@@ -51,7 +63,8 @@ class Restorer:
 
     def run_parallel(self, stage: Stage, place: str | None = None) -> None:
         """One stage by a pg_restore with several jobs, from another directory if that is given."""
-        self._explain(stage, self._restore_slowly(stage.entries, place or self._place, parallel=True))
+        errors = self._restore_slowly(stage.entries, place or self._place, parallel=True)
+        self._explain(stage, errors if place else self._told_apart(stage, errors))
 
     def compare_rows(self, expected: list[dict[str, Any]], what: str, remedy: str) -> None:
         """The tables have as many rows as were ``what``: exported, or copied. Raises HandoverError."""
@@ -92,6 +105,21 @@ class Restorer:
         archive = self.archive
         arguments = archive.arguments(parallel)
         return restore(archive.client, self._programs, self.dbname, place, archive.wanted(entries), arguments)
+
+    def _told_apart(self, stage: Stage, errors: list[RestoreError]) -> list[RestoreError]:
+        """Of definitions that are not there, the errors that they meet one by one. What several workers write at once
+        cannot be told apart, so that an error may be taken for another's, and a definition be missing unsaid.
+        """
+        archive = self.archive
+        if archive.jobs == 1 or all(error.is_of_pg_restore for error in errors):
+            return errors
+        with contextlib.closing(archive.target.connect(self.dbname, read_only=True)) as session:
+            there = archive.fitting.existing(*names_of_objects(session))
+        missing = [one for one in stage.entries if one.dump_id not in there and one.desc not in STATISTICS]
+        again = {one.dump_id for one in missing}
+        others = [one for one in errors if (one.entry.dump_id not in again if one.entry else not missing)]
+        found = self._restore_slowly(missing, self._place, parallel=False)
+        return others + [error for error in found if " already exists" not in error.message]
 
     def _explain(self, stage: Stage, errors: list[RestoreError]) -> None:
         """Refusals that lose no rows are collected. Raises HandoverError for others."""

@@ -132,10 +132,16 @@ class Fitting:
         self._there_ids = {entry.dump_id for entry in self.contents.entries if entry.name not in names}
 
     def pass_existing(self, relations: list[tuple[str, str]], of_tables: list[tuple[str, str]]) -> None:
-        """Of those, these are there, too; constraints and triggers by the names of table and object."""
+        """Of those, these are there, too."""
+        self._there_ids |= self.existing(relations, of_tables)
+
+    def existing(self, relations: list[tuple[str, str]], of_tables: list[tuple[str, str]]) -> set[int]:
+        """Dump ids of what bears these names; constraints and triggers by the names of table and object."""
+        found = set()
         for classes, names in ((RELATIONS, set(relations)), (OF_TABLES, set(of_tables))):
-            found = (one for one in self.contents.entries if one.desc in classes and (one.namespace, one.tag) in names)
-            self._there_ids |= {entry.dump_id for entry in found}
+            entries = (one for one in self.contents.entries if one.desc in classes)
+            found |= {one.dump_id for one in entries if (one.namespace, one.tag) in names}
+        return found
 
     def skip(self, entry: Entry, reason: str) -> None:
         """Leave out an entry and all that needs it. What is skipped already is not listed twice."""
