@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.handover.postgresql.plugins.filter.lead_pooler import lead_pooler
+from ansible_collections.handover.postgresql.plugins.filter.pairs import pairs
 from ansible_collections.handover.postgresql.plugins.filter.render_report import render_report
 from ansible_collections.handover.postgresql.plugins.filter.render_status import render_status
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_remedy_is_said():
@@ -22,3 +28,27 @@ def test_the_remedy_is_said():
 def test_an_unknown_form_is_refused(render):
     with pytest.raises(AnsibleFilterError, match="not html"):
         render({}, form="html")
+
+
+GROUPS = {"all": ["db1", "db2", "web"], "handover_pairs": ["db1", "db2"], "ungrouped": ["web"]}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "found"),
+    [("", "handover_pairs"), (None, "handover_pairs"), ("web", "web"), ("db*:!db1", "db*:!db1"), (["db2"], ["db2"])],
+)
+def test_a_playbook_runs_on_the_pairs_or_on_what_is_asked_for(hosts, found):
+    assert pairs(GROUPS, hosts) == found
+    assert pairs({"all": ["web"]}, "") == "all"
+
+
+@pytest.mark.parametrize(("groups", "hosts"), [(GROUPS, "shpo"), (GROUPS, "db1:!db*"), ({"all": []}, "")])
+def test_a_playbook_without_hosts_is_an_error(groups, hosts):
+    with pytest.raises(AnsibleFilterError, match="No host of the inventory matches .*handover_hosts"):
+        pairs(groups, hosts)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
+def test_every_playbook_refuses_a_pattern_without_hosts(path):
+    first = yaml.safe_load(path.read_text())[0]
+    assert "import_playbook" in first or "handover.postgresql.pairs(handover_hosts" in first["hosts"]

@@ -1,3 +1,6 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Definitions that the target refuses: all else is there, and all of them are named at once."""
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ DUMP = """
     - handover.postgresql.pg_dump_export:
         {source: "{{ source }}", dump_directory: "{{ place }}", databases: [shop], include: [databases],
          client_directory: "{{ clients }}", jobs: 1, compress: "gzip:9", progress: 1s}
+"""
+IMPORT = """
     - handover.postgresql.pg_restore_import:
         {target: "{{ target }}", dump_directory: "{{ place }}", include: [databases],
          client_directory: "{{ clients }}", jobs: 2, progress: 1s}
@@ -92,7 +94,7 @@ def test_a_copy_is_seen_while_it_is_made(play):
 
 def test_a_dump_and_its_import_are_seen(play):
     play.source.sql("shop", SLOW)
-    running = play(DUMP)
+    running = play(DUMP + IMPORT)
     dumping = await_that(lambda: [n for n, words in running.family().items() if "pg_dump --format" in words], "pg_dump")
     os.kill(dumping[0], signal.SIGSTOP)
     await_that(lambda: lines(running.stdout, "pg_dump"), "a line")
@@ -147,7 +149,7 @@ def test_a_broken_connection_is_made_anew(new_source, network, tmp_path):
     source = new_source(15)
     source.host.psql(BIG, dbname="shop")
     playbook = tmp_path / "playbook.yml"
-    playbook.write_text(HEAD + DUMP.split("    - handover.postgresql.pg_restore_import")[0])
+    playbook.write_text(HEAD + DUMP)
     own = {"source": {**source.endpoint(), "port": 5432}, "clients": [], "place": "/var/tmp/dump"}
     inventory = {"all": {"hosts": {"here": {**source.host.ansible(), **own}}}}
     running = start_playbook(playbook, inventory, here=network.here)
