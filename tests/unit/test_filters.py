@@ -44,7 +44,7 @@ def test_a_playbook_runs_on_the_pairs_or_on_what_is_asked_for(hosts, found):
 
 @pytest.mark.parametrize(("groups", "hosts"), [(GROUPS, "shpo"), (GROUPS, "db1:!db*"), ({"all": []}, "")])
 def test_a_playbook_without_hosts_is_an_error(groups, hosts):
-    with pytest.raises(AnsibleFilterError, match="No host of the inventory matches .*handover_hosts"):
+    with pytest.raises(AnsibleFilterError, match=r"No host of the inventory matches .*handover_hosts"):
         pairs(groups, hosts)
 
 
