@@ -43,9 +43,9 @@ NOT_FROM_THE_INVENTORY = {
 }
 # Variables that are no options of modules: what the roles do besides calling these.
 OF_THE_ROLES_THEMSELVES = {
-    "accept_pending", "allow_restart", "firewall_tasks", "pair", "rehearse", "replication_password_file",
-    "restart_command", "restart_service", "restart_timeout", "source_host", "source_is_gone", "source_is_ready",
-    "switch_tasks", "throttle", "transport",
+    "accept_pending", "allow_restart", "firewall_tasks", "metrics_directory", "pair", "rehearse",
+    "replication_password_file", "restart_command", "restart_service", "restart_timeout", "source_host",
+    "source_is_gone", "source_is_ready", "switch_tasks", "throttle", "transport",
 }  # fmt: skip
 
 
