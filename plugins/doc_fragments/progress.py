@@ -17,7 +17,8 @@ options:
       - V(0) shows nothing, and runs the module as Ansible runs others.
       - Otherwise the module runs under Ansible's async wrapper. It goes on when the connection to its host breaks, and
         the task finds it again. It ends within five minutes when Ansible itself is gone.
-      - A task with C(async), or with C(become_user) other than root, shows nothing.
+      - A task with C(async), or with C(become_user) other than root, shows nothing. Nor is
+        anything shown where the path of the Python interpreter has a space in it.
     type: str
     default: 15s
 """

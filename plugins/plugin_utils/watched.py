@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import time
 from typing import Any
@@ -56,11 +57,19 @@ class WatchedAction(ActionBase):
         """The module's result; ``async`` of the task itself is as for any module."""
         result = super().run(tmp, task_vars)
         interval = self._interval()
-        if not interval or self._task.async_val or self._connection.has_native_async or self._is_become_unprivileged():
-            found = self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))
-        else:
-            found = self._watched(interval, task_vars)
-        return {**result, **found}
+        if interval and not self._task.async_val and self._can_be_watched(task_vars):
+            return {**result, **self._watched(interval, task_vars)}
+        return {**result, **self._execute_module(task_vars=task_vars, wrap_async=bool(self._task.async_val))}
+
+    def _can_be_watched(self, task_vars: dict[str, Any]) -> bool:
+        """The wrapper's command line does not quote the paths in it."""
+        if self._connection.has_native_async or self._is_become_unprivileged():
+            return False
+        if self._connection._shell.tmpdir is None:
+            self._make_tmp_path()
+        delegated = (task_vars.get("ansible_delegated_vars") or {}).get(self._task.delegate_to)
+        interpreter = self._templar.template((delegated or task_vars).get("ansible_python_interpreter") or "")
+        return not re.search(r"\s", f"{interpreter}{self._connection._shell.tmpdir}")
 
     def _interval(self) -> float:
         try:
@@ -70,8 +79,6 @@ class WatchedAction(ActionBase):
             raise AnsibleActionFail(str(error)) from None
 
     def _watched(self, interval: float, task_vars: dict[str, Any]) -> dict[str, Any]:
-        if self._connection._shell.tmpdir is None:
-            self._make_tmp_path()
         directory = self._connection._shell.tmpdir
         job = self._start(task_vars)
         if "ansible_job_id" not in job:

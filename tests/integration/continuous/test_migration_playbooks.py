@@ -10,6 +10,7 @@ import json
 import pytest
 from dumps import CLIENTS
 from migrations import in_step
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parsed
 from support import create_database, run_playbook
 
 from lab import catalogs
@@ -78,8 +79,13 @@ def test_status_watch_stop_finish(servers, inventory, tmp_path):
     assert "unknown: free_space: SQL does not show" in result.stdout
     assert len(catalogs.of_server(source)["slots"]) == 1
     on_its_host = {"handover_source_host": "here", "handover_min_free_space": "1kB"}
-    result = succeeded(run_playbook(WATCH, pair, extra_vars=on_its_host))
+    metrics = {"handover_metrics_directory": str(tmp_path)}
+    result = succeeded(run_playbook(WATCH, pair, extra_vars={**on_its_host, **metrics}))
     assert "ok: free_space, age, slot, apply_errors, continuity, drift, lag\n" in result.stdout
+    text = (tmp_path / "handover_pair.prom").read_text()
+    found = {(one.name, *one.labels.values()): one.value for family in parsed(text) for one in family.samples}
+    assert found["handover_guard_level", "pair", "shop", "lag"] == 0
+    assert found["handover_phase", "pair", "shop", "in_step"] == 1
 
     result = succeeded(run_playbook(STOP, pair))
     assert result.changed and "pair, database other: nothing to remove\n" in result.stdout

@@ -38,7 +38,9 @@ def example(servers, tmp_path):
             **variables,
         }
         inventory = {"all": {"hosts": {"localhost": {"ansible_connection": "local"}}}}
-        return run_playbook(playbook, inventory, check=check, extra_vars=given, env={"HOME": str(tmp_path)})
+        return run_playbook(
+            playbook, inventory, check=check, extra_vars=given, env={"HOME": str(tmp_path)}, progress=True
+        )
 
     run.source, run.target, run.home = source, target, tmp_path
     return run
