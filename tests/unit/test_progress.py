@@ -10,9 +10,12 @@ import os
 import subprocess
 import time
 
+import psycopg2
 import pytest
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import progress
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.program_progress import ProgramProgress
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.engine import (
     CopyEngine,
     CopyOptions,
@@ -54,11 +57,16 @@ def test_what_is_written():
     run = progress.Progress()
     run.stage("shop", "data")
     with run.measured("shop", lambda: progress.Extent((1, 2), (0, 1), {("public", "a.b"): (1, 2)})):
-        run._measure()
+        run._measure(watched=False)
         found = json.loads(run.as_json())
     assert found["process"] == os.getpid()
     assert found["databases"]["shop"]["bytes"] == [1, 2]
     assert found["databases"]["shop"]["under_way"] == {"public.a.b": [1, 2]}
+    with run.measured("shop", lambda: progress.Extent((2, 2), (1, 1)), only_for_watchers=True):
+        run._measure(watched=False)
+        assert json.loads(run.as_json())["databases"]["shop"]["bytes"] == [1, 2]
+        run._measure(watched=True)
+        assert json.loads(run.as_json())["databases"]["shop"]["bytes"] == [2, 2]
     run.stage("shop", "indexes")
     assert json.loads(run.as_json())["databases"] == {"shop": {"stage": "indexes"}}
 
@@ -96,3 +104,16 @@ def test_a_table_under_way_counts_by_what_copy_makes_of_it(copy_bytes, expected)
     [piece] = engine._pieces(table, table.size, 180000)
     engine.options.flow.under_way = lambda: [(piece, 40 * MB)]
     assert engine.amounts().bytes == (expected * MB, 100 * MB)
+
+
+@pytest.mark.parametrize("error", [HandoverError("Too many connections.", "Wait."), psycopg2.OperationalError("no")])
+def test_a_look_that_gets_no_session_leaves_those_who_need_one_alone(error):
+    tried = []
+
+    def connect():
+        tried.append(1)
+        raise error
+
+    found = ProgramProgress(connect, "COPY TO", [])
+    assert [found.look(), found.look()] == [None, None] and tried == [1]
+    found.close()

@@ -49,7 +49,8 @@ def run(argument_spec: dict[str, Any], job: Callable[[AnsibleModule], dict[str, 
     signals.end_in_order()
     try:
         refuse_numbers(module.params)
-        if seconds_of("progress", module.params.get("progress") or None):
+        if "progress" in module.params:
+            seconds_of("progress", module.params["progress"] or None)
             progress.begin(module.tmpdir)
         leave, result = module.exit_json, job(module)
     except Exception as error:  # pylint: disable=broad-except

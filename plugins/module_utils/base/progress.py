@@ -43,11 +43,11 @@ class Progress:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stages: dict[str, str] = {}
-        self._looks: dict[str, Callable[[], Extent | None]] = {}
+        self._looks: dict[str, tuple[Callable[[], Extent | None], bool]] = {}
         self._amounts: dict[str, Extent] = {}
 
     def begin(self, directory: str) -> None:
-        """Write to this directory from now on, as soon as and as long as somebody looks."""
+        """Measure from now on, and write to this directory as soon as somebody looks."""
         watch = _Watch(os.path.join(directory, WATCHED_FILE))
         place = os.path.join(directory, PROGRESS_FILE)
         threading.Thread(target=self._tick, args=[watch, place], daemon=True).start()
@@ -59,10 +59,12 @@ class Progress:
             self._amounts.pop(database, None)
 
     @contextlib.contextmanager
-    def measured(self, database: str, look: Callable[[], Extent | None]) -> Iterator[None]:
+    def measured(
+        self, database: str, look: Callable[[], Extent | None], only_for_watchers: bool = False
+    ) -> Iterator[None]:
         """Ask ``look``, which must not raise, once a second while this lasts, in a thread of its own. None: unknown."""
         with self._lock:
-            self._looks[database] = look
+            self._looks[database] = look, only_for_watchers
         try:
             yield
         finally:
@@ -81,7 +83,7 @@ class Progress:
     def _tick(self, watch: _Watch, place: str) -> None:
         while True:
             time.sleep(TICK)
-            self._measure()
+            self._measure(watch.is_kept())
             if watch.is_kept():
                 with contextlib.suppress(OSError):  # the directory is gone: so is who looked
                     _write(place, self.as_json())
@@ -89,11 +91,11 @@ class Progress:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
-    def _measure(self) -> None:
+    def _measure(self, watched: bool) -> None:
         with self._lock:
             looks = list(self._looks.items())
-        for database, look in looks:
-            found = look()
+        for database, (look, only_for_watchers) in looks:
+            found = look() if watched or not only_for_watchers else None
             with self._lock:
                 if database in self._looks and found is not None:
                     self._amounts[database] = found

@@ -201,7 +201,7 @@ def _write(run: Export, unit: manifest.Unit, connection, dbname: str, client: cl
             arguments = run.options.arguments(client, snapshot, connection)
             jobs = run.options.jobs_for(catalog.table_count(connection))
             looking = of_dump(lambda: run.source.connect(dbname, read_only=True), connection, jobs)
-            with looking as dumping, progress.measured(dbname, dumping.look):
+            with looking as dumping, progress.measured(dbname, dumping.look, only_for_watchers=True):
                 archive.dump(client, run.source.for_programs(connection), dbname, arguments, place)
         with stages.stage("row counts"):
             wanted = run.options.counts_rows(description["data_bytes"])

@@ -68,7 +68,7 @@ class FileLoader:
         return {}
 
     def _load(self, stage: staging.Stage, restorer: Restorer) -> None:
-        archive = self.archive
+        archive, dbname = self.archive, self.archive.origin["source"]["database"]
         looking = of_restore(
             lambda: archive.target.connect(restorer.dbname, read_only=True),
             stage.entries,
@@ -76,7 +76,7 @@ class FileLoader:
             archive.origin["row_counts"],
             archive.jobs,
         )
-        with looking as restoring, progress.measured(archive.origin["source"]["database"], restoring.look):
+        with looking as restoring, progress.measured(dbname, restoring.look, only_for_watchers=True):
             restorer.run_parallel(stage, self.directory)
 
     def _compare_rows(self, restorer: Restorer) -> None:

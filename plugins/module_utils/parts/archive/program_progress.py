@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
 
+PAUSE = 60.0  # seconds, after a session was refused
 ALMOST = 0.99  # of a table that is still copied
 SINCE = 140000  # pg_stat_progress_copy
 
@@ -43,14 +46,19 @@ class ProgramProgress:
         self._place = {(table.schema, table.name): number for number, table in enumerate(tables)}
         self._furthest = 0
         self._session: Connection | None = None
+        self._next_try = 0.0
 
     def look(self) -> Extent | None:
         """None where the server does not show it, or cannot be asked."""
-        with contextlib.suppress(psycopg2.Error):
+        if time.monotonic() < self._next_try:
+            return None
+        try:
             if self._session is None or self._session.closed:
                 self._session = self._connect()
             if self._session.info.server_version >= SINCE:
                 return self._extent(self._session)
+        except (psycopg2.Error, HandoverError):  # no connection is left, perhaps: those who need one come first
+            self._next_try = time.monotonic() + PAUSE
         return None
 
     def close(self) -> None:
