@@ -13,6 +13,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.handover.postgresql.plugins.filter.lead_pooler import lead_pooler
 from ansible_collections.handover.postgresql.plugins.filter.pairs import pairs
+from ansible_collections.handover.postgresql.plugins.filter.removals import removals
 from ansible_collections.handover.postgresql.plugins.filter.render_report import render_report
 from ansible_collections.handover.postgresql.plugins.filter.render_status import render_status
 
@@ -52,3 +53,20 @@ def test_a_playbook_without_hosts_is_an_error(groups, hosts):
 def test_every_playbook_refuses_a_pattern_without_hosts(path):
     first = yaml.safe_load(path.read_text())[0]
     assert "import_playbook" in first or "handover.postgresql.pairs(handover_hosts" in first["hosts"]
+
+
+def test_removals_are_counted_and_named():
+    statements = [
+        'ALTER SUBSCRIPTION "handover_1_w1" DISABLE', 'ALTER SUBSCRIPTION "handover_1_w1" SET (slot_name = NONE)',
+        'DROP SUBSCRIPTION "handover_1_w1"', "SELECT pg_drop_replication_slot('handover_1_w1')",
+        "SELECT pg_drop_replication_slot('handover_1_w2')", 'DROP TRIGGER handover_fence ON "a"."b"',
+        "DO $$ BEGIN IF EXISTS (SELECT 1)\nTHEN EXECUTE 'ALTER TABLE x REPLICA IDENTITY DEFAULT'; END IF; END $$",
+        "ALTER TABLE public.y REPLICA IDENTITY NOTHING", 'DROP TABLE handover."migration"', "DROP SCHEMA handover",
+        'ALTER ROLE "a ""b" LOGIN', "SELECT 1",
+    ]  # fmt: skip
+    assert removals(statements) == (
+        "subscription handover_1_w1; 2 slots handover_1_w1, handover_1_w2; schema handover; "
+        'role a "b allowed to connect again; 1 trigger; 2 replica identities put back; 1 table of the journal; '
+        "1 other statement"
+    )
+    assert removals([]) == ""
