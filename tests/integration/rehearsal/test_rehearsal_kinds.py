@@ -236,6 +236,17 @@ def test_commutators_that_are_not_mutual(servers):
     assert_well(done(rehearse(source, target)))
 
 
+def test_a_generated_column_of_an_older_server(servers):
+    """Before 15, a server records for the column, not for its expression, what this calls."""
+    source, target = servers(14), servers(17, "target")
+    [kind] = [one for one in KINDS if one.name == "a generated column that looks things up"]
+    made(source, "odd", kind.script)
+    found = rehearse(source, target)
+    assert found.failed and about(found, kind.words)["level"] == kind.level
+    source.sql("odd", kind.mend)
+    assert_well(done(rehearse(source, target)))
+
+
 def test_an_index_whose_function_is_called_by_a_grant(ends):
     """Privileges come last in a dump, and indexes are built as the owner of the table."""
     source, target = ends

@@ -32,7 +32,8 @@ CALLS = """EXISTS (
     AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass))"""
 NAME = "format('%I.%I', n.nspname, c.relname)"
 
-# (kind, name of the object, oid, schema and name of its table, expression)
+# (kind, name of the object, oid, schema and name of its table, expression). Before 15, servers record for the column
+# what its expression uses.
 EVALUATED = f"""
     SELECT 'index', format('%I.%I', n.nspname, x.relname), c.oid::bigint, n.nspname::text, c.relname::text, e.expression
     FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid JOIN pg_class AS c ON c.oid = i.indrelid
@@ -47,7 +48,8 @@ EVALUATED = f"""
            pg_get_expr(f.adbin, f.adrelid)
     FROM pg_attrdef AS f JOIN pg_attribute AS a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
     JOIN pg_class AS c ON c.oid = f.adrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND a.attgenerated = 's' AND {CALLS.format("'pg_attrdef'::regclass", "f.oid")}
+    WHERE c.relkind = 'r' AND a.attgenerated = 's' AND ({CALLS.format("'pg_attrdef'::regclass", "f.oid")}
+        OR {CALLS.format("'pg_class'::regclass", "c.oid AND d.objsubid = a.attnum")})
     ORDER BY 1, 2"""
 
 # Scans of each table and its indexes that this session has made and not reported yet, as it does between transactions;

@@ -31,10 +31,13 @@ USED = """
         SELECT 'index' AS kind, d.objid::regclass::text AS name, NULL AS later FROM pg_class AS c
         WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('i', 'I')
         UNION ALL SELECT 'partition key', d.objid::regclass::text, NULL FROM pg_class AS c
-        WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind = 'p'
+        WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind = 'p' AND d.objsubid = 0
         UNION ALL SELECT 'generated column', a.attrelid::regclass::text || '.' || quote_ident(a.attname), NULL
         FROM pg_attrdef AS f JOIN pg_attribute AS a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
         WHERE d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid AND a.attgenerated <> ''
+        UNION ALL SELECT 'generated column', a.attrelid::regclass::text || '.' || quote_ident(a.attname), NULL
+        FROM pg_attribute AS a WHERE d.classid = 'pg_class'::regclass AND a.attrelid = d.objid
+        AND a.attnum = d.objsubid AND a.attgenerated <> '' -- before 15, the column depends, not its expression
         UNION ALL SELECT 'constraint', quote_ident(k.conname) || ' ON ' || owner.name,
                          format('ALTER %1$s DROP CONSTRAINT %2$I; ALTER %1$s ADD CONSTRAINT %2$I %3$s NOT VALID;',
                                 owner.name, k.conname, pg_get_constraintdef(k.oid))

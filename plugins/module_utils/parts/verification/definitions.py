@@ -34,8 +34,11 @@ NAME = "format('%I.%I', (SELECT nspname FROM pg_namespace WHERE oid = c.relnames
 
 # Which functions and operators of users and extensions a definition comes to, which its words need not show: a restore
 # finds = of text where the source found that of citext, and CASE and NULLIF are written in the same words as before.
+# Before 15, what a generated column uses is recorded for the column, not for its expression, and stays there when the
+# column is none any more.
 USES = f"""
-    SELECT i.type || ' ' || i.identity, array_agg(DISTINCT r.identity COLLATE "C") AS functions_and_operators
+    SELECT CASE WHEN d.objsubid > 0 THEN 'default value for' ELSE i.type END || ' ' || i.identity,
+           array_agg(DISTINCT r.identity COLLATE "C") AS functions_and_operators
     FROM (SELECT d.*, CASE classid
             WHEN 'pg_rewrite'::regclass THEN (SELECT ev_class FROM pg_rewrite WHERE oid = objid)
             WHEN 'pg_constraint'::regclass THEN (SELECT nullif(conrelid, 0) FROM pg_constraint WHERE oid = objid)
@@ -43,11 +46,14 @@ USES = f"""
             WHEN 'pg_policy'::regclass THEN (SELECT polrelid FROM pg_policy WHERE oid = objid)
             WHEN 'pg_attrdef'::regclass THEN (SELECT adrelid FROM pg_attrdef WHERE oid = objid)
             ELSE coalesce((SELECT indrelid FROM pg_index WHERE indexrelid = objid), objid) END AS relation
-          FROM pg_depend AS d WHERE deptype = 'n' AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+          FROM pg_depend AS d
+          WHERE (deptype = 'n' OR deptype = 'a' AND classid = 'pg_class'::regclass AND EXISTS (
+              SELECT FROM pg_attribute WHERE attrelid = objid AND attnum = objsubid AND attgenerated <> ''))
+          AND refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
           AND objid >= 16384 AND classid IN ('pg_rewrite'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass,
             'pg_policy'::regclass, 'pg_attrdef'::regclass, 'pg_class'::regclass)) AS d
     LEFT JOIN pg_class AS c ON c.oid = relation,
-         pg_identify_object(d.classid, d.objid, 0) AS i, pg_identify_object(d.refclassid, d.refobjid, 0) AS r
+         pg_identify_object(d.classid, d.objid, d.objsubid) AS i, pg_identify_object(d.refclassid, d.refobjid, 0) AS r
     WHERE (c.oid IS NOT NULL AND c.relnamespace NOT IN {OTHER_SCHEMAS} AND {not_of_extension("pg_class", "c.oid")}
            OR d.classid = 'pg_constraint'::regclass AND relation IS NULL
            AND {not_of_extension("pg_constraint", "d.objid")})

@@ -123,6 +123,15 @@ def test_names_that_only_a_search_path_finds(place, source):
     assert look(source.endpoint(), None, [dbname]).levels("search_path_functions") == {"ok"}
 
 
+def test_generated_columns_of_an_older_server(all_servers):
+    """Before 15, the column depends on the function, not its expression."""
+    source = all_servers(14, "functions")
+    dbname = filled(source, FAILING["generated"])
+    [finding] = look(source.endpoint(), None, [dbname]).of("search_path_functions", "warning")
+    assert finding["objects"] == ["public.f(text)"]
+    source.sql("postgres", f"DROP DATABASE {dbname}")
+
+
 def test_an_import_fails_as_foretold_and_succeeds_when_mended(source, all_servers, tmp_path):
     dbname = filled(source, IN_CONSTRAINT)
     dumps.done(dumps.export(source, tmp_path, databases=[dbname]))
