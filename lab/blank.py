@@ -59,11 +59,13 @@ def make(build: Build, arguments: Iterable[str], data: Path, password: str, roun
     made = builds.once(name, recipe, lambda prefix: _initdb(build, arguments, prefix), readable=False)
     subprocess.run(["cp", "-a", made["data"], data], check=True)
     _identify(data)
-    statement = f"ALTER ROLE {SUPERUSER} PASSWORD '{verifier(password, rounds)}'\n"
+    chosen = [one.partition("=")[2] for one in arguments if one.startswith("--username=")]
+    superuser = (chosen or [SUPERUSER])[-1]
+    statement = f"ALTER ROLE \"{superuser}\" PASSWORD '{verifier(password, rounds)}'\n"
     single = [build.program("postgres"), "--single", "-D", data, "-c", "fsync=off", "postgres"]
     # It prints a prompt even so, and exits with 0 when a statement fails.
     if "ERROR" in (said := _program(build, single, data.parent, statement)):
-        raise BlankError(f"no password for {SUPERUSER}:\n{said}")
+        raise BlankError(f"no password for {superuser}:\n{said}")
 
 
 def verifier(password: str, rounds: int = SCRAM_ROUNDS) -> str:
