@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, duration, size
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, duration, one_line, size
 
 WINDOW = 120.0  # seconds of looks that say how fast it goes now
 LEAST = 5.0  # seconds that two looks must be apart
@@ -26,10 +26,11 @@ class ProgressLines:
     def of(self, seen: dict[str, Any], now: float) -> Iterator[str]:
         """The lines of one look; ``now`` is in seconds of any clock that does not jump."""
         for database, found in seen["databases"].items():
-            yield f"{self._host}: {database}: {', '.join(self._facts(database, found, now))}"
+            name = f"{self._host}: {one_line(database)}"
+            yield f"{name}: {', '.join(self._facts(database, found, now))}"
             tables = found.get("under_way", {}) if self._with_tables else {}
             for table, (done, total) in tables.items():
-                yield f"{self._host}: {database}: {table}: {size(done)} of {size(total)}"
+                yield f"{name}: {one_line(table)}: {size(done)} of {size(total)}"
 
     def _facts(self, database: str, found: dict[str, Any], now: float) -> Iterator[str]:
         yield found.get("stage", "begun")

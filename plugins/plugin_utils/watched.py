@@ -10,6 +10,7 @@ start of Python on the host.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -126,7 +127,8 @@ class WatchedAction(ActionBase):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(BETWEEN_CONNECTIONS)
-                self._connection.reset()
+                with contextlib.suppress(AnsibleConnectionFailure):  # then the next attempt says so
+                    self._connection.reset()
 
     def _collect(self, job: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """The module's result, as if it had been run without the wrapper."""

@@ -10,7 +10,9 @@ pg_restore as the archive lists them. So whatever comes before a table that is b
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,24 +49,28 @@ class ProgramProgress:
         self._furthest = 0
         self._session: Connection | None = None
         self._next_try = 0.0
+        self._looking = threading.Lock()
 
     def look(self) -> Extent | None:
         """None where the server does not show it, or cannot be asked."""
-        if time.monotonic() < self._next_try:
+        with self._looking:
+            if time.monotonic() < self._next_try:
+                return None
+            try:
+                if self._session is None or self._session.closed:
+                    self._session = self._connect()
+                if self._session.info.server_version >= SINCE:
+                    return self._extent(self._session)
+            except (psycopg2.Error, HandoverError):  # no connection is left, perhaps: those who need one come first
+                self._next_try = time.monotonic() + PAUSE
             return None
-        try:
-            if self._session is None or self._session.closed:
-                self._session = self._connect()
-            if self._session.info.server_version >= SINCE:
-                return self._extent(self._session)
-        except (psycopg2.Error, HandoverError):  # no connection is left, perhaps: those who need one come first
-            self._next_try = time.monotonic() + PAUSE
-        return None
 
     def close(self) -> None:
-        """The session goes."""
-        if self._session is not None:
-            self._session.close()
+        """The session goes, and none comes any more: a database that is renamed next must have none."""
+        with self._looking:
+            self._next_try = math.inf
+            if self._session is not None:
+                self._session.close()
 
     def _extent(self, session: Connection) -> Extent:
         query = """
@@ -74,7 +80,7 @@ class ProgramProgress:
             WHERE p.datname = current_database() AND p.command = %s"""
         found = {(schema, name): amounts for schema, name, *amounts in catalog.rows(session, query, (self._command,))}
         current = {self._place[key]: amounts for key, amounts in found.items() if key in self._place}
-        self._furthest = max(self._furthest, *current, 0) if current else self._furthest
+        self._furthest = max([self._furthest, *current])
         under_way = {(self._tables[n].schema, self._tables[n].name): self._done(n, *current[n]) for n in current}
         passed = [n for n in range(self._furthest) if n not in current]
         done = sum(self._tables[n].bytes for n in passed) + sum(copied for copied, _total in under_way.values())
