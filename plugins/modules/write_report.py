@@ -14,6 +14,8 @@ description:
   - Writes C(NAME.md) and C(NAME.json) into a directory, which it makes. It does in one go what
     M(ansible.builtin.file) and two M(ansible.builtin.copy) would do.
   - The directory has mode 0750, the files 0640. Files that say the same already are left.
+  - A report is about a run, and most say something else after each one. So the task is not C(changed) by it, and a
+    second run of a playbook that has nothing to do is not either.
 options:
   report_directory:
     description: Directory for the report.
@@ -33,11 +35,11 @@ options:
     required: true
 attributes:
   check_mode:
-    description: Says what would be written.
+    description: Writes nothing.
     support: full
   diff_mode:
     description: Shows what would be or was changed.
-    support: full
+    support: none
 seealso:
   - module: handover.postgresql.show
 """

@@ -34,6 +34,8 @@ class ProgressLines:
 
     def _facts(self, database: str, found: dict[str, Any], now: float) -> Iterator[str]:
         yield found.get("stage", "begun")
+        if "lag" in found:
+            yield from self._behind(database, found["lag"], now)
         if "bytes" not in found:
             return
         (done, total), (tables, all_tables) = found["bytes"], found["tables"]
@@ -45,6 +47,13 @@ class ProgressLines:
         if rate and done < total:
             yield f"{size(round(rate))}/s"
             yield f"about {duration((total - done) / rate)} to go"
+
+    def _behind(self, database: str, lag: int, now: float) -> Iterator[str]:
+        """While the target catches up. What the application writes meanwhile counts: it may get further behind."""
+        yield f"{size(lag)} of WAL behind"
+        rate = self._rate((database, "lag"), -lag, now)
+        if rate and lag:
+            yield f"about {duration(lag / rate)} to go"
 
     def _rate(self, key: tuple[str, str], done: int, now: float) -> float | None:
         """Bytes a second, of late; None where too little was seen, or nothing moved."""

@@ -223,7 +223,9 @@ def start_module(
 
     It begins ``cold`` where a test looks at what warm ones have in common, such as memory and ``/proc/PID/environ``.
     """
-    given = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
+    given = {
+        "ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_verbosity": 1}
+    }
 
     def read(running: Running) -> Result:
         assert_no_secret(secrets_of(args), running.stdout, running.stderr)

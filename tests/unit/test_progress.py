@@ -45,6 +45,22 @@ def test_lines_tell_rate_and_time_to_go_by_what_was_seen_of_late():
     assert line == "db1: shop: indexes, 1 of 2 tables, 50 MB of 100 MB", "another stage has a rate of its own"
 
 
+def test_how_far_behind_the_target_is_while_it_catches_up():
+    run, lines = progress.Progress(), ProgressLines("db1", with_tables=False)
+    run.stage("shop", "catching up")
+    said = []
+    for now, behind in ((0, 100), (10, 60), (20, 0)):
+        run.lag("shop", behind * MB)
+        said += lines.of(json.loads(run.as_json()), now)
+    assert said == [
+        "db1: shop: catching up, 100 MB of WAL behind",
+        "db1: shop: catching up, 60 MB of WAL behind, about 15 s to go",
+        "db1: shop: catching up, 0 B of WAL behind",
+    ]
+    run.stage("shop", "validation")
+    assert "lag" not in run.as_json()
+
+
 def test_tables_under_way_have_lines_of_their_own():
     found = seen(10, under_way={"public.big": [MB, 40 * MB]}, others={"indexes and keys": [1, 3]})
     assert list(ProgressLines("db1", with_tables=True).of(found, 0)) == [

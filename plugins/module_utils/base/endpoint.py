@@ -17,7 +17,7 @@ from typing import Any
 from ansible_collections.handover.postgresql.plugins.module_utils.base import pooling, signals
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import masked
-from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line, sentence
 
 try:
     import psycopg2
@@ -266,7 +266,7 @@ class Endpoint:
             "Check {side}.host, {side}.port, and that a firewall lets this machine through.",
         )
         failure = HandoverError(
-            f"Cannot connect to {self.describe(dbname)}: {masked(text, self.secrets)}",
+            sentence(f"Cannot connect to {self.describe(dbname)}: {masked(text, self.secrets)}"),
             remedy.format(side=self.side),
             unreachable_side=self.side,
         )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import sentence
+
 
 class HandoverError(Exception):
     """What went wrong, for a person under stress.
@@ -25,7 +27,7 @@ class HandoverError(Exception):
 
     def as_result(self) -> dict[str, Any]:
         """The arguments of ``fail_json``."""
-        message = f"{self.problem} {self.remedy}".strip() if self.remedy else self.problem
+        message = f"{sentence(self.problem)} {self.remedy}" if self.remedy else self.problem
         return {"msg": message, "problem": self.problem, "remedy": self.remedy, **self.facts}
 
     def of_database(self, dbname: str) -> HandoverError:

@@ -55,6 +55,8 @@ def run(argument_spec: dict[str, Any], job: Callable[[AnsibleModule], dict[str, 
         leave, result = module.exit_json, job(module)
     except Exception as error:  # pylint: disable=broad-except
         leave, result = module.fail_json, _failure(error)
+        if not module._verbosity:  # what is said once in the message is not said again
+            result = {name: value for name, value in result.items() if name not in PARTS}
     _leave(module, leave, result)
 
 
@@ -98,6 +100,7 @@ def refuse_numbers(params: dict[str, Any]) -> None:
             raise HandoverError(f"{name} is {given}.", f"Give a number of at least {least}.")
 
 
+PARTS = ("problem", "remedy")  # of the message, for who asks for more words
 FILE_REMEDIES = {
     errno.ENOSPC: "Free disk space there, and run this again.",
     errno.EACCES: "Give that permission to the user that the module runs as, or choose another place.",

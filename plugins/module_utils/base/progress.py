@@ -45,6 +45,7 @@ class Progress:
         self._stages: dict[str, str] = {}
         self._looks: dict[str, tuple[Callable[[], Extent | None], bool]] = {}
         self._amounts: dict[str, Extent] = {}
+        self._lags: dict[str, int] = {}
 
     def begin(self, directory: str) -> None:
         """Measure from now on, and write to this directory as soon as somebody looks."""
@@ -57,6 +58,12 @@ class Progress:
         with self._lock:
             self._stages[database] = name
             self._amounts.pop(database, None)
+            self._lags.pop(database, None)
+
+    def lag(self, database: str, behind: int) -> None:
+        """How many bytes of WAL are still to be applied, until the next stage."""
+        with self._lock:
+            self._lags[database] = behind
 
     @contextlib.contextmanager
     def measured(
@@ -78,6 +85,8 @@ class Progress:
             for name, amounts in self._amounts.items():
                 under_way = {".".join(key): amount for key, amount in amounts.under_way.items()}
                 databases.setdefault(name, {}).update({**asdict(amounts), "under_way": under_way})
+            for name, behind in self._lags.items():
+                databases.setdefault(name, {})["lag"] = behind
         return json.dumps({"process": os.getpid(), "databases": databases})
 
     def _tick(self, watch: _Watch, place: str) -> None:

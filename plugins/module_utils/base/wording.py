@@ -11,6 +11,12 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
+def sentence(text: str) -> str:
+    """With a full stop: what libpq and servers say has none, and something is said behind it."""
+    text = text.rstrip()
+    return text if not text or text.endswith((".", "!", "?", ";")) else f"{text}."
+
+
 def counted(number: int, noun: str) -> str:
     """``1 table``, ``3 tables``, ``2 indexes``, ``2 dictionaries``, ``2 foreign keys``."""
     if number == 1:

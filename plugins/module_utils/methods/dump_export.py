@@ -100,7 +100,9 @@ def export_roles(run: Export, connection) -> dict:
     }
     former = _former(run, unit)
     if former and former["source"]["system_identifier"] != run.server.system_identifier:
-        raise _other_source(unit, former)
+        if _has_databases_of(run, former["source"]["system_identifier"]):
+            raise _other_source(unit, former)
+        former = None  # no dump, but what a playbook keeps for itself: it is made anew
     if former and not unit.damage(former) and _read_text(unit.file("roles.json")) == content:
         return {**result, "changed": False}
     if not run.check_mode:
@@ -135,6 +137,13 @@ def export_database(run: Export, dbname: str) -> dict:
         raise locked_out(run.source, dbname, run.options.lock_wait_timeout) from None
     finally:
         connection.close()
+
+
+def _has_databases_of(run: Export, identifier: str) -> bool:
+    """Whether a dump of a database of that server is in the directory, to which its roles belong."""
+    units = [manifest.Unit.of_database(run.directory, name) for name in manifest.database_units(run.directory)]
+    found = [unit.read() for unit in units]
+    return any(one and one["source"]["system_identifier"] == identifier for one in found)
 
 
 def _former(run: Export, unit: manifest.Unit) -> dict | None:

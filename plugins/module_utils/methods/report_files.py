@@ -21,31 +21,24 @@ def write(params: dict, set_mode, move, check_mode: bool) -> dict:
         os.path.join(directory, f"{params['name']}.md"): params["markdown"],
         os.path.join(directory, f"{params['name']}.json"): text,
     }
-    changed = _make(directory, set_mode, check_mode)
-    diff = []
-    for path, content in files.items():
-        before = _read(path)
-        if before != content:
-            diff.append({"before_header": path, "before": before or "", "after_header": path, "after": content})
-            if not check_mode:
-                _write(path, content, move)
-        if not check_mode or before is not None:
-            changed = set_mode(path, FILE_MODE, changed)
-    return {"changed": changed or bool(diff), "diff": diff, "files": list(files)}
-
-
-def _make(directory: str, set_mode, check_mode: bool) -> bool:
-    """Make a directory with those above it that are missing; whether it was not as it is to be."""
-    if os.path.isdir(directory):
-        return set_mode(directory, DIRECTORY_MODE, False)
     if not check_mode:
-        missing = [directory]
-        while not os.path.exists(parent := os.path.dirname(missing[-1])):
-            missing.append(parent)
-        for path in reversed(missing):
-            os.mkdir(path)
-            set_mode(path, DIRECTORY_MODE, True)
-    return True
+        _make(directory, set_mode)
+        for path, content in files.items():
+            if _read(path) != content:
+                _write(path, content, move)
+            set_mode(path, FILE_MODE, False)
+    return {"changed": False, "files": list(files)}
+
+
+def _make(directory: str, set_mode) -> None:
+    """Make a directory with those above it that are missing."""
+    missing = [directory]
+    while not os.path.exists(missing[-1]):
+        missing.append(os.path.dirname(missing[-1]))
+    for path in reversed(missing[:-1]):
+        os.mkdir(path)
+        set_mode(path, DIRECTORY_MODE, False)
+    set_mode(directory, DIRECTORY_MODE, False)
 
 
 def _read(path: str) -> str | None:

@@ -179,6 +179,9 @@ def test_a_dump_of_another_source_is_not_taken_for_it(servers, tmp_path):
     refused(export(second, tmp_path), "another source", identifier, "roles", "force: true")
     refused(export(second, tmp_path, include=["databases"]), "another source", identifier, "small", "force: true")
     assert done(export(second, tmp_path, force=True)).changed
+    assert done(export(first, tmp_path / "kept", include=["roles"])).changed
+    other = done(export(second, tmp_path / "kept", include=["roles"]))
+    assert other.changed and not done(export(second, tmp_path / "kept", include=["roles"])).changed
     refused(export(first, tmp_path), "another source")
 
 

@@ -190,6 +190,7 @@ def test_a_target_that_cannot_be_reached_is_a_finding(sampled, target):
     assert found["level"] == "blocker"
     assert "password authentication failed" in found["seen"]
     assert found["remedy"] == "Check target.user and target.password."
+    assert found["seen"].endswith(".")
     assert Report({"report": result.report}).levels("same_server") == {"unknown"}
 
 

@@ -9,6 +9,7 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import progress
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows, value
@@ -221,8 +222,9 @@ def await_step(job: Job, timeout: float, names: list[str] | None = None) -> floa
         if beacon.await_(job.session, names, number, min(started + IN_STEP, deadline)):
             return time.monotonic() - started
         health.check()
+        behind = max((one["lag_bytes"] or 0 for one in slot.read(job.source_session, names).values()), default=0)
+        progress.lag(job.dbname, int(behind))
         if time.monotonic() > deadline:
-            behind = max((one["lag_bytes"] or 0 for one in slot.read(job.source_session, names).values()), default=0)
             raise HandoverError(
                 f"The target is not in step after {timeout:.0f} s: it is {behind} bytes of WAL behind.",
                 "The target goes on catching up by itself. Run this again later, or with a longer timeout.",
