@@ -8,6 +8,12 @@ They are spelled out because to read them out of the roles would cost every run 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import sentence
+
 OF_ROLES = [
     "accept_pending", "allow_restart", "analyze", "both_ways", "check_disk", "client_directory", "compress",
     "count_rows", "count_rows_limit", "create", "create_replication_role", "cutover_max_lag", "databases",
@@ -32,3 +38,49 @@ OF_ROLES = [
 OF_PLAYBOOKS = ["hosts", "selected_databases", "serial"]
 
 KNOWN = frozenset(f"handover_{name}" for name in [*OF_ROLES, *OF_PLAYBOOKS])
+
+ENDS = ("handover_source", "handover_target")
+MISSING = "missing required arguments: "
+UNLIKE = re.compile(r"argument '(\w+)' is of type (\w+) and we were unable to convert to (\w+)")
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    """A sentence for each name that no role or playbook takes."""
+    return [_not_there(name) for name in sorted(set(names) - KNOWN)]
+
+
+def _not_there(name: str) -> str:
+    import difflib  # only where something is wrong
+
+    close = difflib.get_close_matches(name, sorted(KNOWN), n=1)
+    return f"There is no variable {name}" + (f"; the closest is {close[0]}." if close else ".")
+
+
+def refusals(errors: list[str], given: dict[str, Any], role: str, is_pair: bool) -> list[str]:
+    """What Ansible's check of a role's argument spec found, in sentences that name the variable and the remedy.
+
+    ``is_pair`` says whether the host is in the group of pairs. An URI that has a = in it would be taken for a dict.
+    """
+    strings = [name for name in ENDS if isinstance(given.get(name), str)]
+    said = [f"{name} is a string. Write it as {name}: {{uri: postgresql://...}}." for name in strings]
+    for error in errors:
+        if error.startswith(MISSING):
+            said += [_missing(name, is_pair) for name in error[len(MISSING) :].split(", ")]
+        elif not any(f"'{name}'" in error for name in strings):
+            converted = UNLIKE.match(error)
+            said.append(
+                f"{converted[1]} is a {converted[2]}, and has to be a {converted[3]}."
+                if converted
+                else sentence(error[:1].upper() + error[1:])
+            )
+    see = f"ansible-doc -t role {role} describes the variables."
+    return [*said, see] if said else []
+
+
+def _missing(name: str, is_pair: bool) -> str:
+    if name not in ENDS:
+        return f"{name} is missing. Set it in the inventory."
+    remedy = f"Set it in the inventory, as {name}: {{host: ..., user: ..., password: ...}}."
+    if is_pair:
+        return f"{name} is missing. {remedy}"
+    return f"{name} is missing. {remedy} If this host is no pair, put the hosts that are into the group handover_pairs."

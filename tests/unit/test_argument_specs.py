@@ -13,14 +13,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.handover.postgresql.plugins.filter.unknown_variables import unknown_variables
-from ansible_collections.handover.postgresql.plugins.plugin_utils.variables import KNOWN, OF_PLAYBOOKS, OF_ROLES
+from ansible_collections.handover.postgresql.plugins.plugin_utils.variables import (
+    KNOWN,
+    OF_PLAYBOOKS,
+    OF_ROLES,
+    refusals,
+    unknown,
+)
 
 PLUGINS = "ansible_collections.handover.postgresql.plugins"
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in ROOT.glob("roles/*") if path.is_dir() and path.name != "common")  # is internal
 MODULES = sorted(path.stem for path in ROOT.glob("plugins/modules/*.py"))
 TYPES = {"bool": bool, "dict": dict, "float": (int, float), "int": int, "list": list, "path": str, "str": str}
+TYPE = "we were unable to convert to "
 VARIABLE = re.compile(r"(?<![\w.])handover_[a-z0-9_]+\b")
 
 
@@ -69,7 +75,7 @@ def module_options(module: str) -> dict:
         found.update(
             yaml.safe_load(getattr(blocks, section[0].upper() if section else "DOCUMENTATION")).get("options", {})
         )
-    own = documented.get("options", {})
+    own = documented.get("options") or {}
     return {name: {**found.get(name, {}), **own.get(name, {})} for name in {**found, **own}}
 
 
@@ -192,7 +198,7 @@ def test_every_option_is_handed_on_by_a_role(module):
     for path in yaml_files("roles"):
         for name, arguments in calls(load(path)):
             if name == module:
-                given.update({option: str(value) for option, value in arguments.items()})
+                given.update({option: str(value) for option, value in (arguments or {}).items()})
     left_out = {"pg_direct_copy": {"ignore_databases"}}.get(module, set())  # it is given names
     assert set(given) | {"state"} == set(module_options(module)) - left_out | {"state"}
 
@@ -217,8 +223,25 @@ def test_the_variables_that_the_filter_knows_are_those_of_the_roles():
 
 
 def test_a_variable_that_nobody_knows_is_named_with_the_closest_one():
-    assert unknown_variables(KNOWN) == []
-    assert unknown_variables(["handover_databses", "handover_jobs"]) == [
+    assert unknown(KNOWN) == []
+    assert unknown(["handover_databses", "handover_jobs"]) == [
         "There is no variable handover_databses; the closest is handover_databases."
     ]
-    assert unknown_variables(["handover_"]) != []
+    assert unknown(["handover_"]) != []
+
+
+@pytest.mark.parametrize(
+    "errors, given, is_pair, said",
+    [
+        ([], {"handover_source": {}}, True, None),
+        (["missing required arguments: handover_target"], {}, True, "handover_target is missing. Set it in"),
+        (["missing required arguments: handover_source, handover_target"], {}, False, "into the group handover_pairs"),
+        ([f"argument 'handover_source' is of type str and {TYPE}dict: x"], {"handover_source": "x"}, True, "{uri: "),
+        ([], {"handover_source": "postgresql://h/d?a=b"}, True, "handover_source is a string. Write it as"),
+        ([f"argument 'handover_jobs' is of type str and {TYPE}int: x"], {}, True, "is a str, and has to be a int"),
+        (["value of handover_no_identity must be one of: a, got: b"], {}, True, "must be one of: a, got: b."),
+    ],
+)
+def test_what_a_spec_refuses_is_said_in_sentences(errors, given, is_pair, said):
+    found = " ".join(refusals(errors, given, "handover.postgresql.dump", is_pair))
+    assert said in found and "unable" not in found if said else not found

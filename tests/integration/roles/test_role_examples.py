@@ -101,5 +101,13 @@ def test_variables_that_nobody_knows_are_refused_before_anything_is_done(example
     [failure] = result.failures
     for words in ("There is no variable handover_databses", "handover_databases", "handover_my_own"):
         assert words in failure["msg"], failure["msg"]
-    assert [task for task in result.tasks if task["action"].startswith("handover.")] == []
+    assert {task["action"] for task in result.tasks} == {"handover.postgresql.check_variables"}
     assert not example.target.sql("postgres", "SELECT 1 FROM pg_database WHERE datname = 'shop'")
+
+
+def test_a_variable_that_does_not_fit_is_refused_in_a_sentence(example):
+    result = example("replicate", handover_source="postgresql://somebody@db/shop?sslmode=require", handover_jobs="many")
+    assert result.failed and len(result.stdout) < 2000
+    [failure] = result.failures
+    for words in ("handover_source is a string", "handover_source: {uri: ", "handover_jobs is a str"):
+        assert words in failure["msg"], failure["msg"]
