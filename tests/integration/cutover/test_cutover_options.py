@@ -60,6 +60,24 @@ def test_everything_is_brought_there_and_back(servers, tmp_path):
     assert_same(look(target, "shop"), look(source, "shop"), OURS)
 
 
+def test_a_way_back_for_all_or_nothing_begins(servers, new_cluster):
+    """The source has one apply worker for two databases, so the second would be left without a way back."""
+    source = new_cluster(15, settings={"wal_level": "logical", "max_logical_replication_workers": 1})
+    target = servers(18)
+    make_bank(source, target, "shop", "depot")
+    both = {"databases": ["shop", "depot"]}
+    for result in (cut_over(source, target, **both), cut_over(source, target, together=True, **both)):
+        assert result.failed and not result.changed, result
+        assert "max_logical_replication_workers of the source is 1, and 0 are in use." in result.msg
+        assert "max_logical_replication_workers of the source to 2 or more" in result.msg
+    forecast = cut_over(source, target, check=True, **both).databases
+    assert [one["ready"] for one in forecast] == [False, False]
+    assert all("source" in homes(source, target, name) for name in both["databases"])
+    assert handed_over(cut_over(source, target, reverse=True))["way_back"]
+    full = handed_over(cut_over(source, target, databases=["depot"]))
+    assert full["obstacles_to_way_back"] == ["max_logical_replication_workers of the source is 1, and 1 are in use."]
+
+
 def test_all_together_or_none(servers, pooler):
     source, target = servers(15), servers(18)
     make_bank(source, target, "shop", "depot")

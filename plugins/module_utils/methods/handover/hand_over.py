@@ -66,16 +66,19 @@ def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: boo
             "PgBouncer reloads all entries at once, so every database would switch together with the first.",
             "Hand them over with together: true, or call this for one database after the other.",
         )
+    waiting = [route.status for route in routes].count(READY)
     for group in [routes] if params["together"] else [[route] for route in routes]:
         fate.begin_window()
-        _hand_over_together(group, params, check_mode, fate)
+        _hand_over_together(group, params, waiting, check_mode, fate)
+        if not check_mode:
+            waiting -= [route.status for route in group].count(READY)
 
 
-def _hand_over_together(routes: list[Route], params: dict, check_mode: bool, fate: Fate) -> None:
-    """Databases in one window."""
+def _hand_over_together(routes: list[Route], params: dict, waiting: int, check_mode: bool, fate: Fate) -> None:
+    """Databases in one window, of ``waiting`` ones in this call that were not handed over before."""
     with contextlib.ExitStack() as stack:
         poolers = stack.enter_context(open_poolers(params["poolers"]))
-        passages = stack.enter_context(opened(routes, params, _sequence_margin(params, poolers)))
+        passages = stack.enter_context(opened(routes, params, waiting, _sequence_margin(params, poolers)))
         _choose_entries(passages, poolers)
         ready = [passage for passage in passages if passage.route.status == READY]
         asked = []  # else some poolers may lead to new already
@@ -136,6 +139,7 @@ def _find_out(passage: Passage, poolers: Poolers, asked: list[str], check_mode: 
     wanted = passage.params["reverse"] is not False
     obstacles = way_back.obstacles(passage) if wanted else []
     if wanted and not obstacles:
+        answers.append(GateAnswer("ways_back", *(way_back.too_few_for_all(passage) or ())))
         way_back.foresee(passage)
     if asked:
         answers += gates.ask_poolers(passage, poolers, asked)

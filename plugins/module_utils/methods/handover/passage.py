@@ -108,6 +108,7 @@ class Passage(Exact):
     changed: bool = False
     timeline: Timeline = field(default_factory=Timeline)
     alone: bool = True
+    waiting: int = 1
     notices: list = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -174,7 +175,7 @@ def limited(passages: list[Passage], seconds: float):
 
 
 @contextlib.contextmanager
-def opened(routes: list[Route], params: dict, sequence_margin: int):
+def opened(routes: list[Route], params: dict, waiting: int, sequence_margin: int):
     """Yields a Passage for each route, with its sessions, and with the migration's turn; all end with the block.
     Raises HandoverError, also when another run is at work.
     """
@@ -204,6 +205,7 @@ def opened(routes: list[Route], params: dict, sequence_margin: int):
                 others=[keeper, other_keeper],
                 timeline=timeline,
                 alone=len(routes) == 1,
+                waiting=waiting,
             )
             passages.append(passage)
         yield passages

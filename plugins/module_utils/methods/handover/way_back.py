@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     columns_of,
@@ -31,6 +32,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     applier,
     apply_settings,
     beacon,
+    capacity,
     firing_triggers,
     publication,
     replica_identity,
@@ -63,8 +65,7 @@ def obstacles(passage: Passage) -> list[str]:
     found = []
     if level := obstacle_to_logical_slots(passage.new, new):
         found.append(level)
-    elif not _has_free_slot(passage):
-        found.append(f"All replication slots or WAL senders of the {new} are taken.")
+    found += [_said(side, one) for side, one in _capacities(passage) if one.free < 1]
     if not value(passage.new, "SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"):
         found.append(f"The connecting role may not make a replication slot on the {new} (attribute REPLICATION).")
     if not _may_subscribe(passage.old):
@@ -73,6 +74,34 @@ def obstacles(passage: Passage) -> list[str]:
     if busy:
         found.append(f"Transactions on the {new} prevent a replication slot: {', '.join(busy[:5])}.")
     return found
+
+
+def too_few_for_all(passage: Passage) -> tuple[str, str] | None:
+    """(problem, remedy) where there is room for the way back of some databases of this call, and not of all: else it
+    would end with part of them handed over.
+    """
+    short = [(side, one) for side, one in _capacities(passage) if one.free < passage.waiting]
+    if not short:
+        return None
+    settings = ", ".join(f"{one.setting} of the {side} to {one.used + passage.waiting} or more" for side, one in short)
+    return (
+        f"There is no room for the ways back of {counted(passage.waiting, 'database')}: "
+        + " ".join(_said(side, one) for side, one in short),
+        (f"Set {settings} and restart there, hand over fewer at a time (handover_databases), or do without ways back: "
+        "handover_reverse: false."),
+    )
+
+
+def _capacities(passage: Passage) -> list[tuple[str, capacity.Capacity]]:
+    """What a way back takes, and of which side; what is not visible is left out."""
+    new, old = Side(passage.route.new.endpoint, passage.new), Side(passage.route.old.endpoint, passage.old)
+    found = [(new, capacity.slots(new)), (new, capacity.senders(new)), (old, capacity.apply_workers(old))]
+    found += [(old, capacity.worker_processes(old)), (old, capacity.origins(old))]
+    return [(side.endpoint.side, one) for side, one in found if one.most is not None]
+
+
+def _said(side: str, one: capacity.Capacity) -> str:
+    return f"{one.setting} of the {side} is {one.most}, and {one.used} are in use."
 
 
 def prepare(passage: Passage) -> None:
@@ -224,14 +253,6 @@ def _options(passage: Passage) -> subscription.SubscriptionOptions:
     applier.make(passage.old, role, tables, beacon.table(passage.route.returning))
     passage.note(APPLIED_AS.format(passage.route.old.endpoint.side, role, ", ".join(refusing)))
     return subscription.SubscriptionOptions(run_as_owner=True, owner=role)
-
-
-def _has_free_slot(passage: Passage) -> bool:
-    query = """
-        SELECT current_setting('max_replication_slots')::int > (
-                   SELECT count(*) FROM pg_replication_slots WHERE slot_name <> %s)
-               AND current_setting('max_wal_senders')::int > (SELECT count(*) FROM pg_stat_replication)"""
-    return value(passage.new, query, (passage.route.returning,))
 
 
 def _may_subscribe(connection) -> bool:
