@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
 from cutovers import CLERK, USERS, await_commits, homes, make_bank
+from faults import await_that
 from migrations import in_step
-from support import run_playbook
+from support import run_playbook, start_playbook
 
 from lab import bank
 from lab.bank import Bank
@@ -20,13 +22,13 @@ LATE = "SELECT rolname, rolconnlimit, rolpassword FROM pg_authid WHERE rolname =
 
 def inventory(source, target, front, **more):
     """One pair behind one pooler, whose configuration is a file of this machine."""
-    pooler = {**front.console_endpoint(), "config_file": str(front.directory / "pgbouncer.ini")}
+    file = {"config_file": str(front.directory / "pgbouncer.ini")} if front else {}
     variables = {
         "ansible_connection": "local",
         "handover_source": source.endpoint(),
         "handover_target": target.endpoint(),
         "handover_databases": ["shop"],
-        "handover_poolers": [pooler],
+        "handover_poolers": [{**front.console_endpoint(), **file}] if front else [],
         **more,
     }
     return {"all": {"hosts": {"lab": variables}}}
@@ -121,6 +123,26 @@ def test_several_databases_behind_a_pooler(pair, pooler):
         await_commits(two)
     for name, load in (("shop", one), ("depot", two)):
         assert load.failures == [] and load.problems(target.connect(name)) == []
+
+
+def test_several_databases_without_a_pooler(pair):
+    """One call opens a window for each. If one fails, it is said which were handed over before; a rerun goes on."""
+    source, target = pair
+    source.sql("postgres", "CREATE DATABASE depot")
+    bank.create(source.connect, "depot", role="clerk")
+    in_step(source, target, databases=["depot"])
+    names = {"handover_databases": ["depot", "shop"], "handover_deadline": "2s"}
+    given = inventory(source, target, None, handover_require_verification=False, **names)
+    with contextlib.closing(source.connect("shop", autocommit=False)) as session:
+        running = start_playbook("handover.postgresql.cutover", given)
+        await_that(lambda: running.process.poll() is not None or homes(source, target, "depot") == ["target"], "depot")
+        session.cursor().execute("LOCK TABLE bank.account IN SHARE MODE")
+        failed = running.wait()
+    assert failed.failed and "Handed over in this run: depot." in failed.stdout, failed
+    assert homes(source, target, "depot") == ["target"] and "source" in homes(source, target)
+    done = run_playbook("handover.postgresql.cutover", given)
+    assert not done.failed and "`depot`: was at" in done.stdout and "`shop`: handed over" in done.stdout, done
+    assert homes(source, target) == ["target"]
 
 
 def test_what_stands_in_the_way_is_said_before_anything_is_staged(pair, pooler):

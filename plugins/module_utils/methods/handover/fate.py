@@ -41,8 +41,11 @@ class Fate(Exact):
         return any(one["changed"] for one in self.results)
 
     def told_by(self, error: HandoverError) -> HandoverError:
-        """The same error, with all of this in the module's result."""
+        """The same error, with all of this in the module's result, and in words which databases are over."""
         error.facts.update(self._as_result())
+        over = [one["database"] for one in self.results if one.get("handed_over") and one["changed"]]
+        if over:
+            error.problem += f" Handed over in this run: {', '.join(over)}."
         return error
 
     def _as_result(self) -> dict:

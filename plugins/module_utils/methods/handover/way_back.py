@@ -87,8 +87,10 @@ def too_few_for_all(passage: Passage) -> tuple[str, str] | None:
     return (
         f"There is no room for the ways back of {counted(passage.waiting, 'database')}: "
         + " ".join(_said(side, one) for side, one in short),
-        (f"Set {settings} and restart there, hand over fewer at a time (handover_databases), or do without ways back: "
-        "handover_reverse: false."),
+        (
+            f"Set {settings} and restart there, hand over fewer at a time (handover_databases), or do without ways "
+            "back: handover_reverse: false."
+        ),
     )
 
 
