@@ -53,7 +53,7 @@ class Fleet:
             "max_worker_processes": room,
             "max_logical_replication_workers": room,
         }
-        self.arguments = arguments
+        self.arguments, self.place = arguments, place
         self.source, self.target = (
             support.Cluster(
                 builds.build(major),
@@ -89,6 +89,7 @@ class Fleet:
             "handover_source": self.source.endpoint(),
             "handover_target": self.target.endpoint(),
             "handover_databases": names,
+            "handover_dump_directory": str(self.place / "dumps"),
         }
         inventory = {"handover_pairs": {"hosts": {"fleet": variables}}}
         started, cpu = time.monotonic(), self._cpu()
