@@ -52,6 +52,16 @@ WIDE = """
     FROM generate_series(1, 15000 * {scale}) AS i;
     CREATE INDEX wide_code ON wide (code); CREATE INDEX wide_made ON wide (made, kind);
     CREATE INDEX wide_lower ON wide (lower(title))"""
+# 2 to 8 kB of words each, which compress to about a third: out of line, as documents of applications are.
+DOCUMENTS = """
+    CREATE TABLE document (id bigserial PRIMARY KEY, kind int NOT NULL, body jsonb NOT NULL, words text NOT NULL);
+    INSERT INTO document (kind, body, words)
+    SELECT i % 20, jsonb_build_object('number', i, 'author', md5(i::text), 'lines', lines.list), lines.text
+    FROM generate_series({first}, {last}) AS i, LATERAL (
+        SELECT jsonb_agg(line) AS list, string_agg(line, ' ') AS text FROM (
+            SELECT format('line %s of %s says %s about %s', j, i, left(md5((i * 131 + j)::text), 10), i % 97)
+            FROM generate_series(1, 40 + i % 120) AS j) AS l (line)) AS lines;
+    CREATE INDEX ON document (kind)"""
 SMALL = """
     DO $$ BEGIN FOR n IN {first}..{last} LOOP
         EXECUTE format('CREATE TABLE small_%s (id int PRIMARY KEY, of int REFERENCES small_%s, name text UNIQUE)',
@@ -76,6 +86,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     )
     found.add_argument("--scale", type=int, default=20)
     found.add_argument("--small", type=int, default=500, help="small tables")
+    found.add_argument("--documents", type=int, default=0, help="rows with values out of line, 2 to 8 kB each")
     found.add_argument("--runs", type=int, default=3)
     found.add_argument("--jobs", type=int, default=2)
     found.add_argument("--source", type=int, default=15)
@@ -131,13 +142,16 @@ class Pair:
         if scale:
             self.run(self.source, "pgbench", "-i", "-q", "-s", str(scale), "--foreign-keys", "data")
             self.source.sql("data", WIDE.format(scale=scale))
+        if self.arguments.documents:
+            self.source.sql("data", DOCUMENTS.format(first=1, last=self.arguments.documents))
         for first in range(1, small + 1, TOGETHER):
             self.source.sql("data", SMALL.format(first=first, last=min(first + TOGETHER - 1, small)))
         self.source.sql("data", "VACUUM ANALYZE")
         [(size,)] = self.source.sql("data", "SELECT pg_size_pretty(pg_database_size('data'))")
         ours = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
         versions = [cluster.build.version for cluster in (self.source, self.target)]
-        print(f"{size}: scale {scale}, {small} small tables; PostgreSQL {versions[0]} to {versions[1]}; this {ours};")
+        print(f"{size}: scale {scale}, {small} small tables, {self.arguments.documents} documents;")
+        print(f"PostgreSQL {versions[0]} to {versions[1]}; this {ours};")
         print(f"{os.cpu_count()} cores for both servers and the clients; {json.dumps(SETTINGS)}", flush=True)
 
     # Programs and modules

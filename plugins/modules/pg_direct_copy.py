@@ -175,6 +175,9 @@ databases:
       description: Changes to what C(pg_dump) wrote, with the number of objects and the reason.
       type: list
       elements: dict
+    toast_compression:
+      description: How long values were compressed while rows were loaded; null if as the target does by itself.
+      type: str
     tables_compared:
       description: Number of tables whose sent and received rows are the same.
       type: int

@@ -228,6 +228,10 @@ databases:
       returned: when this run copied
       type: list
       elements: dict
+    toast_compression:
+      description: How long values were compressed while rows were loaded; null if as the target does by itself.
+      returned: when this run copied
+      type: str
     statements:
       description:
         - In check mode, the statements that would run on the source and, for the subscription, on the target.

@@ -217,6 +217,9 @@ databases:
       description: Changes to the dump, with the number of objects and the reason.
       type: list
       elements: dict
+    toast_compression:
+      description: How long values were compressed while rows were loaded; null if as the target does by itself.
+      type: str
     tables_compared:
       description: Number of tables whose rows were counted and found as many as on the source, or null.
       type: int

@@ -31,8 +31,9 @@ OF_ROLES = [
     "schemas", "sequence_margin", "serializable_deferrable", "settings_method", "show_values", "skip_roles",
     "slot_patience", "source", "source_host", "source_is_gone", "source_is_quiet", "source_is_ready",
     "split_tables_larger_than", "standbys_ready", "stop_on", "switch_command", "switch_tasks", "switch_timeout",
-    "tables", "target", "target_addresses", "terminate_sessions", "test_network", "throttle", "timeout", "together",
-    "transport", "unchecked_foreign_keys", "unlogged_table_data", "update_passwords", "verified_within",
+    "tables", "target", "target_addresses", "terminate_sessions", "test_network", "throttle", "timeout",
+    "toast_compression", "together", "transport", "unchecked_foreign_keys", "unlogged_table_data", "update_passwords",
+    "verified_within",
     "verify_exclude", "verify_resume", "verify_tables", "wait_for", "waive", "waves", "without_cutover",
 ]  # fmt: skip
 OF_PLAYBOOKS = ["hosts", "selected_databases", "serial"]

@@ -65,6 +65,7 @@ FILLING = {
     "analyze": {"type": "str", "choices": ["auto", "full", "in_stages", "none"], "default": "auto"},
     "refresh_materialized_views": YES,
     "leave_out": NAMES,
+    "toast_compression": {"type": "str", "choices": ["auto", "keep"], "default": "auto"},
 }
 UNCHECKED = {"unchecked_foreign_keys": NO}
 

@@ -236,8 +236,12 @@ class Endpoint:
             ((needed,),) = cursor.fetchall()
         if CONFORMING in (connection.info.dsn_parameters.get("options") or ""):
             needed = f"{needed or ''} {CONFORMING}".strip()
+        return self.with_options(needed) if needed else self
+
+    def with_options(self, options: str) -> Endpoint:
+        """The same, with more of libpq's ``options``, which set what sessions begin with."""
         given = self.parameters.get("options", "")
-        return replace(self, parameters={**self.parameters, "options": f"{given} {needed}".strip()}) if needed else self
+        return replace(self, parameters={**self.parameters, "options": f"{given} {options}".strip()})
 
     @contextlib.contextmanager
     def child_environment(self) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:

@@ -12,11 +12,13 @@ from dumps import (
     databases,
     done,
     expected_on_target,
+    export,
     finish,
     look,
     look_at_roles,
     one,
     refused,
+    restore,
     row_counts,
     rows_of,
     small,
@@ -128,6 +130,39 @@ def test_database_that_the_service_made_is_filled(servers):
     copied = one(copy(source, target, **options))
     assert (copied["database"], rows_of(target, "defaultdb")) == ("defaultdb", 10)
     assert not one(copy(source, target, **options))["changed"]
+
+
+def test_long_values_are_compressed_by_lz4(servers, tmp_path):
+    """Unless a column, or who keeps the database, asks for something else; whichever way the rows come."""
+    source, target = servers(15), servers(17, "target")
+    create_database(source, "long")
+    source.sql(
+        "long",
+        "CREATE TABLE t (free text, chosen text COMPRESSION pglz);"
+        "INSERT INTO t SELECT repeat(md5(i::text), 500), repeat(md5(i::text), 500) FROM generate_series(1, 3) AS i",
+    )
+    look_at = "SELECT DISTINCT pg_column_compression(free), pg_column_compression(chosen) FROM t"
+
+    def by_dump(**options):
+        done(export(source, tmp_path, databases=["long"], force=True))
+        return one(restore(target, tmp_path, **options))
+
+    def directly(**options):
+        return one(copy(source, target, databases=["long"], force=True, **options))
+
+    for way in (directly, by_dump):
+        assert way(toast_compression="keep")["toast_compression"] is None
+        assert target.sql("long", look_at) == [("pglz", "pglz")]
+        target.sql("postgres", "DROP DATABASE long")
+        assert way()["toast_compression"] == "lz4"
+        assert target.sql("long", look_at) == [("lz4", "pglz")]
+        assert target.sql("long", "SHOW default_toast_compression") == [("pglz",)]
+        target.sql("postgres", "DROP DATABASE long")
+    source.sql("postgres", "ALTER DATABASE long SET default_toast_compression = 'pglz'")
+    for way in (directly, by_dump):
+        assert way()["toast_compression"] is None
+        assert target.sql("long", look_at) == [("pglz", "pglz")]
+        target.sql("postgres", "DROP DATABASE long")
 
 
 def test_parts_are_left_out(servers):

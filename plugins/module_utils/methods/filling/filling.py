@@ -19,6 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
     Restorer,
     names_of_objects,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.sessions import choose_compression
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import foreign_keys, staging
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import edited
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
@@ -82,6 +83,7 @@ class Filling:
             if self._former:  # somebody may have made by hand what was pending
                 self.archive.fitting.pass_existing(*names_of_objects(session))
             properties.restore_settings_for_contents(self.archive, dbname)
+            self.archive.toast_compression = choose_compression(self.archive, dbname)
             self._restore(session, dbname, stack)
             self._analyze(dbname, "tables")
             with self.stages.stage("materialized views"):
@@ -164,6 +166,7 @@ class Filling:
             "restored": dict(sorted(Counter(entry.desc for entry in fitting.remaining()).items())),
             "skipped": fitting.skipped,
             "edits": fitting.edits,
+            "toast_compression": self.archive.toast_compression,
             "failures": [one.as_result() for one in self.failures],
             "rows_compared": sum(count["rows"] for count in counts) if counts is not None else None,
             "tables_compared": len(counts) if counts is not None else None,

@@ -31,7 +31,8 @@ class FittedArchive:
     ``origin`` describes the database on the source: what origin.describe says, ``source``, ``dump_id``, and
     ``client``, the version of pg_dump. ``missing_roles`` are those that are not carried over: what concerned them was
     taken out of the archive.
-    ``unchecked`` are the foreign keys that were made without a look at the rows.
+    ``unchecked`` are the foreign keys that were made without a look at the rows. ``toast_compression`` is what loading
+    sets, if anything.
     """
 
     target: Endpoint
@@ -44,6 +45,7 @@ class FittedArchive:
     fitting: Fitting
     missing_roles: set[str]
     unchecked: list[Entry] = field(default_factory=list)
+    toast_compression: str | None = None
 
     @property
     def contents(self) -> Contents:

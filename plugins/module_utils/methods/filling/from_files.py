@@ -77,7 +77,7 @@ class FileLoader:
             archive.jobs,
         )
         with looking as restoring, progress.measured(dbname, restoring.look, only_for_watchers=True):
-            restorer.run_parallel(stage, self.directory)
+            restorer.load(stage, self.directory)
 
     def _compare_rows(self, restorer: Restorer) -> None:
         """Rows per table against the manifest, before policies could hide any."""

@@ -61,10 +61,23 @@ class Restorer:
         """One stage, its entries in their order. Raises HandoverError where rows would be lost."""
         self._explain(stage, self._restore_quickly(stage))
 
-    def run_parallel(self, stage: Stage, place: str | None = None) -> None:
-        """One stage by a pg_restore with several jobs, from another directory if that is given."""
-        errors = self._restore_slowly(stage.entries, place or self._place, parallel=True)
-        self._explain(stage, errors if place else self._told_apart(stage, errors))
+    def run_parallel(self, stage: Stage) -> None:
+        """One stage by a pg_restore with several jobs."""
+        self._explain(stage, self._told_apart(stage, self._restore_slowly(stage.entries, self._place, parallel=True)))
+
+    def load(self, stage: Stage, directory: str) -> None:
+        """Rows, from the directory that pg_dump wrote, by a pg_restore with several jobs."""
+        archive, programs = self.archive, self._programs
+        if archive.toast_compression:
+            compressing = programs.with_options(f"-c default_toast_compression={archive.toast_compression}")
+            try:
+                compressing.connect(self.dbname, read_only=True).close()
+                programs = compressing
+            except HandoverError:  # poolers often refuse what a session is to begin with
+                archive.toast_compression = None
+        entries = archive.wanted(stage.entries)
+        errors = restore(archive.client, programs, self.dbname, directory, entries, archive.arguments(parallel=True))
+        self._explain(stage, errors)
 
     def compare_rows(self, expected: list[dict[str, Any]], what: str, remedy: str) -> None:
         """The tables have as many rows as were ``what``: exported, or copied. Raises HandoverError."""

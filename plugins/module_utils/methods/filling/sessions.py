@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
@@ -17,6 +18,20 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 )
 
 MAINTENANCE_MEMORY = (64, 1024)  # MB, least and most of one session
+
+
+# Nobody has chosen another one, for the server, the database or the role.
+CAN_COMPRESS = """
+    SELECT FROM pg_settings
+    WHERE name = 'default_toast_compression' AND source = 'default' AND 'lz4' = ANY (enumvals)"""
+
+
+def choose_compression(archive: FittedArchive, dbname: str) -> str | None:
+    """How long values are to be compressed while they are loaded; None is as the target does by itself."""
+    if archive.params.get("toast_compression") != "auto":
+        return None
+    with contextlib.closing(archive.target.connect(dbname, read_only=True)) as session:
+        return "lz4" if rows(session, CAN_COMPRESS) else None
 
 
 def connect_for_reading(source: SnapshotSource, archive: FittedArchive) -> Connection:
@@ -34,7 +49,7 @@ AS_APPLICATION = "RESET TimeZone; RESET DateStyle; RESET IntervalStyle; RESET by
 def connect_for_building(archive: FittedArchive, dbname: str) -> Connection:
     """A session on the target that takes rows and builds indexes."""
     session = archive.target.connect(dbname)
-    _configure(session, archive, _building_settings(session, archive.jobs))
+    _configure(session, archive, _building_settings(session, archive))
     with session.cursor() as cursor:
         cursor.execute(AS_APPLICATION)
     return session
@@ -57,15 +72,16 @@ def _configure(session: Connection, archive: FittedArchive, settings: dict[str, 
     _set(session, {**settings, "client_encoding": encoding, "xmloption": "content", "lc_monetary": "C"})
 
 
-def _building_settings(session: Connection, jobs: int) -> dict[str, Any]:
+def _building_settings(session: Connection, archive: FittedArchive) -> dict[str, Any]:
     """Memory for building indexes, as much as the sessions may have together of what the server has for itself."""
     query = """
         SELECT (SELECT setting::bigint * 8 / 1024 FROM pg_settings WHERE name = 'shared_buffers'),
                (SELECT setting::bigint / 1024 FROM pg_settings WHERE name = 'maintenance_work_mem')"""
     shared, now = rows(session, query)[0]
     least, most = MAINTENANCE_MEMORY
-    memory = max(now, min(most, max(least, shared // jobs)))
-    return {"synchronous_commit": "off", "maintenance_work_mem": f"{memory}MB", "check_function_bodies": "off"}
+    memory = max(now, min(most, max(least, shared // archive.jobs)))
+    found = {"synchronous_commit": "off", "maintenance_work_mem": f"{memory}MB", "check_function_bodies": "off"}
+    return found | ({"default_toast_compression": archive.toast_compression} if archive.toast_compression else {})
 
 
 def _set(session: Connection, settings: dict[str, Any]) -> None:

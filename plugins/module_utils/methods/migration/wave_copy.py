@@ -156,3 +156,4 @@ def _keep(job: Job, loader: SnapshotLoader, result: dict) -> None:
         job.stages.add(f"copy: {stage['stage']}", stage["seconds"])
     for name in ("skipped", "edits"):
         job.copied[name] = [*job.copied.get(name, []), *result[name]]
+    job.copied["toast_compression"] = result["toast_compression"]
