@@ -243,6 +243,10 @@ databases:
       description: SQL that removes what is left at an end that cannot be reached.
       returned: when O(state) is V(stopped) or V(finished)
       type: dict
+    next:
+      description: What to do next.
+      returned: when O(state=replicating), not in check mode
+      type: str
     notices:
       description: What you need to know.
       returned: always

@@ -165,6 +165,9 @@ databases:
     remedy:
       description: What to do about that problem.
       type: str
+    next:
+      description: What to do next.
+      type: str
     classes:
       description: By class of objects, how many are C(equal), C(different), C(unknown), C(left_out).
       type: dict

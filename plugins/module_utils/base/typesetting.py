@@ -51,3 +51,64 @@ def code(text: str) -> str:
     fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
     space = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
+
+
+# --- Markdown for a terminal -----------------------------------------------------------------------------------------
+
+ITEM = re.compile(r"( *)(-|\d+[.]) (.*)")
+FENCE = "```"
+
+
+def plain_text(markdown: str, width: int) -> str:
+    """Markdown as the reports have it, set for a terminal: what ``grid``, headings, lists and fences are made of."""
+    lines: list[str] = []
+    table: list[str] = []
+    fenced = False
+    for line in markdown.split("\n"):
+        if table and not line.startswith("|"):
+            lines += _columns(table)
+            table = []
+        if line.strip() == FENCE:
+            fenced = not fenced
+        elif fenced:
+            lines.append(line)
+        elif line.startswith("|"):
+            table.append(line)
+        else:
+            lines += _set(line, width)
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines + _columns(table)))
+    return text.strip("\n") + "\n"
+
+
+def _set(line: str, width: int) -> list[str]:
+    """A heading, an item of a list, or a paragraph, which is one line in Markdown."""
+    marks, _space, title = line.partition(" ")
+    if marks in ("#", "##"):
+        return heading(_bare(title), "=" if marks == "#" else "-")
+    item = ITEM.fullmatch(line)
+    if item:
+        first = f"{item[1]}{item[2]} "
+        return wrap(_bare(item[3]), width, " " * len(first), first)
+    return wrap(_bare(line), width) or [""]
+
+
+def _bare(text: str) -> str:
+    """Without code spans and emphasis; a backtick or an asterisk of a name stays."""
+    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"\1", text)
+    return re.sub(r"\*\*([^*]+)\*\*", r"\1", text)
+
+
+def _columns(table: list[str]) -> list[str]:
+    """A table of Markdown in columns, numbers to the right."""
+    cells = [[_bare(cell.strip()) for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in table]
+    if not cells:
+        return []
+    head, rule, *rows = cells
+    widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
+    lines = []
+    for row in [head, ["-" * wide for wide in widths], *rows]:
+        placed = [
+            cell.rjust(wide) if mark.endswith(":") else cell.ljust(wide) for cell, wide, mark in zip(row, widths, rule)
+        ]
+        lines.append("  ".join(placed).rstrip())
+    return lines

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base import next_step
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import server_error
@@ -122,7 +123,8 @@ def verify(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -
         pair = naming.migration_id(source_server, dbname, target_server, goal)
         if goal not in there:
             problem = {"class": "database", "object": goal, "problem": "the target has no such database"}
-            result["databases"].append(_of(dbname, goal, verdict="different", different=[problem]))
+            following = next_step.of("different")
+            result["databases"].append(_of(dbname, goal, verdict="different", different=[problem], next=following))
             continue
         job = Verification(
             instant.DatabaseAddress(source, dbname), instant.DatabaseAddress(target, goal), pair, params, max_rate
@@ -146,7 +148,8 @@ def _of(dbname: str, goal: str, **found) -> dict:
 def _not_compared(goal: str, error: HandoverError) -> dict:
     """What is said of a database that could not be compared."""
     unknown = {"class": "database", "object": goal, "reason": error.as_result()["msg"]}
-    return {"verdict": "incomplete", "unknown": [unknown], "problem": error.problem, "remedy": error.remedy}
+    said = {"problem": error.problem, "remedy": error.remedy, "next": next_step.of("again:verify")}
+    return {"verdict": "incomplete", "unknown": [unknown], **said}
 
 
 def _fail_on_errors(result: dict, errors: list[HandoverError]) -> None:
@@ -193,6 +196,7 @@ class Verification:
                 "instant": {"live": course.live, "locks": len(self._locked(course)), "publisher": course.publisher},
                 "tables": tables[0][0],
                 "bytes": catalog.data_size(source),
+                "next": next_step.of("check:verify"),
             }
 
     @property
@@ -231,6 +235,8 @@ class Verification:
                 "seconds": round(time.monotonic() - started, 3),
                 "stages": stages.as_result(),
             }
+            state = course.migration and {"phase": course.migration.phase, "direction": course.migration.direction}
+            result["next"] = next_step.after_comparison(result["verdict"], state, bool(self.params["verify_tables"]))
             result["notices"] = [*outcome.notices, *_notices(course, result)]
             self._remember((source, target), course, record, result, sight)
             return result

@@ -64,7 +64,7 @@ def test_status_watch_stop_finish(servers, inventory, tmp_path):
     result = succeeded(run_playbook(STATUS, pair))
     assert "\nDatabase shop: in step\n----------------------\n" in result.stdout
     assert "\nNo migration: other.\n" in result.stdout
-    assert "\nnext     handover.postgresql.verify" in result.stdout
+    assert "\nnext     ansible-playbook ... handover.postgresql.verify" in result.stdout
     reports = tmp_path / "reports"
     assert sorted(path.name for path in reports.iterdir()) == ["pair-status.json", "pair-status.md"]
     kept = json.loads((reports / "pair-status.json").read_text())
@@ -135,7 +135,7 @@ def test_each_database_by_the_method_that_fits(servers, inventory):
 
     quiet = {"handover_source_is_quiet": True}
     result = succeeded(run_playbook(MIGRATE, pair, extra_vars=quiet))
-    assert "- `live`: in step" in result.stdout and "- `still`: brought over." in result.stdout
+    assert "- live: in step" in result.stdout and "- still: brought over." in result.stdout
     source.sql("live", "INSERT INTO t VALUES (1000, 'later')")
     again = succeeded(run_playbook(MIGRATE, pair, extra_vars=quiet))
     changed = {task["task"].rpartition(" : ")[2] for task in again.tasks if task["result"].get("changed")}

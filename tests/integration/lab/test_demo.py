@@ -87,7 +87,7 @@ def test_demo(checkout):
 def test_demo_with_rollback(checkout):
     done = demo(checkout, "--rollback")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("# Cutover of store\n") == 2 and done.stdout.count("# Rollback of store\n") == 1
+    assert done.stdout.count("\nCutover of store\n") == 2 and done.stdout.count("\nRollback of store\n") == 1
     assert_nothing_was_noticed(done.stdout)
     assert_handed_over(checkout, dict(re.findall(r"^(source|target) +([A-Z_]+=.*)$", done.stdout, re.MULTILINE)))
 

@@ -56,7 +56,7 @@ def test_a_dump(example):
     assert succeeded(example("preflight")).stats["localhost"]["changed"] == 0
     assert "would be brought over" in succeeded(example("dump", check=True)).stdout
     reports = str(example.home / "reports")
-    assert "`shop`: brought over." in succeeded(example("dump", handover_report_directory=reports)).stdout
+    assert "- shop: brought over." in succeeded(example("dump", handover_report_directory=reports)).stdout
     assert_same(look(example.source, "shop"), look(example.target, "shop"), ignore=JOURNAL)
     assert not succeeded(example("dump", handover_report_directory=reports)).changed
     assert sorted(path.name for path in (example.home / "reports").iterdir()) == ["localhost.json", "localhost.md"]
@@ -79,19 +79,19 @@ def test_a_dump_directly_of_databases_one_after_the_other(example):
     create_database(example.source, "other")
     given = {"handover_databases": ["shop", "other"], "handover_transport": "direct"}
     result = succeeded(example("dump", **given))
-    assert all(f"`{name}`: brought over." in result.stdout for name in given["handover_databases"])
+    assert all(f"- {name}: brought over." in result.stdout for name in given["handover_databases"])
     assert_same(look(example.source, "shop"), look(example.target, "shop"), ignore=JOURNAL)
 
 
 def test_a_continuous_migration(example):
     succeeded(example("source"))
-    assert "`shop`: in step" in succeeded(example("replicate")).stdout
+    assert "- shop: in step" in succeeded(example("replicate")).stdout
     assert not succeeded(example("replicate")).changed
     assert "EQUAL" in succeeded(example("verify")).stdout
     assert not succeeded(example("cutover", check=True)).changed
-    assert "`shop`: handed over" in succeeded(example("cutover")).stdout
+    assert "- shop: handed over" in succeeded(example("cutover")).stdout
     example.target.sql("shop", "INSERT INTO t VALUES (21, 'later')")
-    assert "`shop`: handed over" in succeeded(example("cutover", handover_direction="back")).stdout
+    assert "- shop: handed over" in succeeded(example("cutover", handover_direction="back")).stdout
     assert example.source.sql("shop", "SELECT count(*) FROM t") == [(21,)]
 
 

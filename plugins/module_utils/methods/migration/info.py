@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timezone
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base import next_step
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
@@ -48,19 +49,6 @@ NO_WAL = {
     "data_directory": None,
 }
 WAL_STATUSES = [None, "reserved", "extended", "unreserved", "lost"]  # from good to bad
-
-NEXT = {
-    None: "Unknown until the target can be reached.",
-    "none": "No migration: handover.postgresql.replicate begins one.",
-    "running": "Wait: a run is working on it.",
-    "copying": "The copying run ended before all was copied: handover.postgresql.replicate goes on.",
-    "catching_up": "The target catches up by itself: handover.postgresql.replicate waits until it is in step.",
-    "in_step": "handover.postgresql.verify, then handover.postgresql.cutover.",
-    "handed_over": "handover.postgresql.finish when all is well, or handover.postgresql.rollback.",
-    "rolled_back": "handover.postgresql.cutover again, or handover.postgresql.stop.",
-    "stopped": "handover.postgresql.finish removes the traces; handover.postgresql.replicate begins anew.",
-    "errors": "Fix the errors first.",
-}
 
 
 def info(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
@@ -112,7 +100,7 @@ def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goa
     if status["phase"] == "none" and status["streams"]:
         status["errors"] = [*(status["errors"] or []), LEFT_BEHIND]
     status["problems"] = [visited.problem for visited in (at_source, at_target) if visited.problem]
-    status["next"] = NEXT[_situation(status)]
+    status["next"] = next_step.of_status(status)
     return status
 
 
@@ -152,16 +140,6 @@ OTHER_SOURCE = (
     'The migration into this database comes from another source: database "{database}" of the server that was '
     "{host}:{port}. Correct source, databases or rename."
 )
-
-
-def _situation(status: dict) -> str | None:
-    """What decides what is next to do."""
-    if status["running"]:
-        return "running"
-    if status["errors"]:
-        return "errors"
-    rolled_back = status["phase"] == "handed_over" and status["direction"] == "back"
-    return "rolled_back" if rolled_back else status["phase"]
 
 
 def _judge_continuity(at_source: Visit, at_target: Visit, migration, status: dict) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import time
 from typing import Any
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base import next_step
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason
@@ -40,7 +41,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.wave_copy import FINISHED
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import home
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, home
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
     beacon,
     publication,
@@ -296,11 +297,21 @@ def _result(job: Job, found: list[dict], lag: float | None, seconds: float) -> d
         "pending": migration.pending,
         "failures": migration.failures,
         "notices": migration.notices,
+        "next": _next(job, migration, found),
         "lag_seconds": None if lag is None else round(lag, 3),
         "seconds": round(seconds, 3),
         "stages": job.stages.as_result(),
         **job.copied,
     }
+
+
+def _next(job: Job, migration: migration_journal.Migration, found: list[dict]) -> str:
+    verified = migration.verified
+    if verified:
+        sight = continuity.look(job.source_session, job.session, migration)
+        verified = {**verified, "outdated": continuity.outdated(verified, sight)}
+    state = {"phase": migration.phase, "direction": migration.direction, "drift": found, "verified": verified}
+    return next_step.of_status(state)
 
 
 def _preview(job: Job, migration: migration_journal.Migration | None) -> dict:
