@@ -235,7 +235,8 @@ class Verification:
                 "seconds": round(time.monotonic() - started, 3),
                 "stages": stages.as_result(),
             }
-            state = course.migration and {"phase": course.migration.phase, "direction": course.migration.direction}
+            over = course.migration
+            state = {"phase": over.phase, "direction": over.direction} if over else None
             result["next"] = next_step.after_comparison(result["verdict"], state, bool(self.params["verify_tables"]))
             result["notices"] = [*outcome.notices, *_notices(course, result)]
             self._remember((source, target), course, record, result, sight)
