@@ -45,7 +45,7 @@ NAMED = (
     ("subscription", "", r"SELECT aiven_extras\.pg_drop_subscription\('(.+)'\)"),
     ("slot", "", r"SELECT pg_drop_replication_slot\('(.+)'\)"),
     ("publication", "", r"DROP PUBLICATION (.+)"),
-    ("role", "", r"DROP ROLE (.+)"),
+    ("role", "", r"DROP ROLE (?:IF EXISTS )?(.+)"),
     ("role", " allowed to connect again", r"ALTER ROLE (.+) LOGIN"),
     ("database", "", r"DROP DATABASE (?:IF EXISTS )?(.+)"),
     ("schema", "", r"DROP SCHEMA (?:IF EXISTS )?(\S+)"),
@@ -67,13 +67,14 @@ def removals(statements):
     names, numbers, others = {}, {}, 0
     for statement in statements:
         if kind := _named(statement):
-            names.setdefault(kind[:2], []).append(kind[2].strip('"').replace('""', '"'))
+            name = kind[2].strip('"').replace('""', '"')
+            names.setdefault(kind[:2], {})[name] = True
         elif kind := _counted(statement):
             numbers[kind] = numbers.get(kind, 0) + 1
         elif not re.match(PARTS, statement):
             others += 1
     found = [
-        f"{noun if len(them) == 1 else counted(len(them), noun)} {some(them, 5)}{suffix}"
+        f"{noun if len(them) == 1 else counted(len(them), noun)} {some(list(them), 5)}{suffix}"
         for (noun, suffix), them in names.items()
     ]
     found += [counted(number, noun) + suffix for (noun, suffix), number in numbers.items()]

@@ -70,3 +70,7 @@ def test_removals_are_counted_and_named():
         "1 other statement"
     )
     assert removals([]) == ""
+
+
+def test_a_removal_that_is_tried_twice_is_named_once():
+    assert removals(['DROP ROLE "a b"', 'DROP ROLE IF EXISTS "a b"']) == "role a b"

@@ -26,6 +26,7 @@ EQUAL = {"verdict": "equal", "outdated": []}
         ({"phase": "in_step", "verified": EQUAL, "drift": [{"change": "new"}]}, "replicate -e handover_refresh=true"),
         ({"phase": "in_step", "drift": [{"change": "columns"}, {"change": "new"}]}, "replicate"),
         ({"phase": "handed_over", "direction": "forward", "verified": EQUAL}, "finish"),
+        ({"phase": "handed_over", "direction": "forward", "way_back": False}, "finish, when all is well; there is no"),
         ({"phase": "handed_over", "direction": "back"}, "cutover"),
         ({"phase": "stopped"}, "finish"),
     ],

@@ -28,6 +28,7 @@ STEPS: dict[str | None, str] = {
     "different": f"Fix what differs, then {RUN}verify.",
     "incomplete": f"See to what is unknown, then {RUN}verify; or, if you know better, {NAME}cutover.",
     "handed_over": f"{RUN}finish, when all is well; or {NAME}rollback.",
+    "one_way": f"{RUN}finish, when all is well; there is no way back.",
     "rolled_back": f"{RUN}cutover, to hand over again; or {NAME}stop.",
     "stopped": f"{RUN}finish, which removes the traces; or {NAME}replicate, which begins anew.",
     "finished": "nothing: it is finished.",
@@ -67,7 +68,7 @@ def after_comparison(verdict: str, migration: dict[str, Any] | None, in_part: bo
 
 
 def of_status(status: dict[str, Any]) -> str:
-    """The same, of what is known of a migration; ``drift``, ``errors``, ``verified`` and ``running`` may be missing."""
+    """The same, of what is known of a migration; only ``phase`` and ``direction`` must be there."""
     return of(_situation(status))
 
 
@@ -78,7 +79,8 @@ def _situation(status: dict[str, Any]) -> str | None:
         return "errors"
     phase = status["phase"]
     if phase == "handed_over":
-        return "rolled_back" if status["direction"] == "back" else phase
+        forward = phase if status.get("way_back", True) else "one_way"
+        return "rolled_back" if status["direction"] == "back" else forward
     if phase not in ("copying", "catching_up", "in_step"):
         return phase
     changes = {one["change"] for one in status.get("drift") or []}

@@ -236,7 +236,7 @@ class Verification:
                 "stages": stages.as_result(),
             }
             over = course.migration
-            state = {"phase": over.phase, "direction": over.direction} if over else None
+            state = {"phase": over.phase, "direction": over.direction, "way_back": course.live} if over else None
             result["next"] = next_step.after_comparison(result["verdict"], state, bool(self.params["verify_tables"]))
             result["notices"] = [*outcome.notices, *_notices(course, result)]
             self._remember((source, target), course, record, result, sight)

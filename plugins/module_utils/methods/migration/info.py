@@ -100,7 +100,8 @@ def read_status(ends: Ends, at_source: Visit, at_target: Visit, dbname: str, goa
     if status["phase"] == "none" and status["streams"]:
         status["errors"] = [*(status["errors"] or []), LEFT_BEHIND]
     status["problems"] = [visited.problem for visited in (at_source, at_target) if visited.problem]
-    status["next"] = next_step.of_status(status)
+    way_back = any(stream["direction"] == "back" for stream in status["streams"])
+    status["next"] = next_step.of_status({**status, "way_back": way_back})
     return status
 
 
