@@ -141,7 +141,7 @@ def test_several_databases_without_a_pooler(pair):
     assert failed.failed and "Handed over in this run: depot." in failed.stdout, failed
     assert homes(source, target, "depot") == ["target"] and "source" in homes(source, target)
     done = run_playbook("handover.postgresql.cutover", given)
-    assert not done.failed and "`depot`: was at" in done.stdout and "`shop`: handed over" in done.stdout, done
+    assert not done.failed and "- depot: was at" in done.stdout and "- shop: handed over" in done.stdout, done
     assert homes(source, target) == ["target"]
 
 
