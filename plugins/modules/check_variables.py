@@ -14,8 +14,8 @@ description:
   - The first task of each role. Every other module needs a connection to a server; this one runs on the controller.
   - Refuses variables that begin with C(handover_) and that no role or playbook of this collection takes, each with the
     closest one that there is. A typo in C(handover_databases), for example, would mean all databases.
-  - Checks the others against the argument spec of the role that depends on this one, as Ansible itself does after it,
-    and says in a sentence what is wrong, where Ansible shows the whole spec.
+  - Checks the others against the argument spec of the role that depends on this one, and says in a sentence what is
+    wrong, where Ansible shows the whole spec. Empty text counts as not given, as surveys answer so.
 attributes:
   check_mode:
     description: Changes nothing.

@@ -36,7 +36,7 @@ OF_ROLES = [
     "verified_within",
     "verify_exclude", "verify_resume", "verify_tables", "wait_for", "waive", "waves", "without_cutover",
 ]  # fmt: skip
-OF_PLAYBOOKS = ["hosts", "selected_databases", "serial"]
+OF_PLAYBOOKS = ["hosts", "results", "selected_databases", "serial"]
 
 KNOWN = frozenset(f"handover_{name}" for name in [*OF_ROLES, *OF_PLAYBOOKS])
 

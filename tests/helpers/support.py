@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import ansible_runner
 from ansible.release import __version__ as ansible_version
 from collection import COLLECTIONS, ROOT
 from contents import Contents, as_written_by, assert_same, contents, differences, roles
@@ -34,8 +35,8 @@ from lab.cluster import Cluster, give
 
 __all__ = [
     "COLLECTIONS", "ROOT", "Cluster", "Contents", "PlaybookResult", "Result", "Running", "assert_same", "contents",
-    "copy_with_pg_dump", "create_database", "differences", "roles", "run_module", "run_playbook", "shared_directory",
-    "start_module", "start_playbook",
+    "copy_with_pg_dump", "create_database", "differences", "roles", "run_module", "run_playbook", "run_with_runner",
+    "shared_directory", "start_module", "start_playbook",
 ]  # fmt: skip
 
 HERE = Path(__file__).resolve().parent
@@ -340,6 +341,28 @@ def start_playbook(
     python = warm_python.interpreter if warm and not needs_a_start_of_its_own(env) else sys.executable
     settings = {**_ansible_settings(place), "ANSIBLE_PYTHON_INTERPRETER": python}
     return Running(command, read, env={**settings, **(env or {})})
+
+
+def run_with_runner(
+    playbook: Path, inventory: Mapping[str, Any], extra_vars: Mapping[str, Any], place: Path
+) -> tuple[str, list[dict[str, Any]]]:
+    """Run a playbook as AWX does, by ansible-runner; how it ended, and its events. ``place`` is an empty directory in
+    the home directory.
+    """
+    events: list[dict[str, Any]] = []
+    (place / "ansible.cfg").touch()
+    ours = {"ANSIBLE_PYTHON_INTERPRETER": warm_python.interpreter, "HOME": str(place.parent)}
+    run = ansible_runner.run(
+        private_data_dir=str(place),
+        playbook=str(playbook),
+        inventory=dict(inventory),
+        extravars=dict(extra_vars),
+        envvars={**environment(), **_ansible_settings(place), **ours},
+        event_handler=events.append,
+        quiet=True,
+    )
+    assert_no_secret(secrets_of([inventory, extra_vars]), json.dumps(events))
+    return run.status, events
 
 
 def _ansible_settings(place: Path) -> dict[str, str]:

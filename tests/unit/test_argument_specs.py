@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.handover.postgresql.plugins.filter.given import given
 from ansible_collections.handover.postgresql.plugins.plugin_utils.variables import (
     KNOWN,
     OF_PLAYBOOKS,
@@ -245,3 +246,17 @@ def test_a_variable_that_nobody_knows_is_named_with_the_closest_one():
 def test_what_a_spec_refuses_is_said_in_sentences(errors, given, is_pair, said):
     found = " ".join(refusals(errors, given, "handover.postgresql.dump", is_pair))
     assert said in found and "unable" not in found if said else not found
+
+
+def test_what_roles_take_for_a_blank_answer_is_the_default():
+    assert [given("", 1), given(None, 1), given(False, 1), given(0, 1), given([], 1)] == [1, 1, False, 0, []]
+    specified = {name: spec.get("default") for role in ROLES for name, spec in options(role).items()}
+    files = [path for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    used = re.compile(r"\b(handover_\w+)[^|{}]*\| handover[.]postgresql[.]given\(((?:[^()]|\([^()]*\))*)\)")
+    found = [pair for path in files for pair in used.findall(path.read_text(encoding="utf-8"))]
+    plain = {(name, yaml.safe_load(text)) for name, text in found if "~" not in text}
+    assert len(plain) > 5
+    assert {name: value for name, value in plain if value != specified[name] and value != "none"} == {}
+    templates = {(name, re.sub(r"\W", "", text)) for name, text in found if "~" in text}
+    assert len(templates) == 3
+    assert {name: text for name, text in templates if text != re.sub(r"\W", "", specified[name])} == {}

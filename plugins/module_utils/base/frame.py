@@ -41,9 +41,17 @@ def endpoint(module: AnsibleModule, side: str, options: dict[str, Any] | None = 
     return described
 
 
+class Module(AnsibleModule):
+    """A module for which empty text means that an option is not given: so a survey answers, and so templates end."""
+
+    def _load_params(self) -> None:
+        super()._load_params()
+        self.params = {name: value for name, value in self.params.items() if value != ""}
+
+
 def run(argument_spec: dict[str, Any], job: Callable[[AnsibleModule], dict[str, Any]], **constraints: Any) -> None:
     """Run ``job(module) -> result`` and leave through exit_json or fail_json, cleaning up on SIGTERM and SIGINT too."""
-    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
+    module = Module(argument_spec=argument_spec, supports_check_mode=True, **constraints)
     os.umask(0o077)
     tempfile.tempdir = module.tmpdir  # Ansible removes it after the task, also when the module was killed
     signals.end_in_order()

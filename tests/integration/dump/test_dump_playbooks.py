@@ -153,7 +153,7 @@ def test_fleet(servers, inventory, tmp_path):
     )
     done = refused(
         run_playbook(DUMP, pairs, args=["--forks=8"]),
-        "missing required arguments: handover_target",
+        "handover_target is missing.",
         "password authentication failed",
         "Not brought over: three",
     )
@@ -339,11 +339,11 @@ def test_answers_of_a_survey_are_strings(servers, inventory, tmp_path):
 
 
 MISTAKES = {
-    "without": ({"handover_target": None}, "missing required arguments: handover_target"),
-    "address": ({"handover_source": "postgresql://shop:long-enough-to-see@db/shop"}, "'handover_source' is of type"),
+    "without": ({"handover_target": None}, "handover_target is missing."),
+    "address": ({"handover_source": "postgresql://shop:long-enough-to-see@db/shop"}, "handover_source is a string."),
     "spelling": ({"handover_source": {"hots": "h", "password": "long enough to see"}}, "source.hots"),
     "nobody": ({"handover_source": {"host": "127.0.0.1", "port": 1}}, "Check source.host"),
-    "type": ({"handover_rename": "no"}, "'handover_rename' is of type"),
+    "type": ({"handover_rename": "no"}, "handover_rename is a str, and has to be a dict"),
 }
 
 
