@@ -184,6 +184,8 @@ def package() -> None:
     for verb, what in (("install", artifact), ("verify", "handover.postgresql")):
         run("ansible-galaxy", "collection", verb, "--offline", what, ANSIBLE_COLLECTIONS_PATH=str(folder))
     run("ansible-builder", "introspect", folder)
+    environment = Path("docs", "examples", "execution-environment.yml")
+    run("ansible-builder", "create", "--file", environment, "--context", folder / "context")
     settings = {"PYTHONPATH": str(importer()), "GALAXY_IMPORTER_RUN_ANSIBLE_LINT": "false"}
     run(sys.executable, "-m", "galaxy_importer.main", artifact.name, cwd=folder, **settings)
 

@@ -46,7 +46,17 @@ class Module(AnsibleModule):
 
     def _load_params(self) -> None:
         super()._load_params()
-        self.params = {name: value for name, value in self.params.items() if value != ""}
+        self.params = _given(self.argument_spec, self.params)
+
+
+def _given(spec: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters without those that are empty, also below options that have options themselves."""
+    given = {name: value for name, value in params.items() if not (isinstance(value, str) and value == "")}
+    for name, value in given.items():
+        within = spec.get(name, {}).get("options")
+        if within and isinstance(value, dict):
+            given[name] = _given(within, value)
+    return given
 
 
 def run(argument_spec: dict[str, Any], job: Callable[[AnsibleModule], dict[str, Any]], **constraints: Any) -> None:
