@@ -44,6 +44,8 @@ def endpoint(module: AnsibleModule, side: str, options: dict[str, Any] | None = 
 class Module(AnsibleModule):
     """A module for which empty text means that an option is not given: so a survey answers, and so templates end."""
 
+    params: dict[str, Any]
+
     def _load_params(self) -> None:
         super()._load_params()
         self.params = _given(self.argument_spec, self.params)
