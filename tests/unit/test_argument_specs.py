@@ -252,7 +252,7 @@ def test_what_roles_take_for_a_blank_answer_is_the_default():
     assert [given("", 1), given(None, 1), given(False, 1), given(0, 1), given([], 1)] == [1, 1, False, 0, []]
     specified = {name: spec.get("default") for role in ROLES for name, spec in options(role).items()}
     files = [path for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*") if path.is_file()]
-    used = re.compile(r"\b(handover_\w+)[^|{}]*\| handover[.]postgresql[.]given\(((?:[^()]|\([^()]*\))*)\)")
+    used = re.compile(r"\b(handover_\w+)(?: \| default\(''\))?\s*\| handover[.]postgresql[.]given\(((?:[^()]|\([^()]*\))*)\)")
     found = [pair for path in files for pair in used.findall(path.read_text(encoding="utf-8"))]
     plain = {(name, yaml.safe_load(text)) for name, text in found if "~" not in text}
     assert len(plain) > 5

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dumps import CLIENTS, JOURNAL, look
 from support import ROOT, assert_same, create_database, run_with_runner
 
-from ansible_collections.handover.postgresql.plugins.plugin_utils.variables import KINDS, OF_PLAYBOOKS
+from ansible_collections.handover.postgresql.plugins.plugin_utils.variables import OF_ROLES
 
 AWX = ROOT / "docs" / "examples" / "awx"
-BLANK = {f"handover_{name}": "" for name in KINDS if name not in (*OF_PLAYBOOKS, "pair", "source", "target")}
+BLANK = {f"handover_{name}": "" for name in OF_ROLES if name not in ("pair", "source", "target")}
 BLANK |= {"handover_hosts": "", "handover_serial": ""}
 
 

@@ -14,10 +14,16 @@ import yaml
 from awx_collection import PART, awx_collection
 from support import COLLECTIONS, ROOT, run_playbook
 
-from ansible_collections.handover.postgresql.plugins.plugin_utils.variables import CHOICES, KINDS
+from ansible_collections.handover.postgresql.plugins.plugin_utils.variables import KNOWN
 
 EXAMPLES = ROOT / "docs" / "examples"
 PLAYBOOK = EXAMPLES / "configure_awx.yml"
+SPECIFIED = {
+    name: spec
+    for path in ROOT.glob("roles/*/meta/argument_specs.yml")
+    for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values()
+    for name, spec in entry["options"].items()
+}
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +92,12 @@ def test_what_it_makes_fits_together(configure, place):
         assert [template[key] for key in ("project", "inventory", "execution_environment")] == ["Handover"] * 3
     for asked in [*templates.values(), *calls["workflow_job_template"].values()]:
         for question in asked["survey_spec"]["spec"]:
-            name = question["variable"].removeprefix("handover_")
-            expected = ["true", "false"] if KINDS[name] == "bool" else CHOICES.get(name, [])
+            spec = SPECIFIED[question["variable"]]
+            expected = ["true", "false"] if spec["type"] == "bool" else spec.get("choices", [])
             assert question["choices"] == expected and not question["required"]
             assert question["question_description"] and "(" not in question["question_description"].partition(" ")[0]
     for host in calls["host"].values():
-        assert {name.removeprefix("handover_") for name in host["variables"]} <= set(KINDS)
+        assert set(host["variables"]) <= KNOWN
 
     injected = {}
     for name, kind in calls["credential_type"].items():
