@@ -252,7 +252,9 @@ def test_what_roles_take_for_a_blank_answer_is_the_default():
     assert [given("", 1), given(None, 1), given(False, 1), given(0, 1), given([], 1)] == [1, 1, False, 0, []]
     specified = {name: spec.get("default") for role in ROLES for name, spec in options(role).items()}
     files = [path for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*") if path.is_file()]
-    used = re.compile(r"\b(handover_\w+)(?: \| default\(''\))?\s*\| handover[.]postgresql[.]given\(((?:[^()]|\([^()]*\))*)\)")
+    used = re.compile(
+        r"\b(handover_\w+)(?: \| default\(''\))?\s*\| handover[.]postgresql[.]given\(((?:[^()]|\([^()]*\))*)\)"
+    )
     found = [pair for path in files for pair in used.findall(path.read_text(encoding="utf-8"))]
     plain = {(name, yaml.safe_load(text)) for name, text in found if "~" not in text}
     assert len(plain) > 5
@@ -260,3 +262,9 @@ def test_what_roles_take_for_a_blank_answer_is_the_default():
     templates = {(name, re.sub(r"\W", "", text)) for name, text in found if "~" in text}
     assert len(templates) == 3
     assert {name: text for name, text in templates if text != re.sub(r"\W", "", specified[name])} == {}
+
+
+def test_a_blank_answer_is_never_taken_for_a_bool():
+    """The filter would warn. Without an answer to source_is_quiet, a dump is refused before."""
+    texts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "roles").rglob("*") if path.is_file())
+    assert set(re.findall(r"(?<![\w.])handover_\w+(?= \| bool)", texts)) <= {"handover_source_is_quiet"}
