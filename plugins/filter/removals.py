@@ -55,6 +55,7 @@ COUNTED = (
     ("trigger", "", r"DROP TRIGGER "),
     ("replica identity", " put back", r"(?s)(?:ALTER TABLE|DO \$\$).* REPLICA IDENTITY "),
     ("table", " of the journal", r"DROP TABLE handover\."),
+    ("object", "", r"(?s)DROP .* IF EXISTS .* CASCADE$|SELECT lo_unlink"),
 )
 # They belong to one of the above.
 PARTS = (

@@ -34,8 +34,11 @@ options:
       - V(stopped) gives up. It frees the source at once of slot, publication, and what was changed there, even if the
         target cannot be reached. The target keeps its data.
       - V(finished) removes every trace on both ends after the cutover. The data stays.
+      - V(abandoned) gives up, whatever the state, also of a dump. It frees the source as V(stopped) does, takes a fence
+        down, and drops the databases on the target that the collection made, with all that is in them. What is needed
+        or was there before, it refuses to touch unless O(abandon_databases) names it.
     type: str
-    choices: [replicating, stopped, finished]
+    choices: [replicating, stopped, finished, abandoned]
     default: replicating
   no_identity:
     description:
@@ -104,6 +107,15 @@ options:
     description: With O(state=finished), finish a migration that was stopped and never handed over.
     type: bool
     default: false
+  abandon_databases:
+    description:
+      - With O(state=abandoned), names, on the target, of databases that are abandoned although they were handed over,
+        are in use, were written to since a dump was imported, or come from another source. What they hold is lost.
+      - Of these, a database that was there before the migration is emptied and stays. A database that no journal knows
+        stays as it is.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: handover.postgresql.pg_migration_info
   - name: Logical replication
@@ -132,6 +144,15 @@ EXAMPLES = r"""
       uri: "{{ vault_target_uri }}"
     databases: [shop]
     state: stopped
+
+- name: Give up, and leave nothing behind
+  handover.postgresql.pg_logical_migrate:
+    source:
+      uri: "{{ vault_source_uri }}"
+    target:
+      uri: "{{ vault_target_uri }}"
+    databases: [shop]
+    state: abandoned
 """
 
 RETURN = r"""
@@ -236,12 +257,12 @@ databases:
       description:
         - In check mode, the statements that would run on the source and, for the subscription, on the target.
           Passwords are masked.
-        - If O(state) is V(stopped) or V(finished), the statements that ran on V(source) and V(target).
-      returned: in check mode, or when O(state) is V(stopped) or V(finished)
+        - If O(state) is not V(replicating), the statements that ran on V(source) and V(target).
+      returned: in check mode, or when O(state) is not V(replicating)
       type: raw
     left:
       description: SQL that removes what is left at an end that cannot be reached.
-      returned: when O(state) is V(stopped) or V(finished)
+      returned: when O(state) is not V(replicating)
       type: dict
     next:
       description: What to do next.
@@ -257,17 +278,19 @@ databases:
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
     CLIENTS,
     FILLING,
+    NAMES,
     NO,
     PAIRS,
     PROGRESS,
     REPLICATION,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.abandon import abandon
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.finish import finish
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.replicate import replicate
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.stop import stop
 
-STATES = {"replicating": replicate, "stopped": stop, "finished": finish}
+STATES = {"replicating": replicate, "stopped": stop, "finished": finish, "abandoned": abandon}
 
 
 def main():
@@ -288,6 +311,7 @@ def main():
             "max_rate": {"type": "str"},
             "lift_fence": NO,
             "without_cutover": NO,
+            "abandon_databases": NAMES,
         },
         lambda source, target, params, check_mode: STATES[params["state"]](source, target, params, check_mode),
     )

@@ -134,6 +134,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+used_by:
+  description: What still uses the role, such as sessions and slots.
+  returned: if O(state=absent) fails because of it
+  type: list
+  elements: str
+  sample: [1 of its sessions, the slot handover_4a98bd4ead_w1]
 statements:
   description: The statements that were run, with secrets masked.
   returned: success

@@ -15,7 +15,8 @@ from typing import Any
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import sentence
 
 OF_ROLES = [
-    "accept_pending", "allow_restart", "analyze", "both_ways", "check_disk", "client_directory", "compress",
+    "abandon_databases", "accept_pending", "allow_restart", "analyze", "both_ways", "check_disk", "client_directory",
+    "compress",
     "count_rows", "count_rows_limit", "create", "create_replication_role", "cutover_max_lag", "databases",
     "deadline", "direction", "dump_directory", "dump_extra_args", "exclude_extensions", "exclude_schemas",
     "exclude_table_data", "exclude_tables", "fail_on", "fence_roles", "firewall_tasks", "force", "free_space",

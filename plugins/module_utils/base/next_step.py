@@ -32,6 +32,7 @@ STEPS: dict[str | None, str] = {
     "rolled_back": f"{RUN}cutover, to hand over again; or {NAME}stop.",
     "stopped": f"{RUN}finish, which removes the traces; or {NAME}replicate, which begins anew.",
     "finished": "nothing: it is finished.",
+    "abandoned": "nothing: what there was is undone.",
     "prepared": f"{RUN}replicate.",
     "rehearsed": f"{RUN}migrate, or the method of your choice.",
     "to_dump": f"Stop the application's writes, then {RUN}dump -e handover_source_is_quiet=true.",

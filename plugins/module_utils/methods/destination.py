@@ -162,8 +162,7 @@ def make_place(run: Destination, goal: str, archive: FittedArchive) -> str:
     if not archive.fitting.needs_own_name:
         return working
     with run.visit(working) as session:
-        import_journal.begin(session, archive.origin["dump_id"])
-        import_journal.record_made(session)
+        import_journal.begin(session, archive.origin["dump_id"], archive.origin["source"])
     take_place(run, goal)
     return goal
 
@@ -173,6 +172,8 @@ def make_working(run: Destination, goal: str, properties: dict) -> str:
     working = target_database.working_name(goal)
     target_database.drop(run.connection, working)
     databases.create(run.connection, working, properties, run.params["locale_map"])
+    with run.visit(working) as session:
+        import_journal.make_schema(session, made=True)
     return working
 
 

@@ -25,6 +25,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import Failure, failure_of
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import statistics
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.source_writes import settled_writes
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 
 # As an archive names them: (schema, name).
@@ -78,7 +79,8 @@ class Filling:
         self._require_roles()
         target = self.archive.target
         with contextlib.closing(target.connect(dbname)) as session, contextlib.ExitStack() as stack:
-            import_journal.begin(session, self.archive.origin["dump_id"])
+            origin = self.archive.origin
+            import_journal.begin(session, origin["dump_id"], origin["source"])
             self.loader.begin(session)
             if self._former:  # somebody may have made by hand what was pending
                 self.archive.fitting.pass_existing(*names_of_objects(session))
@@ -96,7 +98,7 @@ class Filling:
             if self.failures:
                 import_journal.keep_pending(session, {**result, "options": options_of(self.archive.params)})
             else:
-                import_journal.complete(session, result)
+                import_journal.complete(session, result, settled_writes(session))
         return result
 
     def _require_roles(self) -> None:

@@ -61,6 +61,9 @@ class Ending(Exact):
         """Do it. Raises HandoverError."""
         raise NotImplementedError
 
+    def conclude(self, params: dict) -> None:
+        """Do what is left to do, also where it is not known which migration there was. Raises HandoverError."""
+
     def run(self, visited: Visit, steps: list[removal.Step]) -> None:
         """Do the steps at one end, or only list them."""
         for step in steps:
@@ -131,6 +134,7 @@ def end_one(
                 ending.refuse(params)
                 if ending.identifier is not None:
                     ending.work(params)
+                ending.conclude(params)
                 _say_what_is_not_known(ending)
                 return ending.as_result()
         except HandoverError as error:
@@ -200,6 +204,15 @@ def unsubscribe(ending: Ending, visited: Visit) -> None:
     """Before anything else, so that nobody reads from the slots."""
     if visited.connection:
         ending.run(visited, removal.subscriptions(visited.connection, ending.identifier))
+
+
+def unsubscribe_both(ending: Ending) -> None:
+    """A target that refuses it counts as out of reach then, because the source has to be freed."""
+    try:
+        unsubscribe(ending, ending.target)
+    except psycopg2.Error as error:
+        ending.target.problem, ending.target.connection = f"The target: {one_line(error)}", None
+    unsubscribe(ending, ending.source)
 
 
 def free(ending: Ending, lift_fence: bool) -> None:

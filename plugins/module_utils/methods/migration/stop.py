@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import ending
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 
@@ -30,11 +29,7 @@ class Stopping(ending.Ending):
                 "The database was handed over: the target is the primary, and the source is fenced.",
                 "Use state: finished to remove the traces; or roll back first.",
             )
-        try:
-            ending.unsubscribe(self, self.target)
-        except psycopg2.Error as error:  # it counts as out of reach then: the source has to be freed
-            self.target.problem, self.target.connection = f"The target: {one_line(error)}", None
-        ending.unsubscribe(self, self.source)
+        ending.unsubscribe_both(self)
         ending.free(self, lift_fence=False)
         if self.target.connection:
             with ending.memberships_of_owners(self):

@@ -77,6 +77,7 @@ def _refuse_role_in_use(run: Release) -> None:
         raise HandoverError(
             f'The role "{run.role}" is still in use by {", ".join(used_by)}.',
             "Finish the migration first, so that the target's subscription ends.",
+            used_by=used_by,
         )
     owned = migration_role.owned_in(run.connection, run.role)
     if owned:

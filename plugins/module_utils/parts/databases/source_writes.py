@@ -1,12 +1,14 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a database was written to since its dump, as far as the server's statistics tell."""
+"""Whether a database was written to since its dump, or since it was filled, as far as the server's statistics tell."""
 
 from __future__ import annotations
 
+import time
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 
 # What sessions wrote, and nothing that autovacuum does (PostgreSQL documentation, 27.2.19). TRUNCATE counts no rows,
 # but gives a table another file. A crash resets all counters, those of the archiver with the time of it, which a clean
@@ -25,6 +27,9 @@ WRITES = """
     WHERE relpersistence <> 't' AND schemaname NOT IN ('handover', 'information_schema') AND schemaname !~ '^pg_toast'
     AND (schemaname <> 'pg_catalog' OR s.relname IN ('pg_largeobject', 'pg_largeobject_metadata'))"""
 
+SETTLING = 40
+SETTLING_PAUSE = 0.05
+
 NOT_QUIET = (
     "Somebody wrote to the source during the dump or up to 10 seconds before. Writes after the snapshot are not in "
     "the dump: find out who wrote, and export again with force: true."
@@ -42,6 +47,22 @@ def count_writes(connection) -> int | None:
     A session reports what it wrote when it has been idle for a while, 10 seconds at most.
     """
     return value(connection, WRITES)
+
+
+def settled_writes(connection) -> int | None:
+    """The same of a database that was filled just now: a session that has ended reports what it wrote before it is gone
+    from pg_stat_activity. None where one does not go, and before 15, when reports took their time.
+    """
+    others = """
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = session_user AND pid <> pg_backend_pid()"""
+    if connection.info.server_version < 150000:
+        return None
+    for _attempt in range(SETTLING):
+        if not rows(connection, others):
+            return count_writes(connection)
+        time.sleep(SETTLING_PAUSE)
+    return None
 
 
 def refuse_stale(connection, manifest: dict, place: str) -> list[str]:

@@ -74,15 +74,31 @@ def drop(connection, dbname: str) -> None:
 
 
 def _in_use(connection, dbname: str) -> HandoverError:
-    query = """
-        SELECT format('%%s (process %%s%%s)', usename, pid, ', ' || nullif(application_name, ''))
-        FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid() ORDER BY pid"""
-    sessions = [text for (text,) in rows(connection, query, (dbname,))]
+    sessions = _sessions(connection, dbname)
     shown = f": {some(sessions, 10)}" if sessions else ""
     return HandoverError(
-        f'Database "{dbname}" of the target is to be replaced, and sessions use it that its role may not end{shown}.',
+        f'Database "{dbname}" of the target is to be dropped, and sessions use it that its role may not end{shown}.',
         "End these sessions, keep their clients away, then run this again.",
     )
+
+
+def users(connection, dbname: str) -> list[str]:
+    """Sessions of clients in a database that are neither a migration's nor its subscriptions', which are called alike.
+    What kind a session is, the server does not show to everybody.
+    """
+    return _sessions(
+        connection,
+        dbname,
+        "AND usename IS NOT NULL AND NOT starts_with(application_name, 'handover') AND application_name <> 'pg_restore'"
+        " AND coalesce(backend_type, 'client backend') = 'client backend'",
+    )
+
+
+def _sessions(connection, dbname: str, which: str = "") -> list[str]:
+    query = f"""
+        SELECT format('%%s (process %%s%%s)', usename, pid, ', ' || nullif(application_name, ''))
+        FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid() {which} ORDER BY pid"""
+    return [text for (text,) in rows(connection, query, (dbname,))]
 
 
 def end_leftovers(connection, dbname: str, spared: list[int]) -> None:
@@ -205,7 +221,7 @@ def clear(endpoint: Endpoint, connection, dbname: str) -> None:
     with _as_owner(connection, dbname, owners), contextlib.closing(endpoint.connect(dbname)) as session:
         try:
             import_journal.undo(session)
-            _drop_all(session)
+            execute(session, "; ".join(["BEGIN", *clearing(session), "COMMIT"]))
         except psycopg2.Error as error:
             raise HandoverError(
                 f"It cannot be emptied: {one_line(error)}",
@@ -213,9 +229,6 @@ def clear(endpoint: Endpoint, connection, dbname: str) -> None:
             ) from None
 
 
-def _drop_all(session) -> None:
-    execute(session, "BEGIN")
-    for query in (DEFAULT_PRIVILEGES, OWN_OBJECTS):
-        for statement, _name in rows(session, query):
-            execute(session, statement)
-    execute(session, "COMMIT")
+def clearing(connection) -> list[str]:
+    """SQL that drops all that ``own_objects`` lists."""
+    return [drop for query in (DEFAULT_PRIVILEGES, OWN_OBJECTS) for drop, _name in rows(connection, query)]

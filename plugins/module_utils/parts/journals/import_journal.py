@@ -14,9 +14,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.trial imp
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
-SCHEMA = f"""
-    CREATE SCHEMA handover;
-    COMMENT ON SCHEMA handover IS '{MARK} journal of the migration; removed when it is finished'"""
+# The comment is the record of whether the database was made for the migration, whichever method brought it.
+COMMENT = f"{MARK} journal of the migration; removed when it is finished"
+COMMENT_OF_MADE = f"{MARK} journal of the migration, which made this database; removed when it is finished"
 
 TABLE = """
     CREATE TABLE handover.restore (
@@ -24,8 +24,11 @@ TABLE = """
         started timestamptz NOT NULL DEFAULT clock_timestamp(),
         completed timestamptz,
         undo text[] NOT NULL DEFAULT '{}',
-        made boolean NOT NULL DEFAULT false,
         result json)"""
+
+# Journals of older releases have no place for these: where it came from, and source_writes.py's count when complete.
+SINCE = """
+    ALTER TABLE handover.restore ADD COLUMN IF NOT EXISTS source jsonb, ADD COLUMN IF NOT EXISTS writes bigint"""
 
 ROWS = """
     CREATE TABLE IF NOT EXISTS handover.restored_rows (
@@ -58,11 +61,18 @@ def has_schema(connection) -> bool:
     return bool(found)
 
 
-def make_schema(connection) -> None:
-    """Make it, unless it is there."""
+def make_schema(connection, made: bool = False) -> None:
+    """Make it, unless it is there; ``made`` says that the database itself was made for the migration just now."""
     if not has_schema(connection):
         with connection.cursor() as cursor:
-            cursor.execute(SCHEMA)
+            comment = COMMENT_OF_MADE if made else COMMENT
+            cursor.execute("CREATE SCHEMA handover; COMMENT ON SCHEMA handover IS %s", (comment,))
+
+
+def is_made(connection) -> bool:
+    """Whether the database was made for a migration whose journal is still there: nothing of it was there before."""
+    query = "SELECT obj_description(to_regnamespace('handover'), 'pg_namespace') = %s"
+    return has_schema(connection) and rows(connection, query, (COMMENT_OF_MADE,))[0][0]
 
 
 def drop_tables(connection, tables: list[str]) -> None:
@@ -84,23 +94,18 @@ def is_present(connection) -> bool:
     return has_schema(connection) and ("restore",) in rows(connection, RELATIONS)
 
 
-def begin(connection, dump_id: str) -> None:
-    """Record that the import of this dump has begun, in a journal made for it."""
+def begin(connection, dump_id: str, source: dict) -> None:
+    """Record that the import of this dump of the source's database has begun, in a journal made for it."""
     with connection.cursor() as cursor:
         make_schema(connection)
         if not is_present(connection):
             cursor.execute(TABLE + trust.CLOSED)
+        cursor.execute(SINCE)
         cursor.execute(
-            "INSERT INTO handover.restore (dump_id) VALUES (%s) ON CONFLICT (dump_id) DO UPDATE"
+            "INSERT INTO handover.restore (dump_id, source) VALUES (%s, %s) ON CONFLICT (dump_id) DO UPDATE"
             " SET started = clock_timestamp(), completed = NULL",
-            (dump_id,),
+            (dump_id, json.dumps(source)),
         )
-
-
-def record_made(connection) -> None:
-    """Record that the database itself was made for this import, and may be dropped while that is not complete."""
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE handover.restore SET made = true")
 
 
 def record_undo(connection, statements: list[str]) -> None:
@@ -150,25 +155,27 @@ def keep_pending(connection, result: dict) -> None:
         cursor.execute("UPDATE handover.restore SET result = %s WHERE completed IS NULL", (json.dumps(result),))
 
 
-def complete(connection, result: dict) -> None:
-    """Record that everything is there."""
+def complete(connection, result: dict, writes: int | None) -> None:
+    """Record that everything is there, and how much databases/source_writes.py counted then."""
+    statement = """
+        UPDATE handover.restore SET completed = clock_timestamp(), result = %s, writes = %s WHERE completed IS NULL"""
     with connection.cursor() as cursor:
-        statement = "UPDATE handover.restore SET completed = clock_timestamp(), result = %s WHERE completed IS NULL"
-        cursor.execute(statement, (json.dumps(result),))
+        cursor.execute(statement, (json.dumps(result), writes))
 
 
 def read(connection) -> dict | None:
-    """The last import: ``dump_id``, ``completed`` (ISO time or None), ``made`` (whether the database was made for it
-    under its own name; None in journals of older releases), ``result``; None without one.
+    """The last import: ``dump_id``, ``completed`` (ISO time or None), ``made`` (whether the database was made for it),
+    ``source`` and ``writes`` (None if unknown), ``result``; None without one.
     """
     if not is_present(connection):
         return None
     query = """
         SELECT json_build_object(
-            'dump_id', dump_id, 'completed', completed, 'made', to_jsonb(r) -> 'made', 'result', result)
+            'dump_id', dump_id, 'completed', completed, 'source', to_jsonb(r) -> 'source',
+            'writes', to_jsonb(r) -> 'writes', 'result', result)
         FROM handover.restore AS r ORDER BY started DESC LIMIT 1"""
     found = rows(connection, query)
-    return found[0][0] if found else None
+    return {**found[0][0], "made": is_made(connection)} if found else None
 
 
 def remove(connection) -> bool:
