@@ -49,6 +49,7 @@ configuration_errors:
   returned: when there are errors
   type: list
   elements: str
+  sample: ["/etc/postgresql/15/main/postgresql.conf line 12: syntax error"]
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import SOURCE

@@ -184,10 +184,12 @@ direction:
   description: The direction.
   returned: success
   type: str
+  sample: forward
 handed_over:
   description: Whether the databases are handed over. Absent if that is not known.
   returned: when the module fails
   type: bool
+  sample: true
 databases:
   description: One element for each database.
   returned: success, or when something is left to do after the commit

@@ -90,11 +90,13 @@ selected_databases:
   returned: always
   type: list
   elements: str
+  sample: [shop]
 other_databases:
   description: The databases of the source that were not selected, templates aside.
   returned: always
   type: list
   elements: str
+  sample: [postgres]
 source:
   description: Identity of the source.
   returned: always
@@ -114,6 +116,13 @@ failures:
   returned: when definitions failed
   type: list
   elements: dict
+  sample:
+    - object: VIEW public.writes
+      class: VIEW
+      statement: CREATE VIEW public.writes AS SELECT buffers_backend FROM pg_stat_bgwriter
+      message: column "buffers_backend" does not exist
+      sqlstate: "42703"
+      needs: null
 databases:
   description: One element for each database.
   returned: always

@@ -179,10 +179,12 @@ source:
   description: The C(server), or the C(problem) why it cannot be reached.
   returned: success
   type: dict
+  sample: {version: "15.20", major: 15, system_identifier: "7710278377752326482", in_recovery: false}
 target:
   description: The same for the target.
   returned: success
   type: dict
+  sample: {version: "18.1", major: 18, system_identifier: "7710278377752326491", in_recovery: false}
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import PAIRS

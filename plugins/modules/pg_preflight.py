@@ -301,6 +301,7 @@ failed_on:
   description: What O(fail_on) yields, or the databases without a feasible method.
   returned: when the task fails because of the findings
   type: raw
+  sample: [shop]
 """
 
 import json

@@ -204,6 +204,7 @@ failed_on:
   returned: when the module fails because of the findings
   type: list
   elements: str
+  sample: [shop]
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (

@@ -123,6 +123,7 @@ directory:
   description: The dump directory.
   returned: when O(state=imported)
   type: str
+  sample: /srv/handover
 target:
   description: Identity of the target.
   returned: when O(state=imported)
@@ -177,6 +178,13 @@ failures:
   returned: when definitions failed
   type: list
   elements: dict
+  sample:
+    - object: VIEW public.writes
+      class: VIEW
+      statement: CREATE VIEW public.writes AS SELECT buffers_backend FROM pg_stat_bgwriter
+      message: column "buffers_backend" does not exist
+      sqlstate: "42703"
+      needs: null
 databases:
   description: One element for each database.
   returned: when O(include) has V(databases)
@@ -250,6 +258,7 @@ finished_databases:
   returned: when O(state=finished)
   type: list
   elements: str
+  sample: [shop]
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (

@@ -145,6 +145,7 @@ statements:
   returned: success
   type: list
   elements: str
+  sample: ["ALTER SYSTEM SET wal_level = 'logical'", "SELECT pg_reload_conf()"]
 settings:
   description:
     - Settings that were not as needed, with C(name), C(former), C(value), C(reason), whether a C(restart) is needed,
@@ -152,40 +153,50 @@ settings:
   returned: when O(state=present)
   type: list
   elements: dict
+  sample:
+    - {name: wal_level, former: replica, value: logical, reason: logical replication, restart: true,
+       method: alter_system}
 settings_method:
   description: How settings are changed here.
   returned: when O(state=present)
   type: str
+  sample: alter_system
 conf_file:
   description: Settings that a file on the host has to hold, for all migrations on this server that use V(conf_file).
   returned: success
   type: dict
+  sample: {wal_level: logical}
 conf_lines:
   description: RV(conf_file) as the lines of that file.
   returned: success
   type: list
   elements: str
+  sample: ["wal_level = 'logical'"]
 conf_lines_before:
   description: The lines that the file held for the migrations before this one was taken back.
   returned: when O(state=absent)
   type: list
   elements: str
+  sample: ["wal_level = 'logical'"]
 record:
   description:
     - Settings that were changed for this migration so far, by name, with C(former), what was C(set), and the C(method).
       For V(alter_system), C(former) is what C(postgresql.auto.conf) said, V(none) if nothing.
   returned: success
   type: dict
+  sample: {wal_level: {former: null, set: logical, method: alter_system}}
 restart_required:
   description: Settings that take effect with a restart, with C(name), C(running), C(configured), and the C(reason).
   returned: success
   type: list
   elements: dict
+  sample: [{name: wal_level, running: replica, configured: logical, reason: logical replication}]
 also_pending:
   description: Settings that somebody else configured, and that the next restart would put in force, too.
   returned: success
   type: list
   elements: dict
+  sample: [{name: shared_buffers, running: "16384", configured: "32768"}]
 sessions:
   description:
     - Sessions that a restart would disconnect, with C(database), C(role), C(application_name), C(address), and the
@@ -193,11 +204,13 @@ sessions:
   returned: success
   type: list
   elements: dict
+  sample: [{database: shop, role: shop, application_name: web, address: 192.0.2.4, sessions: 8}]
 hba_lines:
   description: The lines that C(pg_hba.conf) needs, before any other that matches the target.
   returned: when O(state=present)
   type: list
   elements: str
+  sample: ["hostssl shop handover_shop 203.0.113.7/32 scram-sha-256"]
 hba_refused:
   description:
     - Connections of the target that the present C(pg_hba.conf) refuses, with C(database), C(address), and the C(place)
@@ -205,46 +218,55 @@ hba_refused:
   returned: when O(state=present)
   type: list
   elements: dict
+  sample: [{database: shop, address: 203.0.113.7/32, place: "/etc/postgresql/15/main/pg_hba.conf:97"}]
 hba_places:
   description:
     - Lines of C(pg_hba.conf) that name the role, which is gone. V(none) if the connecting role may not see that.
   returned: when O(state=absent)
   type: list
   elements: str
+  sample: ["/etc/postgresql/15/main/pg_hba.conf:97"]
 role:
   description: The role for the target's connection.
   returned: success
   type: str
+  sample: handover_shop
 databases:
   description: The databases that the source was made ready for.
   returned: when O(state=present)
   type: list
   elements: str
+  sample: [shop]
 manager:
   description: The service or program that seems to manage the server.
   returned: when O(state=present)
   type: str
+  sample: Patroni
 instructions:
   description: What somebody else has to do.
   returned: success
   type: list
   elements: str
+  sample: ["Set the flag cloudsql.logical_decoding and the rest on the instance; this restarts it."]
 hints:
   description: What is worth knowing about settings that stay as they are.
   returned: when O(state=present)
   type: list
   elements: str
+  sample: ["wal_sender_timeout is 0: if a connection of the target breaks silently, its slot stays taken."]
 left:
   description: Settings that stay as they are, with C(name), C(value) and the C(reason).
   returned: when O(state=absent)
   type: list
   elements: dict
+  sample: [{name: wal_level, value: logical, reason: somebody has a logical slot}]
 server:
   description:
     - The server, with C(version), C(system_identifier), C(port), C(data_directory), C(config_file), C(hba_file), the
       lines of its pid file, and its command line. Values that the connecting role may not see are V(none).
   returned: success
   type: dict
+  sample: {version: "15.20", system_identifier: "7710278377752326482", port: 5432}
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import NO, SELECTION, SOURCE, YES

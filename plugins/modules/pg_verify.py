@@ -234,10 +234,12 @@ source:
   description: The source's version and identity.
   returned: always
   type: dict
+  sample: {version: "15.20", major: 15, system_identifier: "7710278377752326482", in_recovery: false}
 target:
   description: The target's version and identity.
   returned: always
   type: dict
+  sample: {version: "18.1", major: 18, system_identifier: "7710278377752326491", in_recovery: false}
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import NAMES, NO, PAIRS, PROGRESS, YES

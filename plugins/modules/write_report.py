@@ -59,6 +59,7 @@ files:
   returned: success
   type: list
   elements: str
+  sample: [/srv/handover/reports/shop.md, /srv/handover/reports/shop.json]
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run

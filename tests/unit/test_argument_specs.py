@@ -268,3 +268,10 @@ def test_a_blank_answer_is_never_taken_for_a_bool():
     """The filter would warn. Without an answer to source_is_quiet, a dump is refused before."""
     texts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "roles").rglob("*") if path.is_file())
     assert set(re.findall(r"(?<![\w.])handover_\w+(?= \| bool)", texts)) <= {"handover_source_is_quiet"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_a_module_returns_has_a_sample(module):
+    """Or what it contains is described."""
+    returned = yaml.safe_load(import_module(f"{PLUGINS}.modules.{module}").RETURN) or {}
+    assert [name for name, value in returned.items() if not {"sample", "contains"} & set(value)] == []

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import CONNECTION
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.metrics import LOOKED, METRICS
+from ansible_collections.handover.postgresql.plugins.plugin_utils.variables import KNOWN
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 VARIABLE = re.compile(r"`(handover_[a-z0-9_]*[a-z0-9])\b[^`]*`")
 NO_VARIABLES = {"handover_schema", "handover_shop"}  # a check, a role
@@ -24,6 +28,45 @@ def anchors(page: Path) -> set[str]:
     """The headings of a page as links name them."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+PROVIDERS = sorted(path for path in (ROOT / "docs" / "providers").glob("*.md") if path.name != "README.md")
+
+
+def sentences() -> str:
+    """Every text in the code, with ... for what is put into it, and the texts of the roles."""
+    found = []
+    for path in (ROOT / "plugins").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    found += [path.read_text(encoding="utf-8") for path in (ROOT / "roles").rglob("*.yml")]
+    return re.sub(r"\s+", " ", "\n".join(found))
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    code = sentences()
+    parts = {part.strip() for message in messages for part in message.split("...") if len(part.strip()) > 4}
+    assert len(messages) > 20
+    assert sorted(part for part in parts if part not in code) == []
+
+
+@pytest.mark.parametrize("page", PROVIDERS, ids=lambda page: page.name)
+def test_a_page_of_a_service_has_an_inventory_and_sources(page):
+    text = page.read_text(encoding="utf-8")
+    [shown] = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for variables in yaml.safe_load(shown)["all"]["children"]["handover_pairs"]["hosts"].values():
+        ours = {name: value for name, value in variables.items() if name.startswith("handover_")}
+        assert set(ours) >= {"handover_source", "handover_target", "handover_databases"}
+        assert set(ours) <= KNOWN
+        assert set(ours["handover_source"]) | set(ours["handover_target"]) <= set(CONNECTION)
+    sources = text.partition("## Sources")[2]
+    assert re.search(r"\]\(https://[^)]+\)", sources) and "read on 20" in sources
+    assert f"({page.name})" in (page.parent / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
