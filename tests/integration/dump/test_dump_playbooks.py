@@ -172,7 +172,7 @@ def test_fleet(servers, inventory, tmp_path):
 
     target.sql("postgres", "DROP DATABASE three")
     again = succeeded(run_playbook(DUMP, pairs, args=["-e", '{"handover_hosts": "old:new"}']))
-    assert {host for host, stats in again.stats.items() if stats["changed"]} == {"old/three", "old"}
+    assert {host for host, stats in again.stats.items() if stats["changed"]} == {"old/three"}
     assert [one["complete"] for one in report(tmp_path, "old")["databases"]] == [True] * 3
     assert not succeeded(run_playbook(DUMP, pairs, args=["-e", "handover_hosts=old:new"])).changed
     assert_nothing_of_ours(old, new, target)
