@@ -9,6 +9,10 @@
         network.hold()       # nothing arrives any more; connections stay open, as with a cable that is unplugged
         network.cut()        # connections are reset, new ones refused
         network.mend()       # all is well again; what was held arrives
+        network.trips()      # the round trips since the last time of asking
+
+A round trip is one change of direction and back: a client says something after the server has spoken, and hears the
+beginning of an answer. Opening a connection is one, too, and takes the time of one.
 
 It is a process of its own, which takes commands as lines of JSON on its standard input, answers each with a line, and
 ends with that input: with the process that started it, however that went.
@@ -17,7 +21,9 @@ ends with that input: with the process that started it, however that went.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -25,7 +31,9 @@ import struct
 import subprocess
 import sys
 import threading
-from typing import Any
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from lab.builds import CHECKOUT
 from lab.cluster import free_port
@@ -33,11 +41,21 @@ from lab.cluster import free_port
 HOST = "127.0.0.1"
 CHUNK = 1 << 16
 ON_THE_WAY = 1 << 23  # bytes of one direction that may be under way at once: 1 s of delay still carries 8 MB/s
+SHOWN = 100  # bytes of what was said
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close sends RST
 
 
 class ProxyError(Exception):
     """The proxy's process does not start or does not answer."""
+
+
+class Trip(NamedTuple):
+    """When it began and ended, by time.monotonic(), on which connection, and the beginning of what was said."""
+
+    asked: float
+    answered: float
+    connection: int
+    said: str
 
 
 class Proxy:
@@ -97,15 +115,33 @@ class Proxy:
         """As at the beginning: no delay, nothing held or refused. Connections that are open go on."""
         self._say(delay=0, held=False, listen=True)
 
-    def _say(self, **words: Any) -> None:
+    def trips(self) -> list[Trip]:
+        """The round trips that ended since the last time of asking, in the order of their ends."""
+        return [Trip(*one) for one in self._say(trips=True)["trips"]]
+
+    def _say(self, **words: Any) -> dict[str, Any]:
         with self._lock:
             self._process.stdin.write(json.dumps(words) + "\n")
             self._process.stdin.flush()
-            self._await_answer()
+            return self._await_answer()
 
-    def _await_answer(self) -> None:
-        if not self._process.stdout.readline():
+    def _await_answer(self) -> dict[str, Any]:
+        line = self._process.stdout.readline()
+        if not line:
             raise ProxyError(f"the proxy of port {self.to} at port {self.port} has ended")
+        return json.loads(line)
+
+
+def chain(trips: Iterable[tuple[Trip, float]]) -> float:
+    """How much of ``(trip, weight)`` came one after the other: the greatest sum of weights of trips of which each began
+    when the one before had ended. Trips of several proxies can be mixed, as their clock is the same.
+    """
+    ends, sums = [float("-inf")], [0.0]  # the best sum of what ended by then
+    for trip, weight in sorted(trips, key=lambda one: one[0].answered):
+        best = weight + sums[bisect.bisect_right(ends, trip.asked) - 1]
+        ends.append(trip.answered)
+        sums.append(max(best, sums[-1]))
+    return sums[-1]
 
 
 # --- in the process --------------------------------------------------------------------------------------------------
@@ -121,14 +157,16 @@ class _Ways:
         self.flows.set()
         self.writers: set[asyncio.StreamWriter] = set()
         self.server: asyncio.AbstractServer | None = None
+        self.trips: list[tuple[float, float, int, str]] = []
+        self._numbers = itertools.count()
         self._tasks: set[asyncio.Task] = set()  # the loop itself keeps weak references only
 
     async def listen(self) -> None:
         if self.server is None:
             self.server = await asyncio.start_server(self._serve, HOST, self.port, backlog=200)
 
-    async def obey(self, words: dict[str, Any]) -> None:
-        """One command."""
+    async def obey(self, words: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one command."""
         self.delay = words.get("delay", self.delay)
         if "held" in words:
             self.flows.clear() if words["held"] else self.flows.set()
@@ -136,6 +174,10 @@ class _Ways:
             self._reset(words["cut"])
         if "listen" in words:
             await self.listen()
+        if "trips" not in words:
+            return {}
+        found, self.trips = self.trips, []
+        return {"trips": found}
 
     def _reset(self, refuse: bool) -> None:
         if refuse and self.server:
@@ -146,51 +188,85 @@ class _Ways:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened = time.monotonic() + 2 * self.delay
+        talk = _Talk(next(self._numbers), opened)
+        self.trips.append((time.monotonic(), opened, talk.number, "connect"))
         with contextlib.suppress(OSError):
             await self.flows.wait()
             far_reader, far_writer = await asyncio.open_connection(HOST, self.to)
-            self._begin(reader, far_writer)
-            self._begin(far_reader, writer)
+            self._begin(reader, far_writer, talk.client_says, lambda: None, opened)
+            self._begin(far_reader, writer, lambda _data: None, lambda: talk.client_hears(self.trips))
             return
         writer.close()
 
-    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *how: Any) -> None:
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.writers.add(writer)
-        task = asyncio.create_task(self._carry(reader, writer))
+        task = asyncio.create_task(self._carry(reader, writer, *how))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One direction, until its end; the other one learns of that as over a real network."""
+    async def _carry(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        said: Callable[[bytes], None],
+        heard: Callable[[], None],
+        opened: float = 0,
+    ) -> None:
+        """One direction, until its end; the other one learns of that as over a real network. Nothing sets out before
+        the connection is ``opened``.
+        """
         chunks: asyncio.Queue = asyncio.Queue(ON_THE_WAY // CHUNK)
-        deliver = asyncio.create_task(self._deliver(chunks, writer))
+        deliver = asyncio.create_task(self._deliver(chunks, writer, heard))
         try:
             while data := await reader.read(CHUNK):
-                await chunks.put((asyncio.get_running_loop().time() + self.delay, data))
+                said(data)
+                await chunks.put((max(time.monotonic(), opened) + self.delay, data))
         except OSError:
             pass
         await chunks.put((0, b""))
         await deliver
         self.writers.discard(writer)
 
-    async def _deliver(self, chunks: asyncio.Queue, writer: asyncio.StreamWriter) -> None:
-        loop = asyncio.get_running_loop()
+    async def _deliver(self, chunks: asyncio.Queue, writer: asyncio.StreamWriter, heard: Callable[[], None]) -> None:
         broken = False
         while True:
             due, data = await chunks.get()
-            if (late := due - loop.time()) > 0:
+            if (late := due - time.monotonic()) > 0:
                 await asyncio.sleep(late)
             await self.flows.wait()
             if not data:
                 writer.close()
                 return
+            heard()
             try:
                 if not broken:
                     writer.write(data)
                     await writer.drain()
             except OSError:
                 broken = True  # what else comes is read and forgotten, or the reader would never see its end
+
+
+class _Talk:
+    """Who of one connection spoke last."""
+
+    def __init__(self, number: int, opened: float) -> None:
+        self.number = number
+        self.opened = opened
+        self.asked: float | None = None
+        self.said = ""
+
+    def client_says(self, data: bytes) -> None:
+        """Begins a round trip, unless one is under way."""
+        if self.asked is None:
+            self.asked, self.said = max(time.monotonic(), self.opened), data[:SHOWN].decode(errors="replace")
+
+    def client_hears(self, trips: list[tuple[float, float, int, str]]) -> None:
+        """Ends it."""
+        if self.asked is not None:
+            trips.append((self.asked, time.monotonic(), self.number, self.said))
+            self.asked = None
 
 
 async def _serve(port: int, to: int) -> None:
@@ -201,8 +277,7 @@ async def _serve(port: int, to: int) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     print("{}", flush=True)
     while line := await commands.readline():
-        await ways.obey(json.loads(line))
-        print("{}", flush=True)
+        print(json.dumps(await ways.obey(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":
