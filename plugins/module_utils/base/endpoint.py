@@ -28,9 +28,37 @@ try:
     PSYCOPG2_IMPORT_ERROR = ""
     Connection = psycopg2.extensions.connection
     Cursor = psycopg2.extensions.cursor
+
+    class Session(Connection):
+        """A connection that may keep statements until the next one is said, and then says them together with it."""
+
+        kept = b""
+
+        def cursor(self, *args: Any, **more: Any) -> Cursor:  # type: ignore[override]
+            return super().cursor(*args, **{"cursor_factory": SessionCursor, **more})
+
+    class SessionCursor(Cursor):
+        """Its cursor."""
+
+        connection: Session
+
+        def execute(self, query: Any, *parameters: Any) -> None:
+            kept, self.connection.kept = self.connection.kept, b""
+            if not kept:
+                super().execute(query, *parameters)
+            elif self.name:
+                self.connection.cursor().execute(kept)
+                super().execute(query, *parameters)
+            else:
+                super().execute(kept + self.mogrify(query, *parameters))
+
+        def copy_expert(self, query: Any, *files: Any) -> None:
+            kept, self.connection.kept = self.connection.kept, b""
+            super().copy_expert(kept + self.mogrify(query) if kept else query, *files)
+
 except ImportError:
     # The frame says so before anything is asked of them.
-    psycopg2 = sql = Connection = Cursor = None  # type: ignore[assignment]
+    psycopg2 = sql = Connection = Cursor = Session = None  # type: ignore[assignment,misc]
     PSYCOPG2_IMPORT_ERROR = traceback.format_exc()
 
 APPLICATION_NAME = "handover"
@@ -161,6 +189,7 @@ class Endpoint:
             "application_name": APPLICATION_NAME,
         }
         parameters["client_encoding"] = "UTF8"
+        more.setdefault("connection_factory", Session)
         if dbname is not None:
             parameters["dbname"] = dbname
         try:
@@ -172,7 +201,7 @@ class Endpoint:
         except (psycopg2.Error, UnicodeError) as error:
             raise self._connection_error(error, dbname) from None
         signals.watch_over(connection)
-        if not more:
+        if isinstance(connection, Session):
             connection.autocommit = True  # a replication connection knows nothing else
         return connection
 
@@ -319,6 +348,15 @@ def _refuse_what_children_cannot_get(side: str, parameters: dict[str, Any]) -> N
             f"{side}.sslpassword and {side}.service cannot go together.",
             "Put sslpassword into the service file, or set here what the service file sets.",
         )
+
+
+def keep(connection: Connection, statement: str | bytes) -> None:
+    """Say this before the next statement, in one message. It cannot fail, and nobody wants its answer."""
+    if isinstance(connection, Session):
+        connection.kept += (statement.encode() if isinstance(statement, str) else statement) + b"; "
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
 
 
 def pass_event_triggers(connection: Connection) -> None:

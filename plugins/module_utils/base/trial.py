@@ -83,9 +83,8 @@ def execute_all(conn: Connection, statements: list[Statement]) -> None:
 def transaction(conn: Connection, end: str = "COMMIT") -> Iterator[Cursor]:
     """A cursor in a transaction that keeps its statements out of the server's log as far as the role may do that."""
     with conn.cursor() as cursor:
-        cursor.execute("BEGIN")
         try:
-            _keep_out_of_log(cursor, conn.info.server_version)
+            _begin_out_of_log(cursor, conn.info.server_version)
             yield cursor
         except BaseException:
             if not conn.closed:
@@ -115,14 +114,14 @@ def _failure(statement: Statement, error: psycopg2.Error) -> HandoverError:
     )
 
 
-def _keep_out_of_log(cursor: Cursor, version: int) -> None:
+def _begin_out_of_log(cursor: Cursor, version: int) -> None:
     allowed = (
         "pg_catalog.has_parameter_privilege(s.name, 'SET')"
         if version >= 150000
         else "(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)"
     )
     cursor.execute(
-        "SELECT pg_catalog.set_config(s.name, wanted.value, true)"
+        "BEGIN; SELECT pg_catalog.set_config(s.name, wanted.value, true)"
         " FROM ROWS FROM (pg_catalog.unnest(%s), pg_catalog.unnest(%s)) AS wanted (name, value)"
         " JOIN pg_catalog.pg_settings AS s USING (name)"
         f" WHERE s.context IN ('superuser', 'user') AND {allowed}",

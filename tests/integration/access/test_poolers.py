@@ -136,6 +136,7 @@ def test_what_was_paused_is_resumed_by_whoever_comes_next(servers, pooler, said)
             one.choose({"shop"})
         poolers.prepare()
         [record] = json.loads(json.dumps(poolers.as_records()))
+        poolers.await_logins()
         poolers.pause(time.monotonic() + 10)
     if said:
         front.console(said)

@@ -13,7 +13,10 @@ import pytest
 from support import create_database
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import lock_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import (
+    lock_tables,
+    patience_of,
+)
 
 MODE = "SHARE ROW EXCLUSIVE"
 TABLES = [("public", f"t{number}") for number in range(200)]
@@ -100,7 +103,7 @@ def test_never_waits_as_long_as_deadlock_timeout(session):
     run(writer, "BEGIN; INSERT INTO t1 VALUES (1)")
     began = time.monotonic()
     with pytest.raises(HandoverError):
-        lock_tables(holder, TABLES, MODE, 60_000, time.monotonic() + 0.3)
+        lock_tables(holder, TABLES, MODE, patience_of(holder, 60_000), time.monotonic() + 0.3)
     assert time.monotonic() - began < 3
 
 

@@ -27,7 +27,6 @@ def test_no_value_of_a_sequence_is_given_twice(servers, tmp_path, majors):
     for number, (step, end) in enumerate(
         [
             ("commit", "finish"),
-            ("overtake", "finish"),
             ("overtake", "kill"),
             ("overtake", "kill_family"),
         ]

@@ -30,7 +30,7 @@ from support import COLLECTIONS
 
 from lab.bank import Bank
 
-BEFORE = ["pause", "lock", "beacon", "apply", "drift", "sequences", "fence", "slot", "commit"]
+BEFORE = ["pause", "lock", "beacon", "apply", "sequences", "large_objects", "commit"]
 AFTER = ["open", "reload", "resume"]
 LOCKED = "SELECT 1 FROM pg_locks WHERE mode = 'ShareRowExclusiveLock'"
 
@@ -115,7 +115,7 @@ SIGNAL_AT_FENCE = """
 import os, signal, sys, time
 
 def look(event, arguments):
-    if event == "handover.step" and arguments[0] == "fence":
+    if event == "handover.step" and arguments[0] == "lock":
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.3)
     if event == "handover.step" and arguments[0] == "resume":
@@ -254,7 +254,7 @@ def test_the_pooler_is_killed(pair, pooler, tmp_path):
 @pytest.mark.parametrize(
     ("side", "step", "home"),
     [
-        ("source", "fence", "source"),
+        ("source", "beacon", "source"),
         ("source", "commit", ""),
         ("target", "open", "target"),
     ],

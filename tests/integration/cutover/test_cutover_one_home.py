@@ -104,7 +104,7 @@ def test_two_at_once(pair, tmp_path):
 
     handed_over(cut_over(source, target, direction="back"))
     held = tmp_path / "again"
-    first = start_cutover(source, target, env=hold_at(held, "beacon"))
+    first = start_cutover(source, target, env=hold_at(held, "lock"))
     await_step(held, first)
     [(text,)] = source.sql("shop", COMMENT)
     stranger = text.replace('"closed": false', '"closed": true').replace('"migration": "', '"migration": "f')

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
+from functools import partial
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.timeline import Timeline
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
@@ -66,17 +68,39 @@ def is_left_to_guardian(passages: list[Passage]) -> bool:
     return any(problem.step in (OPEN, RESUME) for passage in passages for problem in passage.problems)
 
 
-def let_in(passages: list[Passage]) -> None:
-    """Open the fence on new: from here on the application may write there."""
+def let_in(passages: list[Passage], poolers: Poolers, params: dict) -> None:
+    """Open the fence on new: from here on the application may write there. Poolers, which keep their clients waiting
+    still, load their configuration at the same time, unless a command is to be run before.
+    """
+    works = [partial(_open, passage) for passage in passages]
+    if poolers and all(one.decided for one in passages) and not params["switch_command"]:
+        works.append(partial(_reload, passages[0], poolers))
     with limited(passages, OPEN_PATIENCE):
         for passage in passages:
             if passage.decided or _is_closed(passage):
                 with passage.step("overtake"):
                     attempt(passage, "sequences", lambda one=passage: cargo.overtake_sequences(one), SEQUENCES_REMEDY)
-        for passage in passages:
-            with passage.step("open"):
-                opened = attempt(passage, OPEN, lambda one=passage: fence.open_(one.new, one.route.migration.id))
-                passage.changed = passage.changed or bool(opened)
+        together(*works)
+
+
+def _open(passage: Passage) -> None:
+    with passage.step("open"):
+        opened = attempt(passage, OPEN, lambda: _open_fence(passage))
+        passage.changed = passage.changed or bool(opened)
+
+
+def _open_fence(passage: Passage) -> bool:
+    """Whether that was left to do."""
+    if passage.decided and passage.opening:
+        with contextlib.suppress(psycopg2.Error), passage.new.cursor() as cursor:
+            cursor.execute(passage.opening)
+            return True
+    return fence.open_(passage.new, passage.route.migration.id)
+
+
+def _reload(passage: Passage, poolers: Poolers) -> None:
+    with passage.timeline.step("reload"):
+        attempt(passage, "reload", poolers.reload)
 
 
 SEQUENCES_REMEDY = (
@@ -91,24 +115,23 @@ def _is_closed(passage: Passage) -> bool:
     return bool(found and found.closed)
 
 
-def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Timeline) -> dict[str, dict]:
+def switch(passages: list[Passage], poolers: Poolers, params: dict, timeline: Timeline) -> bool:
     """Send clients to new: the operator's command, then the poolers. Where an earlier run has done that, only poolers
-    that it did not reach, or whose file was wrong. Returns where each pooler led before, by its name.
+    that it did not reach, or whose file was wrong. Returns whether there was something to do.
     """
     first, recorded = passages[0], all(one.route.is_recorded for one in passages)
     if recorded and not attempt(first, "poolers", lambda: _are_left_behind(passages, poolers)):
-        return {}
-    first.changed, places = True, {}
+        return False
+    first.changed = True
     if params["switch_command"] and not recorded:
         with timeline.step("switch"):
             attempt(first, "switch_command", lambda: run_command(params), "Run that command by hand.")
     if poolers:
-        places = attempt(first, "poolers", poolers.places) or {}
-        with timeline.step("reload"):
-            attempt(first, "reload", poolers.reload)
+        if not poolers.have_loaded() and not any(one.step == "reload" for one in first.problems):
+            _reload(first, poolers)
         with timeline.step("resume"):
             attempt(first, RESUME, poolers.resume)
-    return places
+    return True
 
 
 def _are_left_behind(passages: list[Passage], poolers: Poolers) -> bool:

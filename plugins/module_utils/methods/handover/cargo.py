@@ -10,9 +10,11 @@ import time
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import messages
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.findings import CargoSize
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import copy_table
@@ -22,6 +24,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.migratio
 
 ROUNDS = 3  # of copying large objects before the window, while that takes so long that many may have changed meanwhile
 BRIEF = 1.0  # seconds
+NOTHING = sql.SQL("SELECT") if sql else None
 SNAPSHOT, END_OF_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT", "COMMIT; SELECT"
 
 # Roles to which this one may give objects, and take them away again.
@@ -58,6 +61,20 @@ def set_sequences(passage: Passage) -> None:
     passage.measures.sequences = len(passage.sequences)
 
 
+def set_sequences_at_once(passage: Passage, positions: list) -> str | None:
+    """The same in the window, where old's are at ``positions`` (sequences.POSITIONS); returns the stamp of new's
+    definitions as it was then, if there is a way back.
+    """
+    moved = _wanted(passage, sequences.moved_in(passage.old, passage.sequences, positions))
+    found = None
+    for group in [*in_groups(moved, sequences.TOGETHER)] or ([[]] if passage.way_back else []):
+        [(there, found)] = rows(passage.helper, messages.positions_and_stamp(passage, group))
+        if there != len(group):
+            sequences.apply(passage.helper, group, passage.sequence_margin)  # says what is missing
+    _remember(passage, moved)
+    return found
+
+
 def overtake_sequences(passage: Passage) -> None:
     """The same once more, after the commit and before new is open: nothing that a transaction of ours could lock in
     passing keeps nextval() from a session that goes past the poolers. LOCK TABLE refuses sequences, and ALTER SEQUENCE,
@@ -65,14 +82,25 @@ def overtake_sequences(passage: Passage) -> None:
     transactions that wait for us. What is fetched from here on, a session can write nowhere in old.
     """
     known, old = passage.sequences, passage.old  # nothing is known where an earlier run was interrupted here
-    _follow(passage, passage.new, sequences.overtaken(old, known) if known else sequences.read(old))
+    if passage.overtaken is None:
+        passage.overtaken = sequences.overtaken(old, known) if known else sequences.read(old)
+    _follow(passage, passage.new, passage.overtaken)
 
 
 def _follow(passage: Passage, session, moved: list) -> None:
-    margin = passage.sequence_margin
-    moved = [one for one in moved if one.key not in passage.left_out]
+    moved = _wanted(passage, moved)
     if moved:
-        sequences.apply(session, moved, margin)
+        sequences.apply(session, moved, passage.sequence_margin)
+    _remember(passage, moved)
+
+
+def _wanted(passage: Passage, moved: list) -> list:
+    return [one for one in moved if one.key not in passage.left_out]
+
+
+def _remember(passage: Passage, moved: list) -> None:
+    """That new's were set to these, and where a bound was in the way."""
+    margin = passage.sequence_margin
     for one in moved:
         if margin and one.advanced(margin).value in (one.least, one.most):
             passage.note(
@@ -130,7 +158,11 @@ def bring_large_objects(passage: Passage) -> None:
 
     Where the catalog cannot be locked, that is as of a snapshot; what comes later is looked for after the commit.
     """
-    if not any(passage.large_objects) and not any(map(large_objects.count, (passage.reader, passage.writer))):
+    amounts = together(
+        lambda: large_objects.count(passage.reader, messages.held_back(passage, NOTHING)),
+        lambda: large_objects.count(passage.writer),
+    )
+    if not any(passage.large_objects) and not any(amounts):
         passage.measures.large_objects = passage.measures.large_objects_in_window = 0
         return
     if not passage.catalogs:
@@ -141,7 +173,8 @@ def bring_large_objects(passage: Passage) -> None:
     )
     wanted = _changed(passage, here, there)
     if wanted:  # who reads bytes locks as who writes them, and would wait for us
-        _bring(passage.lock if passage.catalogs else passage.reader, passage.writer, wanted)
+        with messages.keeping_slot_away(passage):
+            _bring(passage.lock if passage.catalogs else passage.reader, passage.writer, wanted)
     if not passage.catalogs:
         rows(passage.reader, END_OF_SNAPSHOT)
     passage.large_objects = here, there

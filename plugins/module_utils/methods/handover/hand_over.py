@@ -189,6 +189,7 @@ def _prepare(passage: Passage) -> None:
             standby = there
         here = fence.tables_to_fence(passage.new, passage.configuration)
         fence.prepare(passage.new, standby, route.new.dbname, here, 6 * patience)
+        passage.opening = fence.opening(passage.new, standby)
         passing = fence.Fence(False, route.new.address, route.migration.id)
         fence.prepare(passage.old, passing, route.old.dbname, passage.tables, patience)
         cargo.set_sequences(passage)
@@ -221,8 +222,8 @@ def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, param
         if window:
             window.run()
         fate.handed_over = True
-        after.let_in(passages)
-        before = after.switch(passages, poolers, params, timeline)
+        after.let_in(passages, poolers, params)
+        before = places if after.switch(passages, poolers, params, timeline) else {}
     except (HandoverError, psycopg2.Error) as failure:
         error = as_handover_error(failure)
         if isinstance(error, CommitInDoubtError):

@@ -17,7 +17,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
     Findings,
     Measures,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import Route, find_route
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import (
+    Route,
+    find_route,
+    sessions_with,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
@@ -74,6 +78,9 @@ class Passage(Exact):
     ``findings`` are there as soon as the gates were asked, and ``measures`` are filled in from the window on.
     ``sequence_margin``: how many calls further new's sequences are set.
 
+    ``overtaken`` are sequences of old that moved on until the commit, ``opening`` is the statement that opens new's
+    fence if it says what this run made it say.
+
     ``decided`` is set by the commit, ``way_back`` says whether there will be one, ``way_back_lsn`` where its slot
     begins, ``problems`` what is left to do.
     """
@@ -102,6 +109,8 @@ class Passage(Exact):
     findings: Findings | None = None
     measures: Measures = field(default_factory=Measures)
     roles: role_import.Plan | None = None
+    overtaken: list | None = None
+    opening: str = ""
     way_back: bool = False
     way_back_lsn: str | None = None
     decided: bool = False
@@ -182,26 +191,24 @@ def opened(routes: list[Route], params: dict, waiting: int, sequence_margin: int
     with contextlib.ExitStack() as stack:
         passages, timeline = [], Timeline()
         for route in routes:
-            keeper = stack.enter_context(contextlib.closing(route.source.connect()))
+            keeper, other_keeper = stack.enter_context(sessions_with(route.source, route.target))
             stack.enter_context(turn.taken(keeper, route.migration.id))
-            other_keeper = stack.enter_context(contextlib.closing(route.target.connect()))
             for session, place in ((keeper, route.source), (other_keeper, route.target)):
                 stack.enter_context(turn.home(session, place.endpoint.side))
             route = find_route(route.source, route.target, route.direction)  # another run may have gone on until now
-
-            def session_with(place):
-                return stack.enter_context(contextlib.closing(place.connect()))
-
+            lock, old, reader, new, helper, writer = stack.enter_context(
+                sessions_with(*[route.old] * 3, *[route.new] * 3)
+            )
             passage = Passage(
                 route,
                 params,
                 sequence_margin,
-                lock=session_with(route.old),
-                old=session_with(route.old),
-                reader=session_with(route.old),
-                new=session_with(route.new),
-                helper=session_with(route.new),
-                writer=session_with(route.new),
+                lock=lock,
+                old=old,
+                reader=reader,
+                new=new,
+                helper=helper,
+                writer=writer,
                 others=[keeper, other_keeper],
                 timeline=timeline,
                 alone=len(routes) == 1,

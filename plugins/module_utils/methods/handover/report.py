@@ -66,7 +66,7 @@ def forecast(passage: Passage, poolers: Poolers) -> dict:
         "handed_over": False,
         "ready": not passage.findings.closed and not (wanted and obstacles),
         "way_back": wanted is not False and not obstacles,
-        "window_ms": cargo.forecast(passage, _round_trips(passage)),
+        "window_ms": cargo.forecast(passage, _round_trips(passage, poolers)),
         "steps": _steps(passage, poolers),
         "to_enable": to_enable(passage),
         "notices": [*passage.notices, *_warnings(passage, poolers)],
@@ -158,12 +158,15 @@ def _large_objects(passage: Passage) -> int:
     return counted or 0
 
 
-def _round_trips(passage: Passage) -> float:
-    """Milliseconds that the window's statements take to and fro, judged by a few that do nothing."""
+def _round_trips(passage: Passage, poolers: Poolers) -> float:
+    """Milliseconds that what the window says takes to and fro: twice to both servers, three times to the poolers."""
     started = time.monotonic()
-    for session in (passage.old, passage.new) * 3:
+    for session in (passage.old, passage.new):
         rows(session, "SELECT 1")
-    return 20 + (time.monotonic() - started) * 1000 * 3
+    to_servers = time.monotonic() - started
+    poolers.places()
+    to_poolers = time.monotonic() - started - to_servers
+    return 20 + (to_servers * 2 + to_poolers * 3) * 1000
 
 
 def _steps(passage: Passage, poolers: Poolers) -> list[str]:

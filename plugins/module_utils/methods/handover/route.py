@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     Server,
     read_server,
@@ -98,11 +99,14 @@ class Route:
 
 def find_routes(source: Endpoint, target: Endpoint, params: dict) -> list[Route]:
     """The databases that params name, each with where it stands. Raises HandoverError for what cannot go this way."""
-    with contextlib.closing(source.connect_for_maintenance()) as connection:
-        names = select_databases(connection, params["databases"], params["ignore_databases"])
-        here = read_server(connection)
-    with contextlib.closing(target.connect_for_maintenance()) as connection:
-        there = read_server(connection)
+
+    def look(endpoint: Endpoint) -> tuple[list[str], Server]:
+        with contextlib.closing(endpoint.connect_for_maintenance()) as connection:
+            wanted, ignored = params["databases"], params["ignore_databases"]
+            names = select_databases(connection, wanted, ignored) if endpoint is source else []
+            return names, read_server(connection)
+
+    (names, here), (_names, there) = together(lambda: look(source), lambda: look(target))
     for server, endpoint in ((here, source), (there, target)):
         if server.in_recovery:
             raise HandoverError(f"{endpoint.describe()} is a standby.", "Give the primary.")
@@ -125,16 +129,17 @@ def find_route(source: Place, target: Place, direction: str) -> Route:
 
 def _find_route(source: Place, target: Place, direction: str) -> Route:
     identifier = migration_id(source.server, source.dbname, target.server, target.dbname)
-    with contextlib.closing(source.connect()) as here, contextlib.closing(target.connect()) as there:
+    with sessions_with(source, target) as (here, there):
         migration = migration_journal.read_migration(there, identifier)
         if migration is None:
             raise HandoverError(
                 "The target has no journal of a continuous migration of this database.",
                 "Bring it into step first: handover.postgresql.replicate. A dump needs no cutover.",
             )
-        for session, place in ((here, source), (there, target)):
-            home.refuse_elsewhere(session, place.endpoint.side, identifier)
-        fences = {FORWARD: fence.read(here), BACK: fence.read(there)}
+        found = together(lambda: fence.read(here), lambda: fence.read(there))
+        for place, one in zip((source, target), found):
+            home.refuse_foreign(one, place.endpoint.side, identifier)
+        fences = dict(zip((FORWARD, BACK), found))
     _refuse_wrong_phase(migration, direction)
     closed = {way: _says_so(found, migration) for way, found in fences.items()}
     other = BACK if direction == FORWARD else FORWARD
@@ -145,6 +150,17 @@ def _find_route(source: Place, target: Place, direction: str) -> Route:
         raise HandoverError("It was not handed over.", "There is nothing to roll back.")
     status = COMMITTED if closed[direction] or _is_recorded(migration, direction) else READY
     return Route(direction, source, target, migration, status)
+
+
+@contextlib.contextmanager
+def sessions_with(*places: Place):
+    """Yields a session with each of these, all of which end with the block; they are opened at once."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one(place: Place):
+            return stack.enter_context(contextlib.closing(place.connect()))
+
+        yield together(*(lambda one=place: open_one(one) for place in places))
 
 
 def _refuse_wrong_phase(migration: Migration, direction: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
@@ -224,10 +224,13 @@ def _trial(passage: Passage) -> str:
 
 def quiet_triggers(passage: Passage) -> None:
     """In the transaction that fences old: what its triggers would do for rows that come back was done on new."""
+    statements: list = []
     for one in firing_triggers.firing(passage.lock, passage.route.tables):
-        _record_undo(passage, passage.lock, one.restoring_statement(passage.lock))
+        undo = source_record.undo_statement(passage.route.migration.id, one.restoring_statement(passage.lock))
+        statements += [sql.SQL(undo), one.quieting_statement()]
+    if statements:
         with passage.lock.cursor() as cursor:
-            cursor.execute(one.quieting_statement())
+            cursor.execute(sql.SQL("; ").join(statements))
 
 
 def _record_undo(passage: Passage, session, statement: str) -> None:

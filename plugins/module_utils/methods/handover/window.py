@@ -10,30 +10,49 @@ no way but forward: every step is tried, and what fails is kept in the passage's
 from __future__ import annotations
 
 import contextlib
+import select
 import time
+from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.cutting import cut
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo, way_back
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import cargo, messages, way_back
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.fate import CommitInDoubtError
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.gates import stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage, limited
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import lock_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import (
+    lock_tables,
+    patience_of,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift, home
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import Poolers
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, slot
 
 LOCK_TIMEOUT = 200  # milliseconds that writers may wait behind us before we give way and try again
-POLL = 0.002  # seconds between two looks at the beacon
 SLOWNESS = 1.0  # seconds after the deadline at which the servers end our sessions by themselves
 COMMIT_PATIENCE = 10.0  # seconds; who waits for a standby that is gone has committed all the same
 DOUBT = 15.0  # seconds during which it is asked again whether a commit arrived
 
 DURABLE = """
-    SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'"""
+    UNION ALL SELECT set_config('synchronous_commit', 'local', false)
+    WHERE current_setting('synchronous_commit') = 'off'"""
+LOST_IN_A_CRASH = "UNION ALL SELECT set_config('synchronous_commit', 'off', false)"
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What is known before: the milliseconds for which a lock is waited for, the number of the beacon that will be
+    written, and how old was seen.
+    """
+
+    patience: int
+    beacon: int
+    sight: dict
 
 
 class Window:
@@ -46,12 +65,14 @@ class Window:
         self.timeline = passages[0].timeline
         self.is_clean = True
         self._deadline = 0.0
+        self._foreseen: dict[int, Foreseen] = {}
 
     def run(self) -> None:
         """Up to the commits. Raises what went wrong; then old goes on as if nothing had happened, as far as could be
         seen to: ``is_clean``.
         """
-        self._limit_sessions()
+        together(*(lambda one=one: self._get_ready(one) for one in self.passages))
+        self.poolers.await_logins()
         self.timeline.start()
         self._deadline = time.monotonic() + self.seconds
         try:
@@ -70,18 +91,24 @@ class Window:
                 passage.cut()
             raise  # the guardian does the rest
 
-    def _limit_sessions(self) -> None:
-        """What is left undone after the deadline, the servers end by themselves: also when they cannot hear us."""
+    def _get_ready(self, passage: Passage) -> None:
+        """What can be done and asked before. What is left undone after the deadline, the servers end by themselves:
+        also when they cannot hear us. A crash must not take back what is committed here, but on ``writer``, of which
+        that is seen to at the end.
+        """
         limit = f"{int((self.seconds + SLOWNESS) * 1000)}ms"
-        for passage in self.passages:
-            for session in (passage.lock, passage.old, passage.new, passage.helper, passage.reader, passage.writer):
-                for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
-                    rows(session, "SELECT set_config(%s, %s, false)", (name, limit))
-            for session in (passage.lock, passage.new):  # a crash must not take back what they commit
-                rows(session, DURABLE)
-            # What is done here becomes durable together with what apply has brought, in _receive.
-            for session in (passage.helper, passage.writer):
-                rows(session, "SELECT set_config('synchronous_commit', 'off', false)")
+        limits = {"statement_timeout": limit, "idle_in_transaction_session_timeout": limit}
+        kinds = {passage.lock: DURABLE, passage.new: DURABLE, passage.helper: DURABLE, passage.writer: LOST_IN_A_CRASH}
+        sessions = (passage.lock, passage.old, passage.reader, passage.new, passage.helper, passage.writer)
+        together(*(lambda one=one: _configure(one, limits, kinds.get(one, "")) for one in sessions))
+        found: dict = {}
+        together(
+            lambda: found.update(patience=patience_of(passage.lock, LOCK_TIMEOUT), sight=messages.take_hold(passage)),
+            lambda: found.update(highest=beacon.highest(passage.old, passage.route.flows)),
+            lambda: found.update(stamp=stamp(passage.helper)),  # only so that the server has at hand what it takes
+        )
+        as_wanted = {**found["sight"], "stamp": passage.stamp, "firing": 0}
+        self._foreseen[id(passage)] = Foreseen(found["patience"], found["highest"] + messages.AHEAD, as_wanted)
 
     def _pause(self) -> None:
         if self.poolers:
@@ -89,59 +116,52 @@ class Window:
                 self.poolers.pause(self._deadline)
 
     def _make_ready(self, passage: Passage) -> None:
-        """Everything of one database but the commit."""
-        step = passage.step
-        with step("lock"):
-            names = [*passage.tables, *cargo.unfenced(passage)]
-            lock_tables(passage.lock, names, "SHARE ROW EXCLUSIVE", LOCK_TIMEOUT, self._deadline)
-        with step("beacon"):
-            number = beacon.advance(passage.old, passage.route.flows)
-        together(lambda: self._receive(passage, number), lambda: self._close(passage))
-
-    def _receive(self, passage: Passage, number: int) -> None:
-        """On new: everything that was committed on old, and what replication does not bring, on disk: apply does not
-        wait for that. The slot, for which the server flushes its WAL, comes when no transaction of ours is open there:
-        it would wait for the WAL writer to wake up (wal_writer_delay).
+        """Everything of one database but the commit: under the locks on old; and meanwhile, as soon as these are there
+        or what was written before has arrived, what takes its time on the way there.
         """
-        works = [lambda: self._bring(passage, number), lambda: self._prepare_new(passage)]
-        together(*works, *([] if passage.copied else [lambda: self._bring_large_objects(passage)]))
-        if passage.way_back:
-            with passage.step("slot"):
-                query = "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')"
-                passage.way_back_lsn = value(passage.new, query, (passage.route.returning,))
-        else:
-            rows(passage.new, "SELECT pg_logical_emit_message(true, 'handover', '')")
+        plan = self._foreseen[id(passage)]
+        works = [self._close, self._receive, self._send, *([] if passage.copied else [self._bring_large_objects])]
+        failures: list[BaseException] = []
 
-    def _bring(self, passage: Passage, number: int) -> None:
-        with passage.step("apply"):
-            if not beacon.await_(passage.new, passage.route.flows, number, self._deadline, POLL):
-                raise HandoverError(
-                    "The new home did not apply the last changes in time.",
-                    "Wait until it has caught up (handover.postgresql.status), or allow more with deadline.",
-                )
-        if passage.copied:
-            with passage.step("copy"):
-                cargo.copy_tables(passage)
-            self._bring_large_objects(passage)  # triggers on rows may remove some
+        def attempt(work) -> None:
+            try:
+                work(passage, plan)
+            except BaseException as error:
+                failures.append(error)
+                for session in (passage.old, passage.new, passage.reader, passage.writer):
+                    if not session.closed:
+                        cut(session)  # what it waits for will not come
+                raise
 
-    def _bring_large_objects(self, passage: Passage) -> None:
-        with passage.step("large_objects"):
-            cargo.bring_large_objects(passage)
+        try:
+            together(*(lambda work=work: attempt(work) for work in works))
+        except (HandoverError, psycopg2.Error):
+            raise failures[0] from None
 
-    def _prepare_new(self, passage: Passage) -> None:
-        if passage.way_back:
-            with passage.step("proof"):
-                way_back.prove_again(passage, self._deadline)
-        with passage.step("sequences"):
-            cargo.set_sequences(passage)
-
-    def _close(self, passage: Passage) -> None:
+    def _close(self, passage: Passage, plan: Foreseen) -> None:
         """In the transaction that holds the locks: nothing was redefined since the gates were asked; the fence, and
         roles that lose LOGIN.
         """
-        with passage.step("drift"):
-            if stamp(passage.lock) != passage.stamp:
-                found = drift.since(passage.route.migration, passage.lock)
+        route, roles = passage.route, tuple(passage.findings.fenced_roles)
+        closed = fence.Fence(True, route.new.address, route.migration.id, roles)
+        # The first takes LOGIN for all: two transactions cannot alter one role.
+        then = messages.under_locks(passage, closed, roles if passage is self.passages[0] else ())
+        with passage.step("lock"):
+            names = [*passage.tables, *cargo.unfenced(passage)]
+            mode, patience = "SHARE ROW EXCLUSIVE", plan.patience
+            locked = lock_tables(passage.lock, names, mode, patience, self._deadline, then)
+        ((seen, is_first),) = locked.answered
+        if not is_first:
+            raise HandoverError("The locks were lost for a moment.", "Nothing was handed over. Run this again.")
+        if seen != plan.sight:
+            self._look_closer(passage, plan, seen, closed)
+
+    def _look_closer(self, passage: Passage, plan: Foreseen, seen: dict, closed: fence.Fence) -> None:
+        """Something is not as it was before the locks."""
+        route = passage.route
+        if seen["stamp"] != plan.sight["stamp"]:
+            with passage.step("drift"):
+                found = drift.since(route.migration, passage.lock)
                 if found:
                     raise HandoverError(
                         f"Tables were redefined just now: {drift.describe(found)}.",
@@ -149,26 +169,59 @@ class Window:
                         "accepts them.",
                     )
         with passage.step("fence"):
-            route, roles = passage.route, tuple(passage.findings.fenced_roles)
-            home.refuse_elsewhere(passage.lock, route.old.endpoint.side, route.migration.id)
-            closed = fence.Fence(True, route.new.address, route.migration.id, roles)
-            fence.close(passage.lock, closed, route.old.dbname, passage.tables)
+            if seen["fence"] != plan.sight["fence"]:  # as others see it, to whom what this transaction says is unknown
+                home.refuse_elsewhere(passage.reader, route.old.endpoint.side, route.migration.id)
+                fence.close(passage.lock, closed, route.old.dbname, passage.tables)
             if passage.way_back:
                 way_back.quiet_triggers(passage)
-            if passage is not self.passages[0]:  # which takes LOGIN for all: two transactions cannot alter one role
-                return
-            with passage.lock.cursor() as cursor:
-                for role in roles:
-                    cursor.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
+
+    def _receive(self, passage: Passage, plan: Foreseen) -> None:
+        """On new: everything that was committed on old, and what replication does not bring."""
+        seconds = self._deadline - time.monotonic()
+        with passage.step("apply"):
+            try:
+                is_last = not passage.copied
+                found = value(passage.new, messages.arrival(passage, plan.beacon, seconds, is_last))
+            except psycopg2.Error as error:
+                if error.pgcode != beacon.LATE:
+                    raise
+                raise HandoverError(
+                    "The new home did not apply the last changes in time.",
+                    "Wait until it has caught up (handover.postgresql.status), or allow more with deadline.",
+                ) from None
+        if passage.copied:
+            with passage.step("copy"):
+                cargo.copy_tables(passage)
+            self._bring_large_objects(passage, plan)  # triggers on rows may remove some
+            with passage.step("slot"):
+                found = value(passage.new, messages.sealing(passage))
+        passage.way_back_lsn = found
+
+    def _send(self, passage: Passage, plan: Foreseen) -> None:
+        """The beacon, and what comes after it: sequences."""
+        with passage.step("beacon"):
+            [(written, positions)] = rows(passage.old, messages.beacon_and_positions(passage, plan.beacon))
+        if written != len(passage.route.flows):
+            raise HandoverError("Others wrote beacons at the same time.", "Nothing was handed over. Run this again.")
+        with passage.step("sequences"):
+            definitions = cargo.set_sequences_at_once(passage, positions)
+        if passage.way_back and definitions != passage.publishing_stamp:
+            with passage.step("proof"):
+                way_back.prove_again(passage, self._deadline)
+
+    def _bring_large_objects(self, passage: Passage, _plan: Foreseen) -> None:
+        with passage.step("large_objects"):
+            cargo.bring_large_objects(passage)
 
     def _commit(self) -> None:
         """One database after the other: separate databases cannot be committed together."""
         for passage in self.passages:
             with passage.step("commit"):
-                rows(passage.new, "SELECT 1")  # it is still there
+                if is_spoken_to(passage.new):
+                    rows(passage.new, "SELECT 1")  # it is still there
                 try:
-                    with passage.lock.cursor() as cursor:
-                        cursor.execute("COMMIT")
+                    last_values = value(passage.lock, messages.commit(passage))
+                    passage.overtaken = sequences.overtaken_in(passage.sequences, last_values)
                 except psycopg2.Error as error:
                     self.is_clean = False
                     if not is_committed(passage, error):
@@ -218,21 +271,37 @@ class Window:
         )
 
 
+def _configure(session, limits: dict[str, str], more: str) -> None:
+    query = "SELECT set_config(name, setting, false) FROM unnest(%s, %s) AS s (name, setting)" + more
+    rows(session, query, (list(limits), list(limits.values())))
+
+
+def is_spoken_to(session) -> bool:
+    """Whether the server of an idle session has said something by itself: what else but that the session ends?"""
+    return bool(select.select([session], [], [], 0)[0])
+
+
+def _is_handed_over(session) -> bool:
+    found = fence.read(session)
+    return bool(found and found.closed and found.handed_over)
+
+
 def is_committed(passage: Passage, error) -> bool:
     """Whether a commit whose answer did not arrive took place: asked until old answers.
 
     Raises CommitInDoubtError when it does not within DOUBT seconds: then nobody knows yet.
     """
-    if error.pgcode and not error.pgcode.startswith(("08", "57")):
-        return False
+    if error.pgcode and not error.pgcode.startswith(
+        ("08", "57")
+    ):  # of the commit, or of what was asked together with it
+        return _is_handed_over(passage.lock)
     deadline = time.monotonic() + DOUBT
     while True:
         try:
             with contextlib.closing(passage.route.old.connect()) as session:
                 query = "SELECT FROM pg_stat_activity WHERE pid = %s AND application_name = 'handover'"
                 if not rows(session, query, (passage.lock.info.backend_pid,)):
-                    found = fence.read(session)
-                    return bool(found and found.closed and found.handed_over)
+                    return _is_handed_over(session)
         except (HandoverError, psycopg2.Error):
             pass
         if time.monotonic() > deadline:

@@ -124,7 +124,7 @@ def lookups(place: Connection) -> list[Lookup]:
 def _evaluate(place: Connection, group: list[_Expression]) -> list[list[_Expression]]:
     """The group, or those parts of it that the server can evaluate; what it cannot is said elsewhere."""
     try:
-        with passing(place), place.cursor() as cursor:
+        with passing(place, unsure=True), place.cursor() as cursor:
             cursor.execute(sql.SQL(" UNION ALL ").join([one.query for one in group]))
         return [group]
     except psycopg2.Error:
@@ -218,7 +218,7 @@ def _by_table(
     queries = [one.values(number, rows_of[one.table.key]) for number, one in enumerate(group)]
     found: dict[tuple[str, str], dict[str, list[str]]] = {}
     try:
-        with passing(session), session.cursor() as cursor:
+        with passing(session, unsure=True), session.cursor() as cursor:
             cursor.execute("SELECT set_config('search_path', %s, true)", (path,))
             cursor.execute(sql.SQL(" UNION ALL ").join(queries))
             for number, row, values in cursor.fetchall():

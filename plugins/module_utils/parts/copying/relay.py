@@ -17,7 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import keep, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import OF_ITS_ROWS
@@ -149,7 +149,8 @@ class _Feed:
                 statement = piece.reads(self._how(piece.table).binary)
                 with self._source.cursor() as cursor:
                     if piece.path is not None:
-                        cursor.execute("SELECT pg_catalog.set_config('search_path', %s, true)", (piece.path,))
+                        query = "SELECT pg_catalog.set_config('search_path', %s, true)"
+                        keep(self._source, cursor.mogrify(query, (piece.path,)))
                     cursor.copy_expert(encoded(self._source, statement), outlet)
                     outlet.flush()
                     inlet.rows = cursor.rowcount

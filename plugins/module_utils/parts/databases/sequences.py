@@ -25,6 +25,12 @@ SEQUENCES = f"""
                     UNION ALL SELECT unnest(extconfig) FROM pg_extension)"""
 
 
+# pg_sequence_last_value() is NULL of those that gave no value, ever or since setval(..., false).
+POSITIONS = f"""
+    SELECT n.nspname::text, c.relname::text, s.seqincrement, s.seqmin, s.seqmax, pg_sequence_last_value(c.oid)
+    FROM {SEQUENCES} ORDER BY n.nspname, c.relname"""
+
+
 @dataclass(frozen=True)
 class Sequence:
     """``value`` is what nextval() gave last if ``is_called``, else what it will give next."""
@@ -70,28 +76,64 @@ def moved(connection, known: list[Sequence]) -> list[Sequence]:
     pg_sequence_last_value() answers for two thousand in 10 ms, where reading them as tables takes a quarter of a
     second. It is silent about those that gave no value (ever, or since setval(..., false)), which are read as tables.
     """
+    return moved_in(connection, known, rows(connection, POSITIONS))
+
+
+def moved_in(connection, known: list[Sequence], positions: list[tuple]) -> list[Sequence]:
+    """The same of what POSITIONS gave. It asks again only for those of which that says nothing."""
     before = {one.key: one for one in known}
-    query = f"""
-        SELECT n.nspname::text, c.relname::text, s.seqincrement, s.seqmin, s.seqmax, pg_sequence_last_value(c.oid)
-        FROM {SEQUENCES} ORDER BY n.nspname, c.relname"""
-    doubtful = [row[:-1] for row in rows(connection, query) if row[-1] is None or not _stands(before, row[:2], row[-1])]
-    return [one for one in _read(connection, doubtful) if one != before.get(one.key)]
+    here = [
+        Sequence(schema, name, last, True, increment, least, most)
+        for schema, name, increment, least, most, last in positions
+        if last is not None
+    ]
+    silent = [row[:-1] for row in positions if row[-1] is None and not _stands(before, tuple(row[:2]), None)]
+    return [one for one in (*here, *_read(connection, silent)) if one != before.get(one.key)]
 
 
 def overtaken(connection, known: list[Sequence]) -> list[Sequence]:
-    """Those of the ``known`` that have given values since, in one answer unless there are such."""
-    before = {one.key: one for one in known}
+    """Those of the ``known`` that have given values since, in one answer."""
+    return overtaken_in(known, rows(connection, last_values(known)))
+
+
+def last_values(known: list[Sequence]) -> sql.Composable:
+    """The query of what each of the ``known`` gave last."""
     query = """
-        SELECT schema, name, pg_sequence_last_value(to_regclass(format('%%I.%%I', schema, name)))
-        FROM unnest(%s::text[], %s::text[]) AS s (schema, name)"""
-    found = rows(connection, query, columns_of(list(before)))
-    further = [(schema, name) for schema, name, now in found if not _stands(before, (schema, name), now)]
-    return read(connection, further) if further else []
+        SELECT schema, name, pg_sequence_last_value(to_regclass(format('%I.%I', schema, name)))
+        FROM unnest({}::text[], {}::text[]) AS s (schema, name)"""
+    return sql.SQL(query).format(*map(sql.Literal, columns_of([one.key for one in known])))
+
+
+def overtaken_in(known: list[Sequence], found: list[tuple]) -> list[Sequence]:
+    """Those of the ``known`` that stand further now, by what ``last_values`` gave."""
+    now = {(schema, name): last for schema, name, last in found}
+    return [
+        replace(one, value=now[one.key], is_called=True)
+        for one in known
+        if now.get(one.key) is not None and not _stands({one.key: one}, one.key, now[one.key])
+    ]
 
 
 def _stands(before: dict, key: tuple[str, str], now: int | None) -> bool:
     then = before.get(key)
     return then is not None and now == (then.value if then.is_called else None)
+
+
+# Each goes on from the value, a number of calls further within the bounds that it has here.
+GO_ON = """
+    SELECT setval(c.oid, CASE WHEN {margin} = 0 THEN g.value ELSE least(s.seqmax::numeric, greatest(
+               s.seqmin::numeric, g.value::numeric + {margin}::numeric * s.seqincrement))::bigint END, g.is_called)
+    FROM unnest({schemas}::text[], {names}::text[], {values}::bigint[], {called}::bool[])
+         AS g (schema, name, value, is_called)
+    JOIN pg_namespace AS n ON n.nspname = g.schema
+    JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = g.name JOIN pg_sequence AS s ON s.seqrelid = c.oid"""
+
+
+def going_on(group: list[Sequence], margin: int) -> sql.Composable:
+    """The query that sets up to TOGETHER sequences, each ``margin`` calls further: a row for each that is there."""
+    columns = [[getattr(one, name) for one in group] for name in ("schema", "name", "value", "is_called")]
+    schemas, names, values, called = map(sql.Literal, columns)
+    return sql.SQL(GO_ON).format(margin=sql.Literal(margin), schemas=schemas, names=names, values=values, called=called)
 
 
 def apply(connection, sequences: list[Sequence], margin: int = 0) -> int:

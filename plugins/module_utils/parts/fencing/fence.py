@@ -28,13 +28,14 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
     rows,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import (
+    execute_briefly,
     execute_patiently,
-    patiently,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
 TRIGGER = "handover_fence"
 SQLSTATE = "25006"  # read_only_sql_transaction
+CHANGED = "HO002"  # SQLSTATE
 BATCH = 50  # tables whose triggers are made or dropped in one transaction
 LOCK_TIMEOUT = 100  # milliseconds that writers may wait behind us for a trigger to be made
 
@@ -61,6 +62,14 @@ FENCED = f"""
     ORDER BY 1, 2"""
 
 
+# What tells that neither a trigger nor what the fence says of itself was changed: a text, to be compared.
+SIGHT = f"""
+    SELECT json_build_array(
+        (SELECT obj_description(to_regproc('handover.fence'), 'pg_proc')),
+        (SELECT json_build_array(count(*), sum(hashint8(tgrelid::bigint))) FROM pg_trigger
+         WHERE tgname = '{TRIGGER}' AND tgfoid = to_regproc('handover.fence') AND tgenabled IN ('O', 'A')))::text"""
+
+
 @dataclass(frozen=True)
 class Fence:
     """What the fence says of itself, kept in the comment on its function: whether it is ``closed``, the ``home`` where
@@ -77,14 +86,16 @@ class Fence:
 
 def read(connection) -> Fence | None:
     """The fence of this database, or None where there is none. Raises HandoverError for one that may not be ours."""
-    query = """
-        SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    query = f"""
+        SELECT obj_description(p.oid, 'pg_proc'), {trust.query(connection)}
+        FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
         WHERE n.nspname = 'handover' AND p.proname = 'fence' AND p.prorettype = 'trigger'::regtype"""
-    found = [text for (text,) in rows(connection, query) if text and text.startswith(MARK)]
+    found = [(text, strangers) for text, strangers in rows(connection, query) if text and text.startswith(MARK)]
     if not found:
         return None
-    trust.refuse_strangers(connection)
-    record = json.loads(found[0][len(MARK) :])
+    [(text, strangers)] = found
+    trust.refuse(connection, strangers)
+    record = json.loads(text[len(MARK) :])
     return Fence(**{**record, "roles": tuple(record["roles"])})
 
 
@@ -216,6 +227,30 @@ def open_(connection, migration: str) -> bool:
     return True
 
 
+def opening(connection, found: Fence) -> str:
+    """The same as one statement, for a fence that says ``found``. It fails with CHANGED where that says something else
+    by now.
+    """
+    query = "SELECT rolname::text FROM pg_roles WHERE rolname = ANY (%s)"
+    there = rows(connection, query, (list(found.roles),)) if found.roles else []
+    statements = [
+        *(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(role)) for (role,) in there),
+        define(replace(found, closed=False, roles=()), ""),
+    ]
+    body = f"""
+    BEGIN
+        IF obj_description(to_regproc('handover.fence'), 'pg_proc') IS DISTINCT FROM {constant(_record(found))} THEN
+            RAISE EXCEPTION USING ERRCODE = '{CHANGED}', MESSAGE = 'changed';
+        END IF;
+        EXECUTE {constant(sql.SQL("; ").join(statements).as_string(connection))};
+    END"""
+    return f"DO {constant(body)}"
+
+
+def _record(fence: Fence) -> str:
+    return f"{MARK} {json.dumps(asdict(fence))}"
+
+
 def define(fence: Fence, dbname: str):
     """The statements that make the function say what the fence is now."""
     body = PASSES
@@ -224,12 +259,11 @@ def define(fence: Fence, dbname: str):
         message = f'database "{dbname}" {happened} {fence.home}'
         hint = "Connect there: this server refuses writes to it."
         body = RAISES.format(sqlstate=SQLSTATE, message=constant(message), hint=constant(hint))
-    record = f"{MARK} {json.dumps(asdict(fence))}"
     statements = (
         "CREATE OR REPLACE FUNCTION handover.fence() RETURNS trigger LANGUAGE plpgsql AS {};"
         " COMMENT ON FUNCTION handover.fence() IS {}"
     )
-    return sql.SQL(statements).format(sql.Literal(body), sql.Literal(record))
+    return sql.SQL(statements).format(sql.Literal(body), sql.Literal(_record(fence)))
 
 
 def remove(connection, migration: str) -> int:
@@ -253,11 +287,7 @@ def remove(connection, migration: str) -> int:
 
 
 def _create_triggers(connection, tables: list[tuple[str, str]], patience: float) -> None:
-    def work():
-        with connection.cursor() as cursor:
-            cursor.execute(_triggers(tables))
-
-    patiently(connection, work, patience, LOCK_TIMEOUT)
+    execute_briefly(connection, _triggers(tables), patience, LOCK_TIMEOUT)
 
 
 def _triggers(tables: list[tuple[str, str]]):

@@ -25,6 +25,7 @@ CONFLICTS = {
     "SHARE ROW EXCLUSIVE": [*WRITERS, "ShareLock", "AccessExclusiveLock"],
 }
 PER_TABLE = 0.2  # milliseconds that locking a table may take where nobody is in the way; it takes a hundredth
+NOTHING = sql.SQL("SELECT") if sql else None
 SHOO_GRACE = 500  # milliseconds that autovacuum has to go away
 
 
@@ -32,63 +33,77 @@ SHOO_GRACE = 500  # milliseconds that autovacuum has to go away
 class Locked:
     """What it took: ``attempts``, ``waited_ms`` from the first attempt until all locks were there,
     ``since`` (time.monotonic) from when on writers may be waiting for us, and ``longest_ms``, the longest that one of
-    the attempts that were given up may have kept writers waiting.
+    the attempts that were given up may have kept writers waiting; and what the last of the statements under the locks
+    ``answered``.
     """
 
     attempts: int
     waited_ms: float
     since: float
     longest_ms: float
+    answered: list
 
 
-def lock_tables(connection, tables: list[tuple[str, str]], mode: str, lock_timeout: int, deadline: float) -> Locked:
+def patience_of(connection, lock_timeout: int) -> int:
+    """Milliseconds that a lock is waited for: held to half of the server's deadlock_timeout."""
+    return max(1, min(lock_timeout, _deadlock_timeout(connection) // 2))
+
+
+def _deadlock_timeout(connection) -> int:
+    return value(connection, "SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'")
+
+
+def lock_tables(
+    connection, tables: list[tuple[str, str]], mode: str, patience: int, deadline: float, then=NOTHING
+) -> Locked:
     """Open a transaction on a connection in autocommit mode and lock ``tables`` (schema, name; leaves, each by itself)
-    in it; ``mode`` is ``SHARE`` or ``SHARE ROW EXCLUSIVE``, both keep writers out and let readers in.
+    in it; ``mode`` is ``SHARE`` or ``SHARE ROW EXCLUSIVE``, both keep writers out and let readers in. What is to be
+    done ``then``, SQL of which the last statement has an answer, goes there together with it.
 
-    ``lock_timeout`` is in milliseconds, and held to half of the server's deadlock_timeout; ``deadline`` is
-    time.monotonic's. The caller ends the transaction. Raises HandoverError, with no transaction open, naming who was
-    in the way (``blockers``) when the deadline has passed.
+    ``patience`` is what ``patience_of`` says; ``deadline`` is time.monotonic's. The caller ends the transaction. Raises
+    HandoverError, with no transaction open, naming who was in the way (``blockers``) when the deadline has passed.
     """
-    deadlock_timeout = value(connection, "SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'")
-    patience = max(1, min(lock_timeout, deadlock_timeout // 2))
     started, longest, attempts, blockers = time.monotonic(), 0.0, 0, []
+    message = _message(connection, tables, mode, patience, then)
     while True:
-        attempts += 1
-        begun = _begin(connection, patience, len(tables))
-        if _locked(connection, tables, mode):
+        attempts, begun = attempts + 1, time.monotonic()
+        answered = _locked(connection, message, mode)
+        if answered is not None:
             now = time.monotonic()
-            return Locked(attempts, (now - started) * 1000, begun, longest * 1000)
+            return Locked(attempts, (now - started) * 1000, begun, longest * 1000, answered)
         longest = max(longest, time.monotonic() - begun)
         found = _blockers(connection, tables, mode)
         blockers = found or blockers
-        _shoo_autovacuum(connection, found, deadlock_timeout + SHOO_GRACE, deadline)
+        if found:
+            _shoo_autovacuum(connection, found, _deadlock_timeout(connection) + SHOO_GRACE, deadline)
         pause = max(0.1, 2 * patience / 1000)  # those who waited behind us go first
         if time.monotonic() + pause >= deadline:
             raise _too_late(mode, attempts, time.monotonic() - started, blockers)
         time.sleep(pause)
 
 
-def _begin(connection, patience: int, tables: int) -> float:
-    """Open the transaction; the time at which it starts to take locks. The whole of it is limited as well, because
-    lock_timeout is for each lock anew."""
-    limit = int(patience + tables * PER_TABLE) + 100
-    with connection.cursor() as cursor:
-        cursor.execute(f"BEGIN; SET LOCAL lock_timeout = {patience}; SET LOCAL statement_timeout = {limit}")
-    return time.monotonic()
-
-
-def _locked(connection, tables: list[tuple[str, str]], mode: str) -> bool:
-    """Whether all locks came; if not, none is held any more."""
+def _message(connection, tables: list[tuple[str, str]], mode: str, patience: int, then) -> str:
+    """All of it as one string. LOCK TABLE as a whole is limited as well, because lock_timeout is for each lock anew."""
+    limit = int(patience + len(tables) * PER_TABLE) + 100
     names = sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*table)) for table in tables)
-    lock = sql.SQL("LOCK TABLE {} IN " + mode + " MODE").format(names) if tables else sql.SQL("SELECT")
+    statements = [
+        sql.SQL(f"BEGIN; SET LOCAL lock_timeout = {patience}; SET LOCAL statement_timeout = {limit}"),
+        *([sql.SQL("LOCK TABLE {} IN " + mode + " MODE").format(names)] if tables else []),
+        sql.SQL("SET LOCAL statement_timeout = 0"),
+        then,
+    ]
+    return sql.SQL("; ").join(statements).as_string(connection)
+
+
+def _locked(connection, message: str, mode: str) -> list | None:
+    """What was answered under the locks; None if these did not come, and then none is held any more."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute(lock)
-            cursor.execute("SET LOCAL statement_timeout = 0")
-        return True
+            cursor.execute(message)
+            return cursor.fetchall()
     except (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled, psycopg2.errors.DeadlockDetected):
         _roll_back(connection)
-        return False
+        return None
     except psycopg2.Error as error:
         _roll_back(connection)
         raise _refusal(error, mode) from None

@@ -50,15 +50,30 @@ WITH_IT = ("verification", "verified_table")
 
 def has_schema(connection) -> bool:
     """Whether this database has a schema handover. Raises HandoverError where that is not ours, or not ours alone."""
-    found = rows(connection, "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'handover'")
-    if found and not (found[0][0] or "").startswith(MARK):
-        raise HandoverError(
-            "The database has a schema handover that the collection did not make.",
-            "Rename it while the migration lasts.",
-        )
-    if found:
-        trust.refuse_strangers(connection)
-    return bool(found)
+    return _look(connection, "true")
+
+
+def has_column(connection, table: str, column: str) -> bool:
+    """Whether there is one with such a table in it; raises the same."""
+    return _look(
+        connection,
+        f"EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('handover.{table}') AND attname = '{column}')",
+    )
+
+
+def _look(connection, condition: str) -> bool:
+    query = f"""
+        SELECT obj_description(oid, 'pg_namespace'), {trust.query(connection)}, {condition}
+        FROM pg_namespace WHERE nspname = 'handover'"""
+    for comment, strangers, is_so in rows(connection, query):
+        if not (comment or "").startswith(MARK):
+            raise HandoverError(
+                "The database has a schema handover that the collection did not make.",
+                "Rename it while the migration lasts.",
+            )
+        trust.refuse(connection, strangers)
+        return is_so
+    return False
 
 
 def make_schema(connection, made: bool = False) -> None:

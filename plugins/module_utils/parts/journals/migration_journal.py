@@ -143,8 +143,7 @@ class Migration:
 
 def is_present(connection) -> bool:
     """Whether there is a journal of a continuous migration. Raises HandoverError for a schema that is not ours."""
-    query = "SELECT FROM pg_attribute WHERE attrelid = to_regclass('handover.migration') AND attname = 'phase'"
-    return import_journal.has_schema(connection) and bool(rows(connection, query))
+    return import_journal.has_column(connection, "migration", "phase")
 
 
 def read_migration(connection, identifier: str | None = None) -> Migration | None:

@@ -53,6 +53,4 @@ def read(connection) -> list[dict]:
 
 def is_present(connection) -> bool:
     """Whether there is a record. Raises HandoverError for a schema handover that is not ours."""
-    query = """
-        SELECT FROM pg_attribute WHERE attrelid = to_regclass('handover.migration') AND attname = 'target'"""
-    return import_journal.has_schema(connection) and bool(rows(connection, query))
+    return import_journal.has_column(connection, "migration", "target")

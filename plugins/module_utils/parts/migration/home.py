@@ -21,7 +21,10 @@ def elsewhere(connection, identifier: str | None) -> tuple[str, str] | None:
     """(what is so, what to do) where the fence of another migration than this one keeps writers out of the database;
     None where there is no such fence.
     """
-    found = fence.read(connection)
+    return _elsewhere(fence.read(connection), identifier)
+
+
+def _elsewhere(found: fence.Fence | None, identifier: str | None) -> tuple[str, str] | None:
     if found is None or not found.closed or found.migration == identifier:
         return None
     if found.handed_over:
@@ -37,9 +40,14 @@ def elsewhere(connection, identifier: str | None) -> tuple[str, str] | None:
 
 def refuse_elsewhere(connection, side: str, identifier: str | None) -> None:
     """Raise HandoverError where a fence says that the database belongs to another migration than this one."""
-    found = elsewhere(connection, identifier)
-    if found:
-        raise HandoverError(f"The database of the {side} {found[0]}.", found[1], home=fence.read(connection).home)
+    refuse_foreign(fence.read(connection), side, identifier)
+
+
+def refuse_foreign(there: fence.Fence | None, side: str, identifier: str | None) -> None:
+    """The same of a fence that was read."""
+    found = _elsewhere(there, identifier)
+    if there and found:
+        raise HandoverError(f"The database of the {side} {found[0]}.", found[1], home=there.home)
 
 
 def incoming(connection) -> tuple[str, str] | None:

@@ -38,9 +38,10 @@ PAGES = """
         FROM pg_largeobject GROUP BY loid) AS p ON p.loid = m.oid"""
 
 
-def count(connection) -> int:
-    """How many there are."""
-    return rows(connection, "SELECT count(*)::int FROM pg_largeobject_metadata")[0][0]
+def count(connection, after=None) -> int:
+    """How many there are, ``after`` the server has done what is sent together with the question."""
+    query = sql.SQL("SELECT count(*)::int FROM pg_largeobject_metadata")
+    return rows(connection, sql.SQL("; ").join([after, query]) if after else query)[0][0]
 
 
 def owners(connection) -> set[str]:

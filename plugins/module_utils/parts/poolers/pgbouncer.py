@@ -107,6 +107,10 @@ class PgBouncer:
         """What a pause takes, beforehand. Raises HandoverError."""
         self.pausing.prepare()
 
+    def await_logins(self) -> None:
+        """What comes right before a pause: see Pausing. Raises HandoverError."""
+        self.pausing.await_logins()
+
     def pause(self, deadline: float) -> None:
         """Keep clients waiting, by ``deadline`` (time.monotonic). Raises HandoverError; the caller resumes."""
         self.pausing.pause(deadline)
@@ -114,6 +118,11 @@ class PgBouncer:
     def reload(self) -> None:
         """Load the configuration from disk. Raises HandoverError where PgBouncer says that it has errors."""
         self.pausing.reload()
+
+    @property
+    def has_loaded(self) -> bool:
+        """Whether it has done that."""
+        return self.pausing.is_loaded
 
     def resume(self) -> None:
         """Let clients go on. Raises HandoverError when that cannot be said to the pooler."""

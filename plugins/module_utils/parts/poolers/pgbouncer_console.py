@@ -8,11 +8,18 @@ transactions (PgBouncer's documentation, Usage, Admin console); psycopg2 in auto
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
+import time
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.cutting import cut
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
+    Connection,
+    Cursor,
+    Endpoint,
+    psycopg2,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import masked
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
@@ -21,6 +28,7 @@ CONNECTION_DEFAULTS = {"connect_timeout": "5", "keepalives_idle": "5", "keepaliv
 ANSWER_PATIENCE = 5.0  # seconds for an answer to anything but PAUSE
 CONSOLE = "pgbouncer"  # the name of the console's own database
 UNKNOWN_SETTING = "42704"  # what a server says of SHOW VERSION
+READ, WRITE = (psycopg2.extensions.POLL_READ, psycopg2.extensions.POLL_WRITE) if psycopg2 else (1, 2)
 
 
 class NoConsoleError(HandoverError):
@@ -70,8 +78,20 @@ class Console:
 
     def connect(self):
         """Another session with it. Raises HandoverError."""
+        session = self._connect()
+        session.autocommit = True
+        return session
+
+    def connect_to_tell(self) -> Connection:
+        """A session by which something is said without waiting for the answer: see ``tell``. Raises HandoverError."""
+        return self._connect(async_=1)
+
+    def _connect(self, **more: Any) -> Connection:
         try:
-            session = psycopg2.connect(**self.parameters)
+            session = psycopg2.connect(**self.parameters, **more)
+            if more and not await_answer(session, time.monotonic() + ANSWER_PATIENCE):
+                raise psycopg2.OperationalError("timeout expired")
+            return session
         except psycopg2.Error as error:  # which has no SQLSTATE: the words are all that tells who refuses
             if "odyssey: " in str(error):  # which has no database of this name, or refuses the role
                 raise self._no_console("Odyssey", error) from None
@@ -79,8 +99,6 @@ class Console:
                 who = "a PostgreSQL server, or a pooler without a console, such as pgpool-II"
                 raise self._no_console(who, error) from None
             raise self.failure("cannot be reached", error) from None
-        session.autocommit = True
-        return session
 
     def refuse_a_shared_port(self) -> None:
         """Each session with such a console may be one with another of several processes. Raises HandoverError."""
@@ -149,6 +167,24 @@ def ask_soon(session, statement: str) -> list[dict]:
         return ask(session, statement)
     finally:
         timer.cancel()
+
+
+def tell(session: Connection, statement: str) -> Cursor:
+    """Say something on a session that ``connect_to_tell`` made. It is on its way afterwards, before what is said next
+    anywhere. What is returned is to be kept until the answer came.
+    """
+    cursor = session.cursor()
+    cursor.execute(statement)
+    return cursor
+
+
+def await_answer(session: Connection, deadline: float) -> bool:
+    """Whether the answer came by ``deadline`` (time.monotonic). Raises psycopg2's errors."""
+    while (state := session.poll()) != psycopg2.extensions.POLL_OK:
+        reading, writing = ([session] if state == wanted else [] for wanted in (READ, WRITE))
+        if not any(select.select(reading, writing, [], max(0.0, deadline - time.monotonic()))):
+            return False
+    return True
 
 
 def quoted(name: str) -> str:

@@ -12,23 +12,24 @@ single database's pause does not keep PgBouncer from logging in for a client tha
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.cutting import cut
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.pgbouncer_console import (
+    ANSWER_PATIENCE,
     CONSOLE,
     Console,
-    ask,
     ask_soon,
+    await_answer,
     quoted,
+    tell,
 )
 
 RESUME_PATIENCE = 30.0  # seconds during which a pooler that does not answer is asked again to resume
 LOGIN_BEFORE = 0.2  # seconds during which logins at servers are awaited, before a pause
 LOGIN_AFTERWARDS = 2.0  # seconds during which clients are awaited that have no server yet, after a pause
+NO_LOGIN_RETRY = "SET server_login_retry = '0'"
 AROUND_A_PAUSE = {"server_login_retry": "0", "min_pool_size": "0"}  # settings of PgBouncer, until its next RELOAD
 
 
@@ -42,8 +43,9 @@ class Pausing:
         self.databases = databases
         self.former = dict(former or {})
         self._is_held_whole: bool | None = None  # whether all of it is paused by us; None where a former run may have
-        self._is_loaded = False
-        self._sessions: list = []
+        self.is_loaded = False
+        self._is_alone = False  # whether nobody else uses the pooler
+        self._sessions: list = []  # one for each database, and one for all of it
 
     def paused(self) -> list[str]:
         """Those of the databases that are paused."""
@@ -55,7 +57,7 @@ class Pausing:
         HandoverError.
         """
         while len(self._sessions) <= len(self.databases):
-            self._sessions.append(self.console.connect())
+            self._sessions.append(self.console.connect_to_tell())
         if self.former:
             return
         try:
@@ -65,64 +67,47 @@ class Pausing:
         except psycopg2.Error as error:
             raise self.console.failure("does not change its settings", error) from None
 
+    def await_logins(self) -> None:
+        """Wait for those that are under way, and look whether anybody else uses the pooler: last before a pause, which
+        is what follows. Raises HandoverError.
+        """
+        deadline = time.monotonic() + LOGIN_BEFORE
+        try:
+            while True:
+                pools = [one for one in self.console.show("POOLS") if one["database"] != CONSOLE]
+                if not any(one["sv_login"] for one in pools) or time.monotonic() > deadline:
+                    break
+                time.sleep(0.002)
+        except psycopg2.Error as error:
+            raise self.console.failure("does not answer", error) from None
+        self._is_alone = not any(_is_in_use(one) for one in pools if one["database"] not in self.databases)
+
     def pause(self, deadline: float) -> None:
         """Let the transactions that are open end, and keep clients waiting from then on. Raises HandoverError when
         that takes longer than until ``deadline`` (time.monotonic); the caller resumes.
         """
-        self.prepare()
-        last, *sessions = self._sessions
-        self._sessions = []
-        self._is_held_whole = False
+        self._is_held_whole = self._is_alone
+        statements = [f"PAUSE {quoted(name)}" for name in self.databases]
+        told = [*zip(self._sessions[1:], statements), *([(self._sessions[0], "PAUSE")] if self._is_alone else [])]
+        asked, late = None, False
         try:
-            others = self._await_logins()
-            self._say_on(sessions, [f"PAUSE {quoted(name)}" for name in self.databases], deadline)
+            # The whole last: were we killed before it, everybody would see the others.
+            cursors = [tell(session, statement) for session, statement in told]
+            for asked in cursors:
+                late = not await_answer(asked.connection, deadline) or late
         except psycopg2.Error as error:
+            if error.pgcode and asked and asked.connection is self._sessions[0]:  # somebody else has paused it:
+                self._is_held_whole = False  # we are not to resume that
             raise self.console.failure("does not pause", error) from None
-        with contextlib.closing(last):
-            if not others:
-                self._pause_as_a_whole(last, deadline)
-
-    def _pause_as_a_whole(self, session, deadline: float) -> None:
-        self._is_held_whole = True
-        try:
-            self._say_on([session], ["PAUSE"], deadline)
-        except psycopg2.Error as error:
-            if error.pgcode:  # an answer: somebody else has paused it, and we are not to resume that
-                self._is_held_whole = False
-            raise self.console.failure("does not pause", error) from None
-
-    def _say_on(self, sessions: list, statements: list[str], deadline: float) -> None:
-        """One on each, at the same time. Raises psycopg2's errors, and HandoverError when it takes too long."""
-        threads, errors = [], []
-
-        def work(session, statement):
-            try:
-                ask(session, statement)
-            except psycopg2.Error as error:
-                errors.append(error)
-
-        for session, statement in zip(sessions, statements):
-            threads.append(threading.Thread(target=work, args=(session, statement), daemon=True))
-            threads[-1].start()
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        late = any(thread.is_alive() for thread in threads)
-        for session in sessions:
-            if late:
-                cut(session)
-            else:
-                session.close()
         if late:
+            self.close()
             raise self._too_late()
-        if errors:
-            raise errors[0]
 
     def reload(self) -> None:
         """Load the configuration from disk. Raises HandoverError where PgBouncer says that it has errors."""
         try:
             self.console.ask("RELOAD")
-            self._is_loaded = True
-            self.console.ask("SET server_login_retry = '0'")
+            self.is_loaded = True
         except psycopg2.Error as error:
             raise self.console.failure("does not load its configuration", error) from None
 
@@ -141,12 +126,35 @@ class Pausing:
         if not self.console.is_open:
             self.console.reconnect()
         try:
+            if self._is_held_whole is not None and self._resume_at_once():
+                return
             whole = self.paused() if self._is_held_whole is None else self._is_held_whole
+            if self.is_loaded:
+                self.console.ask(NO_LOGIN_RETRY)
             # The whole first: were we killed after it, everybody would see that the databases are paused.
             for place in [*([""] if whole else []), *map(quoted, self.databases)]:
                 self._resume_place(place)
         except psycopg2.Error as error:
             raise self.console.failure("does not resume", error) from None
+
+    def _resume_at_once(self) -> bool:
+        """Whether all that was paused heard, on the sessions that have paused it, that it may go on; the same order."""
+        sessions, self._sessions = self._sessions, []
+        whole = [(sessions[0], "RESUME")] if sessions and self._is_held_whole else []
+        statements = [f"RESUME {quoted(name)}" for name in self.databases]
+        told = [*whole, *zip(sessions[1:], statements)]
+        deadline = time.monotonic() + ANSWER_PATIENCE
+        try:
+            cursors = [tell(session, statement) for session, statement in told]
+            if self.is_loaded:
+                self.console.ask(NO_LOGIN_RETRY)
+            late = [one for one in cursors if not await_answer(one.connection, deadline)]
+            return bool(cursors) and not late
+        except psycopg2.Error:
+            return False
+        finally:
+            for session in sessions:
+                session.close()
 
     def _resume_place(self, place: str) -> None:
         try:
@@ -160,13 +168,13 @@ class Pausing:
         resumes it puts them back; and a pooler that cannot be told does it itself by its next RELOAD.
         """
         with contextlib.suppress(psycopg2.Error):
-            changed = self.former or self._is_loaded
+            changed = self.former or self.is_loaded
             if not changed or not self.console.is_open or self.paused():
                 return
             deadline = time.monotonic() + LOGIN_AFTERWARDS
             while self._clients_wait_for_a_login() and time.monotonic() < deadline:
                 time.sleep(0.02)
-            if self._is_loaded:
+            if self.is_loaded:
                 self.console.ask("RELOAD")
             else:
                 self._set(self.former)
@@ -175,15 +183,6 @@ class Pausing:
         """End the sessions that were to pause; what is paused stays paused."""
         for session in self._sessions:
             session.close()
-
-    def _await_logins(self) -> bool:
-        """Wait for those that are under way. Returns whether other databases are in use as well."""
-        deadline = time.monotonic() + LOGIN_BEFORE
-        while True:
-            pools = [one for one in self.console.show("POOLS") if one["database"] != CONSOLE]
-            if not any(one["sv_login"] for one in pools) or time.monotonic() > deadline:
-                return any(_is_in_use(one) for one in pools if one["database"] not in self.databases)
-            time.sleep(0.002)
 
     def _set(self, values: dict[str, str]) -> None:
         for name, value in values.items():

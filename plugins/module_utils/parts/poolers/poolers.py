@@ -80,6 +80,10 @@ class Poolers:
         """Connect what pausing takes. Raises HandoverError."""
         self._each(lambda pooler: pooler.prepare())
 
+    def await_logins(self) -> None:
+        """Right before a pause, until no pooler logs in at a server. Raises HandoverError."""
+        self._each(lambda pooler: pooler.await_logins())
+
     def pause(self, deadline: float) -> None:
         """Pause at every pooler. Raises HandoverError; the caller resumes."""
         self._each(lambda pooler: pooler.pause(deadline))
@@ -90,11 +94,16 @@ class Poolers:
 
     def places(self) -> dict[str, dict[str, tuple]]:
         """Where each pooler leads, by its name."""
-        return {pooler.name: pooler.places() for pooler in self}
+        found = together(*(lambda pooler=pooler: (pooler.name, pooler.places()) for pooler in self))
+        return dict(found)
 
     def reload(self) -> None:
         """Load the configuration at every pooler. Raises the first HandoverError, after all were asked."""
         self._each(lambda pooler: pooler.reload())
+
+    def have_loaded(self) -> bool:
+        """Whether every one was told to load its configuration, and did."""
+        return all(pooler.has_loaded for pooler in self)
 
     def resume(self) -> None:
         """Resume at every pooler. Raises the first HandoverError, after all were asked."""

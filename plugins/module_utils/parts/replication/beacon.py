@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import time
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.naming import SCHEMA, beacon_table
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
+
+LATE = "HO001"  # SQLSTATE
+POLL = 0.001  # seconds between two looks of the server
 
 TABLE = """
     CREATE TABLE IF NOT EXISTS {table} (
@@ -60,6 +64,43 @@ def advance(connection, names: list[str]) -> int:
     together = sql.SQL(" UNION ALL ").join(sql.SQL("SELECT n FROM {}").format(part) for part in written)
     statement = sql.SQL("WITH {} SELECT max(n) FROM ({}) AS written").format(sql.SQL(", ").join(parts), together)
     return value(connection, statement)
+
+
+def highest(connection, names: list[str]) -> int:
+    """The highest n of the publications."""
+    each = sql.SQL(" UNION ALL ").join(sql.SQL("SELECT n FROM {}").format(_identifier(name)) for name in names)
+    return value(connection, sql.SQL("SELECT max(n) FROM ({}) AS beacon").format(each))
+
+
+def writing(names: list[str], number: int) -> sql.Composable:
+    """A statement that writes beacon ``number`` for each of the publications that is not there yet, and puts down in
+    the setting ``handover.written`` how many that were. What is seen of that number, or of a higher one, stands for
+    the same as a beacon that was asked for, if it was written for all.
+    """
+    update = sql.SQL("{} AS (UPDATE {} SET n = {}, at = clock_timestamp() WHERE n < {} RETURNING n)")
+    parts = [sql.Identifier(f"written_{index}") for index, _name in enumerate(names)]
+    goal = sql.Literal(number)
+    written = [update.format(part, _identifier(name), goal, goal) for part, name in zip(parts, names)]
+    together = sql.SQL(" UNION ALL ").join(sql.SQL("SELECT n FROM {}").format(part) for part in parts)
+    count = "SELECT set_config('handover.written', count(*)::text, false)"
+    return sql.SQL("WITH {} " + count + " FROM ({}) AS written").format(sql.SQL(", ").join(written), together)
+
+
+def awaiting(connection, names: list[str], number: int, seconds: float) -> str:
+    """SQL that ends as soon as this end shows beacon ``number`` for all: in a transaction that sees what is committed
+    meanwhile. It fails with LATE when it takes longer.
+    """
+    each = sql.SQL(" UNION ALL ").join(sql.SQL("SELECT n FROM {}").format(_identifier(name)) for name in names)
+    lowest = sql.SQL("(SELECT min(n) FROM ({}) AS beacon)").format(each).as_string(connection)
+    body = f"""
+    DECLARE late timestamptz := clock_timestamp() + {max(0.0, seconds)} * interval '1 second';
+    BEGIN
+        WHILE {lowest} < {number} LOOP
+            IF clock_timestamp() > late THEN RAISE EXCEPTION USING ERRCODE = '{LATE}', MESSAGE = 'late'; END IF;
+            PERFORM pg_sleep({POLL});
+        END LOOP;
+    END"""
+    return f"DO {constant(body)}"
 
 
 def seen(connection, names: list[str]) -> int:

@@ -21,7 +21,7 @@ FIRING = {"A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
 
 QUERY = """
     SELECT n.nspname::text, c.relname::text, t.tgname::text, t.tgenabled::text
-    FROM unnest(%s::text[], %s::text[]) AS k (schema, name) JOIN pg_namespace AS n ON n.nspname = k.schema
+    FROM unnest({}::text[], {}::text[]) AS k (schema, name) JOIN pg_namespace AS n ON n.nspname = k.schema
     JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = k.name JOIN pg_trigger AS t ON t.tgrelid = c.oid
     WHERE t.tgenabled IN ('A', 'R') AND (NOT t.tgisinternal OR t.tgparentid <> 0 AND t.tgconstraint = 0)
     AND NOT starts_with(t.tgname, 'handover_') ORDER BY 1, 2, 3"""
@@ -58,4 +58,9 @@ class Trigger:
 
 def firing(connection, keys: list[tuple[str, str]]) -> list[Trigger]:
     """Those of these tables, (schema, name) each."""
-    return [Trigger(*row) for row in rows(connection, QUERY, columns_of(keys))]
+    return [Trigger(*row) for row in rows(connection, query(keys))]
+
+
+def query(keys: list[tuple[str, str]]) -> sql.Composable:
+    """The query of that."""
+    return sql.SQL(QUERY).format(*map(sql.Literal, columns_of(keys)))

@@ -47,11 +47,22 @@ def patiently(connection, work, patience: float = PATIENCE, lock_timeout: int = 
 def execute_patiently(connection, statement, patience: float = PATIENCE) -> None:
     """One statement that needs a lock on a table in use. Raises HandoverError."""
 
-    def work():
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
+    execute_briefly(connection, statement, patience, LOCK_TIMEOUT)
 
-    patiently(connection, work, patience)
+
+def execute_briefly(connection, statement, patience: float, lock_timeout: int) -> None:
+    """The same with a lock_timeout (milliseconds) of its own, which goes there together with it."""
+    deadline = time.monotonic() + patience
+    text = statement if isinstance(statement, str) else statement.as_string(connection)
+    while True:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = {lock_timeout}; {text}")
+            return
+        except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
+            if time.monotonic() > deadline:
+                raise _given_up(connection, patience, error) from None
+            time.sleep(PAUSE)
 
 
 def _set_lock_timeout(connection, wanted: str) -> str:

@@ -56,14 +56,12 @@ def held(connection, key: str, problem: str):
     """Hold an advisory lock of the connection's database; ``problem`` says of whom, in {}, has it. Raises HandoverError
     with that when it is not to be had soon.
     """
-    rows(connection, "SELECT set_config('lock_timeout', %s, false)", (PATIENCE,))
     try:
-        rows(connection, "SELECT pg_advisory_lock(hashtextextended(%s, 0))", (key,))
+        query = f"SET LOCAL lock_timeout = '{PATIENCE}'; SELECT pg_advisory_lock(hashtextextended(%s, 0))"
+        rows(connection, query, (key,))
     except psycopg2.errors.LockNotAvailable:
         found = ", ".join(text for text, _pid in rows(connection, HOLDER, (key,)))
         raise HandoverError(problem.format(found or "a process"), "Wait until it has ended, or stop it.") from None
-    finally:
-        rows(connection, "SELECT set_config('lock_timeout', '0', false)")
     try:
         yield
     finally:

@@ -22,8 +22,6 @@ COLUMN = """
     SELECT count(*) FROM pg_attribute
     WHERE attrelid = to_regclass('handover.migration') AND attname = 'witness' AND NOT attisdropped"""
 
-PRESENT = "SELECT to_regclass('handover.migration') IS NOT NULL"
-
 # ``xmin`` tells whether the row was changed, also by who has put everything back. Column privileges do not cover it.
 MAY_SEE_SUBSCRIPTIONS = "SELECT has_table_privilege('pg_subscription', 'SELECT')"
 SUBSCRIPTION_SIGN = """
@@ -40,7 +38,7 @@ def read(connection, identifier: str) -> dict | None:
     """What this end remembers of a migration; None where it has no record of it. Raises HandoverError for a schema
     that is not ours.
     """
-    if not import_journal.has_schema(connection) or not value(connection, COLUMN):
+    if not import_journal.has_column(connection, "migration", "witness"):
         return None
     found = rows(connection, "SELECT witness FROM handover.migration WHERE id = %s", (identifier,))
     return (found[0][0] or {}) if found else None
@@ -87,7 +85,7 @@ def forget(connection, identifier: str) -> None:
 
 
 def _sign(connection, kind: str, name: str, query: str) -> None:
-    if not import_journal.has_schema(connection) or not value(connection, PRESENT):
+    if not import_journal.has_column(connection, "migration", "id"):
         return
     found = rows(connection, query, (name,))
     if found:

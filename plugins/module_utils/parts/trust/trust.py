@@ -58,16 +58,19 @@ def trusted(role: str, version: int) -> str:
 
 def strangers(connection) -> list[str]:
     """Who else may have written into schema handover here: ``app owns schema handover``; empty if nobody."""
-    query = f"""
+    return rows(connection, f"SELECT {query(connection)}")[0][0]
+
+
+def query(connection) -> str:
+    """The same as an expression of SQL, an array."""
+    return f"""ARRAY(SELECT s.who FROM (
         SELECT DISTINCT thing <> 'schema handover', format('%s %s %s', CASE role WHEN 0 THEN 'PUBLIC'
             ELSE quote_ident(pg_get_userbyid(role)) END, how, thing) FROM ({HOLDERS.format(schema=SCHEMA)}) AS held
-        WHERE NOT {trusted("role", connection.info.server_version)} ORDER BY 1, 2"""
-    return [text for _order, text in rows(connection, query)]
+        WHERE NOT {trusted("role", connection.info.server_version)} ORDER BY 1, 2) AS s (further, who))"""
 
 
-def refuse_strangers(connection) -> None:
-    """Raise HandoverError unless all of schema handover is ours alone."""
-    found = strangers(connection)
+def refuse(connection, found: list[str]) -> None:
+    """Raise HandoverError for strangers that were found: unless all of schema handover is ours alone."""
     if found:
         database, role = rows(connection, "SELECT current_database()::text, quote_ident(current_user)")[0]
         raise HandoverError(

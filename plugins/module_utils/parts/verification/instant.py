@@ -22,7 +22,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.database
     Snapshot,
     export_snapshot,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import lock_tables
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import (
+    lock_tables,
+    patience_of,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon
 
 PAUSE = 1.0  # seconds between attempts that failed because the changes took too long to arrive
@@ -91,9 +94,9 @@ def live(
         number = beacon.advance(writer, names)
         if not beacon.await_(watcher, names, number, deadline):
             raise _not_in_step(subscriber, timeout)
-        attempts, longest = 0, 0.0
+        attempts, longest, patience = 0, 0.0, patience_of(locker, lock_timeout)
         while True:
-            locked = lock_tables(locker, tables, "SHARE", lock_timeout, deadline)
+            locked = lock_tables(locker, tables, "SHARE", patience, deadline)
             attempts += locked.attempts
             snapshots = _at_this_moment(locker, writer, watcher, holders, names, lock_timeout / 1000)
             longest = max(longest, locked.longest_ms, (time.monotonic() - locked.since) * 1000)
