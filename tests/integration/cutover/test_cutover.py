@@ -101,7 +101,7 @@ def test_what_is_where_after_each_handover(servers):
     params = {"databases": ["shop"], "ignore_databases": [], "rename": {}, "direction": "forward"}
     (seen_before,) = find_routes(*ends, params)
     found = handed_over(cut_over(source, target))
-    with opened([seen_before], params, 0) as (passage,):  # by a run that waited for its turn
+    with opened([seen_before], params, 1, 0) as (passage,):  # by a run that waited for its turn
         assert (seen_before.status, passage.route.status) == (READY, COMMITTED)
     target.sql("shop", "UPDATE bank.account SET balance = balance + 1 WHERE id = 1")
     account = "SELECT balance FROM bank.account WHERE id = 1"

@@ -54,17 +54,17 @@ def has_schema(connection) -> bool:
 
 
 def has_column(connection, table: str, column: str) -> bool:
-    """Whether there is one with such a table in it; raises the same."""
-    return _look(
-        connection,
-        f"EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('handover.{table}') AND attname = '{column}')",
-    )
+    """Whether there is one with such a table in it; raises the same, also to whom the schema is closed."""
+    condition = f"""EXISTS (
+        SELECT FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+        WHERE c.relnamespace = n.oid AND c.relname = '{table}' AND a.attname = '{column}')"""
+    return _look(connection, condition)
 
 
 def _look(connection, condition: str) -> bool:
     query = f"""
-        SELECT obj_description(oid, 'pg_namespace'), {trust.query(connection)}, {condition}
-        FROM pg_namespace WHERE nspname = 'handover'"""
+        SELECT obj_description(n.oid, 'pg_namespace'), {trust.query(connection)}, {condition}
+        FROM pg_namespace AS n WHERE n.nspname = 'handover'"""
     for comment, strangers, is_so in rows(connection, query):
         if not (comment or "").startswith(MARK):
             raise HandoverError(
