@@ -31,7 +31,7 @@ options:
       - Without it, all but templates, V(postgres), and those in O(ignore_databases). If the source cannot be reached,
         those that the journals on the target name.
   samples:
-    description: How many of the last samples to return, for plots.
+    description: How many samples to return at most, for plots. They are spread over the whole migration.
     type: int
     default: 0
 seealso:
@@ -130,6 +130,16 @@ databases:
     eta_seconds:
       description: Seconds until all is copied, or caught up, at this rate. Null if unknown.
       type: float
+    waves:
+      description: Each wave's C(number), C(tables), C(bytes), and when it was C(started), C(copied), C(subscribed).
+      type: list
+      elements: dict
+    slowest_tables:
+      description:
+        - The tables whose copy took longest, with their C(bytes), C(rows), and when each was C(started), C(copied) and
+          C(indexed).
+      type: list
+      elements: dict
     drift:
       description:
         - What changed in the definitions of the publisher's tables since they were taken over, with C(table),
@@ -170,8 +180,9 @@ databases:
       type: str
     samples:
       description:
-        - The last samples, oldest first, each with C(at), C(retained_bytes), C(lag_bytes), C(lag_seconds),
-          C(copied_bytes).
+        - Samples of the whole migration, oldest first, each with C(at), C(retained_bytes), C(lag_bytes),
+          C(lag_seconds), C(copied_bytes). Where there are more, each has the highest amounts of those that it stands
+          for.
       returned: when O(samples) is not 0
       type: list
       elements: dict

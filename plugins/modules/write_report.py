@@ -13,6 +13,8 @@ author: The handover.postgresql authors (@handover)
 description:
   - Writes C(NAME.md) and C(NAME.json) into a directory, which it makes. It does in one go what
     M(ansible.builtin.file) and two M(ansible.builtin.copy) would do.
+  - With O(pair), it also brings the pair's page up to date, C(PAIR.html). The page shows the last report of each kind,
+    and who ran what, and when. An action makes it on the controller.
   - The directory has mode 0750, the files 0640. Files that say the same already are left.
   - A report is about a run, and most say something else after each one. So the task is not C(changed) by it, and a
     second run of a playbook that has nothing to do is not either.
@@ -22,17 +24,35 @@ options:
     type: path
     required: true
   name:
-    description: Name of the files, without what tells them apart.
+    description: Name of the files, without what tells them apart. Without it, only the page is written.
     type: str
-    required: true
   markdown:
     description: The report for people.
     type: str
-    required: true
   data:
     description: The report for programs, which is written as JSON.
     type: dict
-    required: true
+  pair:
+    description: The pair whose page shows O(data).
+    type: str
+    version_added: 0.2.0
+  kind:
+    description: What O(data) is. The page has a section for each.
+    type: str
+    choices: [preflight, rehearsal, dump, status, verify, cutover, rollback]
+    version_added: 0.2.0
+  playbook:
+    description: What was run, for the page. Without it, what O(kind) says.
+    type: str
+    version_added: 0.2.0
+  page:
+    description: The page as the action has made it, from O(former_page).
+    type: str
+    version_added: 0.2.0
+  former_page:
+    description: The page is only written in place of the one with this SHA-256, or, if empty, where there is none.
+    type: str
+    version_added: 0.2.0
 attributes:
   check_mode:
     description: Writes nothing.
@@ -51,11 +71,13 @@ EXAMPLES = r"""
     name: shop-preflight
     markdown: "{{ preflight.report | handover.postgresql.render_report('shop', 'markdown') }}"
     data: "{{ preflight.report }}"
+    pair: shop
+    kind: preflight
 """
 
 RETURN = r"""
 files:
-  description: Paths of the two files.
+  description: Paths of the files.
   returned: success
   type: list
   elements: str
@@ -65,16 +87,25 @@ files:
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.report_files import write
 
+KINDS = ["preflight", "rehearsal", "dump", "status", "verify", "cutover", "rollback"]
+
 
 def main():
     run(
         {
             "report_directory": {"type": "path", "required": True},
-            "name": {"type": "str", "required": True},
-            "markdown": {"type": "str", "required": True},
-            "data": {"type": "dict", "required": True},
+            "name": {"type": "str"},
+            "markdown": {"type": "str"},
+            "data": {"type": "dict"},
+            "pair": {"type": "str"},
+            "kind": {"type": "str", "choices": KINDS},
+            "playbook": {"type": "str"},
+            "page": {"type": "str"},
+            "former_page": {"type": "str"},
         },
         lambda module: write(module.params, module.set_mode_if_different, module.atomic_move, module.check_mode),
+        required_together=[["name", "markdown"], ["page", "former_page"]],
+        required_by={"name": ["data"], "kind": ["pair", "data"], "page": ["pair"]},
         no_log=True,  # a report is too long for the system's log, and may hold values of rows
     )
 

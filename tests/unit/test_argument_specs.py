@@ -40,9 +40,13 @@ def load(path: Path):
 # Options of modules that no variable gives, and why.
 NOT_FROM_THE_INVENTORY = {
     "data": "what was found is what is reported",
+    "former_page": "the action has read it",
     "include": "the roles' steps are tasks of their own, with tags",
+    "kind": "each report has its own",
     "markdown": "what was found is what is reported",
     "name": "the report is called like the pair",
+    "page": "the action has made it",
+    "playbook": "each knows what it is",
     "settings": "the role source knows what it has written into files",
     "state": "each state is an entry point of its own",
     "target_version": "the role dump looks at the target",
@@ -50,7 +54,7 @@ NOT_FROM_THE_INVENTORY = {
 }
 # Variables that are no options of modules: what the roles do besides calling these.
 OF_THE_ROLES_THEMSELVES = {
-    "accept_pending", "allow_restart", "firewall_tasks", "metrics_directory", "pair", "rehearse",
+    "accept_pending", "allow_restart", "firewall_tasks", "metrics_directory", "rehearse",
     "replication_password_file", "restart_command", "restart_service", "restart_timeout", "source_host",
     "source_is_gone", "source_is_ready", "switch_tasks", "throttle", "transport",
 }  # fmt: skip
@@ -200,7 +204,10 @@ def test_every_option_is_handed_on_by_a_role(module):
         for name, arguments in calls(load(path)):
             if name == module:
                 given.update({option: str(value) for option, value in (arguments or {}).items()})
-    left_out = {"pg_direct_copy": {"ignore_databases"}}.get(module, set())  # it is given names
+    left_out = {
+        "pg_direct_copy": {"ignore_databases"},  # it is given names
+        "write_report": {"page", "former_page"},  # its action gives them
+    }.get(module, set())
     assert set(given) | {"state"} == set(module_options(module)) - left_out | {"state"}
 
 

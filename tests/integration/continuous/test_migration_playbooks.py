@@ -13,6 +13,7 @@ from migrations import in_step
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parsed
 from support import create_database, run_playbook
 
+from ansible_collections.handover.postgresql.plugins.plugin_utils.page import store
 from lab import catalogs
 
 STATUS, WATCH, STOP, FINISH, MIGRATE = (
@@ -66,7 +67,7 @@ def test_status_watch_stop_finish(servers, inventory, tmp_path):
     assert "\nNo migration: other.\n" in result.stdout
     assert "\nnext     ansible-playbook ... handover.postgresql.verify" in result.stdout
     reports = tmp_path / "reports"
-    assert sorted(path.name for path in reports.iterdir()) == ["pair-status.json", "pair-status.md"]
+    assert sorted(path.name for path in reports.iterdir()) == ["pair-status.json", "pair-status.md", "pair.html"]
     kept = json.loads((reports / "pair-status.json").read_text())
     assert [one["phase"] for one in kept["databases"]] == ["none", "in_step"]
     assert "## Database shop: in step" in (reports / "pair-status.md").read_text()
@@ -98,6 +99,14 @@ def test_status_watch_stop_finish(servers, inventory, tmp_path):
     result = succeeded(run_playbook(FINISH, pair, tags=["target"], extra_vars={"handover_without_cutover": "true"}))
     assert result.changed and catalogs.traces(catalogs.of_database(target, "shop")) == []
     assert target.sql("shop", "SELECT count(*) FROM t") == [(50,)]
+
+    page = store.read((reports / "pair.html").read_text())
+    assert [run["playbook"] for run in page["runs"]] == ["status", "watch", "stop", "status", "finish"]
+    [shop] = page["status"]["databases"]
+    assert shop["phase"] == "stopped" and shop["seen"]["phase"] == "none"
+    assert shop["samples"] and shop["slowest_tables"][0]["table"] == "public.t", "they outlive the journal"
+    assert run_playbook(FINISH, pair, tags=["target"], check=True).stdout
+    assert store.read((reports / "pair.html").read_text()) == page, "check mode writes nothing"
 
 
 def test_ends_out_of_reach(servers, inventory):

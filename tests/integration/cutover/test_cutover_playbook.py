@@ -14,6 +14,7 @@ from faults import await_that
 from migrations import in_step
 from support import run_playbook, start_playbook
 
+from ansible_collections.handover.postgresql.plugins.plugin_utils.page import store
 from lab import bank
 from lab.bank import Bank
 
@@ -84,6 +85,11 @@ def test_there_and_back(pair, pooler, tmp_path):
         assert str(target.port) in (tmp_path / "switched").read_text()
         (report,) = json.loads((tmp_path / "reports" / "lab-cutover.json").read_text())["databases"]
         assert report["handed_over"] and report["poolers"][0]["leads_to_new"]
+        html = (tmp_path / "reports" / "lab.html").read_text()
+        page = store.read(html)
+        assert [(one["direction"], one["window_ms"]) for one in page["windows"]] == [("forward", report["window_ms"])]
+        assert [one["phase"] for one in page["status"]["databases"]] == ["handed_over"]
+        assert all(f">{step['step'].replace('_', ' ')}<title>" in html for step in report["timeline"])
         await_commits(load)
 
         again = run_playbook("handover.postgresql.cutover", given)

@@ -63,6 +63,7 @@ def test_what_a_person_sees(inventory, pair, servers, tmp_path):
     assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == [
         "pair-preflight.json",
         "pair-preflight.md",
+        "pair.html",
     ]
     report = json.loads((tmp_path / "reports" / "pair-preflight.json").read_text())
     assert report == result.results(LOOK)[0].report

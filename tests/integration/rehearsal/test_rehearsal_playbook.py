@@ -15,7 +15,7 @@ REFUSED = """
 WAIVER = {"id": "rehearsal", "database": "shop", "objects": ["VIEW public.sessions"], "reason": "Monitoring brings it."}
 
 
-def test_what_is_refused_is_shown_and_may_be_accepted(servers):
+def test_what_is_refused_is_shown_and_may_be_accepted(servers, tmp_path):
     source, target = servers(15), servers(17, "target")
     made(source, "shop", REFUSED)
     pair = {
@@ -24,6 +24,7 @@ def test_what_is_refused_is_shown_and_may_be_accepted(servers):
         "handover_source": source.endpoint(),
         "handover_target": target.endpoint(),
         "handover_databases": ["shop"],
+        "handover_report_directory": str(tmp_path),
     }
     refused = run_playbook("handover.postgresql.rehearse", {"all": {"hosts": {"pair": pair}}})
     assert refused.failed and "VIEW public.sessions" in refused.stdout and "buffers_backend" in refused.stdout
@@ -31,4 +32,6 @@ def test_what_is_refused_is_shown_and_may_be_accepted(servers):
     accepted = run_playbook("handover.postgresql.rehearse", {"all": {"hosts": {"pair": pair}}})
     assert not accepted.failed, accepted
     assert "waived: VIEW public.sessions" in accepted.stdout and WAIVER["reason"] in accepted.stdout
+    for name in ("pair-rehearsal.md", "pair-rehearsal.json", "pair.html"):
+        assert WAIVER["reason"] in (tmp_path / name).read_text()
     assert left(target) == left(source) == [] and databases(target) == set()

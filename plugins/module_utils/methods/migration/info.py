@@ -59,7 +59,7 @@ def info(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> 
         with visit(ends.source, dbname) as at_source, visit(ends.target, goal) as at_target:
             status = read_status(ends, at_source, at_target, dbname, goal)
             if params["samples"]:
-                status["samples"] = _samples(at_target, status["id"], params["samples"])
+                status["samples"] = curves(at_target, status["id"], params["samples"])
         if not check_mode:
             record(ends, status)
         statuses.append(status)
@@ -278,10 +278,12 @@ def _progress(at_target: Visit, migration, record: dict | None, status: dict) ->
     result.update({name: migration and getattr(migration, name) for name in TIMES})
     result.update(verified=migration and migration.verified, notices=migration.notices if migration else [])
     result["failures"] = migration.failures if migration else []
+    result["waves"] = estimates.waves(migration) if migration else []
+    result["slowest_tables"] = estimates.slowest(migration) if migration else []
     if migration is None:
         return {**result, "tables": None, "bytes": None, "bytes_per_second": None, "eta_seconds": None}
     amounts = estimates.copied_bytes(migration)
-    samples = _samples(at_target, migration.id, RECENT_SAMPLES)
+    samples = _recent_samples(at_target, migration.id)
     copying = rate = eta = None
     if migration.phase == "copying" and amounts["total"] is not None:
         rate = estimates.copy_rate(migration, samples, now, amounts["copied"])
@@ -299,12 +301,18 @@ def _clock(connection) -> datetime:
     return value(connection, "SELECT clock_timestamp()")
 
 
-def _samples(at_target: Visit, identifier: str | None, limit: int) -> list[dict]:
+def _recent_samples(at_target: Visit, identifier: str) -> list[dict]:
     """The last samples of the journal, oldest first; none where they cannot be read."""
+    look = migration_journal.read_samples
+    return _tolerantly(at_target, lambda connection: look(connection, identifier, RECENT_SAMPLES)) or []
+
+
+def curves(at_target: Visit, identifier: str | None, points: int) -> list[dict]:
+    """The samples of the whole migration, for plots."""
 
     def look(connection):
         present = migration_journal.is_present(connection)
-        return migration_journal.read_samples(connection, identifier, limit) if present else []
+        return migration_journal.read_curves(connection, identifier, points) if present else []
 
     return _tolerantly(at_target, look) or []
 

@@ -357,6 +357,19 @@ def read_samples(connection, identifier: str, limit: int = 1000) -> list[dict]:
     return [sample for (sample,) in rows(connection, query, (identifier, limit))]
 
 
+def read_curves(connection, identifier: str, points: int) -> list[dict]:
+    """All samples as that many points at most, oldest first: of samples that share one, the last time and the highest
+    amounts, so that no peak is lost.
+    """
+    query = """
+        SELECT jsonb_build_object('at', max(at), 'retained_bytes', max(retained_bytes), 'lag_bytes', max(lag_bytes),
+                                  'lag_seconds', max(lag_seconds), 'copied_bytes', max(copied_bytes))
+        FROM (SELECT *, (row_number() OVER (ORDER BY at) - 1) * %s / count(*) OVER () AS point
+              FROM handover.sample WHERE migration_id = %s) AS sample
+        GROUP BY point ORDER BY point"""
+    return [point for (point,) in rows(connection, query, (points, identifier))]
+
+
 def _all(kind, found: list | None) -> list:
     """Rows as dataclasses; the migration's id is known."""
     return [kind(**{name: value for name, value in row.items() if name != "migration_id"}) for row in found or ()]

@@ -12,6 +12,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
 WINDOW = 900.0  # seconds of samples that say how fast it goes now
 LEAST = 5.0  # seconds that two samples must be apart
 DONE = ("copied", "indexed")
+SLOWEST = 12  # tables that are named
 
 
 def table_states(migration: Migration) -> dict:
@@ -29,6 +30,29 @@ def copied_bytes(migration: Migration) -> dict:
         return {"total": None, "copied": None}
     done = [table.bytes if table.state in DONE else min(table.done, table.bytes) for table in tables]
     return {"total": sum(table.bytes for table in tables), "copied": sum(done)}
+
+
+def waves(migration: Migration) -> list[dict]:
+    """Each wave with its times, and how much it brings."""
+    found = []
+    for wave in migration.waves:
+        sizes = [table.bytes for table in migration.replicated if table.wave == wave.number]
+        amounts = {"tables": len(sizes), "bytes": None if None in sizes else sum(sizes)}
+        times = {name: getattr(wave, name) for name in ("started", "copied", "subscribed")}
+        found.append({"number": wave.number, **amounts, **times})
+    return found
+
+
+def slowest(migration: Migration) -> list[dict]:
+    """The tables whose copy, with its indexes, took longest, longest first."""
+    ended = [(table, table.indexed or table.copied) for table in migration.tables if table.started]
+    taken = [(parse(end) - parse(table.started), table) for table, end in ended if end and end >= table.started]
+    taken.sort(key=lambda pair: pair[0], reverse=True)
+    names = ("bytes", "rows", "started", "copied", "indexed")
+    return [
+        {"table": f"{table.schema}.{table.name}", **{name: getattr(table, name) for name in names}}
+        for _time, table in taken[:SLOWEST]
+    ]
 
 
 def seconds_since(time: str | None, now: datetime) -> float | None:
