@@ -173,7 +173,7 @@ def test_every_plot_is_xml_and_has_the_numbers():
         "timeline, window, shares of a class and all, four curves, tables, stages of the dump"
     )
     [cut] = drawings(section(html, "windows"))
-    assert words(cut)[:4] == ["0", "50 ms", "100 ms", "pause"] and "40.5 ms" in words(cut)
+    assert words(cut)[:4] == ["0", "50 ms", "100 ms", "pause: clients wait at the poolers"] and "40.5 ms" in words(cut)
     [_pause, lock] = [(one.get("x"), one.get("width")) for one in cut.iter(f"{SVG}rect")]
     assert lock == ("4.0%", "40.5%"), "of 100 ms"
     [shares, _whole] = drawings(section(html, "verification"))

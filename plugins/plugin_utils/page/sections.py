@@ -312,7 +312,7 @@ def _window(one: Page) -> dict[str, Any]:
     axis = plots.Amounts(last, "ms")
     rows = [
         {
-            "label": step["step"].replace("_", " ") + (f" {step['database']}" if step.get("database") else ""),
+            "label": _said_of(step),
             "note": f"{step['ms']:g} ms",
             "bars": [
                 bar(axis.place(max(step["at_ms"], 0)), axis.place(max(step["at_ms"] + step["ms"], 0)), "one",
@@ -332,8 +332,36 @@ def _window(one: Page) -> dict[str, Any]:
         "way_back": one["way_back"],
         "facts": [(label, f"{number:,}") for label, number in facts if number],
         "notices": one.get("notices", []),
-        "plot": {"rows": rows, "across": axis.ticks(), "legend": [], "days": "since the first pooler was paused"},
+        "plot": {"rows": rows, "across": axis.ticks(), "legend": [], "days": "since clients began to wait"},
     }
+
+
+STEPS_OF_A_WINDOW = {
+    "pause": "clients wait at the poolers",
+    "lock": "writers wait at locks",
+    "beacon": "a last row is written",
+    "apply": "the new home has everything",
+    "drift": "no table was redefined",
+    "proof": "rows can be written at the new home",
+    "copy": "tables that are not replicated",
+    "large_objects": "large objects that changed",
+    "sequences": "sequences are set",
+    "fence": "the old home is to refuse writes",
+    "slot": "for the way back",
+    "commit": "from now on it refuses them",
+    "overtake": "sequences that moved meanwhile",
+    "open": "the new home takes writes",
+    "switch": "the switch command runs",
+    "reload": "the poolers learn the new home",
+    "resume": "clients go on",
+}
+
+
+def _said_of(step: Page) -> str:
+    """The step as docs/cutover.md calls it, in words, and the database where it is one of several."""
+    name = step["step"].replace("_", " ") + (f" {step['database']}" if step.get("database") else "")
+    words = STEPS_OF_A_WINDOW.get(step["step"])
+    return f"{name}: {words}" if words else name
 
 
 # --- what was found --------------------------------------------------------------------------------------------------
