@@ -176,7 +176,7 @@ def drawn(one: dict[str, Any]) -> str:
     return " ".join(_through(piece) for piece in one["path"])
 
 
-def bar(begin: float, end: float, look: str, title: str) -> dict[str, Any]:
+def one_bar(begin: float, end: float, look: str, title: str) -> dict[str, Any]:
     """A bar from one percentage to another, wide enough to be seen."""
     width = max(end - begin, LEAST_WIDTH)
     return {"at": _rounded(min(begin, 100 - width)), "width": _rounded(width), "look": look, "title": title}

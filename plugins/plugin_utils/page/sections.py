@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, size
 from ansible_collections.handover.postgresql.plugins.plugin_utils.page import plots
-from ansible_collections.handover.postgresql.plugins.plugin_utils.page.plots import TimeAxis, bar, seconds, span
+from ansible_collections.handover.postgresql.plugins.plugin_utils.page.plots import TimeAxis, one_bar, seconds, span
 from ansible_collections.handover.postgresql.plugins.plugin_utils.page.store import Page
 
 LEVELS = ("blocker", "warning", "unknown", "info", "waived", "ok")
@@ -133,7 +133,9 @@ def _timeline(migrations: list[Page], windows: list[Page]) -> dict[str, Any] | N
     shown = []
     for one, phases in rows:
         bars = [
-            bar(axis.place(begin), axis.place(end), look, f"{PHASES[look]}: {plots.clock(begin)}, {span(end - begin)}")
+            one_bar(
+                axis.place(begin), axis.place(end), look, f"{PHASES[look]}: {plots.clock(begin)}, {span(end - begin)}"
+            )
             for look, begin, end in phases
         ]
         shown.append({"label": one["database"], "note": _state(one), "bars": bars})
@@ -272,7 +274,9 @@ def _steps(one: Page) -> dict[str, Any] | None:
     axis = TimeAxis(moment for row in rows for _look, begin, end in row["spans"] for moment in (begin, end))
     for row in rows:
         row["bars"] = [
-            bar(axis.place(begin), axis.place(end), look, f"{STEPS[look]}: {plots.clock(begin)}, {span(end - begin)}")
+            one_bar(
+                axis.place(begin), axis.place(end), look, f"{STEPS[look]}: {plots.clock(begin)}, {span(end - begin)}"
+            )
             for look, begin, end in row["spans"]
         ]
     looks = [look for look in STEPS if any(look == step[0] for row in rows for step in row["spans"])]
@@ -315,7 +319,7 @@ def _window(one: Page) -> dict[str, Any]:
             "label": _said_of(step),
             "note": f"{step['ms']:g} ms",
             "bars": [
-                bar(axis.place(max(step["at_ms"], 0)), axis.place(max(step["at_ms"] + step["ms"], 0)), "one",
+                one_bar(axis.place(max(step["at_ms"], 0)), axis.place(max(step["at_ms"] + step["ms"], 0)), "one",
                     f"begins at {step['at_ms']:g} ms, takes {step['ms']:g} ms")
             ],
         }
@@ -452,7 +456,7 @@ def _dumped(one: Page) -> dict[str, Any]:
         title = f"{half}, {stage['stage']}: {span(stage['seconds'])}"
         rows.append({
             "label": f"{half}: {stage['stage']}", "note": span(stage["seconds"]),
-            "bars": [bar(axis.place(begin), axis.place(end), look, title)],
+            "bars": [one_bar(axis.place(begin), axis.place(end), look, title)],
         })  # fmt: skip
         begin = end
     taken = {half: span(sum(stage["seconds"] for stage in told.get("stages", []))) for half, told in halves.items()}
