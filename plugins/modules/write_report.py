@@ -50,7 +50,7 @@ options:
     type: str
     version_added: 0.2.0
   former_page:
-    description: The page is only written in place of the one with this SHA-256, or, if empty, where there is none.
+    description: The page is only written in place of the one with this SHA-256, or, with V(none), where there is none.
     type: str
     version_added: 0.2.0
 attributes:

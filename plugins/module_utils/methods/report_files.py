@@ -56,8 +56,8 @@ def _write_page(params: dict, set_mode, move) -> dict:
 
 
 def digest(text: str | None) -> str:
-    """What tells a page apart from another; empty where there is none."""
-    return "" if text is None else hashlib.sha256(text.encode()).hexdigest()
+    """What tells a page apart from another, and from none."""
+    return "none" if text is None else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _make(directory: str, set_mode) -> None:
