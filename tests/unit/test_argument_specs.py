@@ -282,3 +282,11 @@ def test_what_a_module_returns_has_a_sample(module):
     """Or what it contains is described."""
     returned = yaml.safe_load(import_module(f"{PLUGINS}.modules.{module}").RETURN) or {}
     assert [name for name, value in returned.items() if not {"sample", "contains"} & set(value)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
+def test_a_playbook_leaves_the_check_of_variables_to_the_collection(path):
+    """Ansible's own would take a blank answer for a value."""
+    roles = [task["ansible.builtin.import_role"] for play in load(path) for task in play["tasks"]]
+    assert roles and all(role["rolespec_validate"] is False for role in roles)
+    assert "default(1)" not in path.read_text(encoding="utf-8")

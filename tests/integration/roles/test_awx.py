@@ -62,4 +62,6 @@ def test_every_playbook_with_blank_answers(servers, tmp_path):
     run("migrate", handover_method="dump", **quiet)
     assert run("dump", **quiet) == ({"complete": True}, {})
     assert_same(look(source, "shop"), look(target, "shop"), ignore=JOURNAL)
+    run("abandon", handover_abandon_databases="shop")
+    assert target.sql("postgres", "SELECT FROM pg_database WHERE datname = 'shop'") == []
     assert set(done) == {path.stem for path in AWX.glob("*.yml")}
