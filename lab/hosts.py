@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.cluster import tie_to_this_process
+from lab.cluster import free_port, tie_to_this_process
 
 HOST_SCRIPT = Path(__file__).resolve().parent / "host.sh"
 PROGRAMS = ("unshare", "nsenter", "ip", "ssh", "ssh-keygen", "mount", "chroot")
@@ -83,6 +84,15 @@ class Network:
     def here(self) -> list[str]:
         """Words before a command that run it at the controller: in its network, on the machine's file system."""
         return ["nsenter", "--net", f"--target={self._holder.pid}", "--"]
+
+    def way_in(self) -> Path:
+        """A program that connects its input and output with the address and port that it is given in this network."""
+        script = self.directory / "way-in"
+        if not script.exists():
+            relay = 'exec 3<> "/dev/tcp/$1/$2" || exit; cat <&3 & cat >&3; wait'
+            script.write_text(f'#!/bin/sh\nexec {shlex.join(self.here)} bash -c \'{relay}\' _ "$1" "$2"\n')
+            script.chmod(0o755)
+        return script
 
     def host(self, name: str, root: Path) -> Host:
         """A running host of this name with its own copy of a root file system."""
@@ -223,11 +233,13 @@ class Host:
         words = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-p", str(port), "-d", dbname, "-f", "-"]
         return self.run(*words, user="postgres", stdin=query).strip()
 
-    def tunnel(self, port: int) -> int:
-        """A port of the controller's loopback that leads over SSH to a port of the host's, while the host is up."""
-        here = 20000 + int(self.address.rpartition(".")[2])
-        reach = self.ansible()
-        words = ["-i", reach["ansible_ssh_private_key_file"], *reach["ansible_ssh_common_args"].split()]
+    def tunnel(self, port: int, from_machine: bool = False) -> int:
+        """A port of the controller's loopback, or of this machine's, that leads over SSH to a port of the host's, while
+        the host is up.
+        """
+        here = free_port() if from_machine else 20000 + int(self.address.rpartition(".")[2])
+        reach = self.ansible(from_machine)
+        words = ["-i", reach["ansible_ssh_private_key_file"], *shlex.split(reach["ansible_ssh_common_args"])]
         forward = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}"]
         report = [
             "-o",
@@ -239,16 +251,25 @@ class Host:
             "-o",
             "ConnectionAttempts=20",
         ]
-        command = [*self.network.here, "ssh", *words, *forward, *report, f"{ADMIN}@{self.address}"]
+        command = [
+            *([] if from_machine else self.network.here),
+            "ssh",
+            *words,
+            *forward,
+            *report,
+            f"{ADMIN}@{self.address}",
+        ]
         tunnel = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self._tunnels.append(tunnel)
         if tunnel.stdout.readline() != b"up\n":
             raise HostError(f"{self.name} cannot be reached over SSH")
         return here
 
-    def ansible(self) -> Mapping[str, Any]:
-        """How Ansible at the controller reaches the host."""
+    def ansible(self, from_machine: bool = False) -> Mapping[str, Any]:
+        """How Ansible at the controller, or on this machine outside of its network, reaches the host."""
         options = "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+        if from_machine:
+            options += f" -o ProxyCommand='{self.network.way_in()} %h %p'"
         return {
             "ansible_connection": "ssh",
             "ansible_host": self.address,

@@ -14,6 +14,7 @@ import configparser
 import contextlib
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -255,6 +256,42 @@ def unit() -> str:
     return f"{outcome}; {covered} % of the lines in plugins/"
 
 
+def molecule() -> None:
+    """The scenarios of extensions/molecule on servers of the lab; the dump a second time on the same ones, which the
+    cleanup of the first has left as they were. Those on hosts are left out where this machine can have none.
+    """
+    run(sys.executable, "-m", "lab.builds", cwd=ROOT)
+    run("molecule", "reset", "--all", cwd=ROOT)  # what a run that was killed has made is not there any more
+    link = BUILD / "collections" / "ansible_collections" / "handover" / "postgresql"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(ROOT, target_is_directory=True)
+    helpers = ROOT / "tests" / "helpers"
+    settings = {
+        "PYTHONPATH": str(helpers / "site"),
+        "HANDOVER_TEST_BYTECODE": str(BUILD / "bytecode"),  # with which modules start sooner
+        "XDG_CACHE_HOME": str(BUILD / "cache"),
+    }
+    script = "from lab import builds, hosts; print(hosts.obstacle(builds.state()))"
+    obstacle = run(sys.executable, "-c", script, cwd=ROOT)
+    left_out = ["--exclude=prepared"] if obstacle else []
+    try:
+        run("molecule", "test", "--all", "--destroy=never", *left_out, cwd=ROOT, **settings)
+        run("molecule", "test", "--scenario-name=dump", cwd=ROOT, **settings)
+    finally:
+        run(sys.executable, "-m", "lab.pairs", "stop", BUILD / "pairs", cwd=ROOT)
+
+
+def targets() -> None:
+    """What is in tests/integration/targets, by ansible-test, on servers of this checkout."""
+    run(sys.executable, "-m", "lab.builds", cwd=ROOT)
+    copy_tree(COPY_ASIDE)
+    place = COPY_ASIDE / "tests" / "integration" / "integration_config.yml"
+    place.write_text(json.dumps({"lab_checkout": str(ROOT)}), encoding="utf-8")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    run("ansible-test", "integration", "--local", "--allow-destructive", "--python", version, cwd=COPY_ASIDE)
+
+
 def integration() -> str:
     """Everything against real servers. Returns pytest's closing line."""
     run(sys.executable, "-m", "lab.builds", cwd=ROOT)
@@ -264,7 +301,7 @@ def integration() -> str:
 
 
 # In this order: the fast ones first.
-STEPS = {"unit": unit, "docs": docs, "lint": lint, "sanity": sanity, "integration": integration}
+STEPS = {"unit": unit, "docs": docs, "lint": lint, "sanity": sanity, "molecule": molecule, "targets": targets, "integration": integration}
 ASIDE = "sanity"  # begins with the first one: each leaves a part of two cores to others
 
 if __name__ == "__main__":

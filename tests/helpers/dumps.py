@@ -147,14 +147,14 @@ def expected_on_target(before: Contents, tablespaces: bool) -> Contents:
     return after
 
 
-def as_seen_by_admin(found: Contents) -> Contents:
+def as_seen_by_admin(found: Contents, admin: str = "doadmin") -> Contents:
     """What a source holds, with everything of its superuser handed to the administrator of the target.
 
     But not what is in schema "extensions": members of an extension belong to the superuser on both ends.
     """
 
     def renamed(value: Any) -> Any:
-        return re.sub("^postgres(=|$)", r"doadmin\1", value) if isinstance(value, str) else value
+        return re.sub("^postgres(=|$)", rf"{admin}\1", value) if isinstance(value, str) else value
 
     objects = {
         name: {
@@ -168,5 +168,5 @@ def as_seen_by_admin(found: Contents) -> Contents:
     objects = {**found["objects"], **objects}
     public = objects["schema public"]
     public["owner"] = "pg_database_owner"
-    public["privileges"] = sorted(text.replace("doadmin=", "pg_database_owner=") for text in public["privileges"])
+    public["privileges"] = sorted(text.replace(f"{admin}=", "pg_database_owner=") for text in public["privileges"])
     return {**found, "objects": objects}
