@@ -4,7 +4,8 @@
 """Administrators like those that managed services hand out: real roles, with what they may and may not do there.
 
 What a service's own patches allow, such as slots for members of rds_replication, or CREATE EXTENSION as a superuser, is
-not imitated: here, such an administrator may do less.
+not imitated: here, such an administrator may do less. None of them reads pg_authid, nor all of pg_subscription,
+pg_largeobject and pg_user_mapping, which PostgreSQL keeps from everybody.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from lab.cluster import Cluster
 class Shape:
     """The role that a ``service`` hands out, by its ``name`` there. ``attributes`` are its own; it is a member of
     ``roles`` that are there from 16 on or always, or of a ``group`` of the service's, which has them then.
-    ``owns_public``: new databases' schema public is the group's. ``hides``: nobody else reads pg_subscription, of which
-    PostgreSQL shows all columns but one.
+    ``owns_public``: new databases' schema public is the group's.
     """
 
     service: str
@@ -33,7 +33,6 @@ class Shape:
     roles: tuple[str, ...] = ("pg_create_subscription", "pg_monitor", "pg_signal_backend")
     group: str = ""
     owns_public: bool = False
-    hides: bool = False
 
 
 WITH_SLOTS = ("CREATEDB", "CREATEROLE", "REPLICATION")
@@ -42,7 +41,7 @@ SHAPES = (
     Shape("Akamai", "akmadmin", WITH_SLOTS),
     Shape("Aiven", "avnadmin", (*WITH_SLOTS, "BYPASSRLS"), ("pg_create_subscription", "pg_monitor")),
     Shape("RDS", "master", group="rds_superuser"),
-    Shape("Azure", "azureuser", WITH_SLOTS, group="azure_pg_admin", owns_public=True, hides=True),
+    Shape("Azure", "azureuser", WITH_SLOTS, group="azure_pg_admin", owns_public=True),
     Shape("Cloud SQL", "administrator", WITH_SLOTS, group="cloudsqlsuperuser"),
 )  # fmt: skip
 
@@ -56,28 +55,18 @@ def administrator(cluster: Cluster, shape: Shape) -> Iterator[dict[str, Any]]:
             statement = sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(shape.group))
             cluster.sql("postgres", statement)
     admin = cluster.managed_admin(shape.name, shape.attributes, [shape.group] if shape.group else shape.roles)
-    columns = "SELECT attname FROM pg_attribute WHERE attrelid = 'pg_subscription'::regclass AND attacl IS NOT NULL"
-    shown = sql.SQL(", ").join(sql.Identifier(name) for (name,) in cluster.sql("postgres", columns))
-    owning = sql.SQL("ALTER SCHEMA public OWNER TO {}")
-    before, afterwards = [], []
-    if shape.hides:
-        before.append(sql.SQL("REVOKE SELECT ON pg_subscription FROM PUBLIC"))
-        afterwards.append(sql.SQL("GRANT SELECT ({}) ON pg_subscription TO PUBLIC").format(shown))
-    if shape.owns_public:
-        before.append(owning.format(sql.Identifier(shape.group)))
-        afterwards.append(owning.format(sql.Identifier("pg_database_owner")))
-    _in_templates(cluster, before)
+    owning = "ALTER SCHEMA public OWNER TO {}"
     try:
+        if shape.owns_public:
+            _in_templates(cluster, sql.SQL(owning).format(sql.Identifier(shape.group)))
         yield admin
     finally:
-        _in_templates(cluster, afterwards)
+        if shape.owns_public:
+            _in_templates(cluster, sql.SQL(owning).format(sql.Identifier("pg_database_owner")))
 
 
-def _in_templates(cluster: Cluster, statements: list[sql.Composable]) -> None:
-    if not statements:
-        return
+def _in_templates(cluster: Cluster, statement: sql.Composable) -> None:
     cluster.sql("postgres", "ALTER DATABASE template0 ALLOW_CONNECTIONS true")
     for dbname in ("template0", "template1", "postgres"):
-        for statement in statements:
-            cluster.sql(dbname, statement)
+        cluster.sql(dbname, statement)
     cluster.sql("postgres", "ALTER DATABASE template0 ALLOW_CONNECTIONS false")

@@ -301,7 +301,15 @@ def integration() -> str:
 
 
 # In this order: the fast ones first.
-STEPS = {"unit": unit, "docs": docs, "lint": lint, "sanity": sanity, "molecule": molecule, "targets": targets, "integration": integration}
+STEPS = {
+    "unit": unit,
+    "docs": docs,
+    "lint": lint,
+    "sanity": sanity,
+    "molecule": molecule,
+    "targets": targets,
+    "integration": integration,
+}
 ASIDE = "sanity"  # begins with the first one: each leaves a part of two cores to others
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def test_the_whole_way(servers, tmp_path, shape):
         done(copy(source, admin, source_is_quiet=True, **given))
         assert_arrived(source, target, shape, JOURNAL)
         abandoned = done(migrate(source, admin, state="abandoned", **given))
-        assert abandoned.changed, abandoned.databases
+        assert abandoned.changed, [*abandoned.databases[0].items()]
 
         in_step(source, admin, **given)
         assert_arrived(source, target, shape, (*JOURNAL, *NOT_KEPT_UP))
@@ -58,7 +58,7 @@ def test_the_whole_way(servers, tmp_path, shape):
             assert source.sql("shop", "SELECT count(*) FROM shop.item WHERE words = 'written there'") == [(1,)]
             handed_over(cut_over(source, admin))
         done(migrate(source, admin, state="finished", lift_fence=True, **given))
-        assert_arrived(source, target, shape)
+        assert_arrived(source, target, shape, ("positions/.*",))  # they have a margin
         for cluster in (source, target):
             assert catalogs.traces(catalogs.of_server(cluster)) == []
             assert catalogs.traces(catalogs.of_database(cluster, "shop")) == []
