@@ -261,7 +261,8 @@ def molecule() -> None:
     cleanup of the first has left as they were. Those on hosts are left out where this machine can have none.
     """
     run(sys.executable, "-m", "lab.builds", cwd=ROOT)
-    run("molecule", "reset", "--all", cwd=ROOT)  # what a run that was killed has made is not there any more
+    home = BUILD / "molecule"
+    shutil.rmtree(home, ignore_errors=True)  # it knows servers of former runs, which are not there any more
     link = BUILD / "collections" / "ansible_collections" / "handover" / "postgresql"
     link.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -270,7 +271,7 @@ def molecule() -> None:
     settings = {
         "PYTHONPATH": str(helpers / "site"),
         "HANDOVER_TEST_BYTECODE": str(BUILD / "bytecode"),  # with which modules start sooner
-        "XDG_CACHE_HOME": str(BUILD / "cache"),
+        "ANSIBLE_HOME": str(home),
     }
     script = "from lab import builds, hosts; print(hosts.obstacle(builds.state()))"
     obstacle = run(sys.executable, "-c", script, cwd=ROOT)
