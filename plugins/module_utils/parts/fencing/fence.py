@@ -55,11 +55,11 @@ BEGIN
 END
 """
 
-FENCED = f"""
+TRIGGERS = f"""
     SELECT n.nspname::text, c.relname::text
     FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE t.tgname = '{TRIGGER}' AND t.tgfoid = to_regproc('handover.fence') AND t.tgenabled IN ('O', 'A')
-    ORDER BY 1, 2"""
+    WHERE t.tgname = '{TRIGGER}' AND t.tgfoid = to_regproc('handover.fence')"""
+FENCED = f"{TRIGGERS} AND t.tgenabled IN ('O', 'A') ORDER BY 1, 2"
 
 
 # What tells that neither a trigger nor what the fence says of itself was changed: a text, to be compared.
@@ -116,6 +116,11 @@ def roles_without_login(endpoint: Endpoint, dbnames: list[str]) -> tuple[set[str
 def fenced_tables(connection) -> list[tuple[str, str]]:
     """(schema, name) of the tables that have the trigger, enabled; whether it refuses says ``read``."""
     return rows(connection, FENCED)
+
+
+def tables_with_trigger(connection) -> list[tuple[str, str]]:
+    """The same, with those whose trigger somebody has disabled."""
+    return rows(connection, f"{TRIGGERS} ORDER BY 1, 2")
 
 
 def tables_to_fence(connection, configuration: Iterable[tuple[str, str]] = ()) -> list[tuple[str, str]]:
@@ -276,7 +281,7 @@ def remove(connection, migration: str) -> int:
     if found is None or found.migration != migration:
         return 0
     open_(connection, migration)
-    tables = fenced_tables(connection)
+    tables = tables_with_trigger(connection)
     for group in in_groups(tables, BATCH):
         drop = sql.SQL("DROP TRIGGER IF EXISTS " + TRIGGER + " ON {}")
         batch = [drop.format(sql.Identifier(*table)) for table in group]

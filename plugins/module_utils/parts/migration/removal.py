@@ -104,7 +104,7 @@ def fences(connection, found: fence.Fence | None, lift: bool) -> tuple[list[Step
         return [], found is not None
     drops = [
         f"DROP TRIGGER {fence.TRIGGER} ON {_quoted(schema)}.{_quoted(name)}"
-        for schema, name in fence.fenced_tables(connection)
+        for schema, name in fence.tables_with_trigger(connection)
     ]
     logins = [f"ALTER ROLE {_quoted(role)} LOGIN" for role in found.roles]
     take_down = Step(
