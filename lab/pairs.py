@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab import bank, builds, sample
+from lab import bank, builds
 from lab.cluster import Cluster
 from lab.hosts import Network, obstacle
 from lab.roots import roots
@@ -54,9 +54,10 @@ class Stand:
 
 
 def dump(stand: Stand) -> dict[str, Any]:
-    """The sample application, with which all is quiet, and a target whose administrator is no superuser."""
+    """A bank that is closed, and a target whose administrator is no superuser."""
     source, target = stand.cluster("source", SOURCE), stand.cluster("target", TARGET)
-    sample.create(source.connect, "shop", scale=0.01)
+    source.sql("postgres", "CREATE DATABASE shop")
+    bank.create(source.connect, "shop")
     admin = target.managed_admin("dump_admin", grants=["pg_monitor"])
     return {**_pair(source.endpoint(), admin, "shop"), "handover_source_is_quiet": True}
 
