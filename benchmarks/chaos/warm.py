@@ -109,7 +109,13 @@ def _become(order: dict[str, Any]) -> None:
     faulthandler.register(signal.SIGUSR1)
     moment = Moment(order)
     sys.addaudithook(moment.look)
-    given = {"ANSIBLE_MODULE_ARGS": {**order["arguments"], "_ansible_remote_tmp": str(place / "tmp")}}
+    given = {
+        "ANSIBLE_MODULE_ARGS": {
+            **order["arguments"],
+            "_ansible_remote_tmp": str(place / "tmp"),
+            "_ansible_verbosity": 1,
+        }
+    }
     basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = json.dumps(given).encode(), "legacy"
     status = 1
     try:
