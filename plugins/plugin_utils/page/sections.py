@@ -309,22 +309,17 @@ def _table_row(table: Page) -> dict[str, Any]:
 # --- the window ------------------------------------------------------------------------------------------------------
 
 
+def _bar_of(step: dict[str, Any], axis: plots.Amounts) -> dict[str, Any]:
+    begin, end = axis.place(max(step["at_ms"], 0)), axis.place(max(step["at_ms"] + step["ms"], 0))
+    return one_bar(begin, end, "one", f"begins at {step['at_ms']:g} ms, takes {step['ms']:g} ms")
+
+
 def _window(one: Page) -> dict[str, Any]:
     """Steps in milliseconds; what was done before the first pooler paused, or after all go on, is not in the window."""
     steps = one["timeline"]
     last = max([one["window_ms"], *(step["at_ms"] + step["ms"] for step in steps)])
     axis = plots.Amounts(last, "ms")
-    rows = [
-        {
-            "label": _said_of(step),
-            "note": f"{step['ms']:g} ms",
-            "bars": [
-                one_bar(axis.place(max(step["at_ms"], 0)), axis.place(max(step["at_ms"] + step["ms"], 0)), "one",
-                    f"begins at {step['at_ms']:g} ms, takes {step['ms']:g} ms")
-            ],
-        }
-        for step in steps
-    ]  # fmt: skip
+    rows = [{"label": _said_of(step), "note": f"{step['ms']:g} ms", "bars": [_bar_of(step, axis)]} for step in steps]
     names = {"copied_rows": "rows copied", "large_objects": "large objects", "terminated": "sessions ended"}
     facts = [(names.get(name, name), one.get(name)) for name in ("tables", "sequences", *names)]
     return {

@@ -71,7 +71,7 @@ def shown(result):
 
 def succeeded(result):
     """The result of a run without a failure, also without one that was put off."""
-    assert not result.failed, result
+    assert not result.failed, (result.failures, result.stdout[-2500:])
     assert not [task for task in result.tasks if task["status"] == "failed"]
     return result
 
