@@ -44,6 +44,7 @@ def test_without_the_host_it_stops_with_what_is_left_to_do(small, tmp_path):
 
     checked = succeeded(prepare(inventory, check=True, diff=True))
     assert "to do: Put into" in checked.stdout and line in checked.stdout and state(cluster) == before
+    assert "next: ansible-playbook ... handover.postgresql.prepare_source, without --check." in checked.stdout
     assert not (tmp_path / "handover").exists()
 
     stopped = refused(prepare(inventory), line, "before all other lines", "Restart the server: wal_level is replica")
@@ -55,7 +56,8 @@ def test_without_the_host_it_stops_with_what_is_left_to_do(small, tmp_path):
     hba = (cluster.data / "pg_hba.conf").read_text()
     (cluster.data / "pg_hba.conf").write_text(f"{line}\n{hba}")
     cluster.sql("postgres", "SELECT pg_reload_conf()")
-    assert not succeeded(prepare(inventory)).changed
+    again = succeeded(prepare(inventory))
+    assert not again.changed and "next: ansible-playbook ... handover.postgresql.replicate." in again.stdout
     assert cluster.sql("shop", "SELECT current_user", user=ROLE, password=password) == [(ROLE,)]
 
     left = refused(finish(inventory), f"These lines still name the role {ROLE}: remove pg_hba.conf:1, and run")
