@@ -204,8 +204,26 @@ def importer() -> Path:
 
 
 def docs() -> None:
-    """Every documentation block renders, and what it refers to exists."""
+    """Every documentation block renders, and what it refers to exists; so do the links of the site."""
     run("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "self", ".")
+    build_site()
+
+
+def build_site() -> None:
+    """The guides as they are, and what antsibull-docs makes of the rest, in .build/site/html."""
+    site = BUILD / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    pages = site / "pages"
+    (pages / "collections").mkdir(parents=True, mode=0o700)
+    for name in ("docs", "roles", "playbooks"):
+        shutil.copytree(COPY / name, pages / name, ignore=shutil.ignore_patterns("site"))
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"):
+        shutil.copy2(ROOT / name, pages)
+    shutil.copy2(ROOT / "docs" / "site" / "index.md", pages)
+    made = ["--cleanup=everything", "--use-current", "--squash-hierarchy", f"--dest-dir={pages / 'collections'}"]
+    settings = f"--config-file={ROOT / 'docs' / 'site' / 'antsibull-docs.cfg'}"
+    run("antsibull-docs", settings, "collection", *made, "handover.postgresql", ANSIBLE_COLLECTIONS_PATH=str(BUILD))
+    run("sphinx-build", "-M", "html", pages, site, "-c", ROOT / "docs" / "site", "-q", "-W", "--keep-going", "-j2")
 
 
 def sanity(output: TextIO = sys.stdout) -> None:
