@@ -328,10 +328,10 @@ def test_playbooks_with_passwords_that_are_words(servers, tmp_path):
         assert [text for text in expected if text not in result.stdout] == [], result.stdout
         assert not CENSORED.search(result.stdout), result.stdout
 
-    run("dump", "- `shop`: brought over as `copy`. Compared: 18 rows in 1 table.", handover_rename={"shop": "copy"})
-    run("migrate", "- `shop`: in step, 1 table in 1 wave,", handover_method="continuous")
-    run("verify", "## shop: EQUAL", "18 rows in 1 table")
-    run("cutover", f'- `shop`: handed over to 127.0.0.1:{target.port}, database "shop" in ')
+    run("dump", "- shop: brought over as copy. Compared: 18 rows in 1 table.", handover_rename={"shop": "copy"})
+    run("migrate", "- shop: in step, 1 table in 1 wave,", handover_method="continuous")
+    run("verify", "shop: EQUAL", "18 rows in 1 table")
+    run("cutover", f'- shop: handed over to 127.0.0.1:{target.port}, database "shop" in ')
     run("finish", "shop, database shop: removed")
     assert target.sql("shop", "SELECT count(*), max(e) FROM shop") == target.sql("copy", "SELECT 18::bigint, 18")
     reports = "".join(path.read_text() for path in (tmp_path / "reports").iterdir())

@@ -319,7 +319,7 @@ def test_stopped_after_a_rollback(bank):
     source, target = bank
     handed_over(cut_over(source, target, direction="back"))
     result = done(run_module("pg_migration_watch", options(source, target)))
-    assert result.tripped == [] and "cutover again" in result.databases[0]["status"]["next"]
+    assert result.tripped == [] and "cutover, to hand over again" in result.databases[0]["status"]["next"]
     found = end("stopped", source, target)
     assert any("fence on the target stays" in notice for notice in found["notices"])
     assert catalogs.traces(everything(source)) == []
