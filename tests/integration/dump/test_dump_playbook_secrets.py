@@ -68,6 +68,6 @@ def test_no_secret_shows(servers, tmp_path):
     assert not runs[-1].failed, runs[-1]
     texts = [text for run in runs for text in (run.stdout, run.stderr, json.dumps(run.tasks))]
     reports = [path.read_text() for path in (tmp_path / "reports").iterdir()]
-    assert len(reports) == 3, "for programs, for people, and the page"
+    assert len(reports) == 5, "of the dump and of its rehearsal, for programs and for people, and the page"
     assert_no_secret([*secrets.values(), target.password, *hashes], *texts, *reports)
     target.connect(user="app", password=secrets["vault_app_password"]).close()
