@@ -37,6 +37,7 @@ STEPS: dict[str | None, str] = {
     "rehearsed": f"{RUN}migrate, or the method of your choice.",
     "to_dump": f"Stop the application's writes, then {RUN}dump -e handover_source_is_quiet=true.",
     "to_replicate": f"{RUN}prepare_source, then {NAME}replicate.",
+    "under_way": f"{RUN}status, for the migration that is under way.",
     "no_target": f"Set handover_target, then {RUN}preflight.",
     "steps_left": f"{RUN}dump, for the steps that were left out.",
     "dumped": f"Point the application at the target, then {RUN}finish.",

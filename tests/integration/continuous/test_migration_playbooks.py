@@ -72,6 +72,9 @@ def test_status_watch_stop_finish(servers, inventory, tmp_path):
     assert [one["phase"] for one in kept["databases"]] == ["none", "in_step"]
     assert "## Database shop: in step" in (reports / "pair-status.md").read_text()
 
+    looked = run_playbook("handover.postgresql.preflight", pair, extra_vars={"handover_report_directory": ""}).stdout
+    assert "next, for shop: ansible-playbook ... handover.postgresql.status, for the migration" in looked, looked
+
     # as a survey of AWX gives them
     strings = {"handover_max_duration": "0s", "handover_min_free_space": "1GB", "handover_stop_on": []}
     result = run_playbook(WATCH, pair, extra_vars=strings)
