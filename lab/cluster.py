@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -244,10 +244,11 @@ class Cluster:
         self._untie()
         if pid := self.pid:
             os.kill(pid, signal.SIGSTOP)  # or it would start new processes meanwhile
-            for process in (*_children(pid), pid):
+            processes = (*_children(pid), pid)
+            for process in processes:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            self._await_end(10)
+            self._await_end(10, lambda: any(_holds_connections(process) for process in processes))
 
     def restart(self, outlive: bool = False) -> None:
         self.stop()
@@ -326,9 +327,9 @@ class Cluster:
             self._tie.stdin.close()
             self._tie = None
 
-    def _await_end(self, timeout: float) -> None:
+    def _await_end(self, timeout: float, lingers: Callable[[], bool] = lambda: False) -> None:
         deadline = time.monotonic() + timeout
-        while self.running:
+        while self.running or lingers():
             if self._process:
                 self._process.poll()
             if time.monotonic() > deadline:
@@ -379,6 +380,13 @@ class Cluster:
         for (granted,) in known:
             self.sql("postgres", sql.SQL("GRANT {} TO {}").format(sql.Identifier(granted), role))
         return self.endpoint(dbname, user=name, password=password)
+
+
+def _holds_connections(pid: int) -> bool:
+    """Whether a process that was killed is still there; what only its parent has yet to hear of has closed all."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
 
 
 def _children(pid: int) -> list[int]:
