@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import migrations
 import pytest
@@ -14,7 +15,11 @@ from dumps import done, refused
 from migrations import in_step, migrate, one, stopped, traces
 from support import create_database, start_module
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import rehearsal_journal, source_record
 from lab import catalogs
+
+AT_ONCE = 6
 
 
 @pytest.fixture
@@ -132,3 +137,22 @@ def test_watch_does_not_stop_what_is_not_over_its_limit_any_more(bank, meanwhile
     assert not held.result.failed and not held.result.changed, held.result
     assert held.result.databases[0]["stopped"] is None
     assert homes(source, target) == ["target"]
+
+
+@pytest.mark.parametrize("begin", [rehearsal_journal.begin, source_record.begin])
+def test_databases_and_targets_begin_at_once(servers, begin):
+    """What many runs write into one database: rehearsals on the target, migrations to several targets on the source."""
+    server, ready = servers(15), threading.Barrier(AT_ONCE)
+
+    def run(number, dbname):
+        with contextlib.closing(server.connect(dbname)) as session:
+            ready.wait()
+            begin(session, str(number), "{}")
+
+    for dbname in ("first", "second", "third"):  # chance alone lets one through
+        create_database(server, dbname)
+        together(*(lambda number=number, dbname=dbname: run(number, dbname) for number in range(AT_ONCE)))
+        (table,) = server.sql(
+            dbname, "SELECT relname FROM pg_class WHERE oid::regclass::text ~ '^handover' AND relkind = 'r'"
+        )[0]
+        assert server.sql(dbname, f"SELECT count(*)::int FROM handover.{table}") == [(AT_ONCE,)]

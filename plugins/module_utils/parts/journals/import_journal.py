@@ -40,6 +40,8 @@ ROWS = """
 
 RELATIONS = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('handover') AND relkind = 'r'"
 
+ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('handover.postgresql journals of this database', 0))"
+
 OCCUPANTS = """
     SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = to_regnamespace('handover')"""
 
@@ -76,8 +78,20 @@ def _look(connection, condition: str) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def making(connection):
+    """Yields a cursor in a transaction in which no other run makes a journal in this database, or drops one: of several
+    that begin at once, each would find that there is none yet.
+    """
+    with transaction(connection) as cursor:
+        cursor.execute(ALONE)
+        yield cursor
+
+
 def make_schema(connection, made: bool = False) -> None:
-    """Make it, unless it is there; ``made`` says that the database itself was made for the migration just now."""
+    """Make it, unless it is there: within ``making``, where others may be at work in this database. ``made`` says that
+    the database itself was made for the migration just now.
+    """
     if not has_schema(connection):
         with connection.cursor() as cursor:
             comment = COMMENT_OF_MADE if made else COMMENT
@@ -96,8 +110,8 @@ def drop_tables(connection, tables: list[str]) -> None:
     """
     if not has_schema(connection):
         return
-    there = [name for (name,) in rows(connection, RELATIONS) if name in {*tables, *WITH_IT}]
-    with transaction(connection) as cursor:
+    with making(connection) as cursor:
+        there = [name for (name,) in rows(connection, RELATIONS) if name in {*tables, *WITH_IT}]
         for name in there:
             cursor.execute(sql.SQL("DROP TABLE handover.{}").format(sql.Identifier(name)))
         if not rows(connection, OCCUPANTS):
@@ -111,7 +125,7 @@ def is_present(connection) -> bool:
 
 def begin(connection, dump_id: str, source: dict) -> None:
     """Record that the import of this dump of the source's database has begun, in a journal made for it."""
-    with connection.cursor() as cursor:
+    with making(connection) as cursor:
         make_schema(connection)
         if not is_present(connection):
             cursor.execute(TABLE + trust.CLOSED)

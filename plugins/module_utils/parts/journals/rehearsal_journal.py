@@ -11,13 +11,13 @@ import json
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
-from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals.import_journal import (
     OCCUPANTS,
     RELATIONS,
     has_schema,
     make_schema,
+    making,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
@@ -48,11 +48,11 @@ def begin(connection: Connection, source: str, goal: str) -> None:
     """Record that a rehearsal of ``source`` (``key_of``) has begun, for a database that is to be called ``goal``; what
     the one before found stays until it ends.
     """
-    make_schema(connection)
     statement = """
         INSERT INTO handover.rehearsal (source, goal) VALUES (%s, %s)
         ON CONFLICT (source) DO UPDATE SET began = clock_timestamp(), goal = excluded.goal"""
-    with connection.cursor() as cursor:
+    with making(connection) as cursor:
+        make_schema(connection)
         if not _is_present(connection):
             cursor.execute(TABLE + trust.CLOSED)
         cursor.execute(statement, (source, goal))
@@ -86,7 +86,9 @@ def is_recorded(connection: Connection, goal: str) -> bool:
 
 def remove(connection: Connection, goal: str) -> None:
     """Forget it, and drop the journal with the last one."""
-    with transaction(connection) as cursor:
+    with making(connection) as cursor:
+        if not _is_present(connection):
+            return
         cursor.execute("DELETE FROM handover.rehearsal WHERE goal = %s", (goal,))
         if value(connection, "SELECT EXISTS (SELECT FROM handover.rehearsal)"):
             return
