@@ -242,6 +242,11 @@ def test_samples_outlive_the_journal():
         ("status", {"databases": [{"database": "shop", "phase": "none"}]}),
     )
     assert sections.sections(handed_over)["headline"] == {"look": "good", "text": "Finished"}
+    given_up = page(
+        ("status", statuses(status())), ("status", {"databases": [{"database": "shop", "phase": "abandoned"}]})
+    )
+    assert sections.sections(given_up)["headline"] == {"look": "neutral", "text": "Abandoned"}
+    assert len(given_up["status"]["databases"][0]["samples"]) == 4
 
 
 def test_looks_without_samples_add_one_each():

@@ -79,12 +79,13 @@ def _headline(shown: Page, migrations: list[Page]) -> dict[str, str]:
 
 def _state(one: Page) -> str:
     """Where a database is."""
+    later = (one.get("seen") or {}).get("phase")
     if one["phase"] == "handed_over":
         if one["direction"] == "back":
             return "handed back to the source"
-        return "finished" if (one.get("seen") or {}).get("phase") == "none" else "handed over"
-    if one["phase"] == "stopped":
-        return "stopped"
+        return "finished" if later else "handed over"
+    if later == "abandoned":
+        return later
     return one["phase"].replace("_", " ") if one["phase"] else "unknown"
 
 

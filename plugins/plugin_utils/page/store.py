@@ -89,12 +89,12 @@ def _windows(former: list | None, data: Page, at: str) -> list:
 
 
 def _status(former: Page | None, data: Page, at: str) -> Page:
-    """A migration that is gone, or cannot be seen, leaves what was seen of it before."""
+    """A migration that is gone, was given up, or cannot be seen, leaves what was seen of it before."""
     kept = {one["database"]: one for one in (former or {}).get("databases", [])}
     for told in data["databases"]:
         one = {**told.get("status", {}), **told}
         before = kept.get(one["database"])
-        if one["phase"] in (None, "none"):
+        if one["phase"] in (None, "none", "abandoned"):
             kept.update({one["database"]: {**before, "seen": {"phase": one["phase"], "at": at}}} if before else {})
         else:
             seen = {name: value for name, value in one.items() if name != "status"}

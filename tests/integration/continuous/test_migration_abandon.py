@@ -233,6 +233,7 @@ def test_the_playbook(servers, tmp_path):
         "handover_replication_tls": False,
         "handover_rehearse": False,
         "handover_progress": "0",
+        "handover_report_directory": f"{tmp_path}/reports",
     }
     inventory = {"all": {"children": {"handover_pairs": {"hosts": {"pair": variables}}}}}
 
@@ -250,6 +251,9 @@ def test_the_playbook(servers, tmp_path):
     with contextlib.closing(pair.target.connect("shop")):
         result = run_playbook("handover.postgresql.abandon", inventory)
         assert result.failed and "abandon_databases to name it" in result.failures[-1]["msg"]
-    assert play("abandon").changed
+    given_up = play("abandon")
+    last_words = re.findall("^(?:next:|TASK|PLAY) .*", given_up.stdout, re.MULTILINE)[-2]
+    assert given_up.changed and last_words == "next: nothing: what there was is undone."
+    assert "Abandoned" in (tmp_path / "reports" / "pair.html").read_text()
     pair.assert_as_before()
     assert not play("abandon").changed

@@ -131,13 +131,19 @@ def test_several_databases_behind_a_pooler(pair, pooler):
         assert load.failures == [] and load.problems(target.connect(name)) == []
 
 
-def test_several_databases_without_a_pooler(pair):
-    """One call opens a window for each. If one fails, it is said which were handed over before; a rerun goes on."""
+def test_several_databases_without_a_pooler(pair, tmp_path):
+    """One call opens a window for each. If one fails, it is said which were handed over before, also on the page; a
+    rerun goes on.
+    """
     source, target = pair
     source.sql("postgres", "CREATE DATABASE depot")
     bank.create(source.connect, "depot", role="clerk")
     in_step(source, target, databases=["depot"])
-    names = {"handover_databases": ["depot", "shop"], "handover_deadline": "2s"}
+    names = {
+        "handover_databases": ["depot", "shop"],
+        "handover_deadline": "2s",
+        "handover_report_directory": str(tmp_path),
+    }
     given = inventory(source, target, None, handover_require_verification=False, **names)
     with contextlib.closing(source.connect("shop", autocommit=False)) as session:
         running = start_playbook("handover.postgresql.cutover", given)
@@ -146,9 +152,15 @@ def test_several_databases_without_a_pooler(pair):
         failed = running.wait()
     assert failed.failed and "Handed over in this run: depot." in failed.stdout, failed
     assert homes(source, target, "depot") == ["target"] and "source" in homes(source, target)
+    assert windows(tmp_path) == ["depot"]
     done = run_playbook("handover.postgresql.cutover", given)
     assert not done.failed and "- depot: was at" in done.stdout and "- shop: handed over" in done.stdout, done
-    assert homes(source, target) == ["target"]
+    assert homes(source, target) == ["target"] and windows(tmp_path) == ["depot", "shop"]
+
+
+def windows(place):
+    """The databases whose windows the pair's page shows."""
+    return [one["database"] for one in store.read((place / "lab.html").read_text())["windows"]]
 
 
 def test_what_stands_in_the_way_is_said_before_anything_is_staged(pair, pooler):
