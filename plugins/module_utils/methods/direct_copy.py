@@ -196,11 +196,12 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
     place = _prepare_place(run, goal, loader)
     with contextlib.closing(connect_for_record(target, place)) as own:
         loader.scope.on_state = lambda changes: _remember(own, changes)
-        loader.scope.on_copied = lambda: _let_go(session)
+        loader.scope.on_copied = lambda: _let_go(session, own)
         try:
             result = filling.fill(place)
         except BaseException:
-            _abandon(run, place, own)
+            own.close()
+            _abandon(run, place)
             raise
     filling.require_all(place)
     if place != goal:
@@ -291,15 +292,22 @@ def _remember(session, changes: list[tuple]) -> None:
         import_journal.record_rows(session, copied)
 
 
-def _let_go(session) -> None:
-    """All rows are read: the source's tables need no lock and no snapshot any more."""
+def _let_go(session, own) -> None:
+    """All rows are there and recorded: the source's tables need no lock and no snapshot any more, and the target counts
+    what was written when sessions end.
+    """
+    own.close()
     with contextlib.suppress(psycopg2.Error), session.cursor() as cursor:
         cursor.execute("ROLLBACK")
 
 
-def _abandon(run: Copy, place: str, own) -> None:
+def _abandon(run: Copy, place: str) -> None:
     """After an error: what a rerun can continue stays, the rest of a database of ours goes."""
     with contextlib.suppress(Exception):  # the error that brought us here says more
-        if run.params["create"] and not (run.params["source_is_quiet"] and import_journal.restored_rows(own)):
-            own.close()
+        if run.params["create"] and not (run.params["source_is_quiet"] and _restored(run, place)):
             target_database.drop(run.connection, place)
+
+
+def _restored(run: Copy, place: str) -> dict:
+    with run.destination.visit(place) as session:
+        return import_journal.restored_rows(session)

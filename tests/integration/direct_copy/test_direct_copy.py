@@ -100,6 +100,8 @@ def test_whose_database_is_there_is_not_touched(servers):
     refused(copy(source, target, databases=["small"]), 'already has a database "small"', "replace_databases: [small]")
     assert one(copy(source, target, replace=True, replace_databases=["small"]))["changed"]
     assert rows_of(target, "small") == 10
+    counted = target.sql("small", "SELECT writes IS NOT NULL FROM handover.restore")
+    assert counted == [(True,)], "so that whoever writes to it from then on is noticed"
     source.sql("small", "INSERT INTO t VALUES (11)")
     assert not one(copy(source, target))["changed"], "a copy of an instant is what was asked for"
     refused(copy(source, target, source_is_quiet=True), "nobody had said that the source is quiet")

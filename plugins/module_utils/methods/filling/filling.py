@@ -98,7 +98,8 @@ class Filling:
             if self.failures:
                 import_journal.keep_pending(session, {**result, "options": options_of(self.archive.params)})
             else:
-                import_journal.complete(session, result, settled_writes(session))
+                writes = settled_writes(session) if self.loader.leaves_alone() else None
+                import_journal.complete(session, result, writes)
         return result
 
     def _require_roles(self) -> None:

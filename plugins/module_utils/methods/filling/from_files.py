@@ -63,6 +63,10 @@ class FileLoader:
         """Statistics may have come with the dump."""
         return self.archive.params["analyze"] == "auto" and self.archive.has_statistics
 
+    def leaves_alone(self) -> bool:
+        """A dump is brought once."""
+        return True
+
     def result(self) -> dict[str, Any]:
         """Nothing more."""
         return {}

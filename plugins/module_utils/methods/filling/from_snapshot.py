@@ -118,6 +118,10 @@ class SnapshotLoader:
         """Tables with rows of their own were analyzed as soon as they were loaded."""
         return self.archive.params["analyze"] in ("auto", "full")
 
+    def leaves_alone(self) -> bool:
+        """Replication goes on after a part of the tables, and a sample is looked at and dropped."""
+        return self.scope.tables is None and self.scope.sample is None
+
     def result(self) -> dict[str, Any]:
         """Facts, amounts and notices."""
         return {

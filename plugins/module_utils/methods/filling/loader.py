@@ -42,5 +42,8 @@ class Loader(Protocol):
     def has_analyzed(self) -> bool:
         """Whether ``analyze`` only has to see to what has no statistics by now."""
 
+    def leaves_alone(self) -> bool:
+        """Whether nothing of ours writes to the database any more when it is filled: whoever does then is a user."""
+
     def result(self) -> dict[str, Any]:
         """What the loader adds to the result."""
