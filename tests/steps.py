@@ -275,8 +275,8 @@ def unit() -> str:
 
 
 def molecule() -> None:
-    """The scenarios of extensions/molecule on servers of the lab; the dump a second time on the same ones, which the
-    cleanup of the first has left as they were. Those on hosts are left out where this machine can have none.
+    """The scenarios of extensions/molecule on servers of the lab. Those on hosts are left out where this machine can
+    have none.
     """
     run(sys.executable, "-m", "lab.builds", cwd=ROOT)
     home = BUILD / "molecule"
@@ -295,8 +295,7 @@ def molecule() -> None:
     obstacle = run(sys.executable, "-c", script, cwd=ROOT)
     left_out = ["--exclude=prepared"] if obstacle else []
     try:
-        run("molecule", "test", "--all", "--destroy=never", *left_out, cwd=ROOT, **settings)
-        run("molecule", "test", "--scenario-name=dump", cwd=ROOT, **settings)
+        run("molecule", "test", "--all", *left_out, cwd=ROOT, **settings)
     finally:
         run(sys.executable, "-m", "lab.pairs", "stop", BUILD / "pairs", cwd=ROOT)
 
