@@ -284,7 +284,9 @@ databases:
       description: Whether there is a way back, or would be one in check mode.
       type: bool
     way_back_seconds:
-      description: Seconds that the first change took to come back.
+      description:
+        - Seconds after which the first change was seen to have come back. If databases have windows of their own, it is
+          looked for at once after the first window only.
       type: float
     obstacles_to_way_back:
       description: Why there is no way back.

@@ -26,6 +26,7 @@ from cutovers import (
     let_go,
     make_bank,
     options,
+    refusal,
     start_cutover,
 )
 from dumps import JOURNAL, look
@@ -76,6 +77,43 @@ def test_a_way_back_for_all_or_nothing_begins(servers, new_cluster):
     assert handed_over(cut_over(source, target, reverse=True))["way_back"]
     full = handed_over(cut_over(source, target, databases=["depot"]))
     assert full["obstacles_to_way_back"] == ["max_logical_replication_workers of the source is 1, and 1 are in use."]
+
+
+def test_ways_back_are_proven_beside_the_windows_of_others(servers, tmp_path):
+    """One that does not work is said of its database, also where another's window fails; and before 16, where workers
+    start once in an interval, nobody waits for them.
+    """
+    names, source, target = ["shop", "depot", "annex"], servers(15), servers(15, "target")
+    make_bank(source, target, *names)
+    target.sql("postgres", "CREATE ROLE returner SUPERUSER LOGIN PASSWORD 'comes back'")
+    given = {"databases": names, "reverse_replication": {"user": "returner", "password": "comes back"}}
+
+    env = hold_at(tmp_path / "hold", "commit", after=1)
+    running = start_cutover(source, target, env=env, deadline="4s", **given)
+    await_step(tmp_path / "hold", running)
+    target.sql("postgres", "ALTER ROLE returner NOLOGIN")  # the worker of the first has logged in
+    with contextlib.closing(source.connect("annex", autocommit=False)) as session:
+        session.cursor().execute("LOCK TABLE bank.account IN SHARE MODE")
+        let_go(tmp_path / "hold")
+        failed = running.wait()
+    assert failed.failed and failed.msg.startswith('Database "annex": '), failed.msg
+    assert "Handed over in this run: shop, depot." in failed.msg
+    assert 'Database "depot": The handover succeeded, but some follow-up steps failed: The way back' in failed.msg
+    assert [bool(one["problems"]) for one in failed.databases] == [False, True], failed.databases
+    assert [homes(source, target, name) for name in names[:2]] == [["target"]] * 2 and refusal(source, "annex") == ""
+
+    target.sql("postgres", "ALTER ROLE returner LOGIN")
+    done = cut_over(source, target, **given)
+    assert not done.failed and all(one["way_back_seconds"] for one in done.databases), done
+
+    target.sql("postgres", "ALTER SYSTEM SET wal_retrieve_retry_interval = '8s'")
+    target.sql("postgres", "SELECT pg_reload_conf()")
+    done = cut_over(source, target, direction="back", databases=names)
+    assert not done.failed and all(one["way_back_seconds"] for one in done.databases), done
+    started = """
+        SELECT backend_start FROM pg_stat_activity JOIN pg_stat_subscription USING (pid) WHERE datname = 'depot'"""
+    ((last,),) = target.sql("annex", "SELECT rolled_back FROM handover.migration")
+    assert last < target.sql("postgres", started)[0][0], "the last window was over before the second's worker started"
 
 
 def test_all_together_or_none(servers, pooler):

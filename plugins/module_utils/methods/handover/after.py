@@ -23,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import (
     Passage,
     Problem,
+    SentBack,
     limited,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
@@ -200,7 +201,9 @@ def _shown(places: dict) -> str:
 
 
 def complete(passage: Passage) -> None:
-    """Take away the stream that led here, let the one that leads back flow, and write it into the journal."""
+    """Take away the stream that led here, let the one that leads back flow, and write it into the journal. Whether it
+    flows is for ``prove_way_back`` to say.
+    """
     if passage.decided:
         with contextlib.suppress(psycopg2.Error):
             passage.measures.fence_lsn = value(passage.old, "SELECT pg_current_wal_lsn()::text")
@@ -234,7 +237,7 @@ def _stop_stream(passage: Passage) -> bool:
 
 
 def _start_way_back(passage: Passage) -> None:
-    """Enable its subscription, and see a beacon come back."""
+    """Enable its subscription, and send a beacon for ``prove_way_back``."""
     name = passage.route.returning
     states, slots = subscription.state(passage.old, [name]), slot.read(passage.new, [name])
     passage.way_back = name in states and name in slots
@@ -243,15 +246,34 @@ def _start_way_back(passage: Passage) -> None:
     if not states[name]["enabled"]:
         subscription.enable(passage.old, name)
         passage.changed = True
-    started = time.monotonic()
-    number = beacon.advance(passage.new, [name])
-    if not beacon.await_(passage.old, [name], number, started + WAY_BACK_PATIENCE, pause=0.02):
-        raise HandoverError(
-            "The way back does not work: no change reached "
-            f"{passage.route.old.description} within {WAY_BACK_PATIENCE:g} s.",
-            WAY_BACK_REMEDY,
-        )
-    passage.measures.way_back_seconds = round(time.monotonic() - started, 3)
+    passage.sent_back = SentBack(beacon.advance(passage.new, [name]), time.monotonic())
+
+
+def is_due(passage: Passage) -> bool:
+    """Whether its way back has had the time that it may take."""
+    return bool(passage.sent_back) and time.monotonic() > passage.sent_back.at + WAY_BACK_PATIENCE
+
+
+def prove_way_back(passage: Passage) -> None:
+    """See the beacon come back; that needs no session of the passage but one with old, which may be another by now."""
+    if passage.sent_back:
+        attempt(passage, "way_back", lambda: _await_beacon(passage, passage.sent_back), WAY_BACK_REMEDY)
+    passage.sent_back = None
+
+
+def _await_beacon(passage: Passage, sent: SentBack) -> None:
+    route = passage.route
+    with contextlib.ExitStack() as stack:
+        session = passage.old
+        if session.closed:
+            session = stack.enter_context(contextlib.closing(route.old.connect()))
+        if not beacon.await_(session, [route.returning], sent.number, sent.at + WAY_BACK_PATIENCE, pause=0.02):
+            raise HandoverError(
+                f"The way back does not work: no change reached {route.old.description} within "
+                f"{WAY_BACK_PATIENCE:g} s.",
+                WAY_BACK_REMEDY,
+            )
+    passage.measures.way_back_seconds = round(time.monotonic() - sent.at, 3)
 
 
 def _record(passage: Passage) -> None:

@@ -12,7 +12,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.exact import Exact
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Problem
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import (
+    Passage,
+    Problem,
+)
 
 
 class CommitInDoubtError(HandoverError):
@@ -34,6 +37,17 @@ class Fate(Exact):
     def begin_window(self) -> None:
         """Another window: nothing is handed over in it yet."""
         self.has_begun, self.handed_over, self.timeline = True, False, None
+
+    def complain(self, passages: list[Passage]) -> None:
+        """Raise HandoverError where something is left to do after a commit."""
+        failed = [passage for passage in passages if passage.problems]
+        found = [problem for passage in failed for problem in passage.problems]
+        if found:
+            self.problems += found
+            raise HandoverError(
+                "The handover succeeded, but some follow-up steps failed: " + " ".join(one.problem for one in found),
+                " ".join(dict.fromkeys(one.remedy for one in found)),
+            ).of_database(", ".join(passage.route.source.dbname for passage in failed))
 
     @property
     def changed(self) -> bool:

@@ -29,9 +29,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.guardian import Guardian
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import (
     Passage,
-    Problem,
     opened,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.proofs import Proofs
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import (
     READY,
     Route,
@@ -67,15 +67,26 @@ def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: boo
             "Hand them over with together: true, or call this for one database after the other.",
         )
     waiting = [route.status for route in routes].count(READY)
-    for group in [routes] if params["together"] else [[route] for route in routes]:
-        fate.begin_window()
-        _hand_over_together(group, params, waiting, check_mode, fate)
-        if not check_mode:
-            waiting -= [route.status for route in group].count(READY)
+    proofs = Proofs(fate)
+    try:
+        for group in [routes] if params["together"] else [[route] for route in routes]:
+            proofs.make(after.is_due)
+            fate.begin_window()
+            passages = _hand_over_together(group, params, waiting, check_mode, fate)
+            if not check_mode:
+                waiting -= [route.status for route in group].count(READY)
+                proofs.leave(passages)
+        proofs.make()
+    except (HandoverError, psycopg2.Error) as error:
+        raise proofs.told_by(as_handover_error(error)) from None
 
 
-def _hand_over_together(routes: list[Route], params: dict, waiting: int, check_mode: bool, fate: Fate) -> None:
-    """Databases in one window, of ``waiting`` ones in this call that were not handed over before."""
+def _hand_over_together(routes: list[Route], params: dict, waiting: int, check_mode: bool, fate: Fate) -> list[Passage]:
+    """Databases in one window, of ``waiting`` ones in this call that were not handed over before.
+
+    The ways back of the first window are proven at once, as what is wrong with them is wrong with all. Those of the
+    others are proven later, with the passages returned: a worker may take seconds to start.
+    """
     with contextlib.ExitStack() as stack:
         poolers = stack.enter_context(open_poolers(params["poolers"]))
         passages = stack.enter_context(opened(routes, params, waiting, _sequence_margin(params, poolers)))
@@ -90,7 +101,7 @@ def _hand_over_together(routes: list[Route], params: dict, waiting: int, check_m
             passage.findings = _find_out(passage, poolers, asked, check_mode)
         if check_mode:
             fate.results += [report.forecast(passage, poolers) for passage in passages]
-            return
+            return passages
         for passage in ready:
             _refuse(passage)
         for passage in ready:
@@ -99,9 +110,12 @@ def _hand_over_together(routes: list[Route], params: dict, waiting: int, check_m
         for passage in passages:
             after.complete(passage)
         after.look_at_poolers(passages, poolers, places)
+        if not fate.results:
+            for passage in passages:
+                after.prove_way_back(passage)
         fate.results += [report.outcome(passage, poolers) for passage in passages]
-        fate.problems += [problem for passage in passages for problem in passage.problems]
-        _complain(fate.problems)
+        fate.complain(passages)
+        return passages
 
 
 def _sequence_margin(params: dict, poolers: Poolers) -> int:
@@ -256,12 +270,3 @@ def _for_guardian(passage: Passage) -> dict:
     source = "old" if route.old is route.source else "new"
     margin = passage.sequence_margin
     return {**found, "source": source, "migration": route.migration.id, "slot": route.returning, "margin": margin}
-
-
-def _complain(problems: list[Problem]) -> None:
-    """Raise HandoverError where something is left to do after a commit."""
-    if problems:
-        raise HandoverError(
-            "The handover succeeded, but some follow-up steps failed: " + " ".join(one.problem for one in problems),
-            " ".join(dict.fromkeys(one.remedy for one in problems)),
-        )

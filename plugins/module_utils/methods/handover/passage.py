@@ -59,6 +59,14 @@ class Problem:
         return {"step": self.step, "problem": self.problem, "remedy": self.remedy}
 
 
+@dataclass(frozen=True)
+class SentBack:
+    """A beacon that was sent on the way back, and when, by time.monotonic()."""
+
+    number: int
+    at: float
+
+
 @dataclass
 class Passage(Exact):
     """Sessions: ``lock`` holds the locks on old; ``old`` and ``new`` are for everything else, ``helper`` is a second
@@ -82,7 +90,7 @@ class Passage(Exact):
     fence if it says what this run made it say.
 
     ``decided`` is set by the commit, ``way_back`` says whether there will be one, ``way_back_lsn`` where its slot
-    begins, ``problems`` what is left to do.
+    begins, ``sent_back`` the beacon that has not been seen to come back yet, ``problems`` what is left to do.
     """
 
     route: Route
@@ -113,6 +121,7 @@ class Passage(Exact):
     opening: str = ""
     way_back: bool = False
     way_back_lsn: str | None = None
+    sent_back: SentBack | None = None
     decided: bool = False
     changed: bool = False
     timeline: Timeline = field(default_factory=Timeline)
