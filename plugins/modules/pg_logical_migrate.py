@@ -26,6 +26,10 @@ extends_documentation_fragment:
   - handover.postgresql.endpoints.replication
   - handover.postgresql.endpoints.attributes
   - handover.postgresql.progress
+attributes:
+  diff_mode:
+    description: Shows the statements by which the target follows changes of the schema, with O(follow_schema).
+    support: partial
 options:
   state:
     description:
@@ -71,6 +75,18 @@ options:
         Without it, the module refuses them until M(handover.postgresql.pg_verify) has found both ends equal.
     type: bool
     default: false
+  follow_schema:
+    description:
+      - Bring changes of the schema that were made on the source since the beginning to the target, while the source
+        is in use. Columns that were added, dropped or renamed, types, defaults and NOT NULL, and tables that were
+        renamed or moved to another schema are altered on the target, so that apply goes on and no row is lost. Tables
+        are known by their object identifier, and columns by their number.
+      - A table that the source has rewritten is copied anew, in a wave of its own, while the others go on.
+      - Tables that were made or dropped join or leave, as with O(refresh).
+      - What cannot be followed is refused by name, as without this option.
+    type: bool
+    default: false
+    version_added: 0.2.0
   wait_for:
     description:
       - V(copied) returns when everything is copied and the target applies changes.
@@ -218,6 +234,12 @@ databases:
       returned: when O(state=replicating)
       type: list
       elements: dict
+    followed:
+      description: Statements that brought changes of the schema to the target, or would, in check mode.
+      returned: when O(state=replicating)
+      type: list
+      elements: str
+      sample: ['ALTER TABLE "public"."orders" ADD COLUMN "note" text']
     failures:
       description:
         - Definitions that the target refused, in check mode of the runs before; else empty, as the module fails, and
@@ -305,6 +327,7 @@ def main():
             "no_identity": {"type": "str", "choices": ["fail", "full", "copy_at_cutover"], "default": "fail"},
             "waves": {"type": "int", "default": 1},
             "refresh": NO,
+            "follow_schema": NO,
             "wait_for": {"type": "str", "choices": ["copied", "in_step"], "default": "in_step"},
             "timeout": {"type": "int", "default": 3600},
             "slot_patience": {"type": "int", "default": 300},

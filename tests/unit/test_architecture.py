@@ -19,7 +19,7 @@ FLOORS = ["base", "facts", "parts", "methods"]
 # Packages of parts: each imports those before it.
 PARTS = [
     "trust", "journals", "roles", "databases", "archive", "copying", "replication", "fencing", "verification",
-    "monitoring", "migration", "poolers", "source", "preflight",
+    "monitoring", "migration", "following", "poolers", "source", "preflight",
 ]  # fmt: skip
 FILE_LINES = 400
 FUNCTION_LINES = 60

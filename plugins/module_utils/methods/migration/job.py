@@ -39,6 +39,7 @@ class Job:
     notices: list = field(default_factory=list)
     changed: bool = False
     copied: dict = field(default_factory=dict)
+    followed: list[str] = field(default_factory=list)  # statements that brought changes of the schema to the other end
     stages: Stages = field(init=False)
 
     def __post_init__(self) -> None:

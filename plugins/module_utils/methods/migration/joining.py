@@ -11,7 +11,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import dotted, unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
+    apply,
+    begin,
+    following,
+    waves,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
@@ -27,11 +32,16 @@ def look(job: Job) -> list[dict]:
     Raises HandoverError for tables whose definition is another, unless the target has been given the same, and for
     those that were renamed: publications go by the table, the target's subscription and its tables by the name.
     """
+    left = following.follow(job) if job.params["follow_schema"] else []
+    if job.params["follow_schema"] and not left and not job.check_mode:
+        waves.copy_waiting(job)  # what is copied anew has its keys afterwards
     found = drift.since(job.read(), job.source_session)
+    if job.check_mode and job.followed and not left:
+        return found
     renamed = [one for one in found if one["change"] == "renamed"]
     if renamed:
         raise HandoverError(
-            f"Tables were renamed on the source: {drift.describe(renamed)}.",
+            f"Tables were renamed on the source: {drift.describe(renamed)}.{_not_followed(left)}",
             "Rename them back. Otherwise the migration cannot go on from here: " + apply.how_to_begin_anew(job) + ".",
             drift=renamed,
         )
@@ -40,16 +50,21 @@ def look(job: Job) -> list[dict]:
         _free_refused(job, {one["table"] for one in altered})
     if altered and not _follow(job, altered):
         raise HandoverError(
-            f"Tables were altered on the source: {drift.describe(altered)}.",
+            f"Tables were altered on the source: {drift.describe(altered)}.{_not_followed(left)}",
             "Run the same statements on the target, then run this again: it goes on if both ends are alike. Or undo "
             "them on the source.",
             drift=altered,
         )
     rest = [one for one in found if one["change"] in MEMBERSHIP]
-    if rest and job.params["refresh"] and not job.check_mode:
+    if rest and (job.params["refresh"] or job.params["follow_schema"]) and not job.check_mode:
         _refresh(job, rest)
         return []
     return rest
+
+
+def _not_followed(left: list[dict]) -> str:
+    """Why, of each table that was to be followed and was not."""
+    return "".join(f" {one['table']} could not be followed: {one['reason']}." for one in left)
 
 
 def forget_dropped(job: Job) -> None:

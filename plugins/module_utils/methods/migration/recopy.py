@@ -51,7 +51,27 @@ def _keys_of(migration: migration_journal.Migration, wave: migration_journal.Wav
 
 def _copy_again(job: Job, migration: migration_journal.Migration, sight: continuity.Sight) -> None:
     lost = _lost(job, migration, sight)
-    keys = [key for found in lost.values() for key in found]
+    _release(job, migration, lost)
+    amount = sum(map(len, lost.values()))
+    job.event("copied_again", tables=amount, breaks=sight.breaks)
+    job.note(f"{counted(amount, 'table')} copied again, because changes to them were lost, or may have been.")
+    after = continuity.look(job.source_session, job.session, job.read())
+    continuity.settle(after, job.id, job.source_session, job.session)
+
+
+def copy_anew(job: Job, keys: list[tuple[str, str]]) -> None:
+    """Let these tables wait for another wave, whose snapshot shows them as they are now; others go on."""
+    migration = job.read()
+    chosen = {wave.number: set(keys) & set(_keys_of(migration, wave)) for wave in migration.waves}
+    if any(chosen.values()):
+        _release(job, migration, chosen)
+        names = sorted(".".join(key) for found in chosen.values() for key in found)
+        job.event("copied_anew", tables=names)
+        job.note(f"Tables that were rewritten on the source are copied again: {', '.join(names)}.")
+
+
+def _release(job: Job, migration: migration_journal.Migration, lost: dict[int, set]) -> None:
+    """Let tables, by wave, wait for another one, when changes of before are through."""
     for wave in migration.waves:
         kept = [key for key in _keys_of(migration, wave) if key not in lost[wave.number]]
         if kept and lost[wave.number]:
@@ -69,10 +89,6 @@ def _copy_again(job: Job, migration: migration_journal.Migration, sight: continu
             migration_journal.release_tables(job.session, job.id, wave.number, kept)
         elif lost[wave.number]:
             _drop_wave(job, wave)
-    job.event("copied_again", tables=len(keys), breaks=sight.breaks)
-    job.note(f"{counted(len(keys), 'table')} copied again, because changes to them were lost, or may have been.")
-    after = continuity.look(job.source_session, job.session, job.read())
-    continuity.settle(after, job.id, job.source_session, job.session)
 
 
 def _size(migration: migration_journal.Migration, wave: migration_journal.Wave) -> int:

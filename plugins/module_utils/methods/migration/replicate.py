@@ -82,6 +82,9 @@ def replicate(source: Endpoint, target: Endpoint, params: dict, check_mode: bool
                 raise _not_allowed(error).of_database(dbname) from None
 
         databases = destination.each(names, work)
+    followed = [text for one in databases for text in one.get("followed", ())]
+    if followed:
+        result["diff"] = {"before": "", "after": "".join(f"{text};\n" for text in followed)}
     return {**result, "databases": databases, "changed": any(one["changed"] for one in databases)}
 
 
@@ -294,6 +297,7 @@ def _result(job: Job, found: list[dict], lag: float | None, seconds: float) -> d
         "at_cutover": [f"{table.schema}.{table.name}" for table in migration.at_cutover],
         "rows_copied": sum(table.rows or 0 for table in migration.replicated),
         "drift": found,
+        "followed": job.followed,
         "pending": migration.pending,
         "failures": migration.failures,
         "notices": migration.notices,
@@ -329,8 +333,10 @@ def _preview(job: Job, migration: migration_journal.Migration | None) -> dict:
         recopy.check(job)
         found = joining.look(job)
         _Presence(job, migration.names).check()
-        changed = _is_to_do(job, migration) or bool(job.params["refresh"] and found)
-        return {**base, "changed": changed, "phase": migration.phase, "drift": found, "statements": []}
+        refresh = job.params["refresh"] or job.params["follow_schema"]
+        changed = _is_to_do(job, migration) or bool(refresh and found) or bool(job.followed)
+        told = {"phase": migration.phase, "drift": found, "statements": job.followed, "followed": job.followed}
+        return {**base, "changed": changed, **told}
     planned = begin.read_plan(job)
     if migration is None:
         begin.refuse_occupied(job)

@@ -70,7 +70,7 @@ def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied
         for table in migration.tables
         if (number and table.wave == number) or (table.kind == "at_cutover" and table.state not in FINISHED)
     ]
-    _drop_foreign_keys(job, tables)
+    drop_foreign_keys(job, tables)
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(contextlib.closing(connect_for_record(job.target, job.goal)))
         migration_journal.make_room_for_done(record)
@@ -112,7 +112,7 @@ class _ProgressRecord:
                 self._sampled = time.monotonic()
 
 
-def _drop_foreign_keys(job: Job, keys: list[tuple[str, str]]) -> None:
+def drop_foreign_keys(job: Job, keys: list[tuple[str, str]]) -> None:
     """Of tables that are to be copied again, on the target; the copy makes them again when all rows are there."""
     found = rows(job.session, FOREIGN_KEYS, columns_of(keys))
     owners = [] if job.capabilities.superuser else sorted({owner for _statement, owner in found})

@@ -18,6 +18,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import connect_to_snapshot
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import shapes
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
@@ -153,7 +154,7 @@ def _take_fingerprint(job: Job, made: slot.Slot, name: str, keys: list[tuple[str
     """
     names = set(job.quoted(keys))
     with contextlib.closing(connect_to_snapshot(job.source, job.dbname, made.snapshot)) as session:
-        current = drift.fingerprint(session)
+        current, shaped = drift.fingerprint(session), shapes.read(session)
         lost = sorted(set(keys) - publication.tables_of(session, name))
     if lost:
         shown = ", ".join(f"{schema}.{table}" for schema, table in lost[:SHOWN])
@@ -163,6 +164,9 @@ def _take_fingerprint(job: Job, made: slot.Slot, name: str, keys: list[tuple[str
     recorded = job.read().fingerprint or {}
     recorded.update({name: found for name, found in current.items() if name in names})
     migration_journal.update(job.session, job.id, fingerprint=recorded)
+    known = shapes.recorded(job.session, job.id) or {}
+    taken = {oid: one for oid, one in shaped.items() if oid not in known or one.key in keys}
+    shapes.record(job.session, job.id, {**known, **taken})
 
 
 def _altered(job: Job, keys: list[tuple[str, str]]) -> tuple[list[dict], list[tuple[str, str]]]:

@@ -1,0 +1,224 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The source's definitions change while a migration is under way, and the target's are brought to the same.
+
+Apply stops at the first row that does not fit, and tries again by itself. So nothing is lost by following late; and a
+change that ends the old definition is made on the target at that very row, or when all rows of the old are through.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason, transaction
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import recopy, wave_copy
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import amendments, shapes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.renaming import rename
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, subscription
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import patiently
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
+
+ROUNDS = 5  # looks, each of which may find what was changed during the one before
+POLL = 0.05  # seconds
+THROUGH, STUCK = "through", "stuck"
+
+
+@dataclass
+class Outlook:
+    """How both ends are defined, and what is to be done about it."""
+
+    before: dict[int, shapes.Shape]
+    now: dict[int, shapes.Shape]
+    plan: amendments.Amendments
+    names: dict[int, shapes.Key] = field(default_factory=dict)
+
+    def known(self) -> dict[int, shapes.Shape]:
+        """What the journal is to know when the plan was carried out."""
+        refused = {one.table for one in self.plan.refusals}
+        return {
+            oid: was if str(was) in refused else self.now[oid] for oid, was in self.before.items() if oid in self.now
+        }
+
+    def statements(self, job: Job) -> list[str]:
+        """All that would be run, if nothing is in the way."""
+        names = dict(self.names)
+        return [_shown(job, step, names) for step in self.plan.in_order]
+
+
+def look(job: Job) -> Outlook | None:
+    """What was changed; None where an older release has begun the migration, and nothing is known by number."""
+    before = shapes.recorded(job.session, job.id)
+    if before is None:
+        return None
+    now, there = shapes.read(job.source_session), shapes.read(job.session)
+    by_key = {one.key: one for one in there.values()}
+    return Outlook(before, now, amendments.plan(before, now, by_key), {oid: one.key for oid, one in there.items()})
+
+
+def follow(job: Job) -> list[dict]:
+    """Bring the target's tables to the source's definitions; what is not followed is returned: ``table``, ``reason``.
+
+    Raises HandoverError for a statement that the target refuses, and where apply does not go on.
+    """
+    outlook = None
+    for _round in range(ROUNDS):
+        outlook = look(job)
+        if outlook is None or (outlook.known() == outlook.before):
+            break
+        if job.check_mode:
+            job.followed = outlook.statements(job)
+            break
+        if outlook.plan.is_empty:
+            shapes.record(job.session, job.id, outlook.known())
+            break
+        with job.stages.stage("following the schema"):
+            _Run(job, outlook).run()
+    refusals = outlook.plan.refusals if outlook else []
+    return [{"table": one.table, "reason": one.reason} for one in refusals]
+
+
+def _shown(job: Job, step: amendments.Amendment, names: dict[int, shapes.Key]) -> str:
+    """The statement by the name that the table has, which is taken note of."""
+    text = amendments.statement(step.template, names[step.oid]).as_string(job.session)
+    if step.key:
+        names[step.oid] = step.key
+    return text
+
+
+class _Run:
+    """One plan, carried out."""
+
+    def __init__(self, job: Job, outlook: Outlook) -> None:
+        self.job, self.outlook, self.plan = job, outlook, outlook.plan
+        self._names = dict(outlook.names)
+        self._streams = job.read().names
+        self._done: list[str] = []
+        self._undo: list[amendments.Amendment] = []
+
+    def run(self) -> None:
+        plan, job = self.plan, self.job
+        if plan.anew:
+            wave_copy.drop_foreign_keys(job, plan.anew)
+        owners = [] if job.capabilities.superuser else sorted({step.owner for step in plan.steps})
+        with memberships.temporary_memberships(job.maintenance, owners):
+            self._execute(plan.of(amendments.EARLY))
+            turning = self._turn(plan.of(amendments.TURNING))
+            self._execute([*turning, *plan.of(amendments.LATE)], last=True)
+        if plan.anew:  # a run that is killed before has to find them again
+            recopy.copy_anew(job, plan.anew)
+            shapes.record(job.session, job.id, self.outlook.known())
+
+    def _turn(self, steps: list[amendments.Amendment]) -> list[amendments.Amendment]:
+        """Those of them that are left when all rows are through that were written before."""
+        if not self._streams or not (steps or self.plan.of(amendments.LATE)):
+            return steps
+        while self._wait() == STUCK:
+            if not steps:
+                self._take_back()
+                raise self._stuck()
+            same = [one for one in steps if one.age == steps[0].age]
+            self._execute(same)
+            self._undo += [one for one in same if one.undo]
+            steps = steps[len(same) :]
+        return steps
+
+    def _wait(self) -> str:
+        """Until the target shows what was committed until now, or apply fails."""
+        job, streams = self.job, self._streams
+        number = beacon.advance(job.source_session, streams)
+        deadline = time.monotonic() + job.params["timeout"]
+        before = subscription.state(job.session, streams)
+        while beacon.seen(job.session, streams) < number:
+            now = subscription.state(job.session, streams)
+            if any(_has_failed(before[name], now.get(name)) for name in streams if name in before):
+                return STUCK
+            if time.monotonic() > deadline:
+                raise HandoverError(
+                    f"The target is not in step after {job.params['timeout']:.0f} s, so it could not follow changes "
+                    "of the schema.",
+                    "It goes on catching up. Run this again later, or with a longer timeout.",
+                )
+            for name, one in now.items():
+                if before.get(name, {}).get("pid") is None and one["pid"] is not None:
+                    before[name] = one  # now it works
+            time.sleep(POLL)
+        return THROUGH
+
+    def _take_back(self) -> None:
+        """What was renamed may not be what stops apply: rows of before may be waiting."""
+        steps = [
+            amendments.Amendment(step.when, step.oid, step.owner, step.undo, key=self.outlook.names[step.oid])
+            for step in reversed(self._undo)
+            if step.undo is not None
+        ]
+        self._execute(steps)
+
+    def _stuck(self) -> HandoverError:
+        return HandoverError(
+            "The target has the source's definitions, as far as they are known, and still does not apply changes.",
+            "The target's log has the error. Rows may have been written under a definition that the source had for a "
+            "while only. Fix its cause; the target tries again by itself. Then run this again.",
+            followed=self._done,
+        )
+
+    def _execute(self, steps: list[amendments.Amendment], last: bool = False) -> None:
+        """All in one transaction, with what the journal is to know then. Raises HandoverError."""
+        if not steps and not last:
+            return
+        job = self.job
+
+        def work() -> tuple[list[str], dict[int, shapes.Key]]:
+            names, done = dict(self._names), []
+            with transaction(job.session) as cursor:
+                for step in steps:
+                    done.append(_shown(job, step, names))
+                    try:
+                        cursor.execute(done[-1])
+                    except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
+                        raise
+                    except psycopg2.Error as error:
+                        raise _refused(done[-1], error, self._done) from None
+                if last:
+                    self._record()
+                job.event("followed", tables=self._tables(steps), statements=done)
+            return done, names
+
+        done, self._names = patiently(job.session, work)
+        self._done += done
+        job.followed += done
+
+    def _tables(self, steps: list[amendments.Amendment]) -> list[str]:
+        return sorted({".".join(self.outlook.names[step.oid]) for step in steps})
+
+    def _record(self) -> None:
+        job = self.job
+        if not self.plan.anew:
+            shapes.record(job.session, job.id, self.outlook.known())
+        migration_journal.update(job.session, job.id, verified=None)
+        rename(job.session, job.source_session, job.id, self.plan.renamed)
+
+
+def _has_failed(before: dict, now: dict | None) -> bool:
+    """Whether a subscription's worker has ended, or has counted an error, since ``before``."""
+    if now is None or not now["enabled"]:
+        return True
+    if (now["errors"] or 0) > (before["errors"] or 0):
+        return True
+    return before["pid"] is not None and now["pid"] != before["pid"]
+
+
+def _refused(text: str, error: psycopg2.Error, done: list[str]) -> HandoverError:
+    return HandoverError(
+        f"The target refused to follow a change of the schema: {reason(error)}. The statement: {text}",
+        "Make the change on the target by hand, with what it needs, then run this again: it goes on if both ends are "
+        "alike.",
+        statement=text,
+        followed=done,
+        sqlstate=error.pgcode,
+    )

@@ -1,0 +1,138 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shapes: tables and their columns by number, so that one that has another name is known to be the same.
+
+One query for all tables of an end. What the migration knows of the publisher's is kept in its journal.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+
+# ``missing`` is what rows show that are older than the column: no statement has written it into them, and no row that
+# was sent before has it. ``file`` is another as soon as the table was rewritten. ``age`` tells which change was first.
+SHAPES = f"""
+    WITH own AS MATERIALIZED (
+        SELECT c.oid, n.nspname, c.relname, c.relkind, c.relfilenode, c.relowner, age(c.xmin) AS age
+        FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p')),
+    keys AS (SELECT i.indrelid, k.attnum FROM pg_index AS i JOIN own ON own.oid = i.indrelid,
+             unnest(i.indkey::int2[]) AS k (attnum) WHERE i.indisprimary OR i.indisreplident GROUP BY 1, 2),
+    parents AS (SELECT h.inhrelid, jsonb_agg(h.inhparent::bigint ORDER BY h.inhseqno) AS found
+                FROM pg_inherits AS h GROUP BY 1),
+    columns AS (
+        SELECT a.attrelid, jsonb_agg(jsonb_build_object(
+            'number', a.attnum, 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+            'collation', CASE WHEN a.attcollation <> t.typcollation THEN (
+                SELECT format('%I.%I', s.nspname, o.collname) FROM pg_collation AS o
+                JOIN pg_namespace AS s ON s.oid = o.collnamespace WHERE o.oid = a.attcollation) END,
+            'not_null', a.attnotnull, 'generated', a.attgenerated, 'identity', a.attidentity,
+            'default', CASE a.attgenerated WHEN '' THEN pg_get_expr(d.adbin, 0)
+                                           ELSE pg_get_expr(d.adbin, d.adrelid) END,
+            'missing', CASE WHEN a.atthasmissing AND t.typdelim = ',' THEN (a.attmissingval::text::text[])[1] END,
+            'unknown', a.atthasmissing AND t.typdelim <> ',',
+            'inherited', a.attinhcount > 0, 'key', keys.attnum IS NOT NULL, 'age', age(a.xmin))) AS found
+        FROM own JOIN pg_attribute AS a ON a.attrelid = own.oid JOIN pg_type AS t ON t.oid = a.atttypid
+        LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        LEFT JOIN keys ON keys.indrelid = a.attrelid AND keys.attnum = a.attnum
+        WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY 1)
+    SELECT jsonb_build_object(
+        'oid', own.oid::bigint, 'schema', own.nspname, 'name', own.relname, 'kind', own.relkind,
+        'file', own.relfilenode::bigint, 'owner', pg_get_userbyid(own.relowner), 'age', own.age,
+        'parents', coalesce(parents.found, '[]'), 'columns', coalesce(columns.found, '[]'))
+    FROM own LEFT JOIN columns ON columns.attrelid = own.oid LEFT JOIN parents ON parents.inhrelid = own.oid"""
+
+Key = tuple  # (schema, name)
+
+
+@dataclass(frozen=True)
+class ColumnShape:
+    """``type`` and ``default`` are as the server writes them with an empty search_path. ``missing``: what rows show
+    that are older than the column, if that is not NULL, and ``unknown`` if there is such a value that cannot be read.
+    ``key``: it is part of the primary key or of the replica identity.
+    """
+
+    number: int
+    name: str
+    type: str
+    collation: str | None = None
+    not_null: bool = False
+    default: str | None = None
+    generated: str = ""
+    identity: str = ""
+    missing: str | None = None
+    unknown: bool = False
+    inherited: bool = False
+    key: bool = False
+    age: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A table. ``kind``: r, or p if it is partitioned; ``file``: where its rows are; ``parents``: their oids."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    file: int
+    owner: str = field(compare=False)
+    parents: tuple[int, ...]
+    columns: dict[int, ColumnShape]
+    age: int = field(default=0, compare=False)
+
+    @property
+    def key(self) -> Key:
+        return self.schema, self.name
+
+    def named(self, name: str) -> ColumnShape | None:
+        """The column of that name."""
+        return next((one for one in self.columns.values() if one.name == name), None)
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+def read(connection: Connection) -> dict[int, Shape]:
+    """The shapes of all tables that are not an extension's, by oid."""
+    return {one["oid"]: _shape(one) for (one,) in rows(connection, SHAPES)}
+
+
+def _shape(found: dict[str, Any]) -> Shape:
+    columns = [ColumnShape(**column) for column in found["columns"]]
+    return Shape(
+        **{**found, "parents": tuple(found["parents"]), "columns": {one.number: one for one in columns}},
+    )
+
+
+# --- what the journal knows ----------------------------------------------------------------------------------------
+
+
+def recorded(connection: Connection, identifier: str) -> dict[int, Shape] | None:
+    """What the journal has of the publisher's tables; None where an older release has begun the migration."""
+    if not import_journal.has_column(connection, "migration", "shapes"):
+        return None
+    found = rows(connection, "SELECT shapes FROM handover.migration WHERE id = %s", (identifier,))
+    if not found or found[0][0] is None:
+        return None
+    return {one["oid"]: _shape(one) for one in found[0][0]}
+
+
+def record(connection: Connection, identifier: str, known: dict[int, Shape]) -> None:
+    """Let the journal know these, and no others."""
+    has_room = import_journal.has_column(connection, "migration", "shapes")
+    with connection.cursor() as cursor:
+        if not has_room:
+            cursor.execute("ALTER TABLE handover.migration ADD COLUMN shapes jsonb")
+        values = json.dumps([_as_json(one) for one in known.values()]), identifier
+        cursor.execute("UPDATE handover.migration SET shapes = %s WHERE id = %s", values)
+
+
+def _as_json(shape: Shape) -> dict[str, Any]:
+    return {**vars(shape), "columns": [vars(one) for one in shape.columns.values()]}

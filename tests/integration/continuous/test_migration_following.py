@@ -1,0 +1,117 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Continuous migration: the source's definitions change meanwhile, and the target's follow, with follow_schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from dumps import refused
+from migrations import in_step, migrate
+from support import Cluster, create_database
+from verifications import differing, verify
+
+TABLES = """
+    CREATE TABLE orders (id int PRIMARY KEY, word varchar(20), flag boolean NOT NULL DEFAULT true, note text);
+    INSERT INTO orders (id, word) SELECT i, 'old ' || i FROM generate_series(1, 300) AS i;
+    CREATE TABLE lines (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, orders int REFERENCES orders, amount int);
+    INSERT INTO lines (orders, amount) SELECT i, i FROM generate_series(1, 300) AS i;
+    CREATE TABLE parts (id int, at date, word text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+    CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+    CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+    INSERT INTO parts SELECT i, '2026-01-15'::date + i % 30, 'old' FROM generate_series(1, 200) AS i"""
+
+
+@pytest.fixture(params=[(13, 18), (18, 18)], ids=["13-18", "18-18"])
+def pair(servers: Callable[[int], Cluster], request: pytest.FixtureRequest) -> tuple[Cluster, Cluster]:
+    """A source and a target, in step."""
+    majors = request.param
+    source = servers(majors[0])
+    target = servers(majors[1], 1) if majors[0] == majors[1] else servers(majors[1])
+    return begun(source, target)
+
+
+def begun(source: Cluster, target: Cluster) -> tuple[Cluster, Cluster]:
+    target.sql("postgres", "ALTER SYSTEM SET wal_retrieve_retry_interval = '100ms'")  # or workers start late
+    target.sql("postgres", "SELECT pg_reload_conf()")
+    create_database(source, "yard")
+    source.sql("yard", TABLES)
+    in_step(source, target, databases=["yard"])
+    return source, target
+
+
+def followed(source: Cluster, target: Cluster, **more: object) -> dict:
+    return in_step(source, target, databases=["yard"], follow_schema=True, **more)
+
+
+def assert_equal(source: Cluster, target: Cluster) -> None:
+    """Both ends show the same rows and definitions."""
+    found = verify(source, target, databases=["yard"])
+    assert found.databases[0]["verdict"] == "equal", differing(found)
+
+
+def test_a_release_changes_columns(pair: tuple[Cluster, Cluster]) -> None:
+    """As frameworks do it: columns added, filled, required, dropped and renamed, with rows of each definition."""
+    source, target = pair
+    for statement in """
+        INSERT INTO orders (id, word) VALUES (1001, 'before')
+        ALTER TABLE orders ADD state text DEFAULT 'draft'; ALTER TABLE orders ALTER state SET DEFAULT 'sent'
+        INSERT INTO orders (id, word) VALUES (1002, 'between')
+        ALTER TABLE orders ADD seen timestamptz NOT NULL DEFAULT now(); ALTER TABLE orders ADD more int
+        UPDATE orders SET more = id WHERE id % 2 = 0
+        ALTER TABLE orders ADD twice int GENERATED ALWAYS AS (id * 2) STORED
+        INSERT INTO orders (id, more) VALUES (1003, 1)
+        ALTER TABLE orders ALTER word TYPE text; UPDATE orders SET word = repeat('longer ', 20) WHERE id = 7
+        ALTER TABLE lines ALTER amount SET NOT NULL; ALTER TABLE lines ALTER amount SET DEFAULT 7
+        ALTER TABLE parts ADD place text DEFAULT 'here'; INSERT INTO parts (id, at) VALUES (900, '2026-02-03')
+        """.strip().splitlines():
+        source.sql("yard", statement)
+    shown = migrate(source, target, check=True, databases=["yard"], follow_schema=True)
+    assert 'ALTER TABLE "public"."orders" ADD COLUMN "more" integer' in shown.databases[0]["statements"]
+    assert 'ADD COLUMN "state" text' in shown.diff["after"] and shown.changed
+    found = followed(source, target)
+    assert found["followed"] == shown.databases[0]["statements"] and found["drift"] == []
+    assert_equal(source, target)
+    for statement in """
+        UPDATE orders SET note = 'old name' WHERE id < 50
+        ALTER TABLE orders RENAME note TO remark
+        UPDATE orders SET remark = 'new name' WHERE id BETWEEN 40 AND 60
+        ALTER TABLE orders DROP flag; INSERT INTO orders (id, more) VALUES (2001, 3)
+        ALTER TABLE parts RENAME word TO title; INSERT INTO parts (id, at, title) VALUES (901, '2026-01-03', 'x')
+        ALTER TABLE parts DROP place; INSERT INTO parts (id, at) VALUES (902, '2026-01-03')
+        INSERT INTO lines (orders, amount) VALUES (1, 2); ALTER TABLE lines ALTER amount DROP NOT NULL
+        INSERT INTO lines (orders, amount) VALUES (1, NULL)
+        """.strip().splitlines():
+        source.sql("yard", statement)
+    assert followed(source, target)["drift"] == []
+    assert_equal(source, target)
+    found = followed(source, target)
+    assert not found["changed"] and found["followed"] == []
+
+
+def test_tables_are_renamed_and_rewritten(pair: tuple[Cluster, Cluster]) -> None:
+    """What was rewritten is copied anew, in a wave of its own."""
+    source, target = pair
+    for statement in """
+        ALTER TABLE orders RENAME TO sales; INSERT INTO sales (id) VALUES (3001)
+        ALTER TABLE lines ALTER amount TYPE bigint USING amount * 10; INSERT INTO lines (orders, amount) VALUES (3, 1)
+        ALTER TABLE sales ADD token uuid DEFAULT md5(random()::text)::uuid; INSERT INTO sales (id) VALUES (3002)
+        ALTER TABLE parts RENAME TO pieces; INSERT INTO pieces (id, at) VALUES (3003, '2026-01-03')
+        """.strip().splitlines():
+        source.sql("yard", statement)
+    found = followed(source, target)
+    assert len(found["waves"]) == 2 and found["drift"] == []
+    source.sql("yard", "INSERT INTO sales (id) VALUES (3004); INSERT INTO lines (orders, amount) VALUES (3004, 5)")
+    followed(source, target)
+    assert_equal(source, target)
+
+
+def test_what_cannot_be_told_is_refused(servers: Callable[[int], Cluster]) -> None:
+    source, target = begun(servers(15), servers(18))
+    source.sql("yard", "ALTER TABLE orders RENAME word TO was; ALTER TABLE orders RENAME note TO word")
+    words = "the name of its column word was another column's"
+    refused(migrate(source, target, databases=["yard"], follow_schema=True), "public.orders", words)
+    source.sql("yard", "ALTER TABLE orders RENAME word TO note; ALTER TABLE orders RENAME was TO word")
+    assert not followed(source, target)["changed"]
