@@ -78,19 +78,16 @@ def _look(connection, condition: str) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def making(connection):
-    """Yields a cursor in a transaction in which no other run makes a journal in this database, or drops one: of several
-    that begin at once, each would find that there is none yet.
+def wait_for_turn(cursor) -> None:
+    """Until no other run makes a journal in this database, or drops one, and up to the end of the transaction: of
+    several that begin at once, each would find that there is none yet.
     """
-    with transaction(connection) as cursor:
-        cursor.execute(ALONE)
-        yield cursor
+    cursor.execute(ALONE)
 
 
 def make_schema(connection, made: bool = False) -> None:
-    """Make it, unless it is there: within ``making``, where others may be at work in this database. ``made`` says that
-    the database itself was made for the migration just now.
+    """Make it, unless it is there: after ``wait_for_turn``, where others may be at work in this database. ``made`` says
+    that the database itself was made for the migration just now.
     """
     if not has_schema(connection):
         with connection.cursor() as cursor:
@@ -110,7 +107,8 @@ def drop_tables(connection, tables: list[str]) -> None:
     """
     if not has_schema(connection):
         return
-    with making(connection) as cursor:
+    with transaction(connection) as cursor:
+        wait_for_turn(cursor)
         there = [name for (name,) in rows(connection, RELATIONS) if name in {*tables, *WITH_IT}]
         for name in there:
             cursor.execute(sql.SQL("DROP TABLE handover.{}").format(sql.Identifier(name)))
@@ -125,7 +123,8 @@ def is_present(connection) -> bool:
 
 def begin(connection, dump_id: str, source: dict) -> None:
     """Record that the import of this dump of the source's database has begun, in a journal made for it."""
-    with making(connection) as cursor:
+    with transaction(connection) as cursor:
+        wait_for_turn(cursor)
         make_schema(connection)
         if not is_present(connection):
             cursor.execute(TABLE + trust.CLOSED)

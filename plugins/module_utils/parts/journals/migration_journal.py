@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
@@ -175,7 +176,8 @@ def read_all(connection) -> list[Migration]:
 
 def begin(connection, identifier: str, source: dict) -> None:
     """Record a migration, in a journal made for it; nothing happens if that is done."""
-    with import_journal.making(connection) as cursor:
+    with transaction(connection) as cursor:
+        import_journal.wait_for_turn(cursor)
         import_journal.make_schema(connection)
         for name, columns in TABLES.items():
             cursor.execute(f"CREATE TABLE IF NOT EXISTS handover.{name} ({columns})")

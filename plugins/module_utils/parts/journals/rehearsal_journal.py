@@ -11,13 +11,14 @@ import json
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals.import_journal import (
     OCCUPANTS,
     RELATIONS,
     has_schema,
     make_schema,
-    making,
+    wait_for_turn,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
@@ -51,7 +52,8 @@ def begin(connection: Connection, source: str, goal: str) -> None:
     statement = """
         INSERT INTO handover.rehearsal (source, goal) VALUES (%s, %s)
         ON CONFLICT (source) DO UPDATE SET began = clock_timestamp(), goal = excluded.goal"""
-    with making(connection) as cursor:
+    with transaction(connection) as cursor:
+        wait_for_turn(cursor)
         make_schema(connection)
         if not _is_present(connection):
             cursor.execute(TABLE + trust.CLOSED)
@@ -86,7 +88,8 @@ def is_recorded(connection: Connection, goal: str) -> bool:
 
 def remove(connection: Connection, goal: str) -> None:
     """Forget it, and drop the journal with the last one."""
-    with making(connection) as cursor:
+    with transaction(connection) as cursor:
+        wait_for_turn(cursor)
         if not _is_present(connection):
             return
         cursor.execute("DELETE FROM handover.rehearsal WHERE goal = %s", (goal,))

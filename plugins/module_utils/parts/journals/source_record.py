@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
@@ -23,7 +24,8 @@ TABLE = """
 
 def begin(connection, identifier: str, target: dict) -> None:
     """Record a migration, unless that is done. ``target`` says where to, without secrets."""
-    with import_journal.making(connection) as cursor:
+    with transaction(connection) as cursor:
+        import_journal.wait_for_turn(cursor)
         import_journal.make_schema(connection)
         cursor.execute(TABLE + trust.CLOSED)
         statement = "INSERT INTO handover.migration (id, target) VALUES (%s, %s) ON CONFLICT DO NOTHING"
