@@ -118,6 +118,14 @@ options:
     type: list
     elements: str
     default: []
+  follow_schema:
+    description:
+      - Bring changes of the schema to the new home before the gates are asked, as
+        O(handover.postgresql.pg_logical_migrate#module:follow_schema) does. Nothing is copied. What was verified before
+        such a change is not known to be equal any more.
+    type: bool
+    default: false
+    version_added: 0.2.0
   cutover_max_lag:
     description: How far the new home may be behind before the window is opened, in seconds or with a unit.
     type: str
@@ -374,6 +382,7 @@ def main():
             "roles": {"type": "str", "choices": ["bring", "compare", "ignore"], "default": "bring"},
             "role_passwords": {"type": "dict", "default": {}, "no_log": True},
             "skip_roles": NAMES,
+            "follow_schema": NO,
             "cutover_max_lag": {"type": "str", "default": "5s"},
             "switch_command": NAMES,
             "switch_timeout": {"type": "str", "default": "30s"},

@@ -61,6 +61,14 @@ options:
     elements: str
     choices: [retained_wal, free_space, age, slot, apply_errors, continuity, drift, lag]
     default: []
+  follow_schema:
+    description:
+      - Bring changes of the schema to the other end, as
+        O(handover.postgresql.pg_logical_migrate#module:follow_schema) does, before the guards judge. Nothing is copied;
+        tables that have to be, or that are new, are left to M(handover.postgresql.pg_logical_migrate).
+    type: bool
+    default: false
+    version_added: 0.2.0
 seealso:
   - module: handover.postgresql.pg_logical_migrate
   - module: handover.postgresql.pg_migration_info
@@ -125,6 +133,13 @@ databases:
       description:
         - Why the migration could not be stopped, or null. Then the module fails after it has looked at the others.
       type: str
+    followed:
+      description: Statements that brought changes of the schema to the other end, with O(follow_schema).
+      type: list
+      elements: str
+    not_followed:
+      description: Why changes of the schema were not followed, or not all, or null.
+      type: str
 tripped:
   description: Databases with a guard whose level is V(warning), V(stop) or V(unknown).
   returned: always
@@ -143,7 +158,7 @@ target:
   sample: {version: "18.1", major: 18, system_identifier: "7710278377752326491", in_recovery: false}
 """
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import PAIRS
+from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import NO, PAIRS
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import run_between
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.watch import watch
 
@@ -159,6 +174,7 @@ def main():
             "min_free_space": {"type": "str"},
             "free_space": {"type": "str"},
             "stop_on": {"type": "list", "elements": "str", "choices": guards, "default": []},
+            "follow_schema": NO,
         },
         watch,
     )

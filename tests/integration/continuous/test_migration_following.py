@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from dumps import refused
+from dumps import done, refused
 from migrations import in_step, migrate
-from support import Cluster, create_database
+from support import Cluster, create_database, run_module
 from verifications import differing, verify
 
 TABLES = """
@@ -34,8 +34,9 @@ def pair(servers: Callable[[int], Cluster], request: pytest.FixtureRequest) -> t
 
 
 def begun(source: Cluster, target: Cluster) -> tuple[Cluster, Cluster]:
-    target.sql("postgres", "ALTER SYSTEM SET wal_retrieve_retry_interval = '100ms'")  # or workers start late
-    target.sql("postgres", "SELECT pg_reload_conf()")
+    for cluster in (source, target):
+        cluster.sql("postgres", "ALTER SYSTEM SET wal_retrieve_retry_interval = '100ms'")  # or workers start late
+        cluster.sql("postgres", "SELECT pg_reload_conf()")
     create_database(source, "yard")
     source.sql("yard", TABLES)
     in_step(source, target, databases=["yard"])
@@ -105,6 +106,31 @@ def test_tables_are_renamed_and_rewritten(pair: tuple[Cluster, Cluster]) -> None
     assert len(found["waves"]) == 2 and found["drift"] == []
     source.sql("yard", "INSERT INTO sales (id) VALUES (3004); INSERT INTO lines (orders, amount) VALUES (3004, 5)")
     followed(source, target)
+    assert_equal(source, target)
+
+
+def test_watch_cutover_and_the_way_back_follow(servers: Callable[[int], Cluster]) -> None:
+    source, target = begun(servers(15), servers(18))
+    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["yard"], "follow_schema": True}
+    source.sql("yard", "ALTER TABLE orders ADD state text DEFAULT 'x'; UPDATE orders SET state = 'y' WHERE id < 9")
+    [seen] = done(run_module("pg_migration_watch", ends)).databases
+    assert len(seen["followed"]) == 2 and seen["status"]["drift"] == [] and seen["not_followed"] is None
+    source.sql("yard", "ALTER TABLE lines ALTER amount TYPE bigint; ALTER TABLE orders RENAME state TO status")
+    [seen] = done(run_module("pg_migration_watch", ends)).databases
+    assert seen["followed"] == [] and "copied anew" in seen["not_followed"]
+    followed(source, target)
+    source.sql("yard", "ALTER TABLE parts ADD more int; INSERT INTO parts (id, at, more) VALUES (77, '2026-01-07', 8)")
+    cutover = {**ends, "require_verification": False}
+    done(run_module("pg_cutover", cutover))
+    target.sql("yard", "ALTER TABLE orders RENAME status TO states; UPDATE orders SET states = 'back' WHERE id < 99")
+    target.sql("yard", "ALTER TABLE orders ADD late text DEFAULT 'late'; INSERT INTO orders (id) VALUES (5000)")
+    [seen] = done(run_module("pg_migration_watch", ends)).databases
+    assert seen["not_followed"] is None and len(seen["followed"]) == 3
+    target.sql("yard", "ALTER TABLE parts DROP more; INSERT INTO parts (id, at) VALUES (78, '2026-01-07')")
+    done(run_module("pg_cutover", {**cutover, "direction": "back"}))
+    source.sql("yard", "ALTER TABLE orders DROP late; INSERT INTO orders (id) VALUES (5001)")
+    found = migrate(source, target, databases=["yard"], follow_schema=True)
+    assert done(found).databases[0]["followed"] and found.changed
     assert_equal(source, target)
 
 

@@ -38,6 +38,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
     find_routes,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.window import Window
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.follow_alone import follow_alone
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, strays
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import Poolers, open_poolers
@@ -61,6 +62,10 @@ def hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool
 def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool, fate: Fate) -> None:
     """In one window, or in one for each database."""
     routes = find_routes(source, target, params)
+    if params["follow_schema"] and not check_mode:
+        for route in [one for one in routes if one.status == READY]:
+            follow_alone(source, target, route.source.dbname, route.target.dbname)
+        routes = find_routes(source, target, params)
     if params["poolers"] and len(routes) > 1 and not params["together"]:
         raise HandoverError(
             "PgBouncer reloads all entries at once, so every database would switch together with the first.",

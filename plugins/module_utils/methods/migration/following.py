@@ -1,20 +1,25 @@
 # Copyright (c) 2026 The handover.postgresql authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The source's definitions change while a migration is under way, and the target's are brought to the same.
+"""Definitions change while a migration is under way, and those of the other end are brought to the same.
 
 Apply stops at the first row that does not fit, and tries again by itself. So nothing is lost by following late; and a
-change that ends the old definition is made on the target at that very row, or when all rows of the old are through.
+change that ends the old definition is made at that very row, or when all rows of the old are through.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason, transaction
+from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import recopy, wave_copy
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import amendments, shapes
@@ -27,6 +32,38 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles im
 ROUNDS = 5  # looks, each of which may find what was changed during the one before
 POLL = 0.05  # seconds
 THROUGH, STUCK = "through", "stuck"
+
+
+@dataclass(frozen=True)
+class Way:
+    """From where to where: the sessions with the publisher's and the subscriber's database, one with some database of
+    the subscriber's server, who is whom, and the names of the streams.
+    """
+
+    publisher: Connection
+    subscriber: Connection
+    maintenance: Connection
+    side: str
+    is_superuser: bool
+    streams: list[str]
+
+    @property
+    def is_back(self) -> bool:
+        """Whether it leads to the source, after a handover."""
+        return self.side == "source"
+
+
+@contextlib.contextmanager
+def way(job: Job) -> Iterator[Way]:
+    """The way that changes take now."""
+    migration = job.read()
+    if (migration.phase, migration.direction) != ("handed_over", "forward"):
+        is_superuser = job.capabilities.superuser
+        yield Way(job.source_session, job.session, job.maintenance, "target", is_superuser, migration.names)
+        return
+    with contextlib.closing(job.source.connect_for_maintenance()) as maintenance:
+        is_superuser, streams = read_capabilities(maintenance).superuser, [naming.back_name(job.id)]
+        yield Way(job.session, job.source_session, maintenance, "source", is_superuser, streams)
 
 
 @dataclass
@@ -45,47 +82,58 @@ class Outlook:
             oid: was if str(was) in refused else self.now[oid] for oid, was in self.before.items() if oid in self.now
         }
 
-    def statements(self, job: Job) -> list[str]:
+    def statements(self, session: Connection) -> list[str]:
         """All that would be run, if nothing is in the way."""
         names = dict(self.names)
-        return [_shown(job, step, names) for step in self.plan.in_order]
+        return [_shown(session, step, names) for step in self.plan.in_order]
 
 
-def look(job: Job) -> Outlook | None:
+def look(job: Job, ends: Way) -> Outlook | None:
     """What was changed; None where an older release has begun the migration, and nothing is known by number."""
     before = shapes.recorded(job.session, job.id)
     if before is None:
         return None
-    now, there = shapes.read(job.source_session), shapes.read(job.session)
+    now, there = together(lambda: shapes.read(ends.publisher), lambda: shapes.read(ends.subscriber))
     by_key = {one.key: one for one in there.values()}
-    return Outlook(before, now, amendments.plan(before, now, by_key), {oid: one.key for oid, one in there.items()})
+    plan = amendments.plan(before, now, by_key)
+    if plan.anew and (ends.is_back or not job.may_copy):
+        why = "it would have to be copied anew" + ("" if ends.is_back else ", as handover.postgresql.replicate does")
+        plan = amendments.Amendments(refusals=[amendments.Refusal(str(now[oid]), why) for oid in _anew(plan, now)])
+    return Outlook(before, now, plan, {oid: one.key for oid, one in there.items()})
+
+
+def _anew(plan: amendments.Amendments, now: dict[int, shapes.Shape]) -> list[int]:
+    return sorted(oid for oid, one in now.items() if one.key in plan.anew)
 
 
 def follow(job: Job) -> list[dict]:
-    """Bring the target's tables to the source's definitions; what is not followed is returned: ``table``, ``reason``.
+    """Bring the subscriber's tables to the publisher's definitions; what is not followed is returned: ``table``,
+    ``reason``.
 
-    Raises HandoverError for a statement that the target refuses, and where apply does not go on.
+    Raises HandoverError for a statement that the subscriber refuses, and where apply does not go on.
     """
     outlook = None
-    for _round in range(ROUNDS):
-        outlook = look(job)
-        if outlook is None or (outlook.known() == outlook.before):
-            break
-        if job.check_mode:
-            job.followed = outlook.statements(job)
-            break
-        if outlook.plan.is_empty:
-            shapes.record(job.session, job.id, outlook.known())
-            break
-        with job.stages.stage("following the schema"):
-            _Run(job, outlook).run()
+    with way(job) as ends:
+        for _round in range(ROUNDS):
+            outlook = look(job, ends)
+            if outlook is None or (outlook.known() == outlook.before):
+                break
+            if job.check_mode:
+                job.followed = outlook.statements(ends.subscriber)
+                break
+            if outlook.plan.is_empty:
+                if not outlook.plan.refusals:
+                    shapes.record(job.session, job.id, outlook.known())
+                break
+            with job.stages.stage("following the schema"):
+                _Run(job, ends, outlook).run()
     refusals = outlook.plan.refusals if outlook else []
     return [{"table": one.table, "reason": one.reason} for one in refusals]
 
 
-def _shown(job: Job, step: amendments.Amendment, names: dict[int, shapes.Key]) -> str:
+def _shown(session: Connection, step: amendments.Amendment, names: dict[int, shapes.Key]) -> str:
     """The statement by the name that the table has, which is taken note of."""
-    text = amendments.statement(step.template, names[step.oid]).as_string(job.session)
+    text = amendments.statement(step.template, names[step.oid]).as_string(session)
     if step.key:
         names[step.oid] = step.key
     return text
@@ -94,10 +142,9 @@ def _shown(job: Job, step: amendments.Amendment, names: dict[int, shapes.Key]) -
 class _Run:
     """One plan, carried out."""
 
-    def __init__(self, job: Job, outlook: Outlook) -> None:
-        self.job, self.outlook, self.plan = job, outlook, outlook.plan
+    def __init__(self, job: Job, ends: Way, outlook: Outlook) -> None:
+        self.job, self.ends, self.outlook, self.plan = job, ends, outlook, outlook.plan
         self._names = dict(outlook.names)
-        self._streams = job.read().names
         self._done: list[str] = []
         self._undo: list[amendments.Amendment] = []
 
@@ -105,8 +152,8 @@ class _Run:
         plan, job = self.plan, self.job
         if plan.anew:
             wave_copy.drop_foreign_keys(job, plan.anew)
-        owners = [] if job.capabilities.superuser else sorted({step.owner for step in plan.steps})
-        with memberships.temporary_memberships(job.maintenance, owners):
+        owners = [] if self.ends.is_superuser else sorted({step.owner for step in plan.steps})
+        with memberships.temporary_memberships(self.ends.maintenance, owners):
             self._execute(plan.of(amendments.EARLY))
             turning = self._turn(plan.of(amendments.TURNING))
             self._execute([*turning, *plan.of(amendments.LATE)], last=True)
@@ -116,7 +163,7 @@ class _Run:
 
     def _turn(self, steps: list[amendments.Amendment]) -> list[amendments.Amendment]:
         """Those of them that are left when all rows are through that were written before."""
-        if not self._streams or not (steps or self.plan.of(amendments.LATE)):
+        if not self.ends.streams or not (steps or self.plan.of(amendments.LATE)):
             return steps
         while self._wait() == STUCK:
             if not steps:
@@ -130,18 +177,18 @@ class _Run:
 
     def _wait(self) -> str:
         """Until the target shows what was committed until now, or apply fails."""
-        job, streams = self.job, self._streams
-        number = beacon.advance(job.source_session, streams)
+        job, ends, streams = self.job, self.ends, self.ends.streams
+        number = beacon.advance(ends.publisher, streams)
         deadline = time.monotonic() + job.params["timeout"]
-        before = subscription.state(job.session, streams)
-        while beacon.seen(job.session, streams) < number:
-            now = subscription.state(job.session, streams)
+        before = subscription.state(ends.subscriber, streams)
+        while beacon.seen(ends.subscriber, streams) < number:
+            now = subscription.state(ends.subscriber, streams)
             if any(_has_failed(before[name], now.get(name)) for name in streams if name in before):
                 return STUCK
             if time.monotonic() > deadline:
                 raise HandoverError(
-                    f"The target is not in step after {job.params['timeout']:.0f} s, so it could not follow changes "
-                    "of the schema.",
+                    f"The {ends.side} is not in step after {job.params['timeout']:.0f} s, so it could not follow "
+                    "changes of the schema.",
                     "It goes on catching up. Run this again later, or with a longer timeout.",
                 )
             for name, one in now.items():
@@ -161,9 +208,10 @@ class _Run:
 
     def _stuck(self) -> HandoverError:
         return HandoverError(
-            "The target has the source's definitions, as far as they are known, and still does not apply changes.",
-            "The target's log has the error. Rows may have been written under a definition that the source had for a "
-            "while only. Fix its cause; the target tries again by itself. Then run this again.",
+            f"The {self.ends.side} has the other end's definitions, as far as they are known, and still does not apply "
+            "changes.",
+            f"The {self.ends.side}'s log has the error. Rows may have been written under a definition that "
+            "there was for a while only. Fix its cause; it tries again by itself. Then run this again.",
             followed=self._done,
         )
 
@@ -171,27 +219,36 @@ class _Run:
         """All in one transaction, with what the journal is to know then. Raises HandoverError."""
         if not steps and not last:
             return
-        job = self.job
+        job, session = self.job, self.ends.subscriber
 
         def work() -> tuple[list[str], dict[int, shapes.Key]]:
             names, done = dict(self._names), []
-            with transaction(job.session) as cursor:
+            with transaction(session) as cursor:
                 for step in steps:
-                    done.append(_shown(job, step, names))
+                    done.append(_shown(session, step, names))
                     try:
                         cursor.execute(done[-1])
                     except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
                         raise
                     except psycopg2.Error as error:
-                        raise _refused(done[-1], error, self._done) from None
-                if last:
-                    self._record()
-                job.event("followed", tables=self._tables(steps), statements=done)
+                        raise _refused(self.ends.side, done[-1], error, self._done) from None
+                if session is job.session:
+                    self._keep(steps, done, last)
             return done, names
 
-        done, self._names = patiently(job.session, work)
+        done, self._names = patiently(session, work)
+        if session is not job.session:  # a run that is killed in between finds that it is done
+            with transaction(job.session):
+                self._keep(steps, done, last)
         self._done += done
         job.followed += done
+
+    def _keep(self, steps: list[amendments.Amendment], done: list[str], last: bool) -> None:
+        """What the journal is to know of it."""
+        if last:
+            self._record()
+        if done:
+            self.job.event("followed", tables=self._tables(steps), statements=done)
 
     def _tables(self, steps: list[amendments.Amendment]) -> list[str]:
         return sorted({".".join(self.outlook.names[step.oid]) for step in steps})
@@ -201,7 +258,7 @@ class _Run:
         if not self.plan.anew:
             shapes.record(job.session, job.id, self.outlook.known())
         migration_journal.update(job.session, job.id, verified=None)
-        rename(job.session, job.source_session, job.id, self.plan.renamed)
+        rename(job.session, self.ends.publisher, job.id, self.plan.renamed)
 
 
 def _has_failed(before: dict, now: dict | None) -> bool:
@@ -213,10 +270,10 @@ def _has_failed(before: dict, now: dict | None) -> bool:
     return before["pid"] is not None and now["pid"] != before["pid"]
 
 
-def _refused(text: str, error: psycopg2.Error, done: list[str]) -> HandoverError:
+def _refused(side: str, text: str, error: psycopg2.Error, done: list[str]) -> HandoverError:
     return HandoverError(
-        f"The target refused to follow a change of the schema: {reason(error)}. The statement: {text}",
-        "Make the change on the target by hand, with what it needs, then run this again: it goes on if both ends are "
+        f"The {side} refused to follow a change of the schema: {reason(error)}. The statement: {text}",
+        f"Make the change on the {side} by hand, with what it needs, then run this again: it goes on if both ends are "
         "alike.",
         statement=text,
         followed=done,

@@ -38,6 +38,7 @@ class Job:
     session: Connection | None = None
     notices: list = field(default_factory=list)
     changed: bool = False
+    may_copy: bool = True
     copied: dict = field(default_factory=dict)
     followed: list[str] = field(default_factory=list)  # statements that brought changes of the schema to the other end
     stages: Stages = field(init=False)

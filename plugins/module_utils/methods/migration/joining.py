@@ -33,7 +33,7 @@ def look(job: Job) -> list[dict]:
     those that were renamed: publications go by the table, the target's subscription and its tables by the name.
     """
     left = following.follow(job) if job.params["follow_schema"] else []
-    if job.params["follow_schema"] and not left and not job.check_mode:
+    if job.params["follow_schema"] and job.may_copy and not left and not job.check_mode:
         waves.copy_waiting(job)  # what is copied anew has its keys afterwards
     found = drift.since(job.read(), job.source_session)
     if job.check_mode and job.followed and not left:
@@ -56,7 +56,8 @@ def look(job: Job) -> list[dict]:
             drift=altered,
         )
     rest = [one for one in found if one["change"] in MEMBERSHIP]
-    if rest and (job.params["refresh"] or job.params["follow_schema"]) and not job.check_mode:
+    refresh = job.may_copy and (job.params["refresh"] or job.params["follow_schema"])
+    if rest and refresh and not job.check_mode:
         _refresh(job, rest)
         return []
     return rest
@@ -118,6 +119,10 @@ def follow_home(job: Job) -> bool:
     is_back = migration.direction == "back"
     home, other = (job.source_session, job.session) if is_back else (job.session, job.source_session)
     end, over = ("target", "stop") if is_back else ("source", "finish")
+    left = following.follow(job) if job.params["follow_schema"] else []
+    if job.followed and job.check_mode and not left:
+        return True
+    migration = job.read()
     found = drift.since(migration, home)
     names = set(map(unquoted, drift.fingerprint(other)))
     dropped = [one for one in found if one["change"] == "gone" and unquoted(one["table"]) not in names]
@@ -131,14 +136,15 @@ def follow_home(job: Job) -> bool:
     altered = [one for one in found if one["change"] not in MEMBERSHIP]
     if len(dropped) + len(altered) < len(found) or not _are_alike(home, other, altered):
         raise HandoverError(
-            f"Since this migration was handed over, tables were redefined: {drift.describe(found)}.",
+            f"Since this migration was handed over, tables were redefined: {drift.describe(found)}."
+            + _not_followed(left),
             f"Run the same statements on the {end}, then run this again.",
             drift=found,
         )
     if found and not job.check_mode:
         _record(job, home, {one["table"] for one in altered}, {one["table"] for one in dropped})
-    job.changed = bool(found)
-    return bool(found)
+    job.changed = bool(found or job.followed)
+    return job.changed
 
 
 def _are_alike(home, other, altered: list[dict]) -> bool:

@@ -13,6 +13,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of, seconds_of
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import ending
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.follow_alone import follow_alone
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.info import (
     read_status,
     record,
@@ -48,7 +49,7 @@ def watch(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) ->
         "source": ends.source.as_result(),
         "target": ends.target.as_result(),
         "tripped": [one["database"] for one in results if LEVELS.index(one["level"]) >= LEVELS.index("warning")],
-        "changed": any(one["stopped"] and one["stopped"]["changed"] for one in results),
+        "changed": any(one["followed"] or (one["stopped"] and one["stopped"]["changed"]) for one in results),
     }
     errors = [one["error"] for one in results if one["error"]]
     if errors:
@@ -58,12 +59,16 @@ def watch(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) ->
 
 def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict, check_mode: bool) -> dict:
     """One migration. That one cannot be stopped does not keep the others from being watched."""
+    result: dict[str, Any] = {"stopped": None, "error": None, "followed": [], "not_followed": None}
     with visit(ends.source, dbname) as at_source, visit(ends.target, goal) as at_target:
         status = read_status(ends, at_source, at_target, dbname, goal)
+        if params["follow_schema"] and status["drift"] and not status["running"] and not check_mode:
+            _follow(ends, dbname, goal, result)
+            status = read_status(ends, at_source, at_target, dbname, goal)
         if status["phase"] in WATCHED and not status["errors"] and not check_mode and beat(ends, status):
             status = read_status(ends, at_source, at_target, dbname, goal)
     guards = judge(status, limits) if status["phase"] in WATCHED or holds_back(status) else []
-    result: dict[str, Any] = {"status": status, "guards": guards, "stopped": None, "error": None}
+    result.update(status=status, guards=guards)
     result.update({name: status[name] for name in ("database", "target_database", "id", "phase")})
     unseen = "unknown" if status["problems"] else "not_watched"
     result["level"] = max((guard["level"] for guard in guards), key=LEVELS.index, default=unseen)
@@ -80,6 +85,15 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
         except HandoverError as error:
             result["error"] = error.as_result()["msg"]
     return result
+
+
+def _follow(ends: Ends, dbname: str, goal: str, result: dict) -> None:
+    """Changes of the schema, as far as they need no copy. What is left of them is seen by the guard."""
+    try:
+        result["followed"] = follow_alone(ends.source.endpoint, ends.target.endpoint, dbname, goal)
+    except HandoverError as error:
+        result["followed"] = error.facts.get("followed", [])
+        result["not_followed"] = error.as_result()["msg"]
 
 
 def beat(ends: Ends, status: dict) -> bool:

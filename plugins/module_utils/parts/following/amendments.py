@@ -90,12 +90,14 @@ def plan(before: dict[int, Shape], now: dict[int, Shape], there: dict[Key, Shape
     """
     found = Amendments()
     kept = {oid: (before[oid], now[oid]) for oid in before.keys() & now.keys()}
+    altered = [oid for oid, (was, shape) in kept.items() if was != shape]
+    below = _below(now) if altered else {}
     rewritten = _with_ancestors(now, {oid for oid, (was, shape) in kept.items() if was.file != shape.file})
-    for oid in sorted(kept, key=lambda one: (_depth(now, one), now[one].key)):
+    for oid in sorted(altered, key=lambda one: (_depth(now, one), now[one].key)):
         was, shape = kept[oid]
         table = _Table(was, shape, [kept[one] for one in shape.parents if one in kept], before, there)
         table.is_rewritten = oid in rewritten
-        table.below = [one for one in now.values() if shape.oid in _ancestors(now, one.oid)]
+        table.below = below.get(oid, [])
         table.look()
         if table.refusal:
             found.refusals.append(Refusal(str(was), table.refusal))
@@ -118,8 +120,13 @@ def _with_ancestors(shapes: dict[int, Shape], oids: set[int]) -> set[int]:
     return found
 
 
-def _ancestors(shapes: dict[int, Shape], oid: int) -> set[int]:
-    return _with_ancestors(shapes, {oid}) - {oid} if shapes[oid].parents else set()
+def _below(shapes: dict[int, Shape]) -> dict[int, list[Shape]]:
+    """The tables below each."""
+    found: dict[int, list[Shape]] = {}
+    for oid, shape in shapes.items():
+        for above in _with_ancestors(shapes, set(shape.parents)):
+            found.setdefault(above, []).append(shapes[oid])
+    return found
 
 
 def _depth(shapes: dict[int, Shape], oid: int) -> int:
@@ -151,8 +158,6 @@ class _Table:
 
     def look(self) -> None:
         """Find what to do, or why not."""
-        if self.was == self.now:
-            return
         if self.there is None:
             self.refusal = "the target has no such table"
             return
