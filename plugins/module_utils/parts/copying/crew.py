@@ -35,6 +35,14 @@ class Worker:
     def __init__(self, connect_source, connect_target):
         self._connect = {"source": connect_source, "target": connect_target}
         self._sessions = {}
+        self._found: dict[str, bool] = {}
+
+    def may(self, ask: Callable[[object], bool]) -> bool:
+        """Whether ``ask(session)`` is true of both; asked once of each."""
+        for side in self._connect:
+            if side not in self._found:
+                self._found[side] = ask(self._session(side))
+        return all(self._found.values())
 
     @property
     def source(self):

@@ -16,6 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.progress 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import Failure
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import wire
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     Definition,
     build,
@@ -242,7 +243,8 @@ class CopyEngine:
         _in_copy("target", worker.target, "BEGIN", table)
         if freeze:
             _in_copy("target", worker.target, sql.SQL("TRUNCATE ONLY {}").format(_name(table)), table)
-        copied = list(relay(worker.source, worker.target, group, how, self.options.flow))
+        bring = wire.carry if self.options.sample is None and worker.may(wire.is_open) else relay
+        copied = list(bring(worker.source, worker.target, group, how, self.options.flow))
         if not group[0].is_whole:
             _refuse_rewritten(worker.source, table)
         _in_copy("target", worker.target, "COMMIT", table)

@@ -42,22 +42,22 @@ class Flow:
         self._lock = threading.Lock()
         self._free_at = time.monotonic()
         self._stopped = threading.Event()
-        self._inlets: set[_Inlet] = set()
+        self._under_way: set[UnderWay] = set()
 
-    def open(self, inlet: _Inlet) -> None:
+    def open(self, one: UnderWay) -> None:
         """A piece is under way."""
         with self._lock:
-            self._inlets.add(inlet)
+            self._under_way.add(one)
 
-    def close(self, inlet: _Inlet) -> None:
+    def close(self, one: UnderWay) -> None:
         """It has arrived, or will not."""
         with self._lock:
-            self._inlets.discard(inlet)
+            self._under_way.discard(one)
 
     def under_way(self) -> list[tuple[Piece, int]]:
         """Pieces with the bytes that have gone through."""
         with self._lock:
-            return [(inlet.piece, inlet.bytes) for inlet in self._inlets]
+            return [(one.piece, one.bytes) for one in self._under_way]
 
     def pass_on(self, count: int) -> None:
         """Account for bytes, after waiting for their turn."""
@@ -75,14 +75,21 @@ class Flow:
         self._stopped.set()
 
 
-class _Inlet:
+class UnderWay:
+    """A piece, and the bytes of it that have gone through."""
+
+    def __init__(self, piece: Piece):
+        self.piece = piece
+        self.bytes = 0
+
+
+class _Inlet(UnderWay):
     """The end of a pipe from which the target reads one piece; ``rows`` and ``error`` are the source's."""
 
     def __init__(self, piece: Piece, flow: Flow):
-        self.piece = piece
+        super().__init__(piece)
         self.rows: int | None = None
         self.error: Exception | None = None
-        self.bytes = 0
         self._flow = flow
         self._descriptor, self.outlet = os.pipe()
         with contextlib.suppress(OSError):  # not Linux, or more than this user may have
@@ -189,12 +196,17 @@ def relay(source, target, pieces: list[Piece], how, flow: Flow):
                 if inlet.error:  # the target's error is but the consequence
                     raise failure(table, "source", inlet.error) from None
                 raise failure(table, "target", error) from None
-            if rows != inlet.rows:
-                raise HandoverError(
-                    f"Table {table}: the source sent {counted(inlet.rows, 'row')}, and the target took {rows}.",
-                    "Look for a rule, a trigger or an extension on the target that removes rows.",
-                )
-            yield inlet.piece, rows, inlet.bytes
+            yield compared(inlet.piece, inlet.rows, rows), rows, inlet.bytes
+
+
+def compared(piece: Piece, sent: int | None, taken: int) -> Piece:
+    """The piece, if the target took as many rows as the source sent. Raises HandoverError otherwise."""
+    if sent != taken:
+        raise HandoverError(
+            f"Table {piece.table}: the source sent {counted(sent or 0, 'row')}, and the target took {taken}.",
+            "Look for a rule, a trigger or an extension on the target that removes rows.",
+        )
+    return piece
 
 
 def copy_table(
