@@ -83,7 +83,9 @@ options:
         are known by their object identifier, and columns by their number.
       - A table that the source has rewritten is copied anew, in a wave of its own, while the others go on.
       - Tables that were made or dropped join or leave, as with O(refresh).
-      - What cannot be followed is refused by name, as without this option.
+      - All else, such as indexes, views and functions, is made, replaced or dropped by the statements of a fresh
+        C(pg_dump) of the schema, never with CASCADE. What the target refuses of that, RV(databases[].notices) says.
+      - Tables that cannot be followed are refused by name, as without this option.
     type: bool
     default: false
     version_added: 0.2.0

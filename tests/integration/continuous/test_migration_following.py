@@ -141,3 +141,46 @@ def test_what_cannot_be_told_is_refused(servers: Callable[[int], Cluster]) -> No
     refused(migrate(source, target, databases=["yard"], follow_schema=True), "public.orders", words)
     source.sql("yard", "ALTER TABLE orders RENAME word TO note; ALTER TABLE orders RENAME was TO word")
     assert not followed(source, target)["changed"]
+
+
+def test_all_else_is_followed_from_a_fresh_dump(pair: tuple[Cluster, Cluster]) -> None:
+    """Made, changed, dropped: indexes, constraints, views, functions, triggers, types, sequences, tables and parts."""
+    source, target = pair
+    source.sql(
+        "yard",
+        """
+        CREATE TYPE mood AS ENUM ('good'); CREATE FUNCTION one() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
+        CREATE VIEW seen AS SELECT id, word FROM orders; CREATE VIEW above AS SELECT id FROM seen;
+        CREATE INDEX lines_amount ON lines (amount); ALTER TABLE orders ADD CONSTRAINT short CHECK (length(word) < 12);
+        CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER touch BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION touch(); CREATE SEQUENCE loose;
+        ALTER TABLE orders ADD mood mood; ALTER TABLE orders ADD one int DEFAULT one();
+        CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM ('2026-03-01') TO ('2026-04-01');
+        INSERT INTO parts (id, at) VALUES (1, '2026-03-07'); CREATE TABLE fresh (id int PRIMARY KEY, mood mood);
+        INSERT INTO fresh VALUES (1, 'good'); COMMENT ON TABLE orders IS 'said'""",
+    )
+    assert followed(source, target)["notices"] == []
+    followed(source, target)
+    assert_equal(source, target)
+    source.sql("yard", "ALTER TYPE mood ADD VALUE 'bad' BEFORE 'good'")
+    source.sql(
+        "yard",
+        """
+        UPDATE orders SET mood = 'bad' WHERE id < 5; DROP TABLE fresh; ALTER TABLE parts DETACH PARTITION parts_1;
+        CREATE OR REPLACE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.one := 5; RETURN NEW; END';
+        CREATE OR REPLACE FUNCTION one() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2';
+        DROP VIEW above; DROP VIEW seen; CREATE VIEW seen AS SELECT word, id FROM orders WHERE id > 1;
+        CREATE VIEW above AS SELECT word FROM seen; DROP INDEX lines_amount; CREATE UNIQUE INDEX words ON orders (word);
+        CREATE INDEX lines_amount ON lines (amount, orders); ALTER TABLE orders DROP CONSTRAINT short;
+        ALTER TABLE orders ADD CONSTRAINT short CHECK (length(word) < 999); DROP TRIGGER touch ON orders;
+        CREATE TRIGGER touch_all BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION touch();
+        ALTER SEQUENCE loose INCREMENT BY 5; UPDATE orders SET word = repeat(word, 3) WHERE id = 3;
+        ALTER TABLE lines DROP CONSTRAINT lines_orders_fkey; DROP TABLE parts_2;
+        CREATE TABLE parts_4 (LIKE parts INCLUDING ALL); INSERT INTO parts_4 (id, at) VALUES (1, '2026-04-07');
+        ALTER TABLE parts ATTACH PARTITION parts_4 FOR VALUES FROM ('2026-04-01') TO ('2026-05-01')""",
+    )
+    found = followed(source, target)
+    assert found["drift"] == []
+    assert not [text for text in found["notices"] if "Not followed" in text]
+    followed(source, target)
+    assert_equal(source, target)

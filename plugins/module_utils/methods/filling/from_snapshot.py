@@ -172,7 +172,8 @@ class SnapshotLoader:
             restorer.run(staging.Stage(stage.name, entries))
 
     def _due(self, stage: staging.Stage, dbname: str) -> list[Entry]:
-        entries = [entry for entry in stage.entries if entry.dump_id not in self._awaiting]
+        only = self.scope.only
+        entries = [one for one in stage.entries if one.dump_id not in self._awaiting and (not only or one.desc in only)]
         if self.scope.existing:
             with contextlib.closing(self.archive.target.connect(dbname)) as session:
                 there = existing_entries(self.source.session, session, self.archive.contents)

@@ -20,6 +20,7 @@ class Scope:
     ``sample``: so many rows of each are enough, read by queries that ``sample_path`` is for; None: all.
     ``later``: those whose rows another filling copies; keys, triggers and whatever else their rows, or rows that refer
     to them, have to be there for is made then.
+    ``only``: classes of an archive's entries without which nothing is made; None: all.
     ``hold`` keeps the tables from being truncated or redefined until all is copied; otherwise each is locked only
     while it is read.
     ``existing``: the target has some of it already, from a run before. Objects that are there are left alone, and the
@@ -33,6 +34,7 @@ class Scope:
     sample: int | None = None
     sample_path: str | None = None
     later: frozenset[tuple[str, str]] = frozenset()
+    only: frozenset[str] | None = None
     unlogged: bool = False
     hold: bool = False
     existing: bool = False

@@ -21,6 +21,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
     Contents,
     Entry,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.described_entries import (
+    DescribedEntry,
+    describe_entries,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import schema
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import (
     SourceTable,
@@ -32,7 +36,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 @dataclass
 class SourceSchema:
     """``client`` is the pg_dump that described it, with ``arguments`` less its snapshot; ``tables`` are those to copy,
-    ``unlogged`` those that nobody asked for, ``awaited_roots`` (schema, name) of partitioned tables that come later.
+    ``unlogged`` those that nobody asked for, ``awaited_roots`` (schema, name) of partitioned tables that come later;
+    ``described``: what pg_dump said, before that is fitted to the target.
     """
 
     client: clients.Client
@@ -41,6 +46,7 @@ class SourceSchema:
     tables: list[SourceTable]
     unlogged: list[SourceTable]
     awaited_roots: set[tuple[str, str] | None]
+    described: list[DescribedEntry]
 
 
 def describe(source: SnapshotSource, connection: Connection, params: dict[str, Any], scope: Scope) -> SourceSchema:
@@ -61,7 +67,7 @@ def describe(source: SnapshotSource, connection: Connection, params: dict[str, A
     contents = _dump(source, client, selection, tables)
     arguments = selection.arguments(client, session, None, source.patience)
     roots = {table.root for table in found if table.key in scope.later}
-    return SourceSchema(client, arguments, contents, tables, unlogged, roots)
+    return SourceSchema(client, arguments, contents, tables, unlogged, roots, describe_entries(contents))
 
 
 def choose_client(session: Connection, connection: Connection, params: dict[str, Any]) -> clients.Client:

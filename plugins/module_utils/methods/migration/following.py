@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
@@ -31,6 +31,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles im
 
 ROUNDS = 5  # looks, each of which may find what was changed during the one before
 POLL = 0.05  # seconds
+LACKING = ("42704", "42883", "3F000", "42P01")  # SQLSTATEs: types, functions, schemas, sequences
 THROUGH, STUCK = "through", "stuck"
 
 
@@ -106,9 +107,9 @@ def _anew(plan: amendments.Amendments, now: dict[int, shapes.Shape]) -> list[int
     return sorted(oid for oid, one in now.items() if one.key in plan.anew)
 
 
-def follow(job: Job) -> list[dict]:
+def follow(job: Job, may_make: Callable[[], None] | None = None) -> list[dict]:
     """Bring the subscriber's tables to the publisher's definitions; what is not followed is returned: ``table``,
-    ``reason``.
+    ``reason``. ``may_make()`` makes what else may be lacking, such as types.
 
     Raises HandoverError for a statement that the subscriber refuses, and where apply does not go on.
     """
@@ -119,14 +120,20 @@ def follow(job: Job) -> list[dict]:
             if outlook is None or (outlook.known() == outlook.before):
                 break
             if job.check_mode:
-                job.followed = outlook.statements(ends.subscriber)
+                job.followed += outlook.statements(ends.subscriber)
                 break
             if outlook.plan.is_empty:
                 if not outlook.plan.refusals:
                     shapes.record(job.session, job.id, outlook.known())
                 break
             with job.stages.stage("following the schema"):
-                _Run(job, ends, outlook).run()
+                try:
+                    _Run(job, ends, outlook).run()
+                except HandoverError as error:
+                    if may_make is None or error.facts.get("sqlstate") not in LACKING:
+                        raise
+                    may_make()
+                    may_make = None
     refusals = outlook.plan.refusals if outlook else []
     return [{"table": one.table, "reason": one.reason} for one in refusals]
 

@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
     apply,
     begin,
     following,
+    redefining,
     waves,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
@@ -32,9 +33,7 @@ def look(job: Job) -> list[dict]:
     Raises HandoverError for tables whose definition is another, unless the target has been given the same, and for
     those that were renamed: publications go by the table, the target's subscription and its tables by the name.
     """
-    left = following.follow(job) if job.params["follow_schema"] else []
-    if job.params["follow_schema"] and job.may_copy and not left and not job.check_mode:
-        waves.copy_waiting(job)  # what is copied anew has its keys afterwards
+    left = _follow_schema(job) if job.params["follow_schema"] else []
     found = drift.since(job.read(), job.source_session)
     if job.check_mode and job.followed and not left:
         return found
@@ -61,6 +60,20 @@ def look(job: Job) -> list[dict]:
         _refresh(job, rest)
         return []
     return rest
+
+
+def _follow_schema(job: Job) -> list[dict]:
+    """Tables, and, where anything may be copied and made, all else. What is not followed of tables is returned."""
+    if not job.may_copy:
+        return following.follow(job)
+    found = redefining.begin(job)
+    left = following.follow(job, lambda: redefining.make_needed(job))
+    if job.check_mode or left:
+        return left
+    waves.copy_waiting(job)  # what is copied anew has its keys afterwards
+    for text in redefining.complete(job, found) if found else ():
+        job.note(f"Not followed: {text}")
+    return []
 
 
 def _not_followed(left: list[dict]) -> str:

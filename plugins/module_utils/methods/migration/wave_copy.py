@@ -26,6 +26,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.database
     Snapshot,
     export_snapshot,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import definitions_known
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.slot import Slot
@@ -54,16 +55,18 @@ def copy_wave(job: Job, number: int, made: Slot) -> None:
     _fill(job, number, made.name, made.snapshot, made.close)
 
 
-def complete(job: Job, number: int) -> None:
+def complete(job: Job, number: int, only: frozenset[str] | None = None) -> None:
     """Make what a run that was interrupted after its last rows, or met definitions that the target refused, has left to
-    be made. Raises HandoverError.
+    be made; ``only`` entries of these classes, as what others need. Raises HandoverError.
     """
     with contextlib.closing(job.source.connect(job.dbname, read_only=True)) as keeper:
         snapshot = export_snapshot(keeper, serializable_deferrable=False)
-        _fill(job, None, job.wave_name(number), snapshot, lambda: None)
+        _fill(job, None, job.wave_name(number), snapshot, lambda: None, only)
 
 
-def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied) -> None:
+def _fill(
+    job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied, only: frozenset[str] | None = None
+) -> None:
     migration = job.read()
     tables = [
         (table.schema, table.name)
@@ -79,6 +82,7 @@ def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied
             tables=tables,
             later=frozenset((table.schema, table.name) for table in migration.replicated if table.wave is None),
             existing=_has_contents(job),
+            only=only,
             keys_may_wait=True,
             large_objects=False,  # changes of them do not arrive, so they are the cutover's
             on_state=lambda changes: migration_journal.record_tables(record, job.id, [one[:4] for one in changes]),
@@ -89,6 +93,9 @@ def _fill(job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied
         _leave_out(job, loader)
         result = Filling(loader).fill(job.goal)
     pass_event_triggers(job.session)  # they came along
+    if only:
+        return
+    _keep_definitions(job, loader)
     _keep(job, loader, result)
     apply.quiet_triggers(job)
 
@@ -136,6 +143,18 @@ def _leave_out(job: Job, loader: SnapshotLoader) -> None:
     of_extensions = loader.archive.fitting.left_out_of_extensions()
     if of_extensions:
         job.event("left_out", relations=sorted(of_extensions))
+
+
+def _keep_definitions(job: Job, loader: SnapshotLoader) -> None:
+    """What was made is known from now on; what was known before may have been changed since."""
+    known = definitions_known.recorded(job.session, job.id)
+    entries = {one.key: one for one in loader.schema.described}
+    if known is None:
+        known = definitions_known.KnownDefinitions(None, loader.schema.client.version)
+    together = {**entries, **known.entries}
+    if together.keys() != known.entries.keys():
+        kept = definitions_known.KnownDefinitions(known.stamp, known.client, together)
+        definitions_known.record(job.session, job.id, kept)
 
 
 def _keep(job: Job, loader: SnapshotLoader, result: dict) -> None:

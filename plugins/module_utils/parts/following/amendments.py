@@ -96,6 +96,7 @@ def plan(before: dict[int, Shape], now: dict[int, Shape], there: dict[Key, Shape
     for oid in sorted(altered, key=lambda one: (_depth(now, one), now[one].key)):
         was, shape = kept[oid]
         table = _Table(was, shape, [kept[one] for one in shape.parents if one in kept], before, there)
+        table.left = [kept[one] for one in was.parents if one in kept and one not in shape.parents]
         table.is_rewritten = oid in rewritten
         table.below = below.get(oid, [])
         table.look()
@@ -155,6 +156,7 @@ class _Table:
         self.there = found
         self.is_rewritten = False  # or one of those below it
         self.below: list[Shape] = []
+        self.left: list[tuple[Shape, Shape]] = []  # parents of before
 
     def look(self) -> None:
         """Find what to do, or why not."""
@@ -164,6 +166,7 @@ class _Table:
         self.refusal = self._obstacle()
         if self.refusal:
             return
+        self._detached()
         for number in sorted(self.was.columns.keys() | self.now.columns.keys()):
             before, after = self.was.columns.get(number), self.now.columns.get(number)
             if before is None and after is not None:
@@ -172,6 +175,7 @@ class _Table:
                 self._dropped(before)
             elif before is not None and after is not None and before != after:
                 self._altered(before, after)
+        self._checked()
         self._renamed()
 
     def _obstacle(self) -> str:
@@ -199,6 +203,20 @@ class _Table:
             if number in now.columns and not (there.named(one.name) or there.named(now.columns[number].name))
         )
         return f"the target's table has no column {lost[0]}" if lost else ""
+
+    def _detached(self) -> None:
+        """Rows go to this table as before."""
+        assert self.there is not None
+        for was, now in self.left:
+            parent = self._all_there.get(was.key) or self._all_there.get(now.key)
+            if parent is None or parent.oid not in self.there.parents:
+                continue
+            name = sql.Identifier(*parent.key)
+            if parent.kind == "p":
+                statement = sql.Composed([sql.SQL("ALTER TABLE "), name, sql.SQL(" DETACH PARTITION "), TABLE])
+                self._do_anything(EARLY, statement, 0)
+            else:
+                self._do(EARLY, "NO INHERIT {}", name)
 
     # What is of the parents is done by what is done to them.
 
@@ -348,6 +366,25 @@ class _Table:
         if not before.identity:
             action = f"ADD GENERATED {IDENTITIES[after.identity]} AS IDENTITY"
         self._do(LATE, f"ALTER COLUMN {{}} {action}", after)
+
+    def _checked(self) -> None:
+        """CHECK constraints: what rows need not meet any more goes early, what they have to comes late."""
+        assert self.there is not None
+        there = {one.name for one in self.there.checks.values()}
+        for oid, before in self.was.checks.items():
+            after = self.now.checks.get(oid)
+            if before.inherited or before.name not in there:
+                continue
+            if after is None:
+                self._do(EARLY, "DROP CONSTRAINT {}", sql.Identifier(before.name))
+            elif after.name != before.name:
+                self._do(EARLY, "RENAME CONSTRAINT {} TO {}", sql.Identifier(before.name), sql.Identifier(after.name))
+            if after and after.checked and not before.checked:
+                self._do(LATE, "VALIDATE CONSTRAINT {}", sql.Identifier(after.name))
+        gone = {one.name for oid, one in self.was.checks.items() if oid not in self.now.checks}
+        for oid, after in self.now.checks.items():
+            if oid not in self.was.checks and not after.inherited and (after.name in gone or after.name not in there):
+                self._do(LATE, "ADD CONSTRAINT {} {}", sql.Identifier(after.name), sql.SQL(after.sql))
 
     # The table itself
 

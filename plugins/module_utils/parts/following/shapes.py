@@ -41,12 +41,19 @@ SHAPES = f"""
         FROM own JOIN pg_attribute AS a ON a.attrelid = own.oid JOIN pg_type AS t ON t.oid = a.atttypid
         LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         LEFT JOIN keys ON keys.indrelid = a.attrelid AND keys.attnum = a.attnum
-        WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY 1)
+        WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY 1),
+    checks AS (
+        SELECT k.conrelid, jsonb_agg(jsonb_build_object(
+            'oid', k.oid::bigint, 'name', k.conname, 'sql', pg_get_constraintdef(k.oid), 'checked', k.convalidated,
+            'inherited', k.coninhcount > 0)) AS found
+        FROM own JOIN pg_constraint AS k ON k.conrelid = own.oid AND k.contype = 'c' GROUP BY 1)
     SELECT jsonb_build_object(
         'oid', own.oid::bigint, 'schema', own.nspname, 'name', own.relname, 'kind', own.relkind,
         'file', own.relfilenode::bigint, 'owner', pg_get_userbyid(own.relowner), 'age', own.age,
-        'parents', coalesce(parents.found, '[]'), 'columns', coalesce(columns.found, '[]'))
-    FROM own LEFT JOIN columns ON columns.attrelid = own.oid LEFT JOIN parents ON parents.inhrelid = own.oid"""
+        'parents', coalesce(parents.found, '[]'), 'columns', coalesce(columns.found, '[]'),
+        'checks', coalesce(checks.found, '[]'))
+    FROM own LEFT JOIN columns ON columns.attrelid = own.oid LEFT JOIN parents ON parents.inhrelid = own.oid
+    LEFT JOIN checks ON checks.conrelid = own.oid"""
 
 Key = tuple  # (schema, name)
 
@@ -74,6 +81,19 @@ class ColumnShape:
 
 
 @dataclass(frozen=True)
+class CheckShape:
+    """A CHECK constraint, which is no object of its own to pg_dump. Another ``sql`` is another constraint, or follows
+    from other names; ``checked``: it was not left NOT VALID.
+    """
+
+    oid: int
+    name: str
+    sql: str = field(compare=False)
+    checked: bool
+    inherited: bool
+
+
+@dataclass(frozen=True)
 class Shape:
     """A table. ``kind``: r, or p if it is partitioned; ``file``: where its rows are; ``parents``: their oids."""
 
@@ -85,6 +105,7 @@ class Shape:
     owner: str = field(compare=False)
     parents: tuple[int, ...]
     columns: dict[int, ColumnShape]
+    checks: dict[int, CheckShape] = field(default_factory=dict)
     age: int = field(default=0, compare=False)
 
     @property
@@ -106,9 +127,9 @@ def read(connection: Connection) -> dict[int, Shape]:
 
 def _shape(found: dict[str, Any]) -> Shape:
     columns = [ColumnShape(**column) for column in found["columns"]]
-    return Shape(
-        **{**found, "parents": tuple(found["parents"]), "columns": {one.number: one for one in columns}},
-    )
+    checks = [CheckShape(**check) for check in found["checks"]]
+    by_number, by_oid = {one.number: one for one in columns}, {one.oid: one for one in checks}
+    return Shape(**{**found, "parents": tuple(found["parents"]), "columns": by_number, "checks": by_oid})
 
 
 # --- what the journal knows ----------------------------------------------------------------------------------------
@@ -135,4 +156,5 @@ def record(connection: Connection, identifier: str, known: dict[int, Shape]) -> 
 
 
 def _as_json(shape: Shape) -> dict[str, Any]:
-    return {**vars(shape), "columns": [vars(one) for one in shape.columns.values()]}
+    columns, checks = ([vars(one) for one in found.values()] for found in (shape.columns, shape.checks))
+    return {**vars(shape), "columns": columns, "checks": checks}

@@ -25,7 +25,7 @@ TABLES = {
         verified jsonb, cut_over timestamptz, rolled_back timestamptz, stopped timestamptz, fingerprint jsonb,
         notices jsonb NOT NULL DEFAULT '[]', pending jsonb NOT NULL DEFAULT '[]', undo text[] NOT NULL DEFAULT '{}',
         direction text NOT NULL DEFAULT 'forward', witness jsonb, failures jsonb NOT NULL DEFAULT '[]',
-        shapes jsonb""",
+        shapes jsonb, definitions jsonb""",
     "wave": """
         migration_id text NOT NULL, number integer NOT NULL, name text NOT NULL, lsn pg_lsn,
         state text NOT NULL DEFAULT 'copying', started timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -154,7 +154,7 @@ def read_migration(connection, identifier: str | None = None) -> Migration | Non
     found = rows(
         connection,
         """
-        SELECT to_jsonb(m) - '{witness,shapes}'::text[],
+        SELECT to_jsonb(m) - '{witness,shapes,definitions}'::text[],
             (SELECT json_agg(w ORDER BY number) FROM handover.wave AS w WHERE w.migration_id = m.id),
             (SELECT json_agg(t ORDER BY schema, name) FROM handover.wave_table AS t WHERE t.migration_id = m.id)
         FROM handover.migration AS m WHERE m.id = coalesce(%s, m.id) ORDER BY started DESC LIMIT 1""",

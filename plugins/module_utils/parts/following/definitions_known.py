@@ -1,0 +1,70 @@
+# Copyright (c) 2026 The handover.postgresql authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the journal has of the source's definitions besides tables: what pg_dump said, and when that was true.
+
+``stamp`` is another as soon as any catalog of definitions was written to. Where it is the same, nobody has to ask
+pg_dump again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.described_entries import DescribedEntry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+
+CATALOGS = {
+    "pg_attrdef": "oid", "pg_cast": "oid", "pg_collation": "oid", "pg_constraint": "oid", "pg_default_acl": "oid",
+    "pg_description": "objoid", "pg_enum": "oid", "pg_index": "indexrelid", "pg_inherits": "inhrelid",
+    "pg_namespace": "oid", "pg_policy": "oid", "pg_proc": "oid", "pg_rewrite": "oid", "pg_sequence": "seqrelid",
+    "pg_statistic_ext": "oid", "pg_trigger": "oid", "pg_type": "oid", "pg_class": "oid",
+}  # fmt: skip
+AMOUNTS = " UNION ALL ".join(
+    f"SELECT '{name}' AS name, count(*) AS amount, sum(c.xmin::text::bigint) AS signs FROM {name} AS c"
+    f" WHERE c.{oid} >= 16384"
+    + {"pg_class": " AND relpersistence <> 't'", "pg_type": " AND typrelid = 0"}.get(name, "")
+    for name, oid in CATALOGS.items()
+)
+STAMP = f"""
+    SELECT md5(string_agg(concat_ws(' ', name, amount, signs), ',' ORDER BY name)) FROM ({AMOUNTS}) AS catalog"""
+
+
+@dataclass(frozen=True)
+class KnownDefinitions:
+    """``client`` is the version of pg_dump; ``entries`` by key, in the archive's order."""
+
+    stamp: str | None
+    client: str
+    entries: dict[str, DescribedEntry] = field(default_factory=dict)
+
+
+def read_stamp(connection: Connection) -> str:
+    """Of the definitions of a database."""
+    return value(connection, STAMP)
+
+
+def recorded(connection: Connection, identifier: str) -> KnownDefinitions | None:
+    """What the journal has; None where that is nothing."""
+    if not import_journal.has_column(connection, "migration", "definitions"):
+        return None
+    found = rows(connection, "SELECT definitions FROM handover.migration WHERE id = %s", (identifier,))
+    if not found or found[0][0] is None:
+        return None
+    known = found[0][0]
+    entries = [DescribedEntry(**one) for one in known["entries"]]
+    return KnownDefinitions(known["stamp"], known["client"], {one.key: one for one in entries})
+
+
+def record(connection: Connection, identifier: str, known: KnownDefinitions) -> None:
+    """Let the journal have these."""
+    has_room = import_journal.has_column(connection, "migration", "definitions")
+    entries = [one.as_json() for one in known.entries.values()]
+    text = json.dumps({"stamp": known.stamp, "client": known.client, "entries": entries})
+    with connection.cursor() as cursor:
+        if not has_room:
+            cursor.execute("ALTER TABLE handover.migration ADD COLUMN definitions jsonb")
+        cursor.execute("UPDATE handover.migration SET definitions = %s WHERE id = %s", (text, identifier))
