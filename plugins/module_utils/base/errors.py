@@ -34,6 +34,12 @@ class HandoverError(Exception):
         """The same of one database among several, by the name that the user knows."""
         return type(self)(f'Database "{dbname}": {self.problem}', self.remedy, database=dbname, **self.facts)
 
+    def beside(self, other: HandoverError) -> HandoverError:
+        """The same, which was not all that went wrong."""
+        self.problem += f" {other.problem}"
+        self.remedy += f" {other.remedy}"
+        return self
+
 
 class IncompleteError(HandoverError):
     """All rows of a database are there, but not all definitions: ``failures`` among the facts. Others may go on."""

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+LEAST, MOST = 2, 4
 
 
 def together(*works: Callable[[], T]) -> list[T]:
@@ -37,6 +39,20 @@ def together(*works: Callable[[], T]) -> list[T]:
     return [results[index] for index in range(len(works))]
 
 
+def side_by_side(work: Callable[[Item], T], items: Sequence[Item]) -> list[T]:
+    """``[work(item) for item in items]``, some at once, by the number of cores. The first error stops the others and is
+    raised.
+    """
+    return _shared_out(items, at_once(), lambda taken: [(index, work(item)) for index, item in taken])
+
+
+def at_once() -> int:
+    """How many databases are worked on side by side: more than one, as servers are awaited, and few, as each takes
+    several sessions.
+    """
+    return min(MOST, max(LEAST, os.cpu_count() or 1))
+
+
 def for_each(
     connect: Callable[[], Connection], items: Sequence[Item], work: Callable[[Connection, Item], T], jobs: int
 ) -> list[T]:
@@ -44,22 +60,30 @@ def for_each(
 
     The results are in the order of the items. The first error stops the others and is raised.
     """
-    results: dict[int, T] = {}
-    remaining = iter(enumerate(items))
-    lock, failed = threading.Lock(), threading.Event()
+
+    def serve(taken: Iterator[tuple[int, Item]]) -> list[tuple[int, T]]:
+        with contextlib.closing(connect()) as connection:
+            return [(index, work(connection, item)) for index, item in taken]
+
+    return _shared_out(items, jobs, serve)
+
+
+def _shared_out(
+    items: Sequence[Item], jobs: int, serve: Callable[[Iterator[tuple[int, Item]]], list[tuple[int, T]]]
+) -> list[T]:
+    """What ``jobs`` threads make of the items that they take one by one, in the order of the items."""
+    remaining, lock, failed = iter(enumerate(items)), threading.Lock(), threading.Event()
 
     def take() -> tuple[int, Item] | None:
         with lock:
             return None if failed.is_set() else next(remaining, None)
 
-    def serve() -> None:
+    def serve_until_failure() -> list[tuple[int, T]]:
         try:
-            with contextlib.closing(connect()) as connection:
-                for index, item in iter(take, None):
-                    results[index] = work(connection, item)
+            return serve(iter(take, None))
         except BaseException:
             failed.set()
             raise
 
-    together(*[serve] * min(jobs, len(items)))
-    return [results[index] for index in range(len(items))]
+    found = dict(pair for pairs in together(*[serve_until_failure] * min(jobs, len(items))) for pair in pairs)
+    return [found[index] for index in range(len(items))]

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from dataclasses import replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import at_once, for_each
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line, some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
@@ -72,8 +74,7 @@ def preflight(source: Endpoint, target: Endpoint | None, params: dict) -> dict:
         pair = _pair(stack, source, target, params)
         findings = _run([check for check in CHECKS if not check.per_database], pair)
         databases = []
-        for name in pair.databases:
-            found, described = _look_into(pair, name)
+        for found, described in _look_into_all(pair):
             findings += found
             databases.append(described)
         waive(findings, params["waive"])
@@ -96,19 +97,45 @@ def _names(source: Side, params: dict) -> list[str]:
 def _pair(stack: contextlib.ExitStack, source: Endpoint, target: Endpoint | None, params: dict) -> Pair:
     """Both servers, or only the source. Raises HandoverError where that cannot be reached."""
 
-    def side(endpoint):
-        session = endpoint.connect_for_maintenance(read_only=True)
-        return Side(endpoint, stack.enter_context(contextlib.closing(session)))
-
     options = PreflightOptions(**{name: params[name] for name in PreflightOptions.__dataclass_fields__})
-    reached = side(source)
+    reached = _side(stack, source)
     pair = Pair(reached, None, _names(reached, params), options)
     if target is not None:
         try:
-            pair.target = side(target)
+            pair.target = _side(stack, target)
         except HandoverError as error:
             pair.unreached = error
     return pair
+
+
+def _side(stack: contextlib.ExitStack, endpoint: Endpoint) -> Side:
+    session = endpoint.connect_for_maintenance(read_only=True)
+    return Side(endpoint, stack.enter_context(contextlib.closing(session)))
+
+
+def _look_into_all(pair: Pair) -> list[tuple[list[Finding], dict]]:
+    """(findings, description) of each database, in order."""
+    if len(pair.databases) == 1:
+        return [_look_into(pair, pair.databases[0])]
+    return for_each(
+        lambda: _Beside(pair), pair.databases, lambda beside, name: _look_into(beside.pair, name), at_once()
+    )
+
+
+class _Beside:
+    """The same servers with sessions of their own, for one thread: a check may try things in a transaction."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._stack = contextlib.ExitStack()
+        try:
+            source, target = _side(self._stack, pair.source.endpoint), pair.target
+            self.pair = replace(pair, source=source, target=target and _side(self._stack, target.endpoint))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._stack.close()
 
 
 def _look_into(pair: Pair, name: str) -> tuple[list[Finding], dict]:

@@ -20,7 +20,10 @@ from support import COLLECTIONS, Cluster, contents, create_database, roles, run_
 
 from lab import sample
 
-READS = re.compile(r"SELECT|WITH|SHOW|SET|BEGIN|ROLLBACK|COMMIT|COPY \(SELECT .* TO STDOUT", re.DOTALL)
+READS = re.compile(
+    r"(PREPARE \w+ AS )?\s*SELECT|EXECUTE handover_look|WITH|SHOW|SET|BEGIN|ROLLBACK|COMMIT|COPY \(SELECT .* TO STDOUT",
+    re.DOTALL,
+)
 NASTY = ["x; drop", "-d", "host=evil", "Ünïcode\"'", "{{ 1 + 1 }}", "new\nline", "\x1b[31m"]
 TABLES = 10_000
 

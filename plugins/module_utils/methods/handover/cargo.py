@@ -131,6 +131,9 @@ def copy_tables(passage: Passage) -> None:
 
 def stow_large_objects(passage: Passage) -> None:
     """Make new's large objects like old's before the window, so that only what changes from now on is left to it."""
+    if not any(together(*(lambda one=one: large_objects.count(one) for one in (passage.reader, passage.writer)))):
+        passage.large_objects = {}, {}
+        return
     for _round in range(ROUNDS):
         started = time.monotonic()
         with _sessions(passage) as (source, target):

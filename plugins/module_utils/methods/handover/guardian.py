@@ -30,19 +30,50 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 PATIENCE = 300.0  # seconds during which what cannot be reached is tried again
 PAUSE = 0.1  # seconds between two attempts
 DOUBT = 10.0  # seconds that clients wait for it to be known which side they belong to
-DONE = "done"
+DONE, READY = "done", "ready"
 
 
 class Guardian:
-    """The child program.
+    """The child program, for one window after the other."""
 
-    ``databases``: ``{"old", "new"}`` are ``{"parameters": libpq's, "dbname"}``, ``source`` says which of them is the
-    source, ``migration`` is its id, ``slot`` the name of that which the window makes on new, ``margin`` the
-    sequences'; ``poolers`` are Poolers.as_records().
-    """
+    def __init__(self) -> None:
+        self._process: subprocess.Popen | None = None
+        self._is_needed = False
 
-    def __init__(self, databases: list[dict], poolers: list[dict]):
-        self._process = subprocess.Popen(  # pylint: disable=consider-using-with
+    def watch(self, databases: list[dict], poolers: list[dict]) -> None:
+        """A window is about to begin.
+
+        ``databases``: ``{"old", "new"}`` are ``{"parameters": libpq's, "dbname"}``, ``source`` says which of them is
+        the source, ``migration`` is its id, ``slot`` the name of that which the window makes on new, ``margin`` the
+        sequences'; ``poolers`` are Poolers.as_records().
+        """
+        if self._process is None or self._process.poll() is not None:  # it was killed since
+            self._process = self._start()
+        self._is_needed = True
+        self._tell(json.dumps({"databases": databases, "poolers": poolers, "directory": os.getcwd()}))
+        if self._process.stdout.readline().strip() != READY:
+            raise HandoverError(
+                "The helper that completes the cutover if this module is killed could not be started.",
+                "Nothing was done. Make sure that Python can start itself on this host, then run this again.",
+            )
+
+    def dismiss(self) -> None:
+        """All is well with this window, or as well as we could make it."""
+        self._tell(DONE)
+        self._is_needed = False
+
+    def end(self) -> None:
+        """It ends, or sets to work if it was not dismissed, and we do not wait for it."""
+        process, self._process = self._process, None
+        if process:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            process.stdout.close()
+            if not self._is_needed:
+                process.wait()
+
+    def _start(self) -> subprocess.Popen:
+        return subprocess.Popen(  # pylint: disable=consider-using-with
             [sys.executable, "-c", f"from {__name__} import main; main()"],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.PIPE,
@@ -52,20 +83,6 @@ class Guardian:
             start_new_session=True,  # signals for our process group are not for it
             text=True,
         )
-        self._tell(json.dumps({"databases": databases, "poolers": poolers, "directory": os.getcwd()}))
-        if self._process.stdout.readline().strip() != "ready":
-            raise HandoverError(
-                "The helper that completes the cutover if this module is killed could not be started.",
-                "Nothing was done. Make sure that Python can start itself on this host, then run this again.",
-            )
-
-    def dismiss(self) -> None:
-        """All is well, or as well as we could make it."""
-        self._tell(DONE)
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
 
     def _tell(self, line: str) -> None:
         with contextlib.suppress(OSError):  # it is gone: then we are alone responsible
@@ -75,11 +92,14 @@ class Guardian:
 
 def main() -> None:
     """Wait for the end of our parent, and do what it could not do any more."""
-    told = json.loads(sys.stdin.readline())
-    os.chdir(told["directory"])  # files of certificates may be given relative to it
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    if DONE not in [line.strip() for line in sys.stdin]:
+    told = None
+    for line in map(str.strip, sys.stdin):
+        told = None if line == DONE else json.loads(line)
+        if told:
+            os.chdir(told["directory"])  # files of certificates may be given relative to it
+            sys.stdout.write(f"{READY}\n")
+            sys.stdout.flush()
+    if told:
         _finish(told["databases"], told["poolers"])
 
 

@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import at_once, together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover import (
     after,
@@ -47,6 +52,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 MARGIN_WITHOUT_POOLER = 1000  # calls of nextval() whose values sessions may hold and use elsewhere
 SAFE_FRACTION = 0.5  # of the deadline, that preparing the fence may wait for a table
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 
 def hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
     """Do what pg_cutover documents. Raises HandoverError, with whether the databases are ``handed_over`` if known."""
@@ -71,56 +79,133 @@ def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: boo
             "PgBouncer reloads all entries at once, so every database would switch together with the first.",
             "Hand them over with together: true, or call this for one database after the other.",
         )
-    waiting = [route.status for route in routes].count(READY)
-    proofs = Proofs(fate)
+    run = _Run(params, check_mode, fate)
     try:
-        for group in [routes] if params["together"] else [[route] for route in routes]:
-            proofs.make(after.is_due)
-            fate.begin_window()
-            passages = _hand_over_together(group, params, waiting, check_mode, fate)
-            if not check_mode:
-                waiting -= [route.status for route in group].count(READY)
-                proofs.leave(passages)
-        proofs.make()
+        for windows in _side_by_side([routes] if params["together"] else [[route] for route in routes]):
+            run.proofs.make(after.is_due)
+            done = 0 if check_mode else len(fate.results)
+            run.hand_over(windows, [route.status for route in routes[done:]].count(READY))
+        run.guardian.end()
+        run.proofs.make()
     except (HandoverError, psycopg2.Error) as error:
-        raise proofs.told_by(as_handover_error(error)) from None
+        run.guardian.end()
+        raise run.proofs.told_by(as_handover_error(error)) from None
 
 
-def _hand_over_together(routes: list[Route], params: dict, waiting: int, check_mode: bool, fate: Fate) -> list[Passage]:
-    """Databases in one window, of ``waiting`` ones in this call that were not handed over before.
-
-    The ways back of the first window are proven at once, as what is wrong with them is wrong with all. Those of the
-    others are proven later, with the passages returned: a worker may take seconds to start.
+def _side_by_side(windows: list[list[Route]]) -> list[list[list[Route]]]:
+    """Those of which all but the windows themselves is done at the same time: first one alone, as most of what is wrong
+    with it is wrong with all.
     """
-    with contextlib.ExitStack() as stack:
-        poolers = stack.enter_context(open_poolers(params["poolers"]))
-        passages = stack.enter_context(opened(routes, params, waiting, _sequence_margin(params, poolers)))
+    return [windows[:1], *in_groups(windows[1:], at_once())]
+
+
+@dataclass
+class _Party:
+    """The databases of one window, and how it was before: ``places`` are where their poolers led."""
+
+    poolers: Poolers
+    passages: list[Passage]
+    forecasts: list[dict] = field(default_factory=list)
+    places: dict[str, dict] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> list[Passage]:
+        """Those that are to be handed over; the others were, and are to be completed."""
+        return [passage for passage in self.passages if passage.route.status == READY]
+
+
+class _Run:
+    """One call."""
+
+    def __init__(self, params: dict, check_mode: bool, fate: Fate) -> None:
+        self.params, self.check_mode, self.fate = params, check_mode, fate
+        self.proofs, self.guardian = Proofs(fate), Guardian()
+
+    def hand_over(self, windows: list[list[Route]], waiting: int) -> None:
+        """One window after the other; what comes before and after is done for all of them at the same time. ``waiting``
+        databases of this call were not handed over before.
+        """
+        passed: list[_Party] = []
+        with contextlib.ExitStack() as stack:
+            begun = _each(lambda routes: self._begin(stack, routes, waiting), windows)
+            try:
+                for party in begun:
+                    self.fate.begin_window()
+                    if isinstance(party, HandoverError):
+                        raise party
+                    if self.check_mode:
+                        self.fate.results += party.forecasts
+                        continue
+                    party.places = _pass(party, self.params, self.fate, self.guardian)
+                    passed.append(party)
+            except (HandoverError, psycopg2.Error) as error:
+                try:
+                    self._follow(passed)
+                except HandoverError as more:
+                    raise as_handover_error(error).beside(more) from None
+                raise
+            self._follow(passed)
+
+    def _begin(self, stack: contextlib.ExitStack, routes: list[Route], waiting: int) -> _Party:
+        """Up to the window, whose sessions end with ``stack``. Raises HandoverError for what stands in the way."""
+        poolers = stack.enter_context(open_poolers(self.params["poolers"]))
+        margin = _sequence_margin(self.params, poolers)
+        passages = stack.enter_context(opened(routes, self.params, waiting, margin, self.check_mode))
+        party = _Party(poolers, passages)
         _choose_entries(passages, poolers)
-        ready = [passage for passage in passages if passage.route.status == READY]
         asked = []  # else some poolers may lead to new already
-        if len(ready) == len(passages):
-            asked = [one.route.old.dbname for one in ready]
-            if not check_mode:
+        if len(party.ready) == len(passages):
+            asked = [one.route.old.dbname for one in passages]
+            if not self.check_mode:
                 _let_go_on(passages[0], poolers)
-        for passage in ready:
-            passage.findings = _find_out(passage, poolers, asked, check_mode)
-        if check_mode:
-            fate.results += [report.forecast(passage, poolers) for passage in passages]
-            return passages
-        for passage in ready:
+        for passage in party.ready:
+            passage.findings = _find_out(passage, poolers, asked, self.check_mode)
+        if self.check_mode:
+            party.forecasts = [report.forecast(passage, poolers) for passage in passages]
+            return party
+        for passage in party.ready:
             _refuse(passage)
-        for passage in ready:
+        for passage in party.ready:
             _prepare(passage)
-        places = _pass(passages, ready, poolers, params, fate)
-        for passage in passages:
-            after.complete(passage)
-        after.look_at_poolers(passages, poolers, places)
-        if not fate.results:
-            for passage in passages:
-                after.prove_way_back(passage)
-        fate.results += [report.outcome(passage, poolers) for passage in passages]
-        fate.complain(passages)
-        return passages
+        return party
+
+    def _follow(self, parties: list[_Party]) -> None:
+        """What is done after the windows, and the results. Raises HandoverError for what is left to do.
+
+        The ways back of the first window are proven at once, those of others later: a worker may take seconds to start.
+        """
+        is_first = not self.fate.results
+        outcomes = _each(lambda party: _outcomes(party, is_first), parties)
+        for party, found in zip(parties, outcomes):
+            if isinstance(found, HandoverError):
+                raise found
+            self.fate.results += found
+            self.proofs.leave(party.passages)
+        self.fate.complain([passage for party in parties for passage in party.passages])
+
+
+def _each(work: Callable[[Item], Result], items: list[Item]) -> list[Result | HandoverError]:
+    """``work(item)`` of each, at the same time, or the error that it raised."""
+
+    def attempt(item: Item) -> Result | HandoverError:
+        try:
+            return work(item)
+        except (HandoverError, psycopg2.Error) as error:
+            return as_handover_error(error)
+
+    if len(items) == 1:  # without a thread: a signal ends it at once
+        return [attempt(items[0])]
+    return together(*(partial(attempt, item) for item in items))
+
+
+def _outcomes(party: _Party, is_first: bool) -> list[dict]:
+    for passage in party.passages:
+        after.complete(passage)
+    after.look_at_poolers(party.passages, party.poolers, party.places)
+    if is_first:
+        for passage in party.passages:
+            after.prove_way_back(passage)
+    return [report.outcome(passage, party.poolers) for passage in party.passages]
 
 
 def _sequence_margin(params: dict, poolers: Poolers) -> int:
@@ -228,14 +313,15 @@ def _prepare_way_back(passage: Passage) -> None:
         passage.findings = replace(passage.findings, obstacles_to_way_back=[error.problem])
 
 
-def _pass(passages: list[Passage], ready: list[Passage], poolers: Poolers, params: dict, fate: Fate) -> dict[str, dict]:
+def _pass(party: _Party, params: dict, fate: Fate, guardian: Guardian) -> dict[str, dict]:
     """The window, and what follows at once from its commits. Where that does not go well to the end, the guardian is
     not dismissed: it does what it can when this process ends. Returns where the poolers led before they were switched.
     """
+    passages, ready, poolers = party.passages, party.ready, party.poolers
     timeline = passages[0].timeline
     poolers.prepare()
     places = poolers.places()
-    guardian = Guardian([_for_guardian(passage) for passage in passages], poolers.as_records())
+    guardian.watch([_for_guardian(passage) for passage in passages], poolers.as_records())
     window = Window(ready, poolers, params["deadline"]) if ready else None
     try:
         if window:

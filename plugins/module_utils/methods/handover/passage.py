@@ -20,6 +20,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import (
     Route,
     find_route,
+    of_database,
     sessions_with,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import read_tables
@@ -193,9 +194,9 @@ def limited(passages: list[Passage], seconds: float):
 
 
 @contextlib.contextmanager
-def opened(routes: list[Route], params: dict, waiting: int, sequence_margin: int):
-    """Yields a Passage for each route, with its sessions, and with the migration's turn; all end with the block.
-    Raises HandoverError, also when another run is at work.
+def opened(routes: list[Route], params: dict, waiting: int, sequence_margin: int, only_look: bool = False):
+    """Yields a Passage for each route, with its sessions, and with the migration's turn; all end with the block. To
+    ``only_look``, one session with each end is enough. Raises HandoverError, also when another run is at work.
     """
     with contextlib.ExitStack() as stack:
         passages, timeline = [], Timeline()
@@ -204,10 +205,15 @@ def opened(routes: list[Route], params: dict, waiting: int, sequence_margin: int
             stack.enter_context(turn.taken(keeper, route.migration.id))
             for session, place in ((keeper, route.source), (other_keeper, route.target)):
                 stack.enter_context(turn.home(session, place.endpoint.side))
-            route = find_route(route.source, route.target, route.direction)  # another run may have gone on until now
-            lock, old, reader, new, helper, writer = stack.enter_context(
-                sessions_with(*[route.old] * 3, *[route.new] * 3)
-            )
+            with of_database(route.source.dbname):  # another run may have gone on until now
+                route = find_route(route.source, route.target, route.direction, keeper, other_keeper)
+            if only_look:
+                ends = (keeper, other_keeper) if route.old is route.source else (other_keeper, keeper)
+                lock, old, reader, new, helper, writer = [ends[0]] * 3 + [ends[1]] * 3
+            else:
+                lock, old, reader, new, helper, writer = stack.enter_context(
+                    sessions_with(*[route.old] * 3, *[route.new] * 3)
+                )
             passage = Passage(
                 route,
                 params,

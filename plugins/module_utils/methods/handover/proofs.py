@@ -45,6 +45,5 @@ class Proofs:
         try:
             self.make()
         except HandoverError as more:
-            error.problem += f" {more.problem}"
-            error.remedy += f" {more.remedy}"
+            return error.beside(more)
         return error

@@ -7,6 +7,8 @@ before the window, or keeps it shut. Nothing is taken away from a role of the ne
 
 from __future__ import annotations
 
+import threading
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import referenced_roles, value
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import Passage
@@ -21,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.ro
 )
 
 SHOWN = 10  # roles named in a message
+TURN = threading.Lock()  # roles are the server's: databases side by side bring the same ones
 
 
 def look(passage: Passage) -> role_import.Plan:
@@ -56,8 +59,12 @@ def describe(plan: role_import.Plan) -> str:
 
 def bring(passage: Passage) -> None:
     """Bring them over, all or nothing, as far as another database of this run has not done so. Raises HandoverError."""
-    plan = passage.roles if passage.alone else look(passage)
-    if plan.statements:
+    if not passage.roles.statements:
+        return
+    with TURN:
+        plan = passage.roles = look(passage)
+        if not plan.statements:
+            return
         role_import.apply(passage.new, plan)
         if passage.route.direction == FORWARD:
             versions = row_versions(passage.source)

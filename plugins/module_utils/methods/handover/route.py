@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import side_by_side, together
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     Server,
     read_server,
@@ -112,34 +112,37 @@ def find_routes(source: Endpoint, target: Endpoint, params: dict) -> list[Route]
             raise HandoverError(f"{endpoint.describe()} is a standby.", "Give the primary.")
     if here.system_identifier == there.system_identifier:
         raise HandoverError("Source and target are the same server.", "Correct source or target.")
-    routes = []
-    for name in names:
+
+    def find(name: str) -> Route:
         places = Place(source, name, here), Place(target, params["rename"].get(name, name), there)
-        routes.append(find_route(*places, params["direction"]))
-    return routes
+        with of_database(name), sessions_with(*places) as sessions:
+            return find_route(*places, params["direction"], *sessions)
+
+    return side_by_side(find, names)
 
 
-def find_route(source: Place, target: Place, direction: str) -> Route:
-    """Where one database stands. Raises HandoverError where it cannot go this way."""
+@contextlib.contextmanager
+def of_database(dbname: str):
+    """What fails inside is said of this one."""
     try:
-        return _find_route(source, target, direction)
+        yield
     except HandoverError as error:
-        raise error.of_database(source.dbname) from None
+        raise error.of_database(dbname) from None
 
 
-def _find_route(source: Place, target: Place, direction: str) -> Route:
+def find_route(source: Place, target: Place, direction: str, here: Connection, there: Connection) -> Route:
+    """Where one database stands, seen by a session with each end. Raises HandoverError where it cannot go this way."""
     identifier = migration_id(source.server, source.dbname, target.server, target.dbname)
-    with sessions_with(source, target) as (here, there):
-        migration = migration_journal.read_migration(there, identifier)
-        if migration is None:
-            raise HandoverError(
-                "The target has no journal of a continuous migration of this database.",
-                "Bring it into step first: handover.postgresql.replicate. A dump needs no cutover.",
-            )
-        found = together(lambda: fence.read(here), lambda: fence.read(there))
-        for place, one in zip((source, target), found):
-            home.refuse_foreign(one, place.endpoint.side, identifier)
-        fences = dict(zip((FORWARD, BACK), found))
+    migration = migration_journal.read_migration(there, identifier)
+    if migration is None:
+        raise HandoverError(
+            "The target has no journal of a continuous migration of this database.",
+            "Bring it into step first: handover.postgresql.replicate. A dump needs no cutover.",
+        )
+    found = together(lambda: fence.read(here), lambda: fence.read(there))
+    for place, one in zip((source, target), found):
+        home.refuse_foreign(one, place.endpoint.side, identifier)
+    fences = dict(zip((FORWARD, BACK), found))
     _refuse_wrong_phase(migration, direction)
     closed = {way: _says_so(found, migration) for way, found in fences.items()}
     other = BACK if direction == FORWARD else FORWARD

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import next_step
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import side_by_side
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
@@ -54,17 +55,18 @@ WAL_STATUSES = [None, "reserved", "extended", "unreserved", "lost"]  # from good
 def info(source: Endpoint, target: Endpoint, params: dict, check_mode: bool) -> dict:
     """Do what pg_migration_info documents; ``params`` are its parameters. Raises HandoverError."""
     ends = Ends.reach(source, target, params)
-    statuses = []
-    for dbname, goal in ends.pairs:
-        with visit(ends.source, dbname) as at_source, visit(ends.target, goal) as at_target:
-            status = read_status(ends, at_source, at_target, dbname, goal)
+
+    def look(pair: tuple[str, str]) -> dict:
+        with visit(ends.source, pair[0]) as at_source, visit(ends.target, pair[1]) as at_target:
+            status = read_status(ends, at_source, at_target, *pair)
             if params["samples"]:
                 status["samples"] = curves(at_target, status["id"], params["samples"])
-        if not check_mode:
-            record(ends, status)
-        statuses.append(status)
+            if not check_mode:
+                record(at_source, at_target, status)
+            return status
+
     return {
-        "databases": statuses,
+        "databases": side_by_side(look, ends.pairs),
         "source": ends.source.as_result(),
         "target": ends.target.as_result(),
         "changed": False,
@@ -150,7 +152,7 @@ def _judge_continuity(at_source: Visit, at_target: Visit, migration, status: dic
     sight = None
     if migration and at_source.connection and at_target.connection:
         with contextlib.suppress(psycopg2.Error):  # what keeps us from it is said by who looks at one end alone
-            sight = continuity.look(at_source.connection, at_target.connection, migration)
+            sight = at_target.sight = continuity.look(at_source.connection, at_target.connection, migration)
     status["continuity"] = None
     if migration and migration.phase == "stopped":
         status["continuity"] = []
@@ -328,24 +330,28 @@ def _drift(publisher: Visit, migration) -> list[dict] | None:
     return _tolerantly(publisher, lambda connection: drift.since(migration, connection))
 
 
-def record(ends: Ends, status: dict) -> None:
-    """What a look leaves behind, where it can be written: a sample, and what both ends are to remember."""
-    _record_sample(ends, status)
+def record(at_source: Visit, at_target: Visit, status: dict) -> None:
+    """What a look leaves behind, where it can be written: a sample, and what both ends are to remember. The sessions
+    may write from here on.
+    """
+    for visited in (at_source, at_target):
+        _tolerantly(visited, lambda connection: value(connection, WRITABLE))
+    _record_sample(at_target, status)
     if status["continuity"] is None or status["phase"] == "stopped" or status["running"]:
         return  # a run remembers by itself
-    here, there = (ends.source, status["database"]), (ends.target, status["target_database"])
-    with visit(*here, read_only=False) as at_source, visit(*there, read_only=False) as at_target:
-        sessions = at_source.connection, at_target.connection
-        if all(sessions):
-            with contextlib.suppress(psycopg2.Error):  # who may not write here is told what is seen all the same
-                migration = migration_journal.read_migration(sessions[1], status["id"])
-                continuity.remember(continuity.look(*sessions, migration), migration.id, *sessions)
+    sessions = at_source.connection, at_target.connection
+    if all(sessions) and at_target.sight:
+        with contextlib.suppress(psycopg2.Error):  # who may not write here is told what is seen all the same
+            continuity.remember(at_target.sight, status["id"], *sessions)
 
 
-def _record_sample(ends: Ends, status: dict) -> bool:
+WRITABLE = "SELECT set_config('default_transaction_read_only', 'off', false)"
+
+
+def _record_sample(at_target: Visit, status: dict) -> None:
     """Record what was seen in the journal, for plots and rates, where it can be written and the last one is not new."""
-    if status["phase"] not in ("copying", "catching_up", "in_step", "handed_over"):
-        return False
+    if status["phase"] not in ("copying", "catching_up", "in_step", "handed_over") or not at_target.connection:
+        return
     amounts = {
         "retained_bytes": status["wal"]["retained_bytes"],
         "lag_bytes": status["lag"]["bytes"],
@@ -355,11 +361,6 @@ def _record_sample(ends: Ends, status: dict) -> bool:
     recent = """
         SELECT EXISTS (SELECT FROM handover.sample
                        WHERE migration_id = %s AND at > clock_timestamp() - %s * interval '1 s')"""
-    with visit(ends.target, status["target_database"], read_only=False) as there:
-        if there.connection is None:
-            return False
-        with contextlib.suppress(psycopg2.Error):  # a plot is not worth a failure
-            if not value(there.connection, recent, (status["id"], SAMPLE_INTERVAL)):
-                migration_journal.add_sample(there.connection, status["id"], **amounts)
-                return True
-    return False
+    with contextlib.suppress(psycopg2.Error):  # a plot is not worth a failure
+        if not value(at_target.connection, recent, (status["id"], SAMPLE_INTERVAL)):
+            migration_journal.add_sample(at_target.connection, status["id"], **amounts)

@@ -67,13 +67,13 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
             status = read_status(ends, at_source, at_target, dbname, goal)
         if status["phase"] in WATCHED and not status["errors"] and not check_mode and beat(ends, status):
             status = read_status(ends, at_source, at_target, dbname, goal)
+        if not check_mode:
+            record(at_source, at_target, status)
     guards = judge(status, limits) if status["phase"] in WATCHED or holds_back(status) else []
     result.update(status=status, guards=guards)
     result.update({name: status[name] for name in ("database", "target_database", "id", "phase")})
     unseen = "unknown" if status["problems"] else "not_watched"
     result["level"] = max((guard["level"] for guard in guards), key=LEVELS.index, default=unseen)
-    if not check_mode:
-        record(ends, status)
     if result["level"] == "stop":
 
         def still(at_source, at_target) -> bool:  # another run may have ended it meanwhile, or begun it anew

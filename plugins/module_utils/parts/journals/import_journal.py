@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
@@ -42,6 +43,9 @@ RELATIONS = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnames
 
 ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('handover.postgresql journals of this database', 0))"
 
+LOOK = "handover_look"  # statements that sessions keep prepared
+NUMBERS = itertools.count()
+
 OCCUPANTS = """
     SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = to_regnamespace('handover')"""
 
@@ -52,30 +56,43 @@ WITH_IT = ("verification", "verified_table")
 
 def has_schema(connection) -> bool:
     """Whether this database has a schema handover. Raises HandoverError where that is not ours, or not ours alone."""
-    return _look(connection, "true")
+    return _look(connection) is not None
 
 
 def has_column(connection, table: str, column: str) -> bool:
     """Whether there is one with such a table in it; raises the same, also to whom the schema is closed."""
-    condition = f"""EXISTS (
-        SELECT FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
-        WHERE c.relnamespace = n.oid AND c.relname = '{table}' AND a.attname = '{column}')"""
-    return _look(connection, condition)
+    return f"{table}.{column}" in (_look(connection) or ())
 
 
-def _look(connection, condition: str) -> bool:
-    query = f"""
-        SELECT obj_description(n.oid, 'pg_namespace'), {trust.query(connection)}, {condition}
-        FROM pg_namespace AS n WHERE n.nspname = 'handover'"""
-    for comment, strangers, is_so in rows(connection, query):
+def _look(connection) -> list[str] | None:
+    """The columns of the schema's tables, ``table.column`` each; None without the schema."""
+    for comment, strangers, columns in _answer(connection):
         if not (comment or "").startswith(MARK):
             raise HandoverError(
                 "The database has a schema handover that the collection did not make.",
                 "Rename it while the migration lasts.",
             )
         trust.refuse(connection, strangers)
-        return is_so
-    return False
+        return columns
+    return None
+
+
+def _answer(connection) -> list[tuple]:
+    """What the server says of it. It is asked again and again, and to plan that takes longer than the answer."""
+    prepared = getattr(connection, "prepared", {})
+    if LOOK in prepared:
+        return rows(connection, f"EXECUTE {prepared[LOOK]}")
+    query = f"""
+        SELECT obj_description(n.oid, 'pg_namespace'), {trust.query(connection)}, ARRAY(
+            SELECT c.relname || '.' || a.attname FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+            WHERE c.relnamespace = n.oid AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped)
+        FROM pg_namespace AS n WHERE n.nspname = 'handover'"""
+    if not hasattr(connection, "prepared"):  # of a kind that keeps nothing
+        return rows(connection, query)
+    name = f"{LOOK}_{next(NUMBERS)}"  # one that failed may be there all the same
+    found = rows(connection, f"PREPARE {name} AS {query}; EXECUTE {name}")
+    prepared[LOOK] = name
+    return found
 
 
 def wait_for_turn(cursor) -> None:

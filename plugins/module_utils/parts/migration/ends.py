@@ -17,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
     migration_journal,
     source_record,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.continuity import Sight
 
 
 @dataclass
@@ -57,12 +58,14 @@ class End:
 @dataclass
 class Visit:
     """A session in a database of one end, or none: because the end or the database cannot be reached (``problem``),
-    or because the end has no such database (``problem`` is None).
+    or because the end has no such database (``problem`` is None). That of the target may keep how both ends were seen,
+    ``sight``.
     """
 
     side: str
     connection: Connection | None = None
     problem: str | None = None
+    sight: Sight | None = None
 
     @property
     def unknown(self) -> bool:

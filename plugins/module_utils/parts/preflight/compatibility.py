@@ -44,15 +44,21 @@ def _functions(side: Side) -> dict[tuple[str, str], int]:
     return {(name, types): oid for name, types, oid in side.rows(query)}
 
 
-def _identities(database: Database, query: str, parameters: tuple) -> list[str]:
-    """Descriptions such as ``view public.v`` of a query's (classid, objid) that are the user's own."""
+def _identities(database: Database, parts: list[tuple[str, tuple]]) -> list[str]:
+    """Descriptions such as ``view public.v`` of the (classid, objid) of queries, each with its parameters, that are the
+    user's own. They are asked in one: there are many, and databases are, too.
+    """
+    if not parts:
+        return []
+    query = " UNION ALL ".join(f"({part})" for part, _parameters in parts)
+    parameters = [one for _part, given in parts for one in given]
     statement = f"""
         SELECT DISTINCT k.type || ' ' || k.identity FROM ({query}) AS o (classid, objid),
         pg_identify_object(o.classid, o.objid, 0) AS k
         WHERE o.objid >= {FIRST_OF_USERS} AND NOT EXISTS (
             SELECT FROM pg_depend AS d WHERE d.classid = o.classid AND d.objid = o.objid AND d.deptype = 'e')
         ORDER BY 1"""
-    return [name for (name,) in database.rows(statement, parameters)]
+    return sorted(name for (name,) in database.rows(statement, parameters or None))
 
 
 @database_check("removed_functions", "The target has every built-in function in use.", needs_target=True)
@@ -60,26 +66,26 @@ def removed_functions(database: Database):
     """Functions and operators that later majors dropped, or have with other types, in views, defaults,
     constraints, indexes, policies, aggregates, operators and casts. Bodies of functions that are text are not read.
     """
-    here, there = database.once(_functions), database.target.once(_functions)
+    here, there = database.pair.source.once(_functions), database.target.once(_functions)
     names = {name for name, _types in there}
     gone = {oid: name for (name, types), oid in here.items() if name not in names}
     changed = {oid: f"{name}({types})" for (name, types), oid in here.items() if (name, types) not in there}
     expressions = EXPRESSIONS + ((SQL_BODIES,) if database.server.major >= 14 else ())
-    found = set()
+    parts: list[tuple[str, tuple]] = []
     if gone:
         pattern = f":(funcid|opfuncid|aggfnoid|winfnoid) ({'|'.join(map(str, gone))}) "
         for catalog, expression, classid, objid in expressions:
             query = f"SELECT '{classid}'::regclass::oid, {objid} FROM {catalog} WHERE {expression}::text ~ %s"
-            found.update(_identities(database, query, (pattern,)))
+            parts.append((query, (pattern,)))
     for catalog, columns, classid, objid in CALLS if changed else ():
         any_of = " OR ".join(f"{column}::oid::bigint = ANY (%s)" for column in columns)
         query = f"SELECT '{classid}'::regclass::oid, {objid}::oid FROM {catalog} WHERE {any_of}"
-        found.update(_identities(database, query, (list(changed),) * len(columns)))
+        parts.append((query, (list(changed),) * len(columns)))
     if database.target.server.major >= 14:
         postfix = "SELECT 'pg_operator'::regclass::oid, oid FROM pg_operator WHERE oprkind = 'r'"
-        found.update(_identities(database, postfix, ()))
-    if found:
-        objects = sorted(found)
+        parts.append((postfix, ()))
+    objects = _identities(database, parts)
+    if objects:
         yield Finding(
             "blocker",
             f"{counted(len(objects), 'object')} of functions or operators that the target lacks: {some(objects)}.",
@@ -103,7 +109,7 @@ def _columns(side: Side) -> dict[str, set[str]]:
 def system_views(database: Database):
     """System catalogs and statistics views lose and rename columns from major to major."""
     there = database.target.once(_columns)
-    gone = {name: columns - there.get(name, set()) for name, columns in database.once(_columns).items()}
+    gone = {name: columns - there.get(name, set()) for name, columns in database.pair.source.once(_columns).items()}
     gone = {name: columns for name, columns in gone.items() if columns}
     if not gone:
         return
