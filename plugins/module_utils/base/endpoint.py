@@ -357,12 +357,20 @@ def _refuse_what_children_cannot_get(side: str, parameters: dict[str, Any]) -> N
 
 
 def keep(connection: Connection, statement: str | bytes) -> None:
-    """Say this before the next statement, in one message. It cannot fail, and nobody wants its answer."""
+    """Say this before the next statement, in one message. Nobody wants its answer; an error is the next one's."""
     if isinstance(connection, Session):
         connection.kept += (statement.encode() if isinstance(statement, str) else statement) + b"; "
     else:
         with connection.cursor() as cursor:
             cursor.execute(statement)
+
+
+def take_kept(connection: Connection) -> bytes:
+    """What is to be said before the next statement, for somebody who says that without the client library."""
+    if not isinstance(connection, Session):
+        return b""
+    kept, connection.kept = connection.kept, b""
+    return kept
 
 
 def pass_event_triggers(connection: Connection) -> None:

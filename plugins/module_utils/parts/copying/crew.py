@@ -19,7 +19,8 @@ class Task:
     """One thing to do: ``work(worker)``, then ``done()``, which may add others.
 
     The lowest ``urgency`` (a tuple) comes first. Tables that it has for itself are ``alone``, others may be worked on
-    by several tasks at once (``shared``): so no task waits for a lock of another, or deadlocks with it.
+    by several tasks at once (``shared``): so no task waits for a lock of another, or deadlocks with it. What is
+    ``light`` keeps no processor busy for long.
     """
 
     urgency: tuple
@@ -27,6 +28,7 @@ class Task:
     done: Callable[[], object] = field(compare=False, default=lambda: None)
     alone: frozenset = field(compare=False, default=frozenset())
     shared: frozenset = field(compare=False, default=frozenset())
+    light: bool = field(compare=False, default=False)
 
 
 class Worker:
@@ -90,9 +92,10 @@ class Crew:
 
     @property
     def idle(self) -> int:
-        """Workers that have nothing to do now, and will not have with what waits."""
+        """Workers that have nothing of any weight to do now, and will not have with what waits."""
         with self._change:
-            return max(0, self._jobs - len(self._running) - len(self._waiting))
+            heavy = sum(not task.light for task in [*self._running, *(entry[2] for entry in self._waiting)])
+            return max(0, self._jobs - heavy)
 
     def add(self, task: Task) -> None:
         with self._change:

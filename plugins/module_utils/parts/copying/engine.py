@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import keep, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent
@@ -228,7 +228,10 @@ class CopyEngine:
     def _copy_task(self, group: list[Piece]) -> Task:
         urgency = (COPY, -sum(piece.size for piece in group))
         copied = []
-        return Task(urgency, lambda worker: copied.extend(self._copy(worker, group)), lambda: self._copied(copied))
+        light = all(piece.size <= SMALL for piece in group)
+        return Task(
+            urgency, lambda worker: copied.extend(self._copy(worker, group)), lambda: self._copied(copied), light=light
+        )
 
     def _copy(self, worker: Worker, group: list[Piece]) -> list[tuple[Piece, int, int]]:
         """One transaction on each side; a table that is copied by itself and whole is emptied, and its rows frozen."""
@@ -239,11 +242,11 @@ class CopyEngine:
 
         self._tell([piece.table for piece in group if not piece.first], "copying")
         table = group[0].table
-        _in_copy("source", worker.source, self._begin, table)
-        _in_copy("target", worker.target, "BEGIN", table)
-        if freeze:
-            _in_copy("target", worker.target, sql.SQL("TRUNCATE ONLY {}").format(_name(table)), table)
         bring = wire.carry if self.options.sample is None and worker.may(wire.is_open) else relay
+        keep(worker.source, self._begin)
+        keep(worker.target, "BEGIN")
+        if freeze:
+            keep(worker.target, encoded(worker.target, sql.SQL("TRUNCATE ONLY {}").format(_name(table))))
         copied = list(bring(worker.source, worker.target, group, how, self.options.flow))
         if not group[0].is_whole:
             _refuse_rewritten(worker.source, table)
@@ -341,10 +344,12 @@ class CopyEngine:
             lambda: self._built_all(definitions, done or (lambda: self._ready(tables))),
             alone=frozenset() if sharing else claims,
             shared=claims if sharing else frozenset(),
+            light=size <= BATCH_BYTES,
         )
 
     def _build(self, worker: Worker, definitions: list[Definition]) -> None:
-        execute(worker.target, f"SET max_parallel_maintenance_workers = {1 + self._crew.idle}")
+        """The server's own workers do what none of ours has to: sorting with several takes it more in all."""
+        keep(worker.target, f"SET max_parallel_maintenance_workers = {self._crew.idle}")
         self.failures += build(worker.target, definitions)
 
     def _ready(self, tables: list[SourceTable]) -> None:
@@ -366,6 +371,7 @@ class CopyEngine:
             (ANALYZE, -sum(table.size for table in tables)),
             lambda worker: execute(worker.target, sql.SQL("ANALYZE {}").format(names)),
             alone=frozenset(table.oid for table in tables),
+            light=True,
         )
 
     def _add_key(self, key: _Key) -> None:
@@ -389,6 +395,7 @@ class CopyEngine:
             lambda worker: self._make_keys(worker, [key.definition for key in keys]),
             lambda: self._built_all([key.definition for key in keys]),
             alone=frozenset().union(*(key.tables for key in keys)),
+            light=sum(key.size for key in keys) <= BATCH_BYTES,
         )
 
     def _make_keys(self, worker: Worker, definitions: list[Definition]) -> None:

@@ -21,7 +21,7 @@ import struct
 from collections.abc import Iterator
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base import pooling
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, take_kept
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece
@@ -76,6 +76,7 @@ class _End:
         self.view = memoryview(self.buffer)
         self.first = self.last = 0  # of what was received and not taken yet
         self.to_say = bytearray()
+        self.asked = 0  # statements
         self._codec = psycopg2.extensions.encodings.get(session.info.parameter_status("client_encoding"), "utf-8")
         self.socket = socket.socket(fileno=os.dup(session.fileno()))
         self.socket.setblocking(False)
@@ -84,8 +85,12 @@ class _End:
         self.socket.close()
 
     def ask(self, statement: bytes) -> None:
-        """Run it as soon as what was asked before is done."""
-        self.to_say += HEAD.pack(b"Q", 5 + len(statement)) + statement + b"\0"
+        """Run it as soon as what was asked before is done, and what the session has kept before all, by itself: who
+        looks at the server sees what takes long.
+        """
+        for text in filter(None, (take_kept(self.session), statement)):
+            self.to_say += HEAD.pack(b"Q", 5 + len(text)) + text + b"\0"
+            self.asked += 1
 
     def speak(self) -> None:
         """As far as the server listens."""
@@ -169,7 +174,7 @@ class _Carriage:
         self._word = secrets.token_hex(16).encode()
         self._asked = 0
         self._taken: list[int] = []  # rows of each piece, as the target counts them
-        self._complete = 0  # pieces that the target is ready with
+        self._done = 0  # statements that the target is ready with
 
     def run(self) -> Iterator[tuple[Piece, int, int]]:
         sent = []
@@ -181,10 +186,10 @@ class _Carriage:
                 sent.append((under_way, self._carry(under_way)))
             finally:
                 self._flow.close(under_way)
-        while self._complete < len(self._pieces):
+        while self._done < self._target.asked:
             self._wait([self._target])
-        for (under_way, rows), taken in zip(sent, self._taken):
-            yield compared(under_way.piece, rows, taken), taken, under_way.bytes
+        for number, (under_way, rows) in enumerate(sent):
+            yield compared(under_way.piece, rows, self._taken[number]), rows, under_way.bytes
 
     def _carry(self, under_way: UnderWay) -> int:
         """All of a piece to the target; the rows that the source says it sent."""
@@ -273,11 +278,11 @@ class _Carriage:
             while self._target.hear():
                 while found := self._target.message():
                     self._taken += map(int, ROWS.findall(found[1])) if found[0] == b"C" else []
-                    self._complete += found[0] == b"Z"
+                    self._done += found[0] == b"Z"
         except ServerError as error:
             raise self._failure(error) from None
 
     def _failure(self, error: ServerError):
         """The target works on the piece after those that it is ready with."""
-        table = self._pieces[min(self._complete, len(self._pieces) - 1)].table
+        table = self._pieces[min(len(self._taken), len(self._pieces) - 1)].table
         return failure(table, "target", error)
