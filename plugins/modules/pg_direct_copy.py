@@ -51,7 +51,8 @@ options:
   split_tables_larger_than:
     description:
       - Tables larger than this, such as V(10GB), are read in ranges by several sessions at once.
-      - Without it, a table is split if it is more than a fair share of the work for three or more sessions.
+      - Without it, a table is split if it is more than a fair share of the work for three or more sessions, or three
+        quarters of it for two.
       - Sources before 14 cannot read ranges, and rows of a table that was split are not frozen.
     type: str
 seealso:

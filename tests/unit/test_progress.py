@@ -16,11 +16,8 @@ import pytest
 from ansible_collections.handover.postgresql.plugins.module_utils.base import progress
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.program_progress import ProgramProgress
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.engine import (
-    CopyEngine,
-    CopyOptions,
-    Counts,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.course import CopyOptions, Counts
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.engine import CopyEngine
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable
 from ansible_collections.handover.postgresql.plugins.plugin_utils.progress_lines import ProgressLines
 

@@ -43,11 +43,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     make_keys,
     read_definitions,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.engine import (
-    CopyEngine,
-    CopyOptions,
-    Counts,
-)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.course import CopyOptions, Counts
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.engine import CopyEngine
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.existing import existing_entries
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import Flow
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import origin, sequences

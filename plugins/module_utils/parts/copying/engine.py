@@ -22,6 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     build,
     make_keys,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.course import CopyOptions, Counts
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.crew import Crew, Task, Worker
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import (
     encoded,
@@ -38,57 +39,18 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     split,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import (
-    Flow,
     Manner,
     failure,
     relay,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable, hold
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import (
+    SourceTable,
+    refuse_rewritten,
+)
 
 COPY, BUILD, ANALYZE = range(3)  # in order of urgency
 SMALL_KEYS = 64
 ALMOST = 0.99  # of a piece that has not ended
-
-
-@dataclass
-class Counts:
-    """What became of one table; ``pieces`` are those that are not copied yet."""
-
-    table: SourceTable
-    pieces: int = 0
-    rows: int = 0
-    bytes: int = 0
-    done: int = 0  # of the table's size, in pieces that are there
-
-    @property
-    def ratio(self) -> float | None:
-        """What COPY makes of a byte of the table: as the pieces before did, or as statistics say."""
-        if self.done and self.bytes:
-            return self.bytes / self.done
-        return self.table.copy_bytes / self.table.size if self.table.copy_bytes and self.table.size else None
-
-
-@dataclass
-class CopyOptions:
-    """``split_above`` is in bytes, None decides by itself. ``start_over`` empties tables that hold a part already.
-
-    ``sample``: so many rows of each table are enough, read with the application's search_path, ``sample_path``.
-    ``keys_may_wait``: a foreign key that rows do not satisfy yet is added without looking at them.
-    ``on_state([(schema, table, state, rows, bytes), ...])`` hears of ``copying``, ``copied`` and ``indexed``, the
-    latter two when they are committed, from any thread.
-    ``on_copied()`` is called once when nothing is to be read any more.
-    """
-
-    jobs: int = 1
-    flow: Flow = field(default_factory=Flow)
-    split_above: int | None = None
-    sample: int | None = None
-    sample_path: str | None = None
-    start_over: bool = False
-    analyze: bool = True
-    keys_may_wait: bool = False
-    on_state: Callable[[list[tuple]], object] = lambda changes: None
-    on_copied: Callable[[], object] = lambda: None
 
 
 class CopyEngine:
@@ -228,9 +190,11 @@ class CopyEngine:
     def _copy_task(self, group: list[Piece]) -> Task:
         urgency = (COPY, -sum(piece.size for piece in group))
         copied = []
-        light = all(piece.size <= SMALL for piece in group)
         return Task(
-            urgency, lambda worker: copied.extend(self._copy(worker, group)), lambda: self._copied(copied), light=light
+            urgency,
+            lambda worker: copied.extend(self._copy(worker, group)),
+            lambda: self._copied(copied),
+            light=group[0].size <= SMALL,
         )
 
     def _copy(self, worker: Worker, group: list[Piece]) -> list[tuple[Piece, int, int]]:
@@ -249,7 +213,7 @@ class CopyEngine:
             keep(worker.target, encoded(worker.target, sql.SQL("TRUNCATE ONLY {}").format(_name(table))))
         copied = list(bring(worker.source, worker.target, group, how, self.options.flow))
         if not group[0].is_whole:
-            _refuse_rewritten(worker.source, table)
+            refuse_rewritten(worker.source, table)
         _in_copy("target", worker.target, "COMMIT", table)
         _in_copy("source", worker.source, "COMMIT", table)
         return copied
@@ -417,16 +381,6 @@ class _Key:
     waiting: set = field(default_factory=set)
     size: int = 0
     added: bool = False
-
-
-def _refuse_rewritten(source, table: SourceTable) -> None:
-    """Ranges of a table are those of one file; the transaction that has read one keeps the table in its file."""
-    with in_unicode(source):
-        if hold(source, [table]):
-            raise HandoverError(
-                f"Table {table} was rewritten on the source while it was copied in ranges, so rows may be missing.",
-                "Run this again, and do not run VACUUM FULL, CLUSTER, TRUNCATE or ALTER TABLE on it meanwhile.",
-            )
 
 
 def _name(table: SourceTable):

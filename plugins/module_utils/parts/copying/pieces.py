@@ -107,13 +107,15 @@ def sampled(table: SourceTable, rows: int, server_version: int, path: str | None
 
 
 def split(table: SourceTable, jobs: int, total: int, limit: int | None, server_version: int) -> list[Piece]:
-    """A table in pieces, where several sessions at one table are worth it: when it is more than a fair share of the
-    ``total`` bytes that ``jobs`` sessions have before them, or larger than ``limit`` bytes if that is given.
+    """A table in pieces, where several sessions at one table are worth it: when it is larger than ``limit`` bytes if
+    that is given, else more than a fair share of the ``total`` bytes that ``jobs`` sessions have before them; for two,
+    when it is most of them: otherwise frozen rows spare more.
     """
     if server_version < TID_SCAN_SINCE or not table.pages or table.condition or table.through_root:
         return [Piece(table)]
     share = limit or max(LEAST_PIECE, total // jobs // 2)
-    worth_it = table.size > (limit or 2 * share) and (limit is not None or jobs > 2)
+    fair = {1: math.inf, 2: max(LEAST_PIECE, total * 3 // 4)}.get(jobs, 2 * share)
+    worth_it = table.size > (limit or fair)
     count = min(table.pages, math.ceil(table.size / share)) if worth_it else 1
     if count < 2:
         return [Piece(table)]

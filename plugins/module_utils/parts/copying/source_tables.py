@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     OWN_RELATIONS,
     partition_roots,
     rows,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import execute
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import execute, in_unicode
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import rewritten_tables
 
 FIRST_USER_OID = 16384
@@ -100,6 +101,18 @@ def hold(connection, tables: list[SourceTable]) -> list[str]:
         execute(connection, sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
     changed = rewritten_tables(connection)
     return [str(table) for table in tables if table.key in changed]
+
+
+def refuse_rewritten(connection, table: SourceTable) -> None:
+    """Raise HandoverError if it was: ranges are those of one file, in which the transaction that has read one keeps the
+    table.
+    """
+    with in_unicode(connection):
+        if hold(connection, [table]):
+            raise HandoverError(
+                f"Table {table} was rewritten on the source while it was copied in ranges, so rows may be missing.",
+                "Run this again, and do not run VACUUM FULL, CLUSTER, TRUNCATE or ALTER TABLE on it meanwhile.",
+            )
 
 
 def _table(row: tuple, formats: dict, roots: dict, movable: set) -> SourceTable:
