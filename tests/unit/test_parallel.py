@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import for_each, together
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import beside, for_each, together
 
 
 class Session:
@@ -37,6 +37,44 @@ def test_each_work_comes_to_its_end_before_an_error_is_raised():
     with pytest.raises(SystemExit):
         together(fail, lambda: threading.Event().wait(0.05) or ended.set())
     assert ended.is_set()
+
+
+class Busy:
+    """A session that waits until it is told not to."""
+
+    def __init__(self):
+        self.waits = threading.Event()
+
+    def cancel(self):
+        self.waits.set()
+
+
+def test_what_is_done_beside_is_done_meanwhile():
+    barrier = threading.Barrier(2)
+    assert beside(Busy(), lambda: (barrier.wait(5), 1)[1], lambda: (barrier.wait(5), 2)[1]) == (1, 2)
+
+
+def test_the_session_beside_says_what_went_wrong_first():
+    def fail(error):
+        raise error
+
+    with pytest.raises(KeyError):
+        beside(Busy(), lambda: fail(KeyError()), lambda: fail(ValueError()))
+
+
+def test_a_signal_does_not_wait_for_the_session_beside():
+    def leave():
+        raise SystemExit(143)
+
+    session = Busy()
+
+    def ask():
+        session.waits.wait(5)
+        raise KeyError("cancelled")
+
+    with pytest.raises(SystemExit):
+        beside(session, ask, leave)
+    assert session.waits.is_set()
 
 
 def test_items_share_sessions():

@@ -30,15 +30,9 @@ try:
     Cursor = psycopg2.extensions.cursor
 
     class Session(Connection):
-        """A connection that may keep statements until the next one is said, and then says them together with it, and
-        knows names of statements that were prepared.
-        """
+        """A connection that may keep statements until the next one is said, and then says them together with it."""
 
         kept = b""
-
-        def __init__(self, *args: Any, **more: Any) -> None:
-            super().__init__(*args, **more)
-            self.prepared: dict[str, str] = {}
 
         def cursor(self, *args: Any, **more: Any) -> Cursor:  # type: ignore[override]
             return super().cursor(*args, **{"cursor_factory": SessionCursor, **more})

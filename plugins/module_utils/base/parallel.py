@@ -53,6 +53,36 @@ def at_once() -> int:
     return min(MOST, max(LEAST, os.cpu_count() or 1))
 
 
+def beside(session: Connection, work: Callable[[], T], here: Callable[[], Item]) -> tuple[T, Item]:
+    """``work()``, which asks over the session, in a thread of its own, and meanwhile ``here()`` in this one, where
+    child programs have to be run. Each goes on to its end, but for a signal; then the first error is raised.
+    """
+    found: list[T] = []
+    mine: list[Item] = []
+    errors: list[Exception] = []
+
+    def serve() -> None:
+        try:
+            found.append(work())
+        except Exception as error:  # pylint: disable=broad-except
+            errors.insert(0, error)  # raised below, in the thread of the caller
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        mine.append(here())
+    except Exception as error:  # pylint: disable=broad-except
+        errors.append(error)
+    except BaseException:
+        session.cancel()
+        thread.join()
+        raise
+    thread.join()
+    if errors:
+        raise errors[0]
+    return found[0], mine[0]
+
+
 def for_each(
     connect: Callable[[], Connection], items: Sequence[Item], work: Callable[[Connection, Item], T], jobs: int
 ) -> list[T]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Union
@@ -27,6 +28,31 @@ def value(connection: Connection, query: str | sql.Composable, parameters: Param
     return rows(connection, query, parameters)[0][0]
 
 
+_memories: weakref.WeakKeyDictionary[Connection, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def memory(connection: Connection) -> dict[Any, Any]:
+    """What was found out over a session, and is not asked again as long as it lasts."""
+    return _memories.setdefault(connection, {})
+
+
+def known(connection: Connection, query: str) -> Any:
+    """The first column of the first row, which stays the same, and is asked for once."""
+    found = memory(connection)
+    if query not in found:
+        found[query] = value(connection, query)
+    return found[query]
+
+
+def records(connection: Connection, *questions: tuple[str, Parameters]) -> list[list[dict[str, Any]]]:
+    """The rows of several queries, asked for at once, by their columns, each of another name: as JSON has them."""
+    with connection.cursor() as cursor:
+        asked = [cursor.mogrify(*question) for question in questions]
+        each = [b"(SELECT coalesce(json_agg(q), '[]') FROM (" + query + b") AS q)" for query in asked]
+        cursor.execute(b"SELECT json_build_array(" + b", ".join(each) + b")")
+        return cursor.fetchall()[0][0]
+
+
 @dataclass(frozen=True)
 class Server:
     """Identity of a server. ``system_identifier`` is that of its data directory, the same on its standbys."""
@@ -41,12 +67,12 @@ class Server:
 
 
 def read_server(connection: Connection) -> Server:
-    """The server at the other end (PostgreSQL documentation, 9.28: pg_control_system)."""
-    identifier, in_recovery, version = rows(
+    """The server at the other end, as the session found it (PostgreSQL documentation, 9.28: pg_control_system)."""
+    identifier, in_recovery, version = known(
         connection,
-        "SELECT system_identifier::text, pg_is_in_recovery(), current_setting('server_version')"
+        "SELECT json_build_array(system_identifier::text, pg_is_in_recovery(), current_setting('server_version'))"
         " FROM pg_control_system()",
-    )[0]
+    )
     return Server(version.split(" ")[0], connection.info.server_version // 10000, identifier, in_recovery)
 
 
@@ -118,7 +144,11 @@ def quoted_names(connection: Connection, keys: list[tuple[str, str]]) -> list[st
     query = """
         SELECT format('%%I.%%I', schema, name)
         FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS t (schema, name, number) ORDER BY number"""
-    return [name for (name,) in rows(connection, query, columns_of(keys))]
+    quoted = memory(connection).setdefault(query, {})
+    unknown = [key for key in keys if key not in quoted]
+    if unknown:
+        quoted.update(zip(unknown, (name for (name,) in rows(connection, query, columns_of(unknown)))))
+    return [quoted[key] for key in keys]
 
 
 def table_count(connection: Connection) -> int:
@@ -225,11 +255,14 @@ def partially_dumped_tables(connection: Connection) -> set[int]:
     return {oid for (oid,) in rows(connection, query)}
 
 
+# Of each partition, the topmost parent.
+PARTITION_ROOTS = """
+    SELECT p.oid::bigint, n.nspname::text AS schema, r.relname::text AS name
+    FROM pg_class AS p JOIN pg_class AS r ON r.oid = pg_partition_root(p.oid)
+    JOIN pg_namespace AS n ON n.oid = r.relnamespace
+    WHERE p.relispartition"""
+
+
 def partition_roots(connection: Connection) -> dict[int, tuple[str, str]]:
     """(schema, name) of the topmost parent of each partition, by the partition's oid."""
-    query = """
-        SELECT p.oid::bigint, n.nspname::text, r.relname::text
-        FROM pg_class AS p JOIN pg_class AS r ON r.oid = pg_partition_root(p.oid)
-        JOIN pg_namespace AS n ON n.oid = r.relnamespace
-        WHERE p.relispartition"""
-    return {oid: (schema, table) for oid, schema, table in rows(connection, query)}
+    return {oid: (schema, table) for oid, schema, table in rows(connection, PARTITION_ROOTS)}

@@ -15,7 +15,8 @@ def levels_for_logical_slots(connection: Connection) -> tuple[str, ...]:
     From 19 on a server with replica writes what the first slot needs as soon as there is one, without a restart; that
     is what its setting effective_wal_level shows.
     """
-    rises = value(connection, "SELECT EXISTS (SELECT FROM pg_settings WHERE name = 'effective_wal_level')")
+    query = "SELECT EXISTS (SELECT FROM pg_settings WHERE name = 'effective_wal_level')"
+    rises = connection.info.server_version >= 190000 and value(connection, query)
     return ("replica", "logical") if rises else ("logical",)
 
 

@@ -16,6 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base import ne
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.frame import server_error
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import progress
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
@@ -328,10 +329,14 @@ class Verification:
             {identity: digest for identity, (digest, _at) in earlier.items()},
         )
         with contextlib.ExitStack() as stack:
-            sides = {side: stack.enter_context(contextlib.closing(connect(side))) for side in ("source", "target")}
+            opened = together(lambda: connect("source"), lambda: connect("target"))
+            sides = {
+                side: stack.enter_context(contextlib.closing(one)) for side, one in zip(("source", "target"), opened)
+            }
+            versions = {side: one.info.server_version for side, one in sides.items()}
             jobs = jobs_for(self.params["jobs"], 1 << 16)
             with stages.stage("rows"):
-                reading = Reading(connect, jobs, self.max_rate, keeper.add)
+                reading = Reading(connect, versions, jobs, self.max_rate, keeper.add)
                 with progress.measured(self.source.dbname, reading.extent):
                     amounts = table_rows.compare(sides, reading, selection, outcome, self.params["show_values"])
                 keeper.flush()

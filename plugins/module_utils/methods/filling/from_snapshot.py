@@ -12,7 +12,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent, progress
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
-from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import source_schema
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
@@ -47,7 +46,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.engine import CopyEngine
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.existing import existing_entries
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import Flow
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import origin, sequences
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import large_objects
 
@@ -74,8 +73,8 @@ class SnapshotLoader:
         self.facts: dict[str, Any] = {}
         self.pending_constraints: list[dict[str, Any]] = []
         self.left_out = sorted({(one.namespace, one.tag) for one in archive.fitting.skipped_rows()})
-        self.tables = [table for table in schema.tables if table.key not in self.left_out]
-        self._awaiting = _awaiting(archive, {*scope.later, *schema.awaited_roots})
+        self.tables = [table for table in schema.seen.tables if table.key not in self.left_out]
+        self._awaiting = _awaiting(archive, {*scope.later, *schema.seen.awaited_roots})
 
     def keep(self, finished: dict[tuple[str, str], tuple[int, int]]) -> None:
         """Leave tables as they are that a former run of the same scope has filled: (rows, bytes) by (schema, name).
@@ -281,17 +280,11 @@ def open_snapshot(
     scope = scope or Scope()
     params = {"no_tablespaces": True, "restore_extra_args": [], **params}
     schema = source_schema.describe(source, connection, params, scope)
-    server = catalog.read_server(source.session)
-    described = {
-        **origin.describe(source.session, source.dbname),
-        "dump_id": dump_id,
-        "client": schema.client.version,
-        "source": {**server.as_result(), "database": source.dbname},
-    }
+    described = {**schema.seen.origin, "dump_id": dump_id, "client": schema.client.version}
     loader = SnapshotLoader(source, schema, prepare(target, connection, params, described, schema.contents), scope)
-    if schema.unlogged:
-        names = ", ".join(map(str, schema.unlogged[:10]))
-        loader.notices.append(f"The rows of {counted(len(schema.unlogged), 'unlogged table')} were left out: {names}.")
+    if unlogged := schema.seen.unlogged:
+        names = ", ".join(map(str, unlogged[:10]))
+        loader.notices.append(f"The rows of {counted(len(unlogged), 'unlogged table')} were left out: {names}.")
     return loader
 
 

@@ -37,21 +37,19 @@ def choose_compression(archive: FittedArchive, dbname: str) -> str | None:
 def connect_for_reading(source: SnapshotSource, archive: FittedArchive) -> Connection:
     """A session on the source, outside of any transaction."""
     session = source.connect()
-    _configure(session, archive, {})
+    _configure(session, archive, {}, "")
     return session
 
 
 # What expressions of indexes, checks and generated columns may depend on is as it is for the application. Rows are read
 # the same whatever it is, as they are written with the settings of every session of ours.
-AS_APPLICATION = "RESET TimeZone; RESET DateStyle; RESET IntervalStyle; RESET bytea_output; RESET extra_float_digits"
+AS_APPLICATION = "RESET TimeZone; RESET DateStyle; RESET IntervalStyle; RESET bytea_output; RESET extra_float_digits; "
 
 
 def connect_for_building(archive: FittedArchive, dbname: str) -> Connection:
     """A session on the target that takes rows and builds indexes."""
     session = archive.target.connect(dbname)
-    _configure(session, archive, _building_settings(session, archive))
-    with session.cursor() as cursor:
-        cursor.execute(AS_APPLICATION)
+    _configure(session, archive, _building_settings(session, archive), AS_APPLICATION)
     return session
 
 
@@ -64,12 +62,12 @@ def connect_for_record(target: Endpoint, dbname: str) -> Connection:
     return session
 
 
-def _configure(session: Connection, archive: FittedArchive, settings: dict[str, Any]) -> None:
+def _configure(session: Connection, archive: FittedArchive, settings: dict[str, Any], before: str) -> None:
     """Rows travel in the encoding of the database that they come from, so that nothing is lost on the way. Text of
     type money means the same on both sides in the same locale only.
     """
     encoding = archive.origin["properties"]["encoding"]
-    _set(session, {**settings, "client_encoding": encoding, "xmloption": "content", "lc_monetary": "C"})
+    _set(session, {**settings, "client_encoding": encoding, "xmloption": "content", "lc_monetary": "C"}, before)
 
 
 def _building_settings(session: Connection, archive: FittedArchive) -> dict[str, Any]:
@@ -84,7 +82,12 @@ def _building_settings(session: Connection, archive: FittedArchive) -> dict[str,
     return found | ({"default_toast_compression": archive.toast_compression} if archive.toast_compression else {})
 
 
-def _set(session: Connection, settings: dict[str, Any]) -> None:
+def _set(session: Connection, settings: dict[str, Any], before: str = "") -> None:
+    query = (
+        before
+        + """
+        SELECT pg_catalog.set_config(name, value, false)
+        FROM ROWS FROM (pg_catalog.unnest(%s), pg_catalog.unnest(%s)) AS s (name, value)"""
+    )
     with session.cursor() as cursor:
-        for name, value in settings.items():
-            cursor.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+        cursor.execute(query, (list(settings), list(settings.values())))

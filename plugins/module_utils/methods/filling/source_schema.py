@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import beside
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog, clients
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.snapshot_source import (
@@ -31,32 +32,42 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
     hold,
     read_tables,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import origin
+
+
+@dataclass
+class Seen:
+    """What is no matter of pg_dump: ``tables`` are those to copy, ``unlogged`` those that nobody asked for,
+    ``awaited_roots`` (schema, name) of partitioned tables that come later, ``views`` oids of materialized views with
+    data; ``origin`` is what else describes the database.
+    """
+
+    tables: list[SourceTable]
+    unlogged: list[SourceTable]
+    awaited_roots: set[tuple[str, str] | None]
+    views: set[int]
+    origin: dict[str, Any]
 
 
 @dataclass
 class SourceSchema:
-    """``client`` is the pg_dump that described it, with ``arguments`` less its snapshot; ``tables`` are those to copy,
-    ``unlogged`` those that nobody asked for, ``awaited_roots`` (schema, name) of partitioned tables that come later;
-    ``described``: what pg_dump said, before that is fitted to the target.
+    """``client`` is the pg_dump that described it, with ``arguments`` less its snapshot; ``described``: what it said,
+    before that is fitted to the target.
     """
 
     client: clients.Client
     arguments: list[str]
     contents: Contents
-    tables: list[SourceTable]
-    unlogged: list[SourceTable]
-    awaited_roots: set[tuple[str, str] | None]
+    seen: Seen
     described: list[DescribedEntry]
 
 
 def describe(source: SnapshotSource, connection: Connection, params: dict[str, Any], scope: Scope) -> SourceSchema:
-    """Let pg_dump describe the schema; ``connection`` is one to the target. Raises HandoverError."""
+    """Let pg_dump describe the schema, and look at the rest meanwhile, as pg_dump asks one thing after the other;
+    ``connection`` is one to the target. Raises HandoverError.
+    """
     session = source.session
     client = choose_client(session, connection, params)
-    found = read_tables(session)
-    tables, unlogged = _choose_tables(found, scope)
-    if scope.hold:
-        _hold(session, tables)
     selection = schema.SchemaSelection(
         tuple(params.get("exclude_schemas") or ()),
         tuple(params.get("exclude_tables") or ()),
@@ -64,10 +75,27 @@ def describe(source: SnapshotSource, connection: Connection, params: dict[str, A
         and scope.tables is None
         and connection.info.server_version >= schema.STATISTICS_SINCE * 10000,
     )
-    contents = _dump(source, client, selection, tables)
     arguments = selection.arguments(client, session, None, source.patience)
+    endpoint, given = source.endpoint.for_programs(session), [*arguments, f"--snapshot={source.snapshot.name}"]
+    seen, contents = beside(
+        session, lambda: _look(source, scope), lambda: schema.dump(client, endpoint, source.dbname, given)
+    )
+    _list_data(contents, seen, selection.is_partial)
+    return SourceSchema(client, arguments, contents, seen, describe_entries(contents))
+
+
+def _look(source: SnapshotSource, scope: Scope) -> Seen:
+    session = source.session
+    found = read_tables(session)
+    tables, unlogged = _choose_tables(found, scope)
+    if scope.hold:
+        _hold(session, tables)
     roots = {table.root for table in found if table.key in scope.later}
-    return SourceSchema(client, arguments, contents, tables, unlogged, roots, describe_entries(contents))
+    described = {
+        **origin.describe(session, source.dbname),
+        "source": {**catalog.read_server(session).as_result(), "database": source.dbname},
+    }
+    return Seen(tables, unlogged, roots, schema.populated_views(session), described)
 
 
 def choose_client(session: Connection, connection: Connection, params: dict[str, Any]) -> clients.Client:
@@ -114,19 +142,13 @@ def _hold(session: Connection, tables: list[SourceTable]) -> None:
         )
 
 
-def _dump(
-    source: SnapshotSource, client: clients.Client, selection: schema.SchemaSelection, tables: list[SourceTable]
-) -> Contents:
-    """The schema, with the data of the tables in it; those that are left out of the schema are not copied."""
-    session = source.session
-    arguments = selection.arguments(client, session, source.snapshot.name, source.patience)
-    contents = schema.dump(client, source.endpoint.for_programs(session), source.dbname, arguments)
-    unknown = schema.list_data(contents, tables, schema.populated_views(session))
-    if unknown and not selection.is_partial:
+def _list_data(contents: Contents, seen: Seen, is_partial: bool) -> None:
+    """Add the data of the tables to the schema; those that are left out of the schema are not copied."""
+    unknown = schema.list_data(contents, seen.tables, seen.views)
+    if unknown and not is_partial:
         raise HandoverError(
             f"pg_dump did not describe tables that hold rows: {', '.join(map(str, unknown[:10]))}.",
             "Run this again. If it happens again, report it with the definition of such a table.",
         )
     for table in unknown:
-        tables.remove(table)
-    return contents
+        seen.tables.remove(table)

@@ -51,6 +51,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     turn,
     witness,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.replication_plan import (
+    ReplicationPlan,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_data import row_versions
 
 
@@ -99,7 +102,7 @@ def _not_allowed(error) -> HandoverError:
 
 
 def _refuse_source(connection) -> None:
-    if value(connection, "SELECT pg_is_in_recovery()"):
+    if read_server(connection).in_recovery:
         raise HandoverError("The source is a standby, and a standby cannot publish.", "Give its primary as source.")
     obstacle = obstacle_to_logical_slots(connection, "source")
     if obstacle:
@@ -162,9 +165,8 @@ def _replicate(
         if check_mode:
             return _preview(job, migration)
         try:
-            if migration is None or migration.phase == "stopped":
-                _begin(job, stack)
-            return _go_on(job)
+            planned = _begin(job, stack) if migration is None or migration.phase == "stopped" else None
+            return _go_on(job, planned)
         except (HandoverError, psycopg2.Error) as error:
             if _is_open(session):
                 raise
@@ -220,9 +222,10 @@ def _follow_home(job: Job) -> dict:
     return _result(job, [], None, 0)
 
 
-def _begin(job: Job, stack: contextlib.ExitStack) -> None:
+def _begin(job: Job, stack: contextlib.ExitStack) -> ReplicationPlan:
     choose_client(job.source_session, job.maintenance, job.params)
-    begin.refuse_unwritable(job, begin.read_plan(job))
+    planned = begin.read_plan(job)
+    begin.refuse_unwritable(job, planned)
     begin.refuse_event_triggers(job)  # all three refuse what cannot be, before anything is made
     if job.session:
         job.session.close()
@@ -231,9 +234,10 @@ def _begin(job: Job, stack: contextlib.ExitStack) -> None:
     _visit(job, stack)
     job.event("begun")
     job.event("roles", versions=row_versions(job.source_session))
+    return planned
 
 
-def _go_on(job: Job) -> dict:
+def _go_on(job: Job, planned: ReplicationPlan | None) -> dict:
     """From wherever the journal says that it is, to where it is asked to be."""
     started = time.monotonic()
     recopy.check(job)
@@ -241,7 +245,7 @@ def _go_on(job: Job) -> dict:
     if not any(wave.state == "subscribed" for wave in migration.waves):
         begin.check_connection(job)
     if not migration.tables or not migration.waves:
-        planned = begin.read_plan(job)
+        planned = planned or begin.read_plan(job)
         begin.prepare_source(job, planned)
         begin.record_tables(job, planned)
     waves.settle(job)

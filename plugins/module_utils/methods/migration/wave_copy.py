@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import pass_event_triggers, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
+    Connection,
+    pass_event_triggers,
+    psycopg2,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
@@ -47,12 +52,14 @@ FOREIGN_KEYS = """
         WHERE a.oid IN (k.conrelid, k.confrelid))"""
 
 
-def copy_wave(job: Job, number: int, made: Slot) -> None:
-    """Copy everything that the wave is to hold, and what waits for the cutover, so that the target can be looked at.
+def copy_wave(job: Job, number: int, made: Slot, look: Callable[[Connection], object]) -> None:
+    """Copy everything that the wave is to hold, and what waits for the cutover, so that the target can be looked at;
+    ``look`` at the source before, over a session in the wave's snapshot.
 
     The journal hears of each table as soon as its rows are there. Raises HandoverError.
     """
-    _fill(job, number, made.name, made.snapshot, made.close)
+    migration_journal.set_wave(job.session, job.id, number, lsn=made.lsn)
+    _fill(job, number, made.name, made.snapshot, made.close, look)
 
 
 def complete(job: Job, number: int, only: frozenset[str] | None = None) -> None:
@@ -61,11 +68,17 @@ def complete(job: Job, number: int, only: frozenset[str] | None = None) -> None:
     """
     with contextlib.closing(job.source.connect(job.dbname, read_only=True)) as keeper:
         snapshot = export_snapshot(keeper, serializable_deferrable=False)
-        _fill(job, None, job.wave_name(number), snapshot, lambda: None, only)
+        _fill(job, None, job.wave_name(number), snapshot, lambda: None, only=only)
 
 
 def _fill(
-    job: Job, number: int | None, name: str, snapshot: Snapshot, on_copied, only: frozenset[str] | None = None
+    job: Job,
+    number: int | None,
+    name: str,
+    snapshot: Snapshot,
+    on_copied,
+    look: Callable[[Connection], object] = lambda _session: None,
+    only: frozenset[str] | None = None,
 ) -> None:
     migration = job.read()
     tables = [
@@ -78,6 +91,7 @@ def _fill(
         record = stack.enter_context(contextlib.closing(connect_for_record(job.target, job.goal)))
         migration_journal.make_room_for_done(record)
         source = stack.enter_context(open_source(job.source, job.dbname, snapshot, job.params))
+        look(source.session)
         scope = Scope(
             tables=tables,
             later=frozenset((table.schema, table.name) for table in migration.replicated if table.wave is None),

@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, wave_copy
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import connect_to_snapshot
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import shapes
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
@@ -107,11 +107,8 @@ def run_wave(job: Job, tables: list) -> None:
     migration_journal.begin_wave(job.session, job.id, number, name, keys)
     job.event("wave", name=name, tables=len(keys))
     try:
-        made = _publish(job, name, number, keys)
-        try:
-            wave_copy.copy_wave(job, number, made)
-        finally:
-            made.close()
+        with contextlib.closing(_publish(job, name, keys)) as made:
+            wave_copy.copy_wave(job, number, made, lambda session: _take_fingerprint(job, session, name, keys))
         _refuse_altered(job, number, keys)
         migration_journal.set_wave(job.session, job.id, number, "copied")
         apply.subscribe(job, number)
@@ -131,31 +128,22 @@ def _publishable(job: Job, keys: list[tuple[str, str]]) -> list[tuple[str, str]]
     return [key for key in keys if key not in refused]
 
 
-def _publish(job: Job, name: str, number: int, keys: list[tuple[str, str]]) -> slot.Slot:
+def _publish(job: Job, name: str, keys: list[tuple[str, str]]) -> slot.Slot:
     """The publication and the slot, with the snapshot that the wave is copied in."""
     with job.stages.stage("slot"):
         _sweep(job, name)
         beacon.prepare(job.source_session, job.session, name)
         publication.create(job.source_session, name, [beacon.table(name), *keys])
-        patience = job.params["slot_patience"]
-        made = slot.create(job.source, job.dbname, name, job.source_session, patience)
-        try:
-            migration_journal.set_wave(job.session, job.id, number, lsn=made.lsn)
-            _take_fingerprint(job, made, name, keys)
-        except BaseException:
-            made.close()
-            raise
-        return made
+        return slot.create(job.source, job.dbname, name, job.source_session, job.params["slot_patience"])
 
 
-def _take_fingerprint(job: Job, made: slot.Slot, name: str, keys: list[tuple[str, str]]) -> None:
+def _take_fingerprint(job: Job, session: Connection, name: str, keys: list[tuple[str, str]]) -> None:
     """Definitions of the wave's tables as of its snapshot: later ones are drift. Raises HandoverError for tables that
     are not published any more: the snapshot may show others of the same names, and nobody would see them change.
     """
     names = set(job.quoted(keys))
-    with contextlib.closing(connect_to_snapshot(job.source, job.dbname, made.snapshot)) as session:
-        current, shaped = drift.fingerprint(session), shapes.read(session)
-        lost = sorted(set(keys) - publication.tables_of(session, name))
+    current, shaped = drift.fingerprint(session), shapes.read(session)
+    lost = sorted(set(keys) - publication.tables_of(session, name))
     if lost:
         shown = ", ".join(f"{schema}.{table}" for schema, table in lost[:SHOWN])
         raise HandoverError(

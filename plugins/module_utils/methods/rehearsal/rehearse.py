@@ -409,7 +409,7 @@ class _Rehearsal:
     def _evaluated(self, loader: SnapshotLoader, place: Connection) -> Iterator[Finding]:
         """What is computed from other tables, and what came out otherwise."""
         found = {(one.kind, one.name): one for one in expressions.lookups(place)}
-        sample, path = self.run.params["rehearsal_rows"], _path(self.run.source, self.dbname)
+        sample, path = self.run.params["rehearsal_rows"], loader.scope.sample_path or ""
         changed = list(expressions.changed_columns(self.session, place, loader.tables, sample, path))
         for name in changed:
             lookup = found.pop(("column", name), None)

@@ -53,8 +53,16 @@ class Piece:
         relation = sql.Identifier(self.table.schema, self.table.name)
         if self.is_whole and self.last is None and self.sample is None and not self.table.condition:
             return sql.SQL("COPY {}{} TO STDOUT{}").format(relation, _columns(self.table), _options(binary))
-        query = self.query() if self.path is None else sql.SQL(UNSET).format(self.query())
-        return sql.SQL("COPY ({}) TO STDOUT{}").format(query, _options(binary))
+        return sql.SQL("COPY ({}) TO STDOUT{}").format(self.planned_query(), _options(binary))
+
+    def planned_query(self) -> sql.Composable:
+        """What is read, as SELECT that can be planned by the application's search_path."""
+        return self.query() if self.path is None else sql.SQL(UNSET).format(self.query())
+
+    def planned_with(self, connection) -> bytes:
+        """What sets that path before."""
+        with connection.cursor() as cursor:
+            return cursor.mogrify("SELECT pg_catalog.set_config('search_path', %s, true)", (self.path,))
 
     def query(self) -> sql.Composable:
         """What is read, as SELECT. A sample is of the first and the last pages, where these are cheap to find."""

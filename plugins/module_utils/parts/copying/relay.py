@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import queue
 import threading
@@ -21,6 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import OF_ITS_ROWS
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import bundle
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable
@@ -111,6 +113,28 @@ class _Inlet(UnderWay):
         os.close(self._descriptor)
 
 
+class _Packet:
+    """The same of a piece that is here already."""
+
+    error = None
+
+    def __init__(self, piece: Piece, flow: Flow, rows: int, content: bytes):
+        self.piece = piece
+        self.rows = rows
+        self.bytes = len(content)
+        self._flow = flow
+        self._content = io.BytesIO(content)
+
+    def read(self, size: int) -> bytes:
+        data = self._content.read(size)
+        if data:
+            self._flow.pass_on(len(data))
+        return data
+
+    def close(self) -> None:
+        self._content.close()
+
+
 class _Feed:
     """A thread that lets the source send pieces, one after the other; iterating gives their inlets in order."""
 
@@ -146,7 +170,25 @@ class _Feed:
                 inlet.close()
 
     def _send(self) -> None:
-        for piece in self._pieces:
+        for group in bundle.bundles(self._pieces, lambda piece: self._how(piece.table).binary):
+            if len(group) == 1 or not self._send_together(group):
+                self._send_each(group)
+
+    def _send_together(self, pieces: list[Piece]) -> bool:
+        """Whether that went well; else each by itself tells which of them it is that fails."""
+        try:
+            found = [] if self._stopped else bundle.read(self._source, pieces)
+        except psycopg2.Error:
+            with contextlib.suppress(psycopg2.Error), self._source.cursor() as cursor:
+                cursor.execute(bundle.BACK)
+            return False
+        for piece, (rows, content) in zip(pieces, found):
+            inlet = _Packet(piece, self._flow, rows, content)
+            self._ready.put(inlet)
+        return True
+
+    def _send_each(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
             if self._stopped:
                 return
             inlet = _Inlet(piece, self._flow)
@@ -156,8 +198,7 @@ class _Feed:
                 statement = piece.reads(self._how(piece.table).binary)
                 with self._source.cursor() as cursor:
                     if piece.path is not None:
-                        query = "SELECT pg_catalog.set_config('search_path', %s, true)"
-                        keep(self._source, cursor.mogrify(query, (piece.path,)))
+                        keep(self._source, piece.planned_with(self._source))
                     cursor.copy_expert(encoded(self._source, statement), outlet)
                     outlet.flush()
                     inlet.rows = cursor.rowcount

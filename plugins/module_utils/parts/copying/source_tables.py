@@ -12,9 +12,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
     OWN_RELATIONS,
-    partition_roots,
+    PARTITION_ROOTS,
+    records,
     rows,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.planning import EVALUATES
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import execute, in_unicode
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import rewritten_tables
 
@@ -33,7 +35,8 @@ class SourceTable:
     ``condition`` is the part of an extension's configuration table that is the user's (``WHERE ...``, or empty), None
     for all others. ``root`` is the topmost parent of a partition, ``through_root`` whether rows have to be loaded
     through it, because they may belong into another partition there. ``copy_bytes`` is what COPY will make of a large
-    one, by the planner's statistics (pg_stats.avg_width); None where there are none.
+    one, by the planner's statistics (pg_stats.avg_width); None where there are none. ``evaluates``: to plan a query of
+    it, the server calls the application's functions, where COPY of the table does not.
     """
 
     oid: int
@@ -51,6 +54,7 @@ class SourceTable:
     root_oid: int | None = None
     through_root: bool = False
     copy_bytes: int | None = None
+    evaluates: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -77,7 +81,7 @@ def read_tables(connection, only: list[tuple[str, str]] | None = None) -> list[S
                ARRAY(SELECT attname::text FROM pg_attribute WHERE {{columns}} ORDER BY attnum),
                ARRAY(SELECT DISTINCT atttypid::bigint FROM pg_attribute WHERE {{columns}}),
                own.extname::text, own.condition, c.relpersistence = 'u',
-               CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid::bigint END,
+               CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid::bigint END, {EVALUATES},
                CASE WHEN c.reltuples > 0 AND pg_table_size(c.oid) > {MEASURED_ABOVE} THEN (
                    SELECT (c.reltuples * sum(4 + s.avg_width * (1 - s.null_frac)))::bigint FROM pg_stats AS s
                    WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited) END
@@ -88,8 +92,12 @@ def read_tables(connection, only: list[tuple[str, str]] | None = None) -> list[S
     chosen = "" if only is None else "AND (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
     names = None if only is None else ([schema for schema, _name in only], [name for _schema, name in only])
     found = rows(connection, query.format(columns=columns, only=chosen), names)
-    formats, roots, movable = _formats(connection), partition_roots(connection), _movable_roots(connection)
-    return [_table(row, formats, roots, movable) for row in found]
+    multiranges = "UNION ALL SELECT rngmultitypid, rngtypid FROM pg_range"
+    since_14 = connection.info.server_version >= 140000
+    queries = (TYPES.format(multiranges=multiranges if since_14 else ""), PARTITION_ROOTS, MOVABLE_ROOTS)
+    types, roots, movable = records(connection, *((query, None) for query in queries))
+    formats, root_names = _formats(types), {one["oid"]: (one["schema"], one["name"]) for one in roots}
+    return [_table(row, formats, root_names, {one["oid"] for one in movable}) for row in found]
 
 
 def hold(connection, tables: list[SourceTable]) -> list[str]:
@@ -116,7 +124,7 @@ def refuse_rewritten(connection, table: SourceTable) -> None:
 
 
 def _table(row: tuple, formats: dict, roots: dict, movable: set) -> SourceTable:
-    oid, schema, name, size, pages, columns, types, extension, condition, unlogged, root, copy_bytes = row
+    oid, schema, name, size, pages, columns, types, extension, condition, unlogged, root, evaluates, copy_bytes = row
     needed = [formats[one] for one in types]
     binary = bool(columns) and None not in needed
     return SourceTable(
@@ -135,29 +143,26 @@ def _table(row: tuple, formats: dict, roots: dict, movable: set) -> SourceTable:
         root_oid=root,
         through_root=root in movable,
         copy_bytes=copy_bytes,
+        evaluates=evaluates,
     )
 
 
-def _movable_roots(connection) -> set[int]:
-    """Roots of partitions whose rows may belong into another one on the target: an enum's hash is that of its oid."""
-    query = """
-        SELECT DISTINCT coalesce(pg_partition_root(p.partrelid)::oid, p.partrelid)::bigint
-        FROM pg_partitioned_table AS p, unnest(p.partclass) AS class (oid)
-        JOIN pg_opclass AS o USING (oid) JOIN pg_am AS a ON a.oid = o.opcmethod
-        WHERE a.amname = 'hash' AND o.opcname = 'enum_ops' AND o.opcnamespace = 'pg_catalog'::regnamespace"""
-    return {oid for (oid,) in rows(connection, query)}
+# Roots of partitions whose rows may belong into another one on the target: an enum's hash is that of its oid.
+MOVABLE_ROOTS = """
+    SELECT DISTINCT coalesce(pg_partition_root(p.partrelid)::oid, p.partrelid)::bigint AS oid
+    FROM pg_partitioned_table AS p, unnest(p.partclass) AS class (oid)
+    JOIN pg_opclass AS o USING (oid) JOIN pg_am AS a ON a.oid = o.opcmethod
+    WHERE a.amname = 'hash' AND o.opcname = 'enum_ops' AND o.opcnamespace = 'pg_catalog'::regnamespace"""
 
 
-def _formats(connection) -> dict[int, frozenset | None]:
+def _formats(found: list[dict]) -> dict[int, frozenset | None]:
     """For each type in use, (name, version) of the extensions that its binary format takes on the target; None where
     only text will do.
 
     Objects are sent by their oids (regclass and its like), and so are the types of elements of arrays and of
     composite types: those that users make have other oids elsewhere.
     """
-    multiranges = "UNION ALL SELECT rngmultitypid, rngtypid FROM pg_range"
-    since_14 = connection.info.server_version >= 140000
-    types = {row[0]: row[1:] for row in rows(connection, TYPES.format(multiranges=multiranges if since_14 else ""))}
+    types = {one.pop("oid"): one.values() for one in found}
 
     def needs(oid: int) -> frozenset | None:
         name, kind, category, base, converts, extension = types[oid]
@@ -183,8 +188,8 @@ TYPES = """
         UNION SELECT inside.oid FROM used JOIN pg_type AS t USING (oid) LEFT JOIN range AS r USING (oid),
         LATERAL (VALUES (t.typelem), (t.typbasetype), (r.base)) AS inside (oid) WHERE inside.oid <> 0)
     SELECT t.oid::bigint, t.typname::text, t.typtype::text, t.typcategory::text,
-        (CASE t.typtype WHEN 'd' THEN t.typbasetype WHEN 'b' THEN t.typelem ELSE r.base END)::bigint,
-        t.typsend <> 0 AND t.typreceive <> 0,
+        (CASE t.typtype WHEN 'd' THEN t.typbasetype WHEN 'b' THEN t.typelem ELSE r.base END)::bigint AS base,
+        t.typsend <> 0 AND t.typreceive <> 0 AS converts,
         (SELECT ARRAY[e.extname::text, e.extversion] FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
-         WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
+         WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e') AS extension
     FROM used JOIN pg_type AS t USING (oid) LEFT JOIN range AS r USING (oid)"""

@@ -26,5 +26,5 @@ def describe(connection, dbname: str) -> dict:
 
 def _settings(connection, dbname: str) -> dict:
     """The settings that hold in this database only, in the shape of role_data.read_roles."""
-    data = role_data.read_roles(connection)
-    return {**data, "roles": [], "memberships": [], "settings": role_data.database_settings(data, dbname)}
+    data = {**role_data.NO_ROLES, **role_data.read_settings(connection)}
+    return {**data, "settings": role_data.database_settings(data, dbname)}

@@ -31,9 +31,8 @@ def export_snapshot(connection, serializable_deferrable: bool) -> Snapshot:
     (PostgreSQL documentation, SET TRANSACTION); a standby cannot offer that.
     """
     isolation = "SERIALIZABLE, READ ONLY, DEFERRABLE" if serializable_deferrable else "REPEATABLE READ, READ ONLY"
-    with connection.cursor() as cursor:
-        cursor.execute(f"BEGIN ISOLATION LEVEL {isolation}")
-    query = """
+    query = f"""
+        BEGIN ISOLATION LEVEL {isolation};
         SELECT pg_export_snapshot(),
                CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,
                to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
@@ -55,8 +54,10 @@ def rewritten_tables(connection) -> set[tuple[str, str]]:
 def connect_to_snapshot(endpoint: Endpoint, dbname: str, snapshot: Snapshot | None, lock_timeout: int = 0):
     """A session that reads in the snapshot, or in one of its own where there is none."""
     connection = endpoint.connect(dbname, read_only=True, lock_timeout=lock_timeout)
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
     with connection.cursor() as cursor:
-        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         if snapshot:
-            cursor.execute("SET TRANSACTION SNAPSHOT %s", (snapshot.name,))
+            cursor.execute(f"{begin}; SET TRANSACTION SNAPSHOT %s", (snapshot.name,))
+        else:
+            cursor.execute(begin)
     return connection

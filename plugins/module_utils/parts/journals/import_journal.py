@@ -9,10 +9,10 @@ import contextlib
 import itertools
 import json
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import keep, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, memory, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
 # The comment is the record of whether the database was made for the migration, whichever method brought it.
@@ -43,6 +43,7 @@ RELATIONS = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnames
 
 ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('handover.postgresql journals of this database', 0))"
 
+IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE if psycopg2 else None
 LOOK = "handover_look"  # statements that sessions keep prepared
 NUMBERS = itertools.count()
 
@@ -50,22 +51,43 @@ OCCUPANTS = """
     SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = to_regnamespace('handover')"""
 
 
+GUARD = """
+    SELECT 1 / count(*) FROM pg_namespace AS n WHERE n.nspname = 'handover' AND {strangers} = '{{}}'
+    AND starts_with(obj_description(n.oid, 'pg_namespace'), '{mark}')"""
+
 # What a verification found (parts/verification/record.py) is worth nothing without what it was about.
 WITH_IT = ("verification", "verified_table")
 
 
 def has_schema(connection) -> bool:
     """Whether this database has a schema handover. Raises HandoverError where that is not ours, or not ours alone."""
-    return _look(connection) is not None
+    return look(connection) is not None
 
 
 def has_column(connection, table: str, column: str) -> bool:
     """Whether there is one with such a table in it; raises the same, also to whom the schema is closed."""
-    return f"{table}.{column}" in (_look(connection) or ())
+    return f"{table}.{column}" in (look(connection) or ())
 
 
-def _look(connection) -> list[str] | None:
-    """The columns of the schema's tables, ``table.column`` each; None without the schema."""
+def rows_of(connection, table: str, column: str, query: str, parameters=None) -> list[tuple] | None:
+    """The rows of a query of a table in it, None where there is no such table, or it has no such column; raises the
+    same. Nothing is read before it is sure that it is ours: where it was before, that is asked along with the query.
+    """
+    found = memory(connection)
+    if (table, column) in found and connection.info.transaction_status == IDLE:
+        keep(connection, _guard(connection))
+        try:
+            return rows(connection, query, parameters)
+        except psycopg2.Error:  # it is gone, or not ours any more
+            found.pop(GUARD, None)
+    if not has_column(connection, table, column):
+        return None
+    found[table, column] = True
+    return rows(connection, query, parameters)
+
+
+def look(connection) -> list[str] | None:
+    """The columns of the schema's tables, ``table.column`` each; None without the schema. Raises the same."""
     for comment, strangers, columns in _answer(connection):
         if not (comment or "").startswith(MARK):
             raise HandoverError(
@@ -79,7 +101,7 @@ def _look(connection) -> list[str] | None:
 
 def _answer(connection) -> list[tuple]:
     """What the server says of it. It is asked again and again, and to plan that takes longer than the answer."""
-    prepared = getattr(connection, "prepared", {})
+    prepared = memory(connection)
     if LOOK in prepared:
         return rows(connection, f"EXECUTE {prepared[LOOK]}")
     query = f"""
@@ -87,12 +109,20 @@ def _answer(connection) -> list[tuple]:
             SELECT c.relname || '.' || a.attname FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
             WHERE c.relnamespace = n.oid AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped)
         FROM pg_namespace AS n WHERE n.nspname = 'handover'"""
-    if not hasattr(connection, "prepared"):  # of a kind that keeps nothing
-        return rows(connection, query)
     name = f"{LOOK}_{next(NUMBERS)}"  # one that failed may be there all the same
     found = rows(connection, f"PREPARE {name} AS {query}; EXECUTE {name}")
     prepared[LOOK] = name
     return found
+
+
+def _guard(connection) -> str:
+    """What fails where there is no such schema of ours."""
+    prepared = memory(connection)
+    if GUARD in prepared:
+        return f"EXECUTE {prepared[GUARD]}"
+    prepared[GUARD] = f"{LOOK}_{next(NUMBERS)}"
+    text = GUARD.format(strangers=trust.query(connection), mark=MARK)
+    return f"PREPARE {prepared[GUARD]} AS {text}; EXECUTE {prepared[GUARD]}"
 
 
 def wait_for_turn(cursor) -> None:

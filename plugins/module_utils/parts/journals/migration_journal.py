@@ -149,17 +149,12 @@ def is_present(connection) -> bool:
 
 def read_migration(connection, identifier: str | None = None) -> Migration | None:
     """The migration into this database, the last one unless it is named, with its waves and tables; None without."""
-    if not is_present(connection):
-        return None
-    found = rows(
-        connection,
-        """
+    query = """
         SELECT to_jsonb(m) - '{witness,shapes,definitions}'::text[],
             (SELECT json_agg(w ORDER BY number) FROM handover.wave AS w WHERE w.migration_id = m.id),
             (SELECT json_agg(t ORDER BY schema, name) FROM handover.wave_table AS t WHERE t.migration_id = m.id)
-        FROM handover.migration AS m WHERE m.id = coalesce(%s, m.id) ORDER BY started DESC LIMIT 1""",
-        (identifier,),
-    )
+        FROM handover.migration AS m WHERE m.id = coalesce(%s, m.id) ORDER BY started DESC LIMIT 1"""
+    found = import_journal.rows_of(connection, "migration", "phase", query, (identifier,))
     if not found:
         return None
     migration, waves, tables = found[0]

@@ -9,7 +9,6 @@ import json
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
@@ -46,10 +45,8 @@ def undo_statement(identifier: str, statement: str) -> str:
 
 def read(connection) -> list[dict]:
     """The migrations from this database: each has ``id``, ``target``, ``started`` (ISO time), ``undo``."""
-    if not is_present(connection):
-        return []
-    query = "SELECT to_jsonb(m) - 'witness' FROM handover.migration AS m ORDER BY started"
-    return [row for (row,) in rows(connection, query)]
+    query = "SELECT to_jsonb(m) - 'witness' FROM handover.migration AS m WHERE target IS NOT NULL ORDER BY started"
+    return [row for (row,) in import_journal.rows_of(connection, "migration", "target", query) or []]
 
 
 def is_present(connection) -> bool:

@@ -16,7 +16,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import some
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
+    known,
+    quoted_names,
+    records,
+    rows,
+    value,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.publishing import read_beacons
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import witness
 
@@ -34,10 +40,10 @@ END = """
 
 # Of each table that a publication names: the oid, and whether rows or columns of it are left out.
 PUBLISHED = """
-    SELECT p.pubname::text, r.prrelid::bigint, {narrowed}
+    SELECT p.pubname::text AS name, r.prrelid::bigint AS oid, {narrowed} AS narrowed
     FROM pg_publication_rel AS r JOIN pg_publication AS p ON p.oid = r.prpubid WHERE p.pubname = ANY (%s)"""
 PUBLICATIONS = """
-    SELECT pubname::text, pubinsert AND pubupdate AND pubdelete AND pubtruncate
+    SELECT pubname::text AS name, pubinsert AND pubupdate AND pubdelete AND pubtruncate AS whole
     FROM pg_publication WHERE pubname = ANY (%s)"""
 
 SUBSCRIPTIONS = """
@@ -51,10 +57,14 @@ ORIGIN = """(
     WHERE o.external_id = 'pg_' || s.oid)"""
 # One byte, by which a password that was changed is seen, and not guessed.
 CONNECTION = "hashtext(s.subconninfo) & 255"
-MAY_SEE_SETTINGS = "SELECT has_column_privilege('pg_subscription', 'subpublications', 'SELECT')"
-MAY_SEE_ORIGINS = """
-    SELECT has_table_privilege('pg_replication_origin_status', 'SELECT')
-           AND has_function_privilege('pg_show_replication_origin_status()', 'EXECUTE')"""
+SIGNS = f"""
+    SELECT name, ({witness.PUBLICATION_SIGN.replace("%s", "name")}) AS sign FROM unnest(%s::text[]) AS n (name)"""
+MAY_SEE = f"""
+    SELECT json_build_object(
+        'settings', has_column_privilege('pg_subscription', 'subpublications', 'SELECT'),
+        'all', ({witness.MAY_SEE_SUBSCRIPTIONS}),
+        'origins', has_table_privilege('pg_replication_origin_status', 'SELECT')
+                   AND has_function_privilege('pg_show_replication_origin_status()', 'EXECUTE'))"""
 
 
 @dataclass
@@ -130,7 +140,7 @@ def look(source, target, migration) -> Sight:
 def _unseen(sight: Sight, ends: dict) -> list[str]:
     """What cannot be told of the ends that were asked."""
     found = [f"The {side}'s server is in recovery." for side in SIDES if ends[side] and not sight.ends[side]]
-    if ends[sight.subscriber] and not value(ends[sight.subscriber], MAY_SEE_SETTINGS):
+    if ends[sight.subscriber] and not known(ends[sight.subscriber], MAY_SEE)["settings"]:
         found.append(f"The role on the {sight.subscriber} may not read the settings of subscriptions.")
     return found
 
@@ -150,16 +160,15 @@ def _expected(migration) -> tuple[str, dict]:
 
 def _subscribed(connection, identifier: str, names: list[str]) -> dict:
     """Of the streams that are subscribed: the subscription, and the beacon that is shown."""
-    version = connection.info.server_version
-    if not value(connection, MAY_SEE_SETTINGS):
+    version, may_see = connection.info.server_version, known(connection, MAY_SEE)
+    if not may_see["settings"]:
         return {}
-    may_see_all = value(connection, witness.MAY_SEE_SUBSCRIPTIONS)
     query = SUBSCRIPTIONS.format(
         skip="nullif(s.subskiplsn, '0/0')::text" if version >= 150000 else "NULL",
         failover="s.subfailover" if version >= 170000 else "false",
-        sign="s.xmin::text" if may_see_all else "NULL",
-        connection=CONNECTION if may_see_all else "NULL",
-        origin=ORIGIN if value(connection, MAY_SEE_ORIGINS) else "NULL",
+        sign="s.xmin::text" if may_see["all"] else "NULL",
+        connection=CONNECTION if may_see["all"] else "NULL",
+        origin=ORIGIN if may_see["origins"] else "NULL",
     )
     beacons = read_beacons(connection, identifier)
     return {
@@ -171,10 +180,12 @@ def _published(connection, migration, expected: dict) -> dict:
     """Of each stream: the slot, the beacon that was written, and what its publication leaves out."""
     names, version = list(expected), connection.info.server_version
     narrowed = "r.prattrs IS NOT NULL OR r.prqual IS NOT NULL" if version >= 150000 else "false"
+    queries = (PUBLISHED.format(narrowed=narrowed), PUBLICATIONS, SIGNS, _slots(version))
+    tables_there, *answers = records(connection, *((query, (names,)) for query in queries))
+    whole, signs, slots = ({one.pop("name"): one for one in answer} for answer in answers)
     published = {name: {} for name in names}
-    for name, oid, is_narrowed in rows(connection, PUBLISHED.format(narrowed=narrowed), (names,)):
-        published[name][oid] = is_narrowed
-    whole, slots = dict(rows(connection, PUBLICATIONS, (names,))), _slots(connection, names)
+    for one in tables_there:
+        published[one["name"]][one["oid"]] = one["narrowed"]
     beacons, found = read_beacons(connection, migration.id), {}
     for name in names:
         tables = _by_oid(connection, migration, expected[name])
@@ -182,10 +193,10 @@ def _published(connection, migration, expected: dict) -> dict:
             "beacon": beacons.get(name, (None,))[0],
             "slot": slots.get(name),
             "present": name in whole,
-            "whole": whole.get(name, True),
+            "whole": whole.get(name, {}).get("whole", True),
             "lacking": _still_there(connection, tables, published[name]),
             "narrowed": sorted(one for oid, one in tables.items() if published[name].get(oid)),
-            "sign": next((one for (one,) in rows(connection, witness.PUBLICATION_SIGN, (name,))), None),
+            "sign": signs[name]["sign"],
         }
     return found
 
@@ -203,21 +214,16 @@ def _still_there(connection, tables: dict[int, str], published: dict) -> list[st
     return sorted(tables[oid] for (oid,) in rows(connection, query, (lacking,))) if lacking else []
 
 
-def _slots(connection, names: list[str]) -> dict:
-    """``{name: {"transactions", "reset", "guarded"}}``. A slot that is made anew counts its transactions anew. One is
-    ``guarded`` where the server sends nothing that the standbys to fail over to have not got.
+def _slots(version: int) -> str:
+    """The query of slots' ``name``, ``transactions``, ``reset`` and ``guarded``. A slot that is made anew counts its
+    transactions anew. One is ``guarded`` where the server sends nothing that the standbys to fail over to have not got.
     """
-    version = connection.info.server_version
     guarded = "s.failover AND current_setting('synchronized_standby_slots') <> ''" if version >= 170000 else "false"
     counted = "LEFT JOIN pg_stat_replication_slots AS t USING (slot_name)" if version >= 140000 else ""
-    amounts = "t.total_txns, t.stats_reset::text" if version >= 140000 else "NULL, NULL"
-    query = f"""
-        SELECT s.slot_name::text, {guarded}, {amounts}
+    transactions, reset = ("t.total_txns", "t.stats_reset::text") if version >= 140000 else ("NULL", "NULL")
+    return f"""
+        SELECT s.slot_name::text AS name, {guarded} AS guarded, {transactions} AS transactions, {reset} AS reset
         FROM pg_replication_slots AS s {counted} WHERE s.slot_name = ANY (%s)"""
-    return {
-        name: {"guarded": is_guarded, "transactions": count, "reset": reset}
-        for name, is_guarded, count, reset in rows(connection, query, (names,))
-    }
 
 
 # --- judging -----------------------------------------------------------------------------------------------------

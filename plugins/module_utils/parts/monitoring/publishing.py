@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 
 MEGABYTE = 1 << 20
@@ -69,11 +69,10 @@ def read_beacons(connection, migration: str) -> dict:
         SELECT c.relname::text, has_table_privilege(c.oid, 'SELECT')
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE n.nspname = 'handover' AND c.relkind = 'r' AND starts_with(c.relname, %s)"""
-    found = rows(connection, query, (f"beacon_{migration}_",))
-    return {table.replace("beacon", "handover", 1): _beacon(connection, table) for table, may in found if may}
-
-
-def _beacon(connection, table: str) -> tuple:
-    identifier = psycopg2.extensions.quote_ident(table, connection)
-    found = rows(connection, f"SELECT n, at FROM handover.{identifier}")
-    return found[0] if found else (None, None)
+    names = [table for table, may in rows(connection, query, (f"beacon_{migration}_",)) if may]
+    if not names:
+        return {}
+    one = sql.SQL("SELECT {} AS name, (SELECT n FROM {}), (SELECT at FROM {})")
+    parts = [one.format(sql.Literal(name), *[sql.Identifier("handover", name)] * 2) for name in names]
+    found = rows(connection, sql.SQL(" UNION ALL ").join(parts))
+    return {name.replace("beacon", "handover", 1): (number, at) for name, number, at in found}

@@ -31,18 +31,16 @@ SETTINGS = """
 def statements(connection: Connection, role: str) -> list[tuple[str, str]]:
     """(SQL that lets this role's sessions here read what was written, SQL that takes it back) where it is needed."""
     found = rows(connection, SETTINGS, {"names": list(WANTED), "role": role})
+    others = [one for one in found if one[1] is not None and one[1].lower() not in (WANTED[one[0]], "true", "yes", "1")]
+    if not others:
+        return []
     place = sql.SQL("ALTER ROLE {} IN DATABASE {} ").format(
         sql.Identifier(role), sql.Identifier(rows(connection, "SELECT current_database()::text")[0][0])
     )
     made = []
-    for name, value, particular in found:
-        if value is not None and value.lower() not in (WANTED[name], "true", "yes", "1"):
-            former = (
-                sql.SQL(f"SET {name} = {{}}").format(sql.Literal(value)) if particular else sql.SQL(f"RESET {name}")
-            )
-            undo = (place + former).as_string(connection)
-            body = f"BEGIN {undo}; EXCEPTION WHEN undefined_object OR invalid_catalog_name THEN NULL; END"
-            made.append(
-                ((place + sql.SQL(f"SET {name} = {WANTED[name]}")).as_string(connection), f"DO {constant(body)}")
-            )
+    for name, value, particular in others:
+        former = sql.SQL(f"SET {name} = {{}}").format(sql.Literal(value)) if particular else sql.SQL(f"RESET {name}")
+        undo = (place + former).as_string(connection)
+        body = f"BEGIN {undo}; EXCEPTION WHEN undefined_object OR invalid_catalog_name THEN NULL; END"
+        made.append(((place + sql.SQL(f"SET {name} = {WANTED[name]}")).as_string(connection), f"DO {constant(body)}"))
     return made

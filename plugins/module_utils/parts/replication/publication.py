@@ -17,15 +17,17 @@ BATCH = 100  # tables whose locks are taken at once
 
 def exists(connection, name: str) -> bool:
     """Whether the database has a publication of this name. Raises HandoverError for one that is not ours."""
-    trust.refuse_foreign(connection, "pg_publication", "pub", name)
-    return bool(rows(connection, "SELECT FROM pg_publication WHERE pubname = %s", (name,)))
+    return trust.refuse_foreign(connection, "pg_publication", "pub", name)
 
 
 def create(connection, name: str, tables: list[tuple[str, str]]) -> None:
     """Publish the tables, (schema, name) each, unless that is done. Raises HandoverError for locks not to be had."""
-    if not exists(connection, name):
-        execute_patiently(connection, statements(name, [])[0])
-    add_tables(connection, name, tables)
+    if exists(connection, name):
+        add_tables(connection, name, tables)
+        return
+    for statement in statements(name, tables):
+        execute_patiently(connection, statement)
+    witness.sign_publication(connection, name)
 
 
 def statements(name: str, tables: list[tuple[str, str]]) -> list:

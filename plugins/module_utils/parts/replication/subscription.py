@@ -97,6 +97,8 @@ def statement(connection, name: str, conninfo: str, options: SubscriptionOptions
 
 def uses_aiven_extras(connection) -> bool:
     """Whether this role, which may not subscribe by itself, has that extension in this database."""
+    if connection.info.parameter_status("is_superuser") == "on":
+        return False
     query = """
         SELECT NOT rolsuper AND EXISTS (SELECT FROM pg_extension WHERE extname = %s)
                AND NOT EXISTS (SELECT FROM pg_roles AS p WHERE p.rolname = 'pg_create_subscription'
@@ -155,9 +157,9 @@ def drop(connection, name: str) -> bool:
     if uses_aiven_extras(connection):
         rows(connection, "SELECT aiven_extras.pg_drop_subscription(%s)", (name,))
         return True
+    actions = sql.SQL("ALTER SUBSCRIPTION {0} SET (slot_name = NONE); DROP SUBSCRIPTION IF EXISTS {0}")
     with connection.cursor() as cursor:
-        for action in ("ALTER SUBSCRIPTION {} SET (slot_name = NONE)", "DROP SUBSCRIPTION IF EXISTS {}"):
-            cursor.execute(sql.SQL(action).format(sql.Identifier(name)))
+        cursor.execute(actions.format(sql.Identifier(name)))
     return True
 
 

@@ -15,7 +15,7 @@ import json
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import known, value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 
 COLUMN = """
@@ -38,18 +38,17 @@ def read(connection, identifier: str) -> dict | None:
     """What this end remembers of a migration; None where it has no record of it. Raises HandoverError for a schema
     that is not ours.
     """
-    if not import_journal.has_column(connection, "migration", "witness"):
-        return None
-    found = rows(connection, "SELECT witness FROM handover.migration WHERE id = %s", (identifier,))
+    query = "SELECT witness FROM handover.migration WHERE id = %s"
+    found = import_journal.rows_of(connection, "migration", "witness", query, (identifier,))
     return (found[0][0] or {}) if found else None
 
 
 def remember(connection, identifier: str, seen: dict) -> None:
-    """Remember what was seen, unless something is broken: that has to be settled first."""
+    """Remember what was seen, unless something is broken: that has to be settled first. What was ``read`` is there."""
     query = """
         UPDATE handover.migration SET witness = coalesce(witness, '{}') || %s::jsonb
         WHERE id = %s AND coalesce(witness->'breaks', '[]') = '[]'"""
-    _write(connection, query, (json.dumps(seen), identifier))
+    _write(connection, query, (json.dumps(seen), identifier), has_witness=True)
 
 
 def settle(connection, identifier: str, seen: dict) -> None:
@@ -68,8 +67,7 @@ def keep_breaks(connection, identifier: str, breaks: list[dict]) -> None:
 
 def sign_subscription(connection, name: str) -> None:
     """A subscription was made, or altered, by us: call it in the same transaction."""
-    if value(connection, MAY_SEE_SUBSCRIPTIONS):
-        _sign(connection, "altered", name, SUBSCRIPTION_SIGN)
+    _sign(connection, "altered", name, SUBSCRIPTION_SIGN, MAY_SEE_SUBSCRIPTIONS)
 
 
 def sign_publication(connection, name: str) -> None:
@@ -84,21 +82,20 @@ def forget(connection, identifier: str) -> None:
             cursor.execute("UPDATE handover.migration SET witness = NULL WHERE id = %s", (identifier,))
 
 
-def _sign(connection, kind: str, name: str, query: str) -> None:
-    if not import_journal.has_column(connection, "migration", "id"):
-        return
-    found = rows(connection, query, (name,))
-    if found:
-        path, sign = sql.Literal([kind, name]), json.dumps(found[0][0])
+def _sign(connection, kind: str, name: str, sign: str, may_see: str | None = None) -> None:
+    there = import_journal.look(connection) or ()
+    if "migration.id" in there and (may_see is None or known(connection, may_see)):
         statement = sql.SQL("""
             UPDATE handover.migration SET witness = jsonb_set(
-                jsonb_build_object({kind}, '{{}}'::jsonb) || coalesce(witness, '{{}}'), {path}, %s::jsonb)
-            WHERE id = %s""").format(kind=sql.Literal(kind), path=path)
-        _write(connection, statement, (sign, naming.identifier_of(name)))
+                jsonb_build_object({kind}, '{{}}'::jsonb) || coalesce(witness, '{{}}'), {path}, to_jsonb(s.sign))
+            FROM ({sign}) AS s (sign) WHERE id = %s""").format(
+            kind=sql.Literal(kind), path=sql.Literal([kind, name]), sign=sql.SQL(sign)
+        )
+        _write(connection, statement, (name, naming.identifier_of(name)), "migration.witness" in there)
 
 
-def _write(connection, statement, parameters) -> None:
+def _write(connection, statement, parameters, has_witness: bool | None = None) -> None:
     with connection.cursor() as cursor:
-        if not value(connection, COLUMN):  # of an earlier release
+        if not (value(connection, COLUMN) if has_witness is None else has_witness):  # of an earlier release
             cursor.execute("ALTER TABLE handover.migration ADD COLUMN witness jsonb")
         cursor.execute(statement, parameters)

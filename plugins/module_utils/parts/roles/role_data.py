@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OUR_ROLES
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OUR_ROLES, known, records
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.passwords import hash_kind
 
 ATTRIBUTES = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
@@ -83,19 +83,28 @@ def read_roles(conn) -> dict:
     """
     version = conn.info.server_version
     options = ("a.inherit_option", "a.set_option") if version >= 160000 else ("NULL::pg_catalog.bool",) * 2
+    queries = (_ROLES, _MEMBERSHIPS.format(inherit=options[0], set=options[1], ours=OUR_ROLES), _SETTINGS)
+    roles, memberships, settings = records(conn, *((query, None) for query in queries))
     hashes = read_password_hashes(conn)
     return {
         "version": version,
-        "roles": [{**role, "password": _password(role["name"], hashes)} for role in _rows(conn, _ROLES)],
-        "memberships": _rows(conn, _MEMBERSHIPS.format(inherit=options[0], set=options[1], ours=OUR_ROLES)),
-        "settings": _rows(conn, _SETTINGS),
+        "roles": [{**role, "password": _password(role["name"], hashes)} for role in roles],
+        "memberships": memberships,
+        "settings": settings,
     }
+
+
+NO_ROLES: dict = {"roles": [], "memberships": []}
+
+
+def read_settings(conn) -> dict:
+    """Of that, the settings, and the version."""
+    return {"version": conn.info.server_version, "settings": records(conn, (_SETTINGS, None))[0]}
 
 
 def read_password_hashes(conn) -> dict[str, str | None] | None:
     """Hashes of all roles, None for a role without a password; None if this role may not read them at all."""
-    readable = "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT') AS readable"
-    if not _rows(conn, readable)[0]["readable"]:
+    if not known(conn, "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT')"):
         return None
     rows = _rows(
         conn,
@@ -107,8 +116,7 @@ def read_password_hashes(conn) -> dict[str, str | None] | None:
 
 def row_versions(conn) -> dict[str, str] | None:
     """Of each role a text that is another one as soon as it was altered; None if this role may not see that."""
-    readable = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS readable"
-    if not _rows(conn, readable)[0]["readable"]:
+    if not known(conn, "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')"):
         return None
     query = f"""
         SELECT rolname, xmin::pg_catalog.text AS version FROM pg_catalog.pg_authid

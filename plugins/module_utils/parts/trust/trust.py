@@ -98,13 +98,18 @@ def refuse_shared_role(connection, name: str) -> None:
         )
 
 
-def refuse_foreign(connection, catalog: str, prefix: str, name: str) -> None:
-    """Raise HandoverError if the object of this name, in a catalog with columns like ``pubname``, is not ours."""
+def refuse_foreign(connection, catalog: str, prefix: str, name: str) -> bool:
+    """Whether there is an object of this name, in a catalog with columns like ``pubname``. Raises HandoverError for one
+    that is not ours.
+    """
     query = f"""
-        SELECT quote_ident(pg_get_userbyid({prefix}owner)) FROM {catalog} WHERE {prefix}name = %s
-        AND NOT {trusted(prefix + "owner", connection.info.server_version)}"""
-    for (owner,) in rows(connection, query, (name,)):
+        SELECT quote_ident(pg_get_userbyid({prefix}owner)),
+               {trusted(prefix + "owner", connection.info.server_version)}
+        FROM {catalog} WHERE {prefix}name = %s"""
+    found = rows(connection, query, (name,))
+    for owner in (owner for owner, is_ours in found if not is_ours):
         kind = catalog.removeprefix("pg_")
         raise HandoverError(
             f"The {kind} {name} exists, belongs to {owner}, and this migration did not make it.", "Drop or rename it."
         )
+    return bool(found)

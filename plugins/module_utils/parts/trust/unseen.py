@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import io
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import keep
+
 TABLE = "CREATE TEMPORARY TABLE handover_unseen (statement text) ON COMMIT DROP"
 FILL = "COPY pg_temp.handover_unseen FROM STDIN"
 GUARDED = """
@@ -32,10 +34,9 @@ REMOVE = "DROP FUNCTION pg_temp.handover_unseen(); DROP TABLE pg_temp.handover_u
 
 def execute(cursor, statement: str) -> None:
     """Run it, in the transaction that the cursor is in. Raises psycopg2.Error, with the server's words alone."""
-    cursor.execute(TABLE)
+    keep(cursor.connection, TABLE)
     cursor.copy_expert(FILL, io.StringIO(_as_copied(statement)))
-    for step in (MAKE, CALL, REMOVE):
-        cursor.execute(step)
+    cursor.execute("; ".join((MAKE, CALL, REMOVE)))
 
 
 def _as_copied(text: str) -> str:

@@ -13,7 +13,7 @@ is not looked at.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +24,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import records
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.apply_settings import WANTED
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification import (
     definitions,
@@ -47,6 +48,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.verifica
 Both = tuple[dict[str, Any], dict[str, Any]]  # an object as source and target describe it
 OneServer = Callable[[], AbstractContextManager[Connection]]
 
+LARGE = {"tables", "columns", "constraints", "indexes", "uses", "views", "triggers", "sequence_definitions"}
 SHOWN = 300  # characters of a definition in the result
 NOT_SHOWN = {"user_mappings": {"options"}, "functions": {"source", "body"}}
 NAMES_ONLY = {
@@ -141,7 +143,7 @@ def compare(connections: dict[str, Connection], outcome: Outcome, looks: Looks, 
     looks = replace(looks, administrators=Administrators.read(connections))
     majors = {side: Majors(one, min(versions.values()), max(versions.values())) for side, one in versions.items()}
     queries = {side: _queries(one) for side, one in majors.items()}
-    doubts = Doubts(one_server)
+    doubts, known = Doubts(one_server), _at_once(connections, queries)
     for kind in queries["source"]:
         if kind == "owners" and not looks.owners:
             outcome.leave_out(kind, "*", "no_owner is set")
@@ -149,7 +151,9 @@ def compare(connections: dict[str, Connection], outcome: Outcome, looks: Looks, 
         if kind in ("privileges", "default_privileges") and not looks.privileges:
             outcome.leave_out(kind, "*", "no_privileges is set")
             continue
-        _compare_class(kind, _both(connections, queries, kind), outcome, looks, doubts)
+        sides = {side: known[side].pop(kind) for side in known if kind in known[side]}
+        sides = sides if len(sides) == len(known) else _both(connections, queries, kind)
+        _compare_class(kind, sides, outcome, looks, doubts)
     if doubts.found:
         _settle(connections, majors, outcome, looks, doubts)
 
@@ -238,25 +242,49 @@ def _both(connections: dict[str, Connection], queries: dict[str, dict[str, str]]
     return dict(zip(sides, found))
 
 
+def _at_once(connections: dict[str, Connection], queries: dict[str, dict[str, str]]) -> dict[str, dict[str, Described]]:
+    """The classes that are small, on each end in one answer; none where a query is refused."""
+    kinds = [kind for kind in queries["source"] if kind not in LARGE]
+
+    def read(side: str) -> dict[str, Described]:
+        connection = connections[side]
+        try:
+            with passing(connection):
+                asked = [(f"SELECT * FROM ({queries[side][kind]}) AS described (object)", None) for kind in kinds]
+                found = records(connection, *asked)
+        except psycopg2.Error:
+            if connection.closed:
+                raise
+            return {}
+        return {kind: _described(found.pop(0)) for kind in kinds}
+
+    return dict(zip(connections, together(*(partial(read, side) for side in connections))))
+
+
 def _read(connection: Connection, query: str) -> Described:
     """What there is; without a privilege for it, that."""
     try:
         with passing(connection), connection.cursor() as cursor:
             cursor.execute(query)
-            names = [column.name for column in cursor.description or ()][1:]
-            everything = cursor.fetchall()
+            names = [column.name for column in cursor.description or ()]
+            names[0] = "object"
+            return _described(dict(zip(names, values)) for values in cursor.fetchall())
     except psycopg2.Error as error:
         if connection.closed:
             raise
         return Described({}, one_line(error))
+
+
+def _described(everything: Iterable[dict[str, Any]]) -> Described:
     found = {}
-    for quoted, *values in everything:
+    for one in everything:
+        quoted = one.pop("object")
         if quoted is None:  # dropped since the instant, as large objects are at any time: it has no identity any more
             continue
         name = unquoted(quoted)
         while name in found:  # two objects of one name in this class: each needs its counterpart
             name += " (another)"
-        found[name] = dict(zip(names, values))
+        found[name] = one
     return Described(found)
 
 

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, keep, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import known, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.verification.tables import Column, Table
 
 SEEDS = (0, 4711)
@@ -76,18 +76,17 @@ class Part:
 
 def configure(connection: Connection) -> None:
     """Make a session of an endpoint one whose values and definitions can be compared with those of another server."""
-    with connection.cursor() as cursor:
-        cursor.execute(SETTINGS)
+    keep(connection, SETTINGS)
 
 
 def form_for(source: Connection, target: Connection) -> Form:
     """How the rows of these two databases can be compared. Raises HandoverError where the servers hash differently."""
-    if value(source, PROBE) != value(target, PROBE):
+    if known(source, PROBE) != known(target, PROBE):
         raise HandoverError(
             "The two servers compute different hashes of the same text, as machines of different byte order do.",
             "Compare logical dumps of both databases instead.",
         )
-    encodings = {value(connection, "SELECT current_setting('server_encoding')") for connection in (source, target)}
+    encodings = {one.info.parameter_status("server_encoding") for one in (source, target)}
     return Form(portable=len(encodings) > 1)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
     Snapshot,
     export_snapshot,
@@ -89,8 +90,13 @@ def live(
         def session(end: DatabaseAddress, read_only: bool = False) -> Connection:
             return stack.enter_context(contextlib.closing(end.connect(read_only)))
 
-        locker, writer, watcher = session(publisher), session(publisher), session(subscriber, True)
-        holders = {end.endpoint.side: session(end, True) for end in (publisher, subscriber)}
+        locker, writer, watcher, *holding = together(
+            lambda: session(publisher),
+            lambda: session(publisher),
+            lambda: session(subscriber, True),
+            *(lambda one=end: session(one, True) for end in (publisher, subscriber)),
+        )
+        holders = dict(zip((publisher.endpoint.side, subscriber.endpoint.side), holding))
         number = beacon.advance(writer, names)
         if not beacon.await_(watcher, names, number, deadline):
             raise _not_in_step(subscriber, timeout)

@@ -82,18 +82,21 @@ Statement = list[tuple[TablePair, Part]]  # what is read together
 
 
 class Reading:
-    """One pass over tables. ``connect(side)`` gives a session in the snapshot of that side; ``jobs`` for each side;
+    """One pass over tables. ``connect(side)`` gives a session in the snapshot of that side, whose server has that of
+    the ``versions``; ``jobs`` for each side;
     ``on_complete(pair)`` is called as soon as a table is complete, one at a time, by any thread.
     """
 
     def __init__(
         self,
         connect: Callable[[str], Connection],
+        versions: dict[str, int],
         jobs: int,
         max_rate: int | None,
         on_complete: Callable[[TablePair], object],
     ) -> None:
         self._connect = connect
+        self._versions = versions
         self._jobs = jobs
         self.max_rate = max_rate
         self._on_complete = on_complete
@@ -130,10 +133,7 @@ class Reading:
     def _read_side(self, side: str, pairs: list[TablePair]) -> None:
         remaining: dict[tuple[str, str], int] = {}
         rate = Rate(self.max_rate)
-        connection = self._connect(side)
-        version = connection.info.server_version
-        connection.close()
-        work = _statements(side, pairs, version)
+        work = _statements(side, pairs, self._versions[side])
         for statement in work:
             for pair, _part in statement:
                 remaining[pair.identity] = remaining.get(pair.identity, 0) + 1
