@@ -231,35 +231,3 @@ def test_names_and_values_of_another_encoding(servers):
     assert target.sql("latin", 'SELECT * FROM "Größe"') == [("groß",)]
     finish(target, "latin")
     assert_same(look(source, "latin"), look(target, "latin"))
-
-
-# Whoever plans a query of t calls this, and is told of by a notification.
-TOLD = """
-    CREATE FUNCTION told(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
-        IF current_setting('application_name') = 'handover' THEN PERFORM pg_notify('told', 'us'); END IF;
-        RETURN $1; END $$;
-    CREATE TABLE t (id int); CREATE INDEX ON t ((id + told(1))); INSERT INTO t VALUES (1), (2);
-    CREATE TABLE u (id int PRIMARY KEY, name text, made timestamptz DEFAULT now(), nothing int);
-    INSERT INTO u (id, name) SELECT i, repeat('ü', i) FROM generate_series(1, 50) AS i;
-    CREATE TABLE v (id bigint, list text[]); INSERT INTO v VALUES (1, '{a,NULL}'), (NULL, NULL)"""
-
-
-@pytest.mark.parametrize("may", [True, False])
-def test_little_tables_are_read_together_or_each_by_itself(servers, may):
-    source, target = servers(15), servers(18, "target")
-    create_database(source, "little")
-    source.sql("little", TOLD)
-    source.sql("little", "CREATE ROLE reader LOGIN PASSWORD 'reads'; GRANT pg_read_all_data TO reader")
-    if not may:
-        source.sql("little", "REVOKE EXECUTE ON FUNCTION record_send FROM PUBLIC")
-    with closing(source.connect("little")) as ear:
-        ear.autocommit = True
-        ear.cursor().execute("LISTEN told")
-        login = {"user": "reader", "password": "reads"}
-        found = one(copy({**source.endpoint(), **login}, target, databases=["little"], no_owner=True, count_rows=True))
-        ear.cursor().execute("SELECT")
-        assert found["rows"] == 54 and not ear.notifies, "COPY of a table calls none of its functions"
-    finish(target, "little")
-    for table in "tuv":
-        query = f"SELECT * FROM {table} ORDER BY id"
-        assert source.sql("little", query) == target.sql("little", query)
