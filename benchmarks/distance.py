@@ -62,6 +62,9 @@ def main() -> None:
     parser.add_argument("--source", type=int, default=15)
     parser.add_argument("--target", type=int, default=18)
     parser.add_argument("--to-pooler", type=float, default=0, help="milliseconds to the console of PgBouncer")
+    parser.add_argument(
+        "--only", nargs="+", choices=STAGES, default=STAGES, help="stages; those after replicate need it"
+    )
     parser.add_argument("--trips", action="store_true", help="show what was said on each trip of a window, and most")
     arguments = parser.parse_args()
     link_collection()
@@ -81,7 +84,7 @@ def measure(arguments: argparse.Namespace, place: str, tables: int) -> dict[str,
         rtt = tuple(float(number) / 1000 for number in place.split("/"))
         front = Pooler(source, here / "pooler", users=USERS)
         with front, Distance(source, target, rtt, [front], arguments.to_pooler / 1000) as far:
-            return run(far, here, f"{place} ms, {tables} tables", arguments.trips)
+            return run(far, here, f"{place} ms, {tables} tables", arguments)
     finally:
         servers.destroy()
         shutil.rmtree(here, ignore_errors=True)
@@ -98,13 +101,13 @@ def make(source: support.Cluster, target: support.Cluster, tables: int) -> None:
     source.sql("shop", "VACUUM ANALYZE")
 
 
-def run(far: Distance, here: Path, title: str, shows_trips: bool) -> dict[str, Stage]:
+def run(far: Distance, here: Path, title: str, arguments: argparse.Namespace) -> dict[str, Stage]:
     """The playbooks one after the other, and what each took."""
     found: dict[str, Stage] = {}
     given = inventory(far, here)
     front = far.poolers[0]
     watch = watching_steps(here / "steps")
-    for name in STAGES:
+    for name in [stage for stage in STAGES if stage in arguments.only]:
         if name in ("cutover", "rollback"):
             front.lead("shop", far.target if name == "cutover" else far.source)
         far.forget()
@@ -115,10 +118,10 @@ def run(far: Distance, here: Path, title: str, shows_trips: bool) -> dict[str, S
             raise SystemExit(f"{name} failed: {result.failures}")
         found[name] = Stage(seconds, far.count())
         print(f"{title}: {name}: {seconds:.1f} s, {found[name].count}; load {os.getloadavg()[0]:.1f}", flush=True)
-        if shows_trips:
+        if arguments.trips:
             show_most(far)
         if name in ("cutover", "rollback"):
-            found[f"window of the {name}"] = window(far, here, result, shows_trips)
+            found[f"window of the {name}"] = window(far, here, result, arguments.trips)
     return found
 
 
