@@ -36,13 +36,13 @@ def bundles(pieces: list[Piece], is_binary: Callable[[Piece], bool]) -> list[lis
 
     found: list[list[Piece]] = []
     for fits, group in groupby(pieces, is_fit):
-        size = BYTES
+        size = None
         for piece in group:
-            size += piece.size
-            if size > BYTES or not fits:
+            if size is None or size + piece.size > BYTES or not fits:
                 found.append([])
-                size = piece.size
+                size = 0
             found[-1].append(piece)
+            size += piece.size
     return found
 
 
