@@ -4,18 +4,22 @@
 """How long copying a database takes us, and how long the tools that people use for it, on the same two servers.
 
 .build/venv/bin/python benchmarks/direct_copy.py [--scale 20] [--small 500] [--runs 3] [--jobs 2]
-                                                 [--source 15] [--target 15]
+                                                 [--source 15] [--target 15] [--growth 20 100 400]
 
 The data is that of benchmarks/pair.py. The tools take turns, so that what else goes on concerns all of them; compare
 the medians of one run. pgcopydb takes part where it is in PATH, or with --pgcopydb. All leave the target analyzed.
+
+With --growth, ours alone copies data of these scales, one after the other: seconds a GB, and who needs them.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
+import statistics
 from collections.abc import Callable
 
-from pair import Pair, parser, show
+from pair import GB, Pair, parser, show
 
 OURS = "pg_direct_copy"
 # What can make pgcopydb faster, as far as its release has it.
@@ -88,11 +92,31 @@ def main() -> None:
     """Make the servers and the data, let the tools take turns, and print the table."""
     options = parser(__doc__)
     options.add_argument("--pgcopydb", default=shutil.which("pgcopydb"))
-    with Pair(options.parse_args()) as pair:
+    options.add_argument("--growth", nargs="+", type=int, metavar="SCALE")
+    arguments = options.parse_args()
+    if arguments.growth:
+        print("\n".join([HEAD, *[grow(arguments, scale) for scale in arguments.growth]]))
+        return
+    with Pair(arguments) as pair:
         tools = Tools(pair)
         show(pair.take_turns(tools.all()), OURS)
         stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in tools.stages.items())
         print(f"\nour stages, last run: {stages}; peak memory of ours: {pair.memory} MiB")
+
+
+HEAD = """
+| scale | GB | seconds | seconds a GB | CPU seconds a GB: source | target | migrator |
+|---|---|---|---|---|---|---|"""
+
+
+def grow(arguments: argparse.Namespace, scale: int) -> str:
+    """A row of the table: ours alone, with data of this scale."""
+    arguments.scale, arguments.only = scale, [OURS]
+    with Pair(arguments) as pair:
+        runs = pair.take_turns({OURS: Tools(pair).ours})[OURS]
+        size, seconds = pair.size / GB, statistics.median(wall for wall, _cpu, _wal in runs)
+        shares = " | ".join(f"{used / size:.1f}" for used in pair.shares.values())
+    return f"| {scale} | {size:.2f} | {seconds:.1f} | {seconds / size:.1f} | {shares} |"
 
 
 if __name__ == "__main__":

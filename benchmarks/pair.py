@@ -76,7 +76,8 @@ TOGETHER = 200
 TICKS = os.sysconf("SC_CLK_TCK")
 
 Tools = Mapping[str, Callable[[], None]]
-Results = dict[str, list[tuple[float, float]]]
+Results = dict[str, list[tuple[float, float, float]]]
+GB = 1 << 30
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -103,6 +104,7 @@ class Pair:
         self.arguments = arguments
         self.place = builds.state() / f"benchmark-{os.getpid()}"
         self.memory = 0
+        self.shares: dict[str, float] = {}  # CPU seconds of the last run
         self.source, self.target = (
             support.Cluster(builds.build(major), self._directory(name), settings=SETTINGS)
             for major, name in ((arguments.source, "source"), (arguments.target, "target"))
@@ -147,7 +149,7 @@ class Pair:
         for first in range(1, small + 1, TOGETHER):
             self.source.sql("data", SMALL.format(first=first, last=min(first + TOGETHER - 1, small)))
         self.source.sql("data", "VACUUM ANALYZE")
-        [(size,)] = self.source.sql("data", "SELECT pg_size_pretty(pg_database_size('data'))")
+        [(self.size, size)] = self.source.sql("data", "SELECT s, pg_size_pretty(s) FROM pg_database_size('data') AS s")
         ours = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
         versions = [cluster.build.version for cluster in (self.source, self.target)]
         print(f"{size}: scale {scale}, {small} small tables, {self.arguments.documents} documents;")
@@ -219,8 +221,9 @@ class Pair:
     # Measuring
 
     def take_turns(self, tools: Tools, after: Callable[[], None] = lambda: None, moving: bool = True) -> Results:
-        """(seconds, CPU seconds) of every run of every tool; each begins a round in turn. What comes first to warm up
-        is not measured, nor is ``after``. ``moving``: whether the tools make the target's database.
+        """(seconds, CPU seconds, GB of WAL on the target) of every run of every tool; each begins a round in turn. What
+        comes first to warm up is not measured, nor is ``after``. ``moving``: whether the tools make the target's
+        database.
         """
         wanted = self.arguments.only
         names = [name for name in tools if not wanted or any(word in name for word in wanted)]
@@ -230,27 +233,33 @@ class Pair:
         for number in range(self.arguments.runs):
             shift = number % len(names)
             for name in names[shift:] + names[:shift]:
-                wall, cpu = self._measure(tools[name], moving)
+                load = os.getloadavg()[0]  # of others, as far as it can be told
+                wall, cpu, wal = self._measure(tools[name], moving)
                 after()
-                results[name].append((wall, cpu))
-                load = os.getloadavg()[0]
-                print(f"run {number + 1}: {name}: {wall:.1f} s, CPU {cpu:.1f} s; load {load:.1f}", flush=True)
+                results[name].append((wall, cpu, wal))
+                print(f"run {number + 1}: {name}: {wall:.1f} s, CPU {cpu:.1f} s; load before {load:.1f}", flush=True)
         return results
 
-    def _measure(self, tool: Callable[[], None], moving: bool) -> tuple[float, float]:
+    def _measure(self, tool: Callable[[], None], moving: bool) -> tuple[float, float, float]:
         if moving:
             self.target.sql("postgres", "DROP DATABASE IF EXISTS data")
         for cluster in (self.source, self.target):
             cluster.sql("postgres", "CHECKPOINT")
-        started, cpu = time.monotonic(), self._cpu()
+        started, cpu, wal = time.monotonic(), self._cpu(), self._wal()
         tool()
-        seconds, cpu = time.monotonic() - started, self._cpu() - cpu
+        seconds = time.monotonic() - started
+        self.shares = {name: used - cpu[name] for name, used in self._cpu().items()}
+        wal = self._wal() - wal
         if moving and self.target.sql("data", COUNT) != self.source.sql("data", COUNT):
             raise SystemExit("rows are missing")
-        return seconds, cpu
+        return seconds, sum(self.shares.values()), wal
 
-    def _cpu(self) -> float:
-        return sum(cpu_of(cluster.pid) for cluster in (self.source, self.target)) + sum(os.times()[2:4])
+    def _cpu(self) -> dict[str, float]:
+        ends = {"source": self.source, "target": self.target}
+        return {**{name: cpu_of(end.pid) for name, end in ends.items()}, "clients": sum(os.times()[2:4])}
+
+    def _wal(self) -> float:
+        return float(self.target.sql("postgres", "SELECT pg_current_wal_lsn() - '0/0'")[0][0]) / GB
 
 
 def cpu_of(pid: int) -> float:
@@ -278,9 +287,10 @@ def show(results: Results, ours: str) -> None:
     """Medians, how busy the cores were, and the ratio of ours to each."""
     medians = {name: [statistics.median(column) for column in zip(*runs)] for name, runs in results.items()}
     mine = medians.get(ours, [None, None])
-    print("\n| tool | seconds | CPU seconds | cores busy | ours / it | ours / it, CPU |\n|---|---|---|---|---|---|")
-    for name, (wall, cpu) in medians.items():
+    print("\n| tool | seconds | CPU seconds | cores busy | GB of WAL | ours / it | ours / it, CPU |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (wall, cpu, wal) in medians.items():
         ratios = [f"{one / other:.2f}" if one else "" for one, other in zip(mine, (wall, cpu))]
         busy = cpu / wall / (os.cpu_count() or 1)
         in_cell = name.replace("|", "\\|")
-        print(f"| {in_cell} | {wall:.1f} | {cpu:.1f} | {busy:.0%} | {' | '.join(ratios)} |")
+        print(f"| {in_cell} | {wall:.1f} | {cpu:.1f} | {busy:.0%} | {wal:.2f} | {' | '.join(ratios)} |")
