@@ -9,12 +9,21 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+
+
+class Closable(Protocol):
+    """A session, or what has some."""
+
+    def close(self) -> None: ...
+
+
+Used = TypeVar("Used", bound=Closable)
 LEAST, MOST = 2, 4
 
 
@@ -83,9 +92,7 @@ def beside(session: Connection, work: Callable[[], T], here: Callable[[], Item])
     return found[0], mine[0]
 
 
-def for_each(
-    connect: Callable[[], Connection], items: Sequence[Item], work: Callable[[Connection, Item], T], jobs: int
-) -> list[T]:
+def for_each(connect: Callable[[], Used], items: Sequence[Item], work: Callable[[Used, Item], T], jobs: int) -> list[T]:
     """``[work(connection, item) for item in items]``, over ``jobs`` sessions made by ``connect()``.
 
     The results are in the order of the items. The first error stops the others and is raised.
