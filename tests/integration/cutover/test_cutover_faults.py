@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
+import psycopg2
 import pytest
 from cutovers import (
     CLERK,
@@ -26,8 +28,9 @@ from cutovers import (
     start_cutover,
 )
 from faults import await_that
-from support import COLLECTIONS
+from support import COLLECTIONS, create_database
 
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import slot
 from lab.bank import Bank
 
 BEFORE = ["pause", "lock", "beacon", "apply", "sequences", "large_objects", "commit"]
@@ -109,6 +112,25 @@ def test_a_signal_ends_what_other_threads_do(pair, pooler, tmp_path):
         handed_over(cut_over(source, target, front))
         await_commits(load)
     assert load.failures == [] and load.problems(target.connect("shop")) == []
+
+
+def test_a_slot_that_a_killed_run_is_about_to_make(servers):
+    """Its server does not notice that nobody listens any more, and would make it when the next run has looked."""
+    server, name = servers(15), "handover_0123456789_back"
+    create_database(server, "shop")
+    with contextlib.closing(server.connect("shop")) as left, contextlib.closing(server.connect("shop")) as next_run:
+
+        def work():
+            with contextlib.suppress(psycopg2.OperationalError), left.cursor() as cursor:
+                make = f"SELECT pg_sleep(2); SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')"
+                cursor.execute(slot.maker(name) + make)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        await_that(lambda: server.sql("shop", "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"), "it")
+        assert slot.drop(next_run, name) is False
+        thread.join()
+        assert server.sql("shop", "SELECT slot_name FROM pg_replication_slots") == []
 
 
 SIGNAL_AT_FENCE = """

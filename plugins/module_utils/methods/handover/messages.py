@@ -15,7 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.passage import STAMP, Passage
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, firing_triggers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, firing_triggers, slot
 
 AHEAD = 1000  # beacons that others may write between the last look and the window
 LOCKED, SLOT = "locks of window", "slot of window"  # which advisory lock
@@ -90,8 +90,10 @@ def arrival(passage: Passage, number: int, seconds: float, is_last: bool) -> str
     (wal_writer_delay): see ``apart_from_slot``.
     """
     awaiting = beacon.awaiting(passage.new, passage.route.flows, number, seconds)
-    last = sealing(passage) if is_last else "SELECT NULL"
-    return f"{FRESH}; {awaiting}; COMMIT; {last}"
+    if not is_last:
+        return f"{FRESH}; {awaiting}; COMMIT; SELECT NULL"
+    making = slot.maker(passage.route.returning) if passage.way_back else ""
+    return f"{making}{FRESH}; {awaiting}; COMMIT; {sealing(passage)}"
 
 
 def sealing(passage: Passage) -> str:

@@ -75,24 +75,43 @@ def command(name: str) -> str:
     return f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput EXPORT_SNAPSHOT'
 
 
+def maker(name: str) -> str:
+    """A comment of SQL, before what makes a slot as soon as something else has happened."""
+    return f"/* makes {name} */ "
+
+
+# By name; the comment is not in this statement itself. What a run has begun that was killed goes on without it.
+THERE = """
+    SELECT (SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE strpos(query, '/* makes ' || %(name)s || ' */') > 0 AND state = 'active' AND usename = current_user
+            AND pid <> pg_backend_pid() AND datname = current_database()) > 0,
+           slot_name IS NOT NULL, active_pid
+    FROM (SELECT) AS one LEFT JOIN pg_replication_slots ON slot_name = %(name)s"""
+
+
 def drop(connection, name: str) -> bool:
-    """Drop a slot of ours, ending its reader; whether it was there. Raises HandoverError if its reader does not go."""
+    """Drop a slot of ours, ending its reader, and who is about to make it; whether it was there. Raises HandoverError
+    if its reader does not go.
+    """
     deadline = time.monotonic() + DROP_PATIENCE
     while True:
-        found = rows(connection, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", (name,))
-        if not found:
+        [(is_awaited, is_there, *found)] = rows(connection, THERE, {"name": name})
+        if is_awaited and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+            continue
+        if not is_there:
             return False
         try:
-            if found[0][0]:
+            if found[0]:
                 with contextlib.suppress(psycopg2.errors.InsufficientPrivilege):  # its reader may go by itself
-                    rows(connection, "SELECT pg_terminate_backend(%s)", found[0])
+                    rows(connection, "SELECT pg_terminate_backend(%s)", found)
             rows(connection, "SELECT pg_drop_replication_slot(%s)", (name,))
             return True
         except (psycopg2.errors.ObjectInUse, psycopg2.errors.UndefinedObject) as error:
             if time.monotonic() > deadline:
                 raise HandoverError(
                     f"The reader of replication slot {name} does not release it: {one_line(error)}.",
-                    f"End process {found[0][0]} on that server, then run this again.",
+                    f"End process {found[0]} on that server, then run this again.",
                 ) from None
             time.sleep(PAUSE)
 
