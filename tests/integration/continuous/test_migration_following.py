@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
 from dumps import done, refused
 from migrations import in_step, migrate
+from redefinitions import Application
 from support import Cluster, create_database, run_module
 from verifications import differing, verify
 
@@ -183,4 +185,26 @@ def test_all_else_is_followed_from_a_fresh_dump(pair: tuple[Cluster, Cluster]) -
     assert found["drift"] == []
     assert not [text for text in found["notices"] if "Not followed" in text]
     followed(source, target)
+    assert_equal(source, target)
+
+
+CHANGES = int(os.environ.get("HANDOVER_FOLLOWING_CHANGES", "12"))  # more of them than a test run has time for
+SEED = int(os.environ.get("HANDOVER_FOLLOWING_SEED", "1"))
+
+
+def test_changes_by_chance(servers: Callable[[int], Cluster]) -> None:
+    """An application that changes its schema all the time, and writes rows of each definition."""
+    source, target = begun(servers(15), servers(18))
+    source.sql(
+        "yard", "CREATE TYPE mood AS ENUM ('good', 'bad'); CREATE TABLE t (id int PRIMARY KEY, a text, b integer)"
+    )
+    application = Application(source, "yard", SEED)
+    for _release in range(CHANGES // 3):
+        application.begin_release()
+        for _change in range(3):
+            application.change()
+            application.write()
+        found = followed(source, target)
+        assert not [text for text in found["notices"] if "Not followed" in text], application.done
+    assert followed(source, target)["drift"] == []
     assert_equal(source, target)

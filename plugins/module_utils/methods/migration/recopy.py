@@ -55,8 +55,7 @@ def _copy_again(job: Job, migration: migration_journal.Migration, sight: continu
     amount = sum(map(len, lost.values()))
     job.event("copied_again", tables=amount, breaks=sight.breaks)
     job.note(f"{counted(amount, 'table')} copied again, because changes to them were lost, or may have been.")
-    after = continuity.look(job.source_session, job.session, job.read())
-    continuity.settle(after, job.id, job.source_session, job.session)
+    _settle(job)
 
 
 def copy_anew(job: Job, keys: list[tuple[str, str]]) -> None:
@@ -64,10 +63,17 @@ def copy_anew(job: Job, keys: list[tuple[str, str]]) -> None:
     migration = job.read()
     chosen = {wave.number: set(keys) & set(_keys_of(migration, wave)) for wave in migration.waves}
     if any(chosen.values()):
+        conclude(job)  # what was lost until now must not be forgotten
         _release(job, migration, chosen)
+        _settle(job)  # a wave of all of whose tables this is has gone, and another may get its name
         names = sorted(".".join(key) for found in chosen.values() for key in found)
         job.event("copied_anew", tables=names)
         job.note(f"Tables that were rewritten on the source are copied again: {', '.join(names)}.")
+
+
+def _settle(job: Job) -> None:
+    after = continuity.look(job.source_session, job.session, job.read())
+    continuity.settle(after, job.id, job.source_session, job.session)
 
 
 def _release(job: Job, migration: migration_journal.Migration, lost: dict[int, set]) -> None:

@@ -92,10 +92,11 @@ def plan(before: dict[int, Shape], now: dict[int, Shape], there: dict[Key, Shape
     kept = {oid: (before[oid], now[oid]) for oid in before.keys() & now.keys()}
     altered = [oid for oid, (was, shape) in kept.items() if was != shape]
     below = _below(now) if altered else {}
+    former = {one.key: oid for oid, one in before.items()}
     rewritten = _with_ancestors(now, {oid for oid, (was, shape) in kept.items() if was.file != shape.file})
     for oid in sorted(altered, key=lambda one: (_depth(now, one), now[one].key)):
         was, shape = kept[oid]
-        table = _Table(was, shape, [kept[one] for one in shape.parents if one in kept], before, there)
+        table = _Table(was, shape, [kept[one] for one in shape.parents if one in kept], former, there)
         table.left = [kept[one] for one in was.parents if one in kept and one not in shape.parents]
         table.is_rewritten = oid in rewritten
         table.below = below.get(oid, [])
@@ -144,14 +145,14 @@ class _Table:
         was: Shape,
         now: Shape,
         parents: list[tuple[Shape, Shape]],
-        before: dict[int, Shape],
+        former: dict[Key, int],
         there: dict[Key, Shape],
     ) -> None:
         self.was, self.now, self.parents = was, now, parents
         self.steps: list[Amendment] = []
         self.refusal = ""
         self.is_anew = False
-        self._before, self._all_there = before, there
+        self._former, self._all_there = former, there
         found = there.get(was.key) or there.get(now.key)
         self.there = found
         self.is_rewritten = False  # or one of those below it
@@ -182,8 +183,7 @@ class _Table:
         """Why nothing can be done, if so."""
         was, now, there = self.was, self.now, self.there
         assert there is not None
-        others = {one.key for one in self._before.values() if one.oid != was.oid}
-        if was.key != now.key and now.key in others:
+        if was.key != now.key and self._former.get(now.key, was.oid) != was.oid:
             return f"its name is {now} now, which another table had: rows of one may have gone to the other"
         if was.key != now.key and was.key in self._all_there and now.key in self._all_there:
             return f"its name is {now} now, and the target has a table of that name already"
