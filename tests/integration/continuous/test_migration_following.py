@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from dumps import done, refused
-from migrations import in_step, migrate
+from migrations import in_step, migrate, start_migration
 from redefinitions import Application
 from support import Cluster, create_database, run_module
-from verifications import differing, verify
+from verifications import verify
 
 TABLES = """
     CREATE TABLE orders (id int PRIMARY KEY, word varchar(20), flag boolean NOT NULL DEFAULT true, note text);
@@ -35,13 +38,13 @@ def pair(servers: Callable[[int], Cluster], request: pytest.FixtureRequest) -> t
     return begun(source, target)
 
 
-def begun(source: Cluster, target: Cluster) -> tuple[Cluster, Cluster]:
+def begun(source: Cluster, target: Cluster, more: str = "", login: Any = None) -> tuple[Cluster, Cluster]:
     for cluster in (source, target):
         cluster.sql("postgres", "ALTER SYSTEM SET wal_retrieve_retry_interval = '100ms'")  # or workers start late
         cluster.sql("postgres", "SELECT pg_reload_conf()")
     create_database(source, "yard")
-    source.sql("yard", TABLES)
-    in_step(source, target, databases=["yard"])
+    source.sql("yard", TABLES + more)
+    in_step(source, login or target, databases=["yard"])
     return source, target
 
 
@@ -49,10 +52,10 @@ def followed(source: Cluster, target: Cluster, **more: object) -> dict:
     return in_step(source, target, databases=["yard"], follow_schema=True, **more)
 
 
-def assert_equal(source: Cluster, target: Cluster) -> None:
+def assert_equal(source: Cluster, target: Any) -> None:
     """Both ends show the same rows and definitions."""
     found = verify(source, target, databases=["yard"])
-    assert found.databases[0]["verdict"] == "equal", differing(found)
+    assert found.databases[0].get("verdict") == "equal", found.msg
 
 
 def test_a_release_changes_columns(pair: tuple[Cluster, Cluster]) -> None:
@@ -192,19 +195,30 @@ CHANGES = int(os.environ.get("HANDOVER_FOLLOWING_CHANGES", "12"))  # more of the
 SEED = int(os.environ.get("HANDOVER_FOLLOWING_SEED", "1"))
 
 
-def test_changes_by_chance(servers: Callable[[int], Cluster]) -> None:
-    """An application that changes its schema all the time, and writes rows of each definition."""
-    source, target = begun(servers(15), servers(18))
-    source.sql(
-        "yard", "CREATE TYPE mood AS ENUM ('good', 'bad'); CREATE TABLE t (id int PRIMARY KEY, a text, b integer)"
-    )
-    application = Application(source, "yard", SEED)
+@pytest.mark.parametrize("managed", [False, True], ids=["superuser", "managed"])
+def test_changes_by_chance(servers: Callable[[int], Cluster], managed: bool) -> None:
+    """An application that changes its schema all the time, and writes rows of each definition; runs are killed."""
+    source, target = servers(15), servers(18)
+    for cluster in (source, target):
+        cluster.sql("postgres", "CREATE ROLE keeper")
+    more = "; GRANT CREATE ON SCHEMA public TO keeper; CREATE TYPE mood AS ENUM ('good', 'bad'); "
+    more += "CREATE TABLE t (id int PRIMARY KEY, a text, b integer); ALTER TYPE mood OWNER TO keeper; "
+    more += "; ".join(f"ALTER TABLE {name} OWNER TO keeper" for name in ("t", "orders", "lines", "parts", "parts_1"))
+    login = target.managed_admin(grants=["pg_create_subscription", "keeper"]) if managed else target
+    begun(source, target, more, login)
+    application = Application(source, "yard", SEED, role="keeper")
+    given = {"databases": ["yard"], "follow_schema": True}
     for _release in range(CHANGES // 3):
         application.begin_release()
         for _change in range(3):
             application.change()
             application.write()
-        found = followed(source, target)
+        if application.chance.random() < 0.5:
+            running = start_migration(source, login, **given)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.process.wait(application.chance.uniform(0.2, 2))
+            running.kill_family()
+        found = in_step(source, login, **given)
         assert not [text for text in found["notices"] if "Not followed" in text], application.done
-    assert followed(source, target)["drift"] == []
-    assert_equal(source, target)
+    assert in_step(source, login, **given)["drift"] == []
+    assert_equal(source, login)

@@ -20,11 +20,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason, transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import recopy, wave_copy
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import amendments, shapes
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.renaming import rename
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, subscription
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import patiently
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
@@ -32,6 +34,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles im
 ROUNDS = 5  # looks, each of which may find what was changed during the one before
 POLL = 0.05  # seconds
 LACKING = ("42704", "42883", "3F000", "42P01")  # SQLSTATEs: types, functions, schemas, sequences
+OWNERS_OF_ENUMS = "SELECT DISTINCT pg_get_userbyid(typowner)::text FROM pg_type WHERE typtype = 'e' AND oid >= 16384"
 THROUGH, STUCK = "through", "stuck"
 
 
@@ -136,6 +139,39 @@ def follow(job: Job, may_make: Callable[[], None] | None = None) -> list[dict]:
                     may_make = None
     refusals = outlook.plan.refusals if outlook else []
     return [{"table": one.table, "reason": one.reason} for one in refusals]
+
+
+def labels(job: Job) -> list[str]:
+    """Statements that give enums of the subscriber the labels that were added at the publisher."""
+    with way(job) as ends:
+        before, now = job.read().fingerprint or {}, drift.fingerprint(ends.publisher)
+    both = before.keys() & now.keys()
+    return sorted(
+        {
+            text
+            for name in both
+            for text in drift.enum_statements(before[name].get("enums") or {}, now[name].get("enums") or {})
+        }
+    )
+
+
+def follow_labels(job: Job) -> None:
+    """The same, done: rows that have a new label would stop apply. Raises HandoverError."""
+    found = labels(job)
+    if not found or job.check_mode:
+        job.followed += found
+        return
+    with way(job) as ends:
+        owners = [] if ends.is_superuser else [owner for (owner,) in rows(ends.subscriber, OWNERS_OF_ENUMS)]
+        with memberships.temporary_memberships(ends.maintenance, owners):
+            for text in found:
+                with ends.subscriber.cursor() as cursor:
+                    try:
+                        cursor.execute(text)
+                    except psycopg2.Error as error:
+                        raise _refused(ends.side, text, error, job.followed) from None
+                job.followed.append(text)
+    job.event("followed", tables=[], statements=found)
 
 
 def _shown(session: Connection, step: amendments.Amendment, names: dict[int, shapes.Key]) -> str:

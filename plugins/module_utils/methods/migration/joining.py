@@ -65,6 +65,7 @@ def look(job: Job) -> list[dict]:
 def _follow_schema(job: Job) -> list[dict]:
     """Tables, and, where anything may be copied and made, all else. What is not followed of tables is returned."""
     if not job.may_copy:
+        following.follow_labels(job)
         return following.follow(job)
     found = redefining.begin(job)
     left = following.follow(job, lambda: redefining.make_needed(job))
@@ -132,7 +133,10 @@ def follow_home(job: Job) -> bool:
     is_back = migration.direction == "back"
     home, other = (job.source_session, job.session) if is_back else (job.session, job.source_session)
     end, over = ("target", "stop") if is_back else ("source", "finish")
-    left = following.follow(job) if job.params["follow_schema"] else []
+    left: list[dict] = []
+    if job.params["follow_schema"]:
+        following.follow_labels(job)
+        left = following.follow(job)
     if job.followed and job.check_mode and not left:
         return True
     migration = job.read()

@@ -60,15 +60,38 @@ def _copy_again(job: Job, migration: migration_journal.Migration, sight: continu
 
 def copy_anew(job: Job, keys: list[tuple[str, str]]) -> None:
     """Let these tables wait for another wave, whose snapshot shows them as they are now; others go on."""
-    migration = job.read()
-    chosen = {wave.number: set(keys) & set(_keys_of(migration, wave)) for wave in migration.waves}
-    if any(chosen.values()):
-        conclude(job)  # what was lost until now must not be forgotten
-        _release(job, migration, chosen)
-        _settle(job)  # a wave of all of whose tables this is has gone, and another may get its name
-        names = sorted(".".join(key) for found in chosen.values() for key in found)
-        job.event("copied_anew", tables=names)
+    leaving = [one for one in job.read().replicated if (one.schema, one.name) in keys and one.wave is not None]
+    if leaving:
+        names = sorted(f"{one.schema}.{one.name}" for one in leaving)
+        with transaction(job.session):
+            migration_journal.set_phase(job.session, job.id, "copying")
+            migration_journal.update(job.session, job.id, verified=None)
+            migration_journal.let_leave(job.session, job.id, [(one.schema, one.name) for one in leaving])
+            job.event("copied_anew", tables=names)
         job.note(f"Tables that were rewritten on the source are copied again: {', '.join(names)}.")
+    part(job)
+
+
+def part(job: Job) -> None:
+    """See that no stream carries tables that leave its wave, and that all changes are through which it has carried. A
+    run that is killed meanwhile has them leave still.
+    """
+    migration = job.read()
+    leaving = [(one.schema, one.name) for one in migration.tables if one.state == migration_journal.LEAVING]
+    if not leaving:
+        return
+    conclude(job)  # what was lost until now must not be forgotten
+    staying = {wave: _keys_of(migration, wave) for wave in migration.subscribed}
+    for wave, kept in staying.items():
+        if kept:
+            publication.restrict_to(job.source_session, wave.name, [beacon.table(wave.name), *kept])
+        else:
+            _drop_wave(job, wave)
+    names = [wave.name for wave, kept in staying.items() if kept]
+    if names:
+        apply.await_step(job, job.params["timeout"], names)
+    _settle(job)  # a wave that has gone leaves its name to another
+    migration_journal.record_tables(job.session, job.id, [(*key, "waiting", None) for key in leaving])
 
 
 def _settle(job: Job) -> None:

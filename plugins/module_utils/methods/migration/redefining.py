@@ -16,7 +16,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason, transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import source_schema
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, wave_copy
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, following, wave_copy
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.described_entries import (
@@ -27,7 +27,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import schema
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import definitions_known
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import patiently
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
 
@@ -83,7 +82,7 @@ def begin(job: Job) -> Redefinitions | None:
     found = Redefinitions(stamp, client, entries, {})
     if client == known.client:  # another one says the same in other words
         _find(found, known.entries, contents)
-    found.todo.update(_labels(job))
+    found.todo.update({text: [text] for text in following.labels(job)})
     if job.check_mode:
         job.followed += [statements[0] for statements in found.todo.values()]
     else:
@@ -108,16 +107,6 @@ def complete(job: Job, found: Redefinitions) -> list[str]:
     stamp = None if left else found.stamp
     definitions_known.record(job.session, job.id, definitions_known.KnownDefinitions(stamp, found.client, kept))
     return left
-
-
-def _labels(job: Job) -> dict[str, list[str]]:
-    """Labels of enums, by statement."""
-    before, now = job.read().fingerprint or {}, drift.fingerprint(job.source_session)
-    found = {}
-    for name in before.keys() & now.keys():
-        for text in drift.enum_statements(before[name].get("enums") or {}, now[name].get("enums") or {}):
-            found[text] = [text]
-    return found
 
 
 def _describe(job: Job) -> tuple[str, Contents]:

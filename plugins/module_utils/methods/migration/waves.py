@@ -15,7 +15,12 @@ from collections.abc import Sequence
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, begin, wave_copy
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
+    apply,
+    begin,
+    recopy,
+    wave_copy,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import shapes
@@ -43,6 +48,7 @@ def copy_waiting(job: Job) -> None:
     """Copy the tables that have no wave yet, in as many waves as are asked for, and see that nothing else is missing:
     a run may have been interrupted after its last rows, and before what comes after them.
     """
+    recopy.part(job)
     migration = job.read()
     waiting = [table for table in migration.replicated if table.wave is None]
     if not waiting and migration.waves:

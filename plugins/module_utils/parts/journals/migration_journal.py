@@ -42,6 +42,8 @@ TABLES = {
         lag_bytes bigint, lag_seconds double precision, copied_bytes bigint""",
 }
 
+LEAVING = "leaving"  # state of a table without a wave, which the stream of its former one may still carry
+
 # The time that is set, once, when a migration enters a phase.
 PHASES = {
     "copying": None,
@@ -56,7 +58,8 @@ PHASES = {
 class WaveTable:
     """A table with rows. ``kind``: replicated, one_way (replicated to the target, but copied in the window of a
     rollback, as the target could not publish it) or at_cutover (copied in every window). ``wave``: the number of its
-    wave, None before it has one. ``state``: waiting, copying, copied, indexed. ``bytes`` is its size on the source,
+    wave, None before it has one. ``state``: waiting, leaving (its
+    former wave), copying, copied, indexed. ``bytes`` is its size on the source,
     ``done`` how much of that was copied when a run that copies looked last.
     """
 
@@ -277,6 +280,15 @@ def release_tables(connection, identifier: str, number: int, kept: list[tuple[st
         WHERE migration_id = %s AND wave = %s AND (schema, name) NOT IN (
             SELECT * FROM ROWS FROM (unnest(%s::text[]), unnest(%s::text[])) AS kept (schema, name))"""
     _execute(connection, query, (identifier, number, *columns_of(kept)))
+
+
+def let_leave(connection, identifier: str, tables: list[tuple[str, str]]) -> None:
+    """Let tables, (schema, name) each, wait for another wave as soon as theirs does not carry them any more."""
+    query = """
+        UPDATE handover.wave_table SET wave = NULL, state = %s, started = NULL, copied = NULL, indexed = NULL
+        WHERE migration_id = %s AND (schema, name) IN (
+            SELECT * FROM ROWS FROM (unnest(%s::text[]), unnest(%s::text[])) AS leaving (schema, name))"""
+    _execute(connection, query, (LEAVING, identifier, *columns_of(tables)))
 
 
 def record_tables(connection, identifier: str, states: list[tuple]) -> None:

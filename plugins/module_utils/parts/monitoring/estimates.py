@@ -19,7 +19,7 @@ def table_states(migration: Migration) -> dict:
     """``{"waiting": 3, "copying": 1, "copied": 0, "indexed": 17, "at_cutover": 2}``."""
     states = dict.fromkeys(("waiting", "copying", "copied", "indexed"), 0)
     for table in migration.replicated:
-        states[table.state] += 1
+        states[table.state if table.state in states else "waiting"] += 1
     return {**states, "at_cutover": len(migration.at_cutover)}
 
 
