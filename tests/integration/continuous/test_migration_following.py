@@ -97,6 +97,24 @@ def test_a_release_changes_columns(pair: tuple[Cluster, Cluster]) -> None:
     assert not found["changed"] and found["followed"] == []
 
 
+def test_definitions_that_came_and_went(servers: Callable[[int], Cluster]) -> None:
+    """Rows of theirs are on their way, and nothing in the source's catalogs tells of them any more."""
+    source, target = begun(servers(15), servers(18))
+    for statement in """
+        ALTER TABLE orders ADD brief int; UPDATE orders SET brief = id, note = 'seen' WHERE id < 50
+        ALTER TABLE orders DROP brief; INSERT INTO orders (id) VALUES (4001)
+        ALTER TABLE orders RENAME word TO first; INSERT INTO orders (id, first) VALUES (4002, 'first')
+        ALTER TABLE orders RENAME first TO second; INSERT INTO orders (id, second) VALUES (4003, 'second')
+        ALTER TABLE parts ADD brief text; INSERT INTO parts (id, at, brief) VALUES (400, '2026-01-04', 'x')
+        ALTER TABLE parts DROP brief; INSERT INTO parts (id, at) VALUES (401, '2026-01-04')
+        ALTER TABLE lines RENAME TO rows; INSERT INTO rows (orders, amount) VALUES (4, 4)
+        ALTER TABLE rows RENAME TO items; INSERT INTO items (orders, amount) VALUES (5, 5)
+        """.strip().splitlines():
+        source.sql("yard", statement)
+    assert followed(source, target)["drift"] == []
+    assert_equal(source, target)
+
+
 def test_tables_are_renamed_and_rewritten(pair: tuple[Cluster, Cluster]) -> None:
     """What was rewritten is copied anew, in a wave of its own."""
     source, target = pair

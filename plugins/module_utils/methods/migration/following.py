@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -21,7 +21,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.trial imp
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import recopy, wave_copy
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
+    passing_definitions,
+    recopy,
+    wave_copy,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import amendments, shapes
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.renaming import rename
@@ -78,6 +82,21 @@ class Outlook:
     now: dict[int, shapes.Shape]
     plan: amendments.Amendments
     names: dict[int, shapes.Key] = field(default_factory=dict)
+    there: dict[int, shapes.Shape] = field(default_factory=dict)
+    left: list[tuple[int, str, str, str, str]] = field(default_factory=list)
+
+    @property
+    def tables(self) -> dict[int, int]:
+        """The subscriber's oids by the publisher's."""
+        by_key = {one.key: oid for oid, one in self.there.items()}
+        found = {oid: by_key.get(was.key) for oid, was in self.before.items()}
+        found.update({oid: by_key.get(self.now[oid].key) for oid in self.now if found.get(oid, 0) is None})
+        return {oid: one for oid, one in found.items() if one is not None}
+
+    def tree(self, oid: int) -> list[int]:
+        """A table of the subscriber's and those above it, the highest first."""
+        parents = [one for one in self.there[oid].parents if one in self.there]
+        return [*(self.tree(parents[0]) if parents else []), oid]
 
     def known(self) -> dict[int, shapes.Shape]:
         """What the journal is to know when the plan was carried out."""
@@ -98,12 +117,23 @@ def look(job: Job, ends: Way) -> Outlook | None:
     if before is None:
         return None
     now, there = together(lambda: shapes.read(ends.publisher), lambda: shapes.read(ends.subscriber))
-    by_key = {one.key: one for one in there.values()}
+    left = passing_definitions.left(ends.subscriber)
+    for_a_while = {(oid, column) for oid, _schema, _table, column, _owner in left}
+    roots = Outlook({}, {}, amendments.Amendments(), there=there)
+    by_key = {one.key: _without(one, {roots.tree(oid)[0], oid}, for_a_while) for oid, one in there.items()}
     plan = amendments.plan(before, now, by_key)
     if plan.anew and (ends.is_back or not job.may_copy):
         why = "it would have to be copied anew" + ("" if ends.is_back else ", as handover.postgresql.replicate does")
         plan = amendments.Amendments(refusals=[amendments.Refusal(str(now[oid]), why) for oid in _anew(plan, now)])
-    return Outlook(before, now, plan, {oid: one.key for oid, one in there.items()})
+    return Outlook(before, now, plan, {oid: one.key for oid, one in there.items()}, there, left)
+
+
+def _without(shape: shapes.Shape, tree: set[int], left: set[tuple[int, str]]) -> shapes.Shape:
+    """The shape without columns that are there for a while."""
+    if not left:
+        return shape
+    columns = {one.number: one for one in shape.columns.values() if not {(oid, one.name) for oid in tree} & left}
+    return replace(shape, columns=columns)
 
 
 def _anew(plan: amendments.Amendments, now: dict[int, shapes.Shape]) -> list[int]:
@@ -120,12 +150,12 @@ def follow(job: Job, may_make: Callable[[], None] | None = None) -> list[dict]:
     with way(job) as ends:
         for _round in range(ROUNDS):
             outlook = look(job, ends)
-            if outlook is None or (outlook.known() == outlook.before):
+            if outlook is None or (outlook.known() == outlook.before and not outlook.left):
                 break
             if job.check_mode:
                 job.followed += outlook.statements(ends.subscriber)
                 break
-            if outlook.plan.is_empty:
+            if outlook.plan.is_empty and not outlook.left:
                 if not outlook.plan.refusals:
                     shapes.record(job.session, job.id, outlook.known())
                 break
@@ -195,20 +225,26 @@ class _Run:
         plan, job = self.plan, self.job
         if plan.anew:
             wave_copy.drop_foreign_keys(job, plan.anew)
-        owners = [] if self.ends.is_superuser else sorted({step.owner for step in plan.steps})
+        owners = [] if self.ends.is_superuser else sorted({one.owner for one in self.outlook.there.values()})
         with memberships.temporary_memberships(self.ends.maintenance, owners):
             self._execute(plan.of(amendments.EARLY))
             turning = self._turn(plan.of(amendments.TURNING))
-            self._execute([*turning, *plan.of(amendments.LATE)], last=True)
+            passed = list(map(passing_definitions.dropping, passing_definitions.left(self.ends.subscriber)))
+            self._execute([*turning, *plan.of(amendments.LATE), *passed], last=True)
         if plan.anew:  # a run that is killed before has to find them again
             recopy.copy_anew(job, plan.anew)
             shapes.record(job.session, job.id, self.outlook.known())
 
     def _turn(self, steps: list[amendments.Amendment]) -> list[amendments.Amendment]:
         """Those of them that are left when all rows are through that were written before."""
-        if not self.ends.streams or not (steps or self.plan.of(amendments.LATE)):
+        has_late = self.plan.of(amendments.LATE) or self.plan.passing or self.outlook.left
+        if not self.ends.streams or not (steps or has_late):
             return steps
         while self._wait() == STUCK:
+            fitting = self._fit(steps)
+            if fitting is not None:
+                steps = fitting
+                continue
             if not steps:
                 self._take_back()
                 raise self._stuck()
@@ -217,6 +253,18 @@ class _Run:
             self._undo += [one for one in same if one.undo]
             steps = steps[len(same) :]
         return steps
+
+    def _fit(self, steps: list[amendments.Amendment]) -> list[amendments.Amendment] | None:
+        """Let the rows in that are next, as the slots tell what they need: the steps that are left then. None where
+        that is not told, or they lack nothing.
+        """
+        ends, outlook = self.ends, self.outlook
+        found = passing_definitions.misfits(ends.publisher, ends.subscriber, ends.streams, outlook.tables)
+        for one in found or ():
+            tree = outlook.tree(one.table)
+            now, steps = passing_definitions.amended(one, steps, tree, outlook.there[one.table].owner)
+            self._execute(now)
+        return steps if found else None
 
     def _wait(self) -> str:
         """Until the target shows what was committed until now, or apply fails."""

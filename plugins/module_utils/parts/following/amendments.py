@@ -29,7 +29,8 @@ class Amendment:
     """A statement about the subscriber's table of this oid, in which ``{table}`` stands for its name at that time.
 
     ``when`` it is run; ``age`` puts those that are TURNING in the order in which they were done on the publisher.
-    ``undo`` takes it back. ``key`` is what the table is called afterwards, if this gives it a name.
+    ``undo`` takes it back. ``key`` is what the table is called afterwards, if this gives it a name; ``renames`` are the
+    two names of a column, if this is about one.
     """
 
     when: str
@@ -39,6 +40,7 @@ class Amendment:
     age: int = 0
     undo: sql.Composable | None = None
     key: Key | None = None
+    renames: tuple[str, ...] = ()
 
 
 TABLE = sql.SQL("{table}")
@@ -62,13 +64,15 @@ class Refusal:
 @dataclass
 class Amendments:
     """``steps`` in their order; ``renamed``: the keys that tables had, and those that they have; ``anew``: keys of
-    tables whose rows have to be copied again; ``refusals``: what is not done.
+    tables whose rows have to be copied again; ``refusals``: what is not done; ``passing``: whether rows may be on their
+    way that have columns which came and went.
     """
 
     steps: list[Amendment] = field(default_factory=list)
     renamed: dict[Key, Key] = field(default_factory=dict)
     anew: list[Key] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    passing: bool = False
 
     def of(self, when: str) -> list[Amendment]:
         """The steps of a time; those that are TURNING in the order in which they were done."""
@@ -76,7 +80,7 @@ class Amendments:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.steps or self.renamed or self.anew)
+        return not (self.steps or self.renamed or self.anew or self.passing)
 
     @property
     def in_order(self) -> list[Amendment]:
@@ -105,11 +109,17 @@ def plan(before: dict[int, Shape], now: dict[int, Shape], there: dict[Key, Shape
             found.refusals.append(Refusal(str(was), table.refusal))
             continue
         found.steps += table.steps
+        found.passing = found.passing or _has_lost(was, shape)
         if was.key != shape.key:
             found.renamed[was.key] = shape.key
         if table.is_anew:
             found.anew.append(shape.key)
     return found
+
+
+def _has_lost(was: Shape, now: Shape) -> bool:
+    """Whether there were columns in between that are gone."""
+    return bool(was.last) and now.last - was.last > sum(1 for number in now.columns if number > was.last)
 
 
 def _with_ancestors(shapes: dict[int, Shape], oids: set[int]) -> set[int]:
@@ -303,6 +313,7 @@ class _Table:
             names = sql.Identifier(before.name), sql.Identifier(after.name)
             template = "RENAME COLUMN {} TO {}"
             self._do(TURNING, template, *names, age=after.age, undo=(template, *reversed(names)))
+            self.steps[-1] = replace(self.steps[-1], renames=(before.name, after.name))
         if (before.type, before.collation) != (after.type, after.collation):
             self._retyped(before, after, was_renamed)
         if before.generated != after.generated or (after.generated and before.default != after.default):

@@ -20,7 +20,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
 # was sent before has it. ``file`` is another as soon as the table was rewritten. ``age`` tells which change was first.
 SHAPES = f"""
     WITH own AS MATERIALIZED (
-        SELECT c.oid, n.nspname, c.relname, c.relkind, c.relfilenode, c.relowner, age(c.xmin) AS age
+        SELECT c.oid, n.nspname, c.relname, c.relkind, c.relfilenode, c.relowner, c.relnatts, age(c.xmin) AS age
         FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p')),
     keys AS (SELECT i.indrelid, k.attnum FROM pg_index AS i JOIN own ON own.oid = i.indrelid,
              unnest(i.indkey::int2[]) AS k (attnum) WHERE i.indisprimary OR i.indisreplident GROUP BY 1, 2),
@@ -50,6 +50,7 @@ SHAPES = f"""
     SELECT jsonb_build_object(
         'oid', own.oid::bigint, 'schema', own.nspname, 'name', own.relname, 'kind', own.relkind,
         'file', own.relfilenode::bigint, 'owner', pg_get_userbyid(own.relowner), 'age', own.age,
+        'last', own.relnatts,
         'parents', coalesce(parents.found, '[]'), 'columns', coalesce(columns.found, '[]'),
         'checks', coalesce(checks.found, '[]'))
     FROM own LEFT JOIN columns ON columns.attrelid = own.oid LEFT JOIN parents ON parents.inhrelid = own.oid
@@ -95,7 +96,9 @@ class CheckShape:
 
 @dataclass(frozen=True)
 class Shape:
-    """A table. ``kind``: r, or p if it is partitioned; ``file``: where its rows are; ``parents``: their oids."""
+    """A table. ``kind``: r, or p if it is partitioned; ``file``: where its rows are; ``parents``: their oids; ``last``:
+    the highest number that a column has, or had that was dropped.
+    """
 
     oid: int
     schema: str
@@ -106,6 +109,7 @@ class Shape:
     parents: tuple[int, ...]
     columns: dict[int, ColumnShape]
     checks: dict[int, CheckShape] = field(default_factory=dict)
+    last: int = 0
     age: int = field(default=0, compare=False)
 
     @property
