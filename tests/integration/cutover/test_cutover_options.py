@@ -79,11 +79,11 @@ def test_a_way_back_for_all_or_nothing_begins(servers, new_cluster):
     assert full["obstacles_to_way_back"] == ["max_logical_replication_workers of the source is 1, and 1 are in use."]
 
 
-def test_ways_back_are_proven_beside_the_windows_of_others(servers, tmp_path):
+def test_ways_back_are_proven_beside_the_windows_of_others(servers, new_cluster, tmp_path):
     """One that does not work is said of its database, also where another's window fails; and before 16, where workers
     start once in an interval, nobody waits for them.
     """
-    names, source, target = ["shop", "depot", "annex"], servers(15), servers(15, "target")
+    names, source, target = ["shop", "depot", "annex"], servers(15), new_cluster(15)
     make_bank(source, target, *names)
     target.sql("postgres", "CREATE ROLE returner SUPERUSER LOGIN PASSWORD 'comes back'")
     given = {"databases": names, "reverse_replication": {"user": "returner", "password": "comes back"}}
@@ -114,6 +114,12 @@ def test_ways_back_are_proven_beside_the_windows_of_others(servers, tmp_path):
         SELECT backend_start FROM pg_stat_activity JOIN pg_stat_subscription USING (pid) WHERE datname = 'depot'"""
     ((last,),) = target.sql("annex", "SELECT rolled_back FROM handover.migration")
     assert last < target.sql("postgres", started)[0][0], "the last window was over before the second's worker started"
+
+    target.sql("postgres", "ALTER SYSTEM RESET ALL")
+    target.configure(max_connections=6)  # room for one database, and not for a second beside it
+    target.restart()
+    done = cut_over(source, target, **given)
+    assert not done.failed and all(one["handed_over"] and one["changed"] for one in done.databases), done
 
 
 def test_all_together_or_none(servers, pooler):

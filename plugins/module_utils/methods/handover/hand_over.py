@@ -79,12 +79,12 @@ def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: boo
             "PgBouncer reloads all entries at once, so every database would switch together with the first.",
             "Hand them over with together: true, or call this for one database after the other.",
         )
-    run = _Run(params, check_mode, fate)
+    run = _Run(routes, params, check_mode, fate)
     try:
         for windows in _side_by_side([routes] if params["together"] else [[route] for route in routes]):
             run.proofs.make(after.is_due)
-            done = 0 if check_mode else len(fate.results)
-            run.hand_over(windows, [route.status for route in routes[done:]].count(READY))
+            for window in run.hand_over(windows):
+                run.hand_over([window])
         run.guardian.end()
         run.proofs.make()
     except (HandoverError, psycopg2.Error) as error:
@@ -117,20 +117,25 @@ class _Party:
 class _Run:
     """One call."""
 
-    def __init__(self, params: dict, check_mode: bool, fate: Fate) -> None:
+    def __init__(self, routes: list[Route], params: dict, check_mode: bool, fate: Fate) -> None:
+        self.routes = routes
         self.params, self.check_mode, self.fate = params, check_mode, fate
         self.proofs, self.guardian = Proofs(fate), Guardian()
 
-    def hand_over(self, windows: list[list[Route]], waiting: int) -> None:
-        """One window after the other; what comes before and after is done for all of them at the same time. ``waiting``
-        databases of this call were not handed over before.
+    def hand_over(self, windows: list[list[Route]]) -> list[list[Route]]:
+        """One window after the other; what comes before and after is done for all of them at the same time. Returns
+        those for which a server had no room for more sessions beside the others'.
         """
         passed: list[_Party] = []
+        left: list[list[Route]] = []
         with contextlib.ExitStack() as stack:
-            begun = _each(lambda routes: self._begin(stack, routes, waiting), windows)
+            begun = _each(lambda routes: self._begin(stack, routes), windows)
             try:
-                for party in begun:
+                for number, party in enumerate(begun):
                     self.fate.begin_window()
+                    if isinstance(party, HandoverError) and "unreachable_side" in party.facts and len(windows) > 1:
+                        left = windows[number:]
+                        break
                     if isinstance(party, HandoverError):
                         raise party
                     if self.check_mode:
@@ -145,9 +150,12 @@ class _Run:
                     raise as_handover_error(error).beside(more) from None
                 raise
             self._follow(passed)
+        return left
 
-    def _begin(self, stack: contextlib.ExitStack, routes: list[Route], waiting: int) -> _Party:
+    def _begin(self, stack: contextlib.ExitStack, routes: list[Route]) -> _Party:
         """Up to the window, whose sessions end with ``stack``. Raises HandoverError for what stands in the way."""
+        done = 0 if self.check_mode else len(self.fate.results)
+        waiting = [route.status for route in self.routes[done:]].count(READY)  # not handed over before this call
         poolers = stack.enter_context(open_poolers(self.params["poolers"]))
         margin = _sequence_margin(self.params, poolers)
         passages = stack.enter_context(opened(routes, self.params, waiting, margin, self.check_mode))
