@@ -81,7 +81,7 @@ class Filling:
         with contextlib.closing(target.connect(dbname)) as session, contextlib.ExitStack() as stack:
             origin = self.archive.origin
             import_journal.begin(session, origin["dump_id"], origin["source"])
-            self.loader.begin(session)
+            self.loader.begin(session, stack)
             if self._former:  # somebody may have made by hand what was pending
                 self.archive.fitting.pass_existing(*names_of_objects(session))
             properties.restore_settings_for_contents(self.archive, dbname)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
@@ -42,7 +43,7 @@ class FileLoader:
         """The archive lists all."""
         return set()
 
-    def begin(self, session: Connection) -> None:
+    def begin(self, session: Connection, stack: contextlib.ExitStack) -> None:
         """The manifest is all that a rerun must know."""
 
     def stages(self) -> list[staging.Stage]:

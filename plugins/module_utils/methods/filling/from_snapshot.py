@@ -45,6 +45,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.course import CopyOptions, Counts
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.engine import CopyEngine
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.existing import existing_entries
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.made_first import made_first
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import Flow
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import sequences
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
@@ -72,6 +73,7 @@ class SnapshotLoader:
         self.counts: list[Counts] = []
         self.facts: dict[str, Any] = {}
         self.pending_constraints: list[dict[str, Any]] = []
+        self._engine: CopyEngine | None = None
         self.left_out = sorted({(one.namespace, one.tag) for one in archive.fitting.skipped_rows()})
         self.tables = [table for table in schema.seen.tables if table.key not in self.left_out]
         self._awaiting = _awaiting(archive, {*scope.later, *schema.seen.awaited_roots})
@@ -105,10 +107,11 @@ class SnapshotLoader:
         """Those of large objects, which are in no archive of a schema."""
         return large_objects.owners(self.source.session) if self.scope.large_objects else set()
 
-    def begin(self, session: Connection) -> None:
+    def begin(self, session: Connection, stack: contextlib.ExitStack) -> None:
         """The facts go into the journal before anything is copied."""
         if self.facts:
             import_journal.record_facts(session, self.facts)
+        stack.callback(lambda: self._engine.stop() if self._engine else None)
 
     def has_analyzed(self) -> bool:
         """Tables with rows of their own were analyzed as soon as they were loaded."""
@@ -164,6 +167,8 @@ class SnapshotLoader:
             entries = [entry for entry in entries if entry.desc != FOREIGN_KEY]
         if stage.parallel:
             self._load(entries, restorer)
+        elif stage.name == "definitions":
+            self._define(entries, restorer)
         elif entries:
             restorer.run(staging.Stage(stage.name, entries))
 
@@ -175,6 +180,23 @@ class SnapshotLoader:
                 there = existing_entries(self.source.session, session, self.archive.contents)
             entries = [entry for entry in entries if entry.dump_id not in there or entry.section == "data"]
         return entries
+
+    def _define(self, entries: list[Entry], restorer: Restorer) -> None:
+        """What the largest tables are made of is first, so that their rows come while the others are made."""
+        if self._may_begin():
+            tables, first, entries = made_first(entries, self.tables, self.archive.jobs)
+            if tables:
+                restorer.run(staging.Stage("definitions", first))
+                self._engine = self._make_engine(restorer.dbname)
+                total = sum(table.size for table in self.tables)
+                self._engine.begin(tables, total, self.source.session.info.server_version)
+        if entries:
+            restorer.run(staging.Stage("definitions", entries))
+
+    def _may_begin(self) -> bool:
+        """Whether rows may come before all is made that a role may need to write them, and into empty tables."""
+        is_plain = self.scope.sample is None and not self.scope.existing
+        return is_plain and self.archive.capabilities.superuser and self.archive.jobs > 1
 
     # Rows, indexes, keys, and what is in no archive
 
@@ -205,17 +227,11 @@ class SnapshotLoader:
 
     def _load(self, entries: list[Entry], restorer: Restorer) -> None:
         """The copy engine's part; sequences and large objects go before it, as they may take the snapshot's session."""
-        source, archive, params, dbname = self.source, self.archive, self.archive.params, restorer.dbname
+        source, params = self.source, self.archive.params
         built = [entry for entry in entries if entry.section == "post-data"]
         definitions = self._definitions(built, params["no_tablespaces"])
-        flow = Flow(bytes_of("max_rate", params.get("max_rate")))
-        self._carry_more(restorer, flow)
-        engine = CopyEngine(
-            lambda: connect_for_reading(source, archive),
-            source.begin,
-            lambda: connect_for_building(archive, dbname),
-            self._options(flow),
-        )
+        engine = self._engine or self._make_engine(restorer.dbname)
+        self._carry_more(restorer, engine.options.flow)
         with progress.measured(source.dbname, lambda: self._look(engine)):
             self.counts = engine.run(self.tables, definitions, source.session.info.server_version)
         self.notices += engine.notices
@@ -226,6 +242,15 @@ class SnapshotLoader:
         if params.get("count_rows"):
             counted = _by_table([one for one in self.counts if one.table.extension is None])  # others have more rows
             restorer.compare_rows(counted, "copied", "Something else writes to the target; run this again.")
+
+    def _make_engine(self, dbname: str) -> CopyEngine:
+        source, archive = self.source, self.archive
+        return CopyEngine(
+            lambda: connect_for_reading(source, archive),
+            source.begin,
+            lambda: connect_for_building(archive, dbname),
+            self._options(Flow(bytes_of("max_rate", archive.params.get("max_rate")))),
+        )
 
     def _look(self, engine: CopyEngine) -> Extent:
         amounts = engine.amounts()

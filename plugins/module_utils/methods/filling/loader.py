@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Protocol
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
@@ -30,8 +31,8 @@ class Loader(Protocol):
     def owners_elsewhere(self) -> set[str]:
         """Roles to which objects belong that the archive does not list."""
 
-    def begin(self, session: Connection) -> None:
-        """The journal of this run is there, and nothing else yet."""
+    def begin(self, session: Connection, stack: contextlib.ExitStack) -> None:
+        """The journal of this run is there, and nothing else yet; the stack ends when the run does."""
 
     def stages(self) -> list[Stage]:
         """What is left to be made, in the order in which it is."""

@@ -9,6 +9,7 @@ import contextlib
 import heapq
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 LOOK_AFTER_WORKERS = 0.5  # seconds
@@ -84,6 +85,8 @@ class Crew:
         self._order = 0
         self._errors = []
         self._workers = []
+        self._threads = []
+        self._more_to_come = False
 
     @property
     def stopped(self) -> bool:
@@ -103,22 +106,39 @@ class Crew:
             heapq.heappush(self._waiting, (task.urgency, self._order, task))
             self._change.notify_all()
 
+    def standing_still(self) -> AbstractContextManager:
+        """As long as it lasts, nobody takes a task, and none is done."""
+        return self._change
+
+    def start(self) -> None:
+        """Work on what there is, and on what comes. Whoever starts runs or stops it."""
+        self._more_to_come = True
+        self._threads = [threading.Thread(target=self._serve, daemon=True) for _i in range(self._jobs)]
+        for thread in self._threads:
+            thread.start()
+
     def run(self) -> None:
         """Work until nothing is left. The first error stops the others and is raised."""
-        threads = [threading.Thread(target=self._serve, daemon=True) for _i in range(self._jobs)]
-        for thread in threads:
-            thread.start()
+        if not self._threads:
+            self.start()
+        with self._change:
+            self._more_to_come = False
+            self._change.notify_all()
         try:
-            self._await(threads)
+            self._await()
         except BaseException as error:  # a signal: nothing of ours goes on
-            self._fail(error)
-            self._await(threads)
+            self.stop(error)
             raise
         if self._errors:
             raise self._errors[0]
 
-    def _await(self, threads: list[threading.Thread]) -> None:
-        for thread in threads:
+    def stop(self, error: BaseException) -> None:
+        """Nothing goes on, for this reason; no more than that if nothing did."""
+        self._fail(error)
+        self._await()
+
+    def _await(self) -> None:
+        for thread in self._threads:
             while thread.is_alive():
                 thread.join(LOOK_AFTER_WORKERS)
                 if self._errors:
@@ -143,7 +163,7 @@ class Crew:
     def _take(self) -> Task | None:
         """The most urgent task that is in nobody's way; None when all is done, or lost."""
         with self._change:
-            while not self._errors and (self._waiting or self._running):
+            while not self._errors and (self._more_to_come or self._waiting or self._running):
                 task = self._next()
                 if task:
                     self._running.append(task)

@@ -74,44 +74,65 @@ class CopyEngine:
         self._keys = {}
         self._small_keys = []
         self._unready = set()
-        self._uncopied = 0
+        self._uncopied = 1  # batches, and what run() is given
+        self._sorted = False
+        self._copied_before: list[SourceTable] = []
         self._manners = {}
         self._referenced = set()
         self._built = self._to_build = 0
 
+    def begin(self, tables: list[SourceTable], total: int, server_version: int) -> None:
+        """Copy these of the tables that run() is going to be given, ``total`` bytes in all, while others are made.
+        Whoever begins runs or stops it.
+        """
+        with contextlib.closing(self._connect_target()) as session, in_unicode(session):
+            self._look_at_target(session, tables)
+        self._counts = {table.oid: Counts(table) for table in tables}
+        self._add_copies(tables, total, server_version)
+        self._crew.start()
+
+    def stop(self) -> None:
+        """Nothing of it goes on."""
+        self._crew.stop(HandoverError("The copy was given up.", "Run this again."))
+
     def run(self, tables: list[SourceTable], definitions: list[Definition], server_version: int) -> list[Counts]:
         """Copy the tables and make the definitions; ``server_version`` is the source's. Raises HandoverError."""
-        self._counts = {table.oid: Counts(table) for table in tables}
-        self._unready = set(self._counts)
-        others = self._sort(definitions)
-        with contextlib.closing(self._connect_target()) as session:
-            with in_unicode(session):
-                self._look_at_target(session, tables)
-            if self.options.start_over:
-                _empty(session, [table for table in tables if not self._is_empty(session, table)])
-            for group in in_groups(others, SMALL_KEYS):
-                self.failures += build(session, group)
-        self._to_build = len(definitions) - len(others)
-        self._add_copies(tables, server_version)
-        if not tables:
-            self._add_small_keys()
+        with self._crew.standing_still():
+            self._prepare(tables, definitions, server_version)
         self._crew.run()
         return list(self._counts.values())
 
     # Before the start
 
-    def _add_copies(self, tables: list[SourceTable], server_version: int) -> None:
-        total = sum(table.size for table in tables)
+    def _prepare(self, tables: list[SourceTable], definitions: list[Definition], server_version: int) -> None:
+        others = [table for table in tables if table.oid not in self._counts]
+        self._counts.update({table.oid: Counts(table) for table in others})
+        self._unready = set(self._counts)
+        of_no_table = self._sort(definitions)
+        with contextlib.closing(self._connect_target()) as session:
+            with in_unicode(session):
+                self._look_at_target(session, others)
+            if self.options.start_over:
+                _empty(session, [table for table in others if not self._is_empty(session, table)])
+            for group in in_groups(of_no_table, SMALL_KEYS):
+                self.failures += build(session, group)
+        self._to_build = len(definitions) - len(of_no_table)
+        self._sorted = True
+        self._add_copies(others, sum(table.size for table in tables), server_version)
+        self._continue(self._copied_before)
+        self._pass_batch()
+        if not tables:
+            self._add_small_keys()
+
+    def _add_copies(self, tables: list[SourceTable], total: int, server_version: int) -> None:
         pieces = [piece for table in tables for piece in self._pieces(table, total, server_version) if table.size]
         for piece in pieces:
             self._counts[piece.table.oid].pieces += 1
         groups = batches(pieces)
-        self._uncopied = len(groups)
+        self._uncopied += len(groups)
         for group in groups:
             self._crew.add(self._copy_task(group))
         self._pass_empty([table for table in tables if not table.size and self._completed_with(table)])
-        if not groups:
-            self.options.on_copied()
 
     def _pieces(self, table: SourceTable, total: int, server_version: int) -> list[Piece]:
         if self.options.sample is not None:
@@ -231,6 +252,9 @@ class CopyEngine:
                 complete += self._completed_with(piece.table)
         self._tell(complete, "copied")
         self._continue(complete)
+        self._pass_batch()
+
+    def _pass_batch(self) -> None:
         self._uncopied -= 1
         if not self._uncopied:
             self.options.on_copied()
@@ -276,7 +300,12 @@ class CopyEngine:
     # Indexes, keys, statistics
 
     def _continue(self, tables: list[SourceTable]) -> None:
-        """These tables have their rows: their indexes are next, those of small ones together."""
+        """These tables have their rows: their indexes are next, those of small ones together. Before run(), it is not
+        known which these are.
+        """
+        if not self._sorted:
+            self._copied_before += tables
+            return
         small = [table for table in tables if table.size <= SMALL]
         for group in [*([small] if small else []), *([table] for table in tables if table.size > SMALL)]:
             self._build_group(group)
