@@ -45,11 +45,6 @@ class Application:
         self.chance = random.Random(seed)
         self.number = 0
         self.done: list[str] = []
-        self._touched: set[str] = set()
-
-    def begin_release(self) -> None:
-        """From here on, a column may be changed that was changed before."""
-        self._touched = set()
 
     def change(self) -> None:
         """One change that the server takes."""
@@ -103,8 +98,7 @@ class Application:
         return self._of_column("ALTER {} TYPE text", "character varying(20)")
 
     def _rename_table(self) -> str:
-        table = self._table()
-        return "" if table in self._touched else f"ALTER TABLE {self._touch(table)} RENAME TO {self._new('t')}"
+        return f"ALTER TABLE {self._table()} RENAME TO {self._new('t')}"
 
     def _create_table(self) -> str:
         if not self.rewrites:
@@ -188,10 +182,10 @@ class Application:
         return self.cluster.sql(self.dbname, COLUMNS, (table,))
 
     def _column(self, kind: str = "") -> tuple[str, str]:
-        """(table, column), the latter empty where there is none that was not changed in this release."""
+        """(table, column), the latter empty where there is none of that type."""
         table = self._table()
-        found = [one for one, its in self._columns(table) if kind in ("", its) and one not in self._touched]
-        return table, self._touch(self.chance.choice(found)) if found else ""
+        found = [one for one, its in self._columns(table) if kind in ("", its)]
+        return table, self.chance.choice(found) if found else ""
 
     def _of_column(self, what: str, kind: str = "") -> str:
         table, column = self._column(kind)
@@ -199,11 +193,7 @@ class Application:
 
     def _new(self, letter: str) -> str:
         self.number += 1
-        return self._touch(f"{letter}{self.number}")
-
-    def _touch(self, name: str) -> str:
-        self._touched.add(name)
-        return name
+        return f"{letter}{self.number}"
 
     def _insert(self, table: str) -> None:
         self.number += 1

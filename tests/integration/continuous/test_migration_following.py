@@ -29,7 +29,10 @@ TABLES = """
     INSERT INTO parts SELECT i, '2026-01-15'::date + i % 30, 'old' FROM generate_series(1, 200) AS i"""
 
 
-@pytest.fixture(params=[(13, 18), (18, 18)], ids=["13-18", "18-18"])
+OLD, NEW = (13, 18), (18, 18)
+
+
+@pytest.fixture(params=[OLD, NEW], ids=["13-18", "18-18"])
 def pair(servers: Callable[[int], Cluster], request: pytest.FixtureRequest) -> tuple[Cluster, Cluster]:
     """A source and a target, in step."""
     majors = request.param
@@ -115,6 +118,7 @@ def test_definitions_that_came_and_went(servers: Callable[[int], Cluster]) -> No
     assert_equal(source, target)
 
 
+@pytest.mark.parametrize("pair", [NEW], indirect=True)
 def test_tables_are_renamed_and_rewritten(pair: tuple[Cluster, Cluster]) -> None:
     """What was rewritten is copied anew, in a wave of its own."""
     source, target = pair
@@ -122,6 +126,7 @@ def test_tables_are_renamed_and_rewritten(pair: tuple[Cluster, Cluster]) -> None
         ALTER TABLE orders RENAME TO sales; INSERT INTO sales (id) VALUES (3001)
         ALTER TABLE lines ALTER amount TYPE bigint USING amount * 10; INSERT INTO lines (orders, amount) VALUES (3, 1)
         ALTER TABLE sales ADD token uuid DEFAULT md5(random()::text)::uuid; INSERT INTO sales (id) VALUES (3002)
+        ALTER TABLE sales ADD number bigserial; INSERT INTO sales (id) VALUES (3005)
         ALTER TABLE parts RENAME TO pieces; INSERT INTO pieces (id, at) VALUES (3003, '2026-01-03')
         """.strip().splitlines():
         source.sql("yard", statement)
@@ -166,6 +171,7 @@ def test_what_cannot_be_told_is_refused(servers: Callable[[int], Cluster]) -> No
     assert not followed(source, target)["changed"]
 
 
+@pytest.mark.parametrize("pair", [OLD], indirect=True)
 def test_all_else_is_followed_from_a_fresh_dump(pair: tuple[Cluster, Cluster]) -> None:
     """Made, changed, dropped: indexes, constraints, views, functions, triggers, types, sequences, tables and parts."""
     source, target = pair
@@ -209,11 +215,12 @@ def test_all_else_is_followed_from_a_fresh_dump(pair: tuple[Cluster, Cluster]) -
     assert_equal(source, target)
 
 
-CHANGES = int(os.environ.get("HANDOVER_FOLLOWING_CHANGES", "12"))  # more of them than a test run has time for
+FEW = 9
+CHANGES = int(os.environ.get("HANDOVER_FOLLOWING_CHANGES", FEW))  # a test run has no time for more of them
 SEED = int(os.environ.get("HANDOVER_FOLLOWING_SEED", "1"))
 
 
-@pytest.mark.parametrize("managed", [False, True], ids=["superuser", "managed"])
+@pytest.mark.parametrize("managed", [True, *([False] if CHANGES > FEW else [])], ids=lambda one: f"managed {one}")
 def test_changes_by_chance(servers: Callable[[int], Cluster], managed: bool) -> None:
     """An application that changes its schema all the time, and writes rows of each definition; runs are killed."""
     source, target = servers(15), servers(18)
@@ -227,7 +234,6 @@ def test_changes_by_chance(servers: Callable[[int], Cluster], managed: bool) -> 
     application = Application(source, "yard", SEED, role="keeper")
     given = {"databases": ["yard"], "follow_schema": True}
     for _release in range(CHANGES // 3):
-        application.begin_release()
         for _change in range(3):
             application.change()
             application.write()
@@ -236,7 +242,11 @@ def test_changes_by_chance(servers: Callable[[int], Cluster], managed: bool) -> 
             with contextlib.suppress(subprocess.TimeoutExpired):
                 running.process.wait(application.chance.uniform(0.2, 2))
             running.kill_family()
-        found = in_step(source, login, **given)
+        try:
+            found = in_step(source, login, **given)
+        except AssertionError:
+            print("\n".join(application.done[-12:]))
+            raise
         assert not [text for text in found["notices"] if "Not followed" in text], application.done
     assert in_step(source, login, **given)["drift"] == []
     assert_equal(source, login)

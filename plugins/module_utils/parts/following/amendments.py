@@ -112,8 +112,10 @@ def plan(before: dict[int, Shape], now: dict[int, Shape], there: dict[Key, Shape
         found.passing = found.passing or _has_lost(was, shape)
         if was.key != shape.key:
             found.renamed[was.key] = shape.key
-        if table.is_anew:
+        if table.is_anew and table.there:
             found.anew.append(shape.key)
+            emptied = sql.Composed([sql.SQL("TRUNCATE ONLY "), TABLE])  # its rows need not be what they will be
+            found.steps.insert(0, Amendment(LATE, table.there.oid, table.there.owner, emptied))
     return found
 
 
