@@ -9,7 +9,9 @@ import contextlib
 import dataclasses
 
 import pytest
-from support import create_database
+from copies import copy
+from dumps import JOURNAL, look, one
+from support import assert_same, create_database
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import wire
@@ -49,8 +51,8 @@ def ends(servers):
     for server in (source, target):
         create_database(server, "wires")
         server.sql("wires", f"{TABLES}; {'; '.join(SMALL.format(n) for n in range(30))}")
-    with contextlib.closing(source.connect("wires")) as one, contextlib.closing(target.connect("wires")) as other:
-        yield Ends(one, other)
+    with contextlib.closing(source.connect("wires")) as here, contextlib.closing(target.connect("wires")) as there:
+        yield Ends(here, there)
 
 
 def ask(session, statement):
@@ -102,6 +104,22 @@ def test_errors_are_those_of_the_table(ends, names, side, spoil, said):
         ends.bring(wire.carry, names)
     for word in said:
         assert word in raised.value.problem, raised.value.problem
+
+
+def test_encrypted_rows_go_through_libraries(new_cluster, servers, authority):
+    """Also what comes with them: they are frozen, and a large table comes in ranges."""
+    source = new_cluster(17, tls=authority.server(), hba=["hostssl all all 127.0.0.1/32 scram-sha-256"])
+    target = servers(18, "target")
+    create_database(source, "wires")
+    source.sql("wires", f"{TABLES}; {'; '.join(SMALL.format(n) for n in range(30))}")
+    with contextlib.closing(source.connect("wires")) as session:
+        assert session.info.ssl_in_use and not wire.is_open(session)
+    copied = one(copy(source, target, jobs=2, split_tables_larger_than="10MB"))
+    assert copied["rows"] == 40000 + 3 + 9000 + 2 + 30
+    assert_same(look(source, "wires"), look(target, "wires"), ignore=JOURNAL)
+    target.sql("wires", "CREATE EXTENSION pg_visibility")
+    [(frozen,)] = target.sql("wires", "SELECT all_frozen > 0 FROM pg_visibility_map_summary('c_words')")
+    assert frozen
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
