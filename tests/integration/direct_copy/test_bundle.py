@@ -10,6 +10,7 @@ import contextlib
 import pytest
 from support import create_database
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import bundle
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import Flow, Manner, relay
@@ -59,3 +60,14 @@ def test_little_tables_are_read_together_or_each_by_itself(servers, may, monkeyp
     for table in "tuv":
         query = f"SELECT * FROM {table} ORDER BY id"
         assert source.sql("little", query) == target.sql("little", query)
+
+
+def test_nothing_is_read_outside_of_the_snapshot(servers):
+    source, target = servers(15), servers(18, "target")
+    for server in (source, target):
+        create_database(server, "little")
+        server.sql("little", "CREATE TABLE a (i int); CREATE TABLE b (i int)")
+    with contextlib.closing(source.connect("little")) as here, contextlib.closing(target.connect("little")) as there:
+        pieces = [Piece(table) for table in read_tables(here)]
+        with pytest.raises(HandoverError, match=r"public\.a could not be copied; the source says"):
+            list(relay(here, there, pieces, lambda _table: Manner(True), Flow()))

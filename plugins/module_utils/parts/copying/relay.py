@@ -175,17 +175,27 @@ class _Feed:
                 self._send_each(group)
 
     def _send_together(self, pieces: list[Piece]) -> bool:
-        """Whether that went well; else each by itself tells which of them it is that fails."""
+        """Whether that is settled; else each by itself tells which of them it is that fails."""
         try:
             found = [] if self._stopped else bundle.read(self._source, pieces)
-        except psycopg2.Error:
-            with contextlib.suppress(psycopg2.Error), self._source.cursor() as cursor:
-                cursor.execute(bundle.BACK)
-            return False
+        except psycopg2.Error as error:
+            try:
+                with self._source.cursor() as cursor:
+                    cursor.execute(bundle.BACK)
+                return False
+            except psycopg2.Error:  # there is none, and what is read outside of it is not what the snapshot shows
+                self._fail(pieces[0], error)
+                return True
         for piece, (rows, content) in zip(pieces, found):
             inlet = _Packet(piece, self._flow, rows, content)
             self._ready.put(inlet)
         return True
+
+    def _fail(self, piece: Piece, error: Exception) -> None:
+        inlet = _Inlet(piece, self._flow)
+        inlet.error, self._stopped = error, True
+        os.close(inlet.outlet)
+        self._ready.put(inlet)
 
     def _send_each(self, pieces: list[Piece]) -> None:
         for piece in pieces:
