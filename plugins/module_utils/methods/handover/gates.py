@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import seconds_of
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names, rows, value
@@ -28,7 +31,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     subscription,
 )
 
-GATES = []
+GATES: dict[str, Callable[[Passage], tuple[str, str] | None]] = {}
+BESIDE = ("transactions", "permissions", "event_triggers", "roles", "sessions")  # no others wait for what they find
 SHOWN = 10  # things named in a message
 
 
@@ -36,18 +40,27 @@ def gate(name: str):
     """Register a function of a Passage: it returns nothing where all is well, else (problem, remedy)."""
 
     def register(function):
-        GATES.append((name, function))
+        GATES[name] = function
         return function
 
     return register
 
 
 def ask_all(passage: Passage) -> list[GateAnswer]:
-    """What every gate answers, in order."""
-    answers = []
-    for name, function in GATES:
-        answers.append(GateAnswer(name, *(function(passage) or ())))
-    return answers
+    """What every gate answers, in order. Some ask over other sessions meanwhile, if there are any."""
+    answers: dict[str, GateAnswer] = {}
+
+    def ask(one: Passage, names: Iterable[str]) -> None:
+        for name in names:
+            answers[name] = GateAnswer(name, *(GATES[name](one) or ()))
+
+    if passage.reader is passage.old:
+        ask(passage, GATES)
+    else:
+        beside = replace(passage, old=passage.reader, new=passage.writer)
+        together(lambda: ask(passage, [name for name in GATES if name not in BESIDE]), lambda: ask(beside, BESIDE))
+        passage.roles = beside.roles
+    return [answers[name] for name in GATES]
 
 
 def ask_poolers(passage: Passage, poolers: Poolers, dbnames: list[str]) -> list[GateAnswer]:

@@ -249,9 +249,10 @@ def _find_out(passage: Passage, poolers: Poolers, asked: list[str], check_mode: 
         continuity.remember(passage.sight, passage.route.migration.id, passage.source, passage.journal)
     fenced_roles = logins.to_fence(passage)
     wanted = passage.params["reverse"] is not False
-    obstacles = way_back.obstacles(passage) if wanted else []
+    capacities = way_back.capacities_of(passage) if wanted else []
+    obstacles = way_back.obstacles(passage, capacities) if wanted else []
     if wanted and not obstacles:
-        answers.append(GateAnswer("ways_back", *(way_back.too_few_for_all(passage) or ())))
+        answers.append(GateAnswer("ways_back", *(way_back.too_few_for_all(passage, capacities) or ())))
         way_back.foresee(passage)
     if asked:
         answers += gates.ask_poolers(passage, poolers, asked)
@@ -288,26 +289,34 @@ def _refuse(passage: Passage) -> None:
 
 def _prepare(passage: Passage) -> None:
     """What clients do not notice: the fence, open on old and closed on new; the way back; sequences as of now."""
-    route, params = passage.route, passage.params
+    route = passage.route
+    patience = passage.params["deadline"] * SAFE_FRACTION
+    passing = fence.Fence(False, route.new.address, route.migration.id)
     try:
         if passage.params["roles"] == "bring":
             role_changes.bring(passage)
-        if params["reverse"] is not False and not passage.findings.obstacles_to_way_back:
-            _prepare_way_back(passage)
-        patience = params["deadline"] * SAFE_FRACTION
-        standby = fence.Fence(True, route.old.address, route.migration.id, handed_over=False)
-        there = fence.read(passage.new)
-        if there and there.closed:
-            standby = there
-        here = fence.tables_to_fence(passage.new, passage.configuration)
-        fence.prepare(passage.new, standby, route.new.dbname, here, 6 * patience)
-        passage.opening = fence.opening(passage.new, standby)
-        passing = fence.Fence(False, route.new.address, route.migration.id)
-        fence.prepare(passage.old, passing, route.old.dbname, passage.tables, patience)
+        together(
+            lambda: _prepare_new(passage, 6 * patience),
+            lambda: fence.prepare(passage.reader, passing, route.old.dbname, passage.tables, patience),
+        )
         cargo.set_sequences(passage)
         cargo.stow_large_objects(passage)
     except HandoverError as error:
         raise error.of_database(route.source.dbname) from None
+
+
+def _prepare_new(passage: Passage, patience: float) -> None:
+    """The way back, and the fence of new, which is closed for as long as the application is not here."""
+    route = passage.route
+    if passage.params["reverse"] is not False and not passage.findings.obstacles_to_way_back:
+        _prepare_way_back(passage)
+    standby = fence.Fence(True, route.old.address, route.migration.id, handed_over=False)
+    there = fence.read(passage.new)
+    if there and there.closed:
+        standby = there
+    here = fence.tables_to_fence(passage.new, passage.configuration)
+    fence.prepare(passage.new, standby, route.new.dbname, here, patience)
+    passage.opening = fence.opening(passage.new, standby)
 
 
 def _prepare_way_back(passage: Passage) -> None:

@@ -59,13 +59,13 @@ BUSY = """
     AND backend_type = 'client backend' AND xact_start < clock_timestamp() - %s * interval '1 second' ORDER BY 1"""
 
 
-def obstacles(passage: Passage) -> list[str]:
+def obstacles(passage: Passage, capacities: list[tuple[str, capacity.Capacity]]) -> list[str]:
     """Why there can be no way back, as far as that can be told beforehand; empty if nothing speaks against it."""
     new, old = passage.route.new.endpoint.side, passage.route.old.endpoint.side
     found = []
     if level := obstacle_to_logical_slots(passage.new, new):
         found.append(level)
-    found += [_said(side, one) for side, one in _capacities(passage) if one.free < 1]
+    found += [_said(side, one) for side, one in capacities if one.free < 1]
     if not value(passage.new, "SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"):
         found.append(f"The connecting role may not make a replication slot on the {new} (attribute REPLICATION).")
     if not _may_subscribe(passage.old):
@@ -76,11 +76,11 @@ def obstacles(passage: Passage) -> list[str]:
     return found
 
 
-def too_few_for_all(passage: Passage) -> tuple[str, str] | None:
+def too_few_for_all(passage: Passage, capacities: list[tuple[str, capacity.Capacity]]) -> tuple[str, str] | None:
     """(problem, remedy) where there is room for the way back of some databases of this call, and not of all: else it
     would end with part of them handed over.
     """
-    short = [(side, one) for side, one in _capacities(passage) if one.free < passage.waiting]
+    short = [(side, one) for side, one in capacities if one.free < passage.waiting]
     if not short:
         return None
     settings = ", ".join(f"{one.setting} of the {side} to {one.used + passage.waiting} or more" for side, one in short)
@@ -94,7 +94,7 @@ def too_few_for_all(passage: Passage) -> tuple[str, str] | None:
     )
 
 
-def _capacities(passage: Passage) -> list[tuple[str, capacity.Capacity]]:
+def capacities_of(passage: Passage) -> list[tuple[str, capacity.Capacity]]:
     """What a way back takes, and of which side; what is not visible is left out."""
     new, old = Side(passage.route.new.endpoint, passage.new), Side(passage.route.old.endpoint, passage.old)
     found = [(new, capacity.slots(new)), (new, capacity.senders(new)), (old, capacity.apply_workers(old))]

@@ -11,6 +11,7 @@ import contextlib
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,7 +250,6 @@ def _loader(run: Run, session: Connection, dbname: str) -> SnapshotLoader:
     source = SnapshotSource(run.source, dbname, snapshot, session, patience_of(run.params))
     scope = Scope(
         sample=run.params["rehearsal_rows"],
-        sample_path=_path(run.source, dbname),
         unlogged=run.params["unlogged_table_data"],
         keys_may_wait=True,
         large_objects=False,
@@ -257,7 +257,11 @@ def _loader(run: Run, session: Connection, dbname: str) -> SnapshotLoader:
     analyze = "none" if run.params["analyze"] == "none" else "full"  # there are no statistics of a sample
     excluded = [*run.params["exclude_extensions"], *OF_ONE_DATABASE]
     params = {**run.params, "create": True, "analyze": analyze, "exclude_extensions": excluded}
-    return open_snapshot(source, run.target, run.connection, params, f"rehearsal-{uuid.uuid4()}", scope)
+    with ThreadPoolExecutor(1) as aside:
+        path = aside.submit(_path, run.source, dbname)
+        loader = open_snapshot(source, run.target, run.connection, params, f"rehearsal-{uuid.uuid4()}", scope)
+        scope.sample_path = path.result()
+    return loader
 
 
 @dataclass
