@@ -153,13 +153,13 @@ def drop(connection, name: str) -> bool:
     """Drop it and its worker, and leave the slot, for which the publisher would be needed; whether it was there."""
     if not exists(connection, name):
         return False
-    disable(connection, name)
     if uses_aiven_extras(connection):
+        disable(connection, name)
         rows(connection, "SELECT aiven_extras.pg_drop_subscription(%s)", (name,))
         return True
-    actions = sql.SQL("ALTER SUBSCRIPTION {0} SET (slot_name = NONE); DROP SUBSCRIPTION IF EXISTS {0}")
-    with connection.cursor() as cursor:
-        cursor.execute(actions.format(sql.Identifier(name)))
+    actions = "ALTER SUBSCRIPTION {0} DISABLE; ALTER SUBSCRIPTION {0} SET (slot_name = NONE); DROP SUBSCRIPTION {0}"
+    with connection.cursor() as cursor:  # in one transaction: nobody has to be told who altered it
+        cursor.execute(sql.SQL(actions).format(sql.Identifier(name)))
     return True
 
 
