@@ -28,7 +28,7 @@ extends_documentation_fragment:
   - handover.postgresql.progress
 attributes:
   diff_mode:
-    description: Shows the statements by which the target follows changes of the schema, with O(follow_schema).
+    description: Shows the statements with which the target follows changes of the schema, with O(follow_schema).
     support: partial
 options:
   state:
