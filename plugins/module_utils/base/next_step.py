@@ -21,7 +21,8 @@ STEPS: dict[str | None, str] = {
     "copying": f"{RUN}replicate, which goes on with the copy.",
     "catching_up": f"{RUN}replicate, which waits until the target is in step.",
     "joining": f"{RUN}replicate -e handover_refresh=true, for tables that were made or dropped since.",
-    "altered": f"Run the same statements on the target, then {RUN}replicate.",
+    "altered": f"{RUN}replicate -e handover_follow_schema=true, for what was altered since; or run the same statements "
+    f"on the target, then {NAME}replicate.",
     "renamed": "Rename the tables back on the source.",
     "in_step": f"{RUN}verify, then {NAME}cutover.",
     "verified": f"{RUN}cutover.",

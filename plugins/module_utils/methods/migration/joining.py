@@ -218,7 +218,9 @@ def _refresh(job: Job, found: list[dict]) -> None:
 
 def _what_stays(name: str, kept: dict) -> str:
     """On the target, which is of that fingerprint, of a table that was dropped on the source."""
-    parents = kept.get(unquoted(name), {}).get("parents")
+    if unquoted(name) not in kept:
+        return "the target has dropped it, too"
+    parents = kept[unquoted(name)].get("parents")
     if not parents:
         return "the target still has it"
     shown = ", ".join(sorted(parents))

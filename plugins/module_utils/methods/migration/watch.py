@@ -62,7 +62,8 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
     result: dict[str, Any] = {"stopped": None, "error": None, "followed": [], "not_followed": None}
     with visit(ends.source, dbname) as at_source, visit(ends.target, goal) as at_target:
         status = read_status(ends, at_source, at_target, dbname, goal)
-        if params["follow_schema"] and status["drift"] and not status["running"] and not check_mode:
+        is_off = status["drift"] or status["errors"]  # a definition that came and went shows in apply's errors only
+        if params["follow_schema"] and is_off and not status["running"] and not check_mode:
             _follow(ends, dbname, goal, result)
             status = read_status(ends, at_source, at_target, dbname, goal)
         if status["phase"] in WATCHED and not status["errors"] and not check_mode and beat(ends, status):
