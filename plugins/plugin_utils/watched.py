@@ -42,9 +42,9 @@ runs() {{ head -c 300 {job} 2> /dev/null | grep -q '"finished": *\\(0\\|false\\)
 while runs && [ $n -lt {tenths} ]; do
   if [ $n -lt 50 ]; then sleep 0.2; n=$((n + 2)); else sleep 1; n=$((n + 10)); fi
 done
-if runs; then echo runs; else echo ended; fi
-cat {progress} 2> /dev/null || :
+if runs; then echo runs; cat {progress} 2> /dev/null || :; else echo ended; cat {job}; fi
 """
+ENCODED = "__ansible_type"  # what only Ansible itself can read
 OF_THE_WRAPPER = ("ansible_job_id", "results_file", "started", "finished", "_ansible_suppress_tmpdir_delete")
 
 
@@ -85,9 +85,9 @@ class WatchedAction(ActionBase):
         if "ansible_job_id" not in job:
             return job
         lines = ProgressLines(task_vars.get("inventory_hostname", ""), Display().verbosity > 0)
-        while self._look(directory, job["results_file"], min(interval, LATEST_LOOK), lines):
+        while (text := self._look(directory, job["results_file"], min(interval, LATEST_LOOK), lines)) is None:
             pass
-        return self._collect(job, task_vars)
+        return self._collect(job, text, task_vars)
 
     def _start(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         self._task.async_val = LONGEST
@@ -96,8 +96,10 @@ class WatchedAction(ActionBase):
         finally:
             self._task.async_val = 0
 
-    def _look(self, directory: str, job: str, interval: float, lines: ProgressLines) -> bool:
-        """Wait for the end, but no longer than the interval, and show how far it is. Whether it still runs."""
+    def _look(self, directory: str, job: str, interval: float, lines: ProgressLines) -> str | None:
+        """Wait for the end, but no longer than the interval, and show how far it is. None if it still runs, else what
+        it left.
+        """
         local = self._connection.transport == "local"
         command = WAIT.format(
             watcher=os.getpid() if local else "",
@@ -108,14 +110,14 @@ class WatchedAction(ActionBase):
         )
         state, _newline, text = self._patiently(command).partition("\n")
         if state.strip() == "ended":
-            return False
+            return text
         try:
             seen, _end = json.JSONDecoder().raw_decode(text)  # ssh may say a word of its own behind it
         except ValueError:  # not written yet
-            return True
+            return None
         for line in lines.of(seen, time.monotonic()) if not self._task.no_log else ():
             Display().display(line)
-        return True
+        return None
 
     def _patiently(self, command: str) -> str:
         """What the command prints. A connection that breaks is made anew as long as the module waits for a look."""
@@ -130,9 +132,23 @@ class WatchedAction(ActionBase):
                 with contextlib.suppress(AnsibleConnectionFailure):  # then the next attempt says so
                     self._connection.reset()
 
-    def _collect(self, job: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        """The module's result, as if it had been run without the wrapper."""
-        arguments = {"jid": job["ansible_job_id"], "mode": "status", "_async_dir": os.path.dirname(job["results_file"])}
-        result = self._execute_module("ansible.builtin.async_status", arguments, task_vars=task_vars)
+    def _collect(self, job: dict[str, Any], text: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The module's result, as if it had been run without the wrapper; ``text`` is what the wrapper left of it."""
+        result = self._read(job, text) or self._ask_for_result(job, task_vars)
         self._low_level_execute_command(f"rm -f {shlex.quote(job['results_file'])}")
         return {name: value for name, value in result.items() if name not in OF_THE_WRAPPER}
+
+    def _read(self, job: dict[str, Any], text: str) -> dict[str, Any] | None:
+        """Without another module, which takes longer to start than to read it; None of what is not as is known."""
+        try:
+            result, _end = json.JSONDecoder().raw_decode(text.lstrip())  # ssh may say a word of its own behind it
+        except ValueError:
+            return None
+        if not isinstance(result, dict) or "invocation" not in result or ENCODED in text:
+            return None
+        found = {name: job[name] for name in ("ansible_facts", "warnings", "deprecations") if job.get(name)}
+        return {**found, **{name: one for name, one in result.items() if not name.startswith("_ansible")}}
+
+    def _ask_for_result(self, job: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        arguments = {"jid": job["ansible_job_id"], "mode": "status", "_async_dir": os.path.dirname(job["results_file"])}
+        return self._execute_module("ansible.builtin.async_status", arguments, task_vars=task_vars)
