@@ -165,7 +165,7 @@ def drop_tables(connection, tables: list[str]) -> None:
 
 def is_present(connection) -> bool:
     """Whether this database has a journal of an import. Raises HandoverError for a schema handover that is not ours."""
-    return has_schema(connection) and ("restore",) in rows(connection, RELATIONS)
+    return has_column(connection, "restore", "dump_id")
 
 
 def begin(connection, dump_id: str, source: dict) -> None:
@@ -191,12 +191,13 @@ def record_undo(connection, statements: list[str]) -> None:
 
 def undo(connection) -> None:
     """Take it back, also for a run that was killed. What this role may not take back, it could not do either."""
-    if not is_present(connection):
-        return
-    for (statement,) in rows(connection, "SELECT unnest(undo) FROM handover.restore WHERE completed IS NULL"):
+    query = "SELECT unnest(undo) FROM handover.restore WHERE completed IS NULL"
+    found = rows_of(connection, "restore", "undo", query)
+    for (statement,) in found or ():
         with contextlib.suppress(psycopg2.errors.InsufficientPrivilege), connection.cursor() as cursor:
             cursor.execute(statement)
-    record_undo(connection, [])
+    if found:
+        record_undo(connection, [])
 
 
 def record_facts(connection, facts: dict) -> None:
@@ -218,9 +219,8 @@ def record_rows(connection, tables: list[tuple[str, str, int, int]]) -> None:
 
 def restored_rows(connection) -> dict[tuple[str, str], tuple[int, int]]:
     """(rows, bytes) of each table that is there, by (schema, name)."""
-    if not (has_schema(connection) and ("restored_rows",) in rows(connection, RELATIONS)):
-        return {}
-    found = rows(connection, "SELECT schema, name, rows, bytes FROM handover.restored_rows")
+    query = "SELECT schema, name, rows, bytes FROM handover.restored_rows"
+    found = rows_of(connection, "restored_rows", "rows", query) or []
     return {(schema, name): (count, size) for schema, name, count, size in found}
 
 
@@ -242,14 +242,12 @@ def read(connection) -> dict | None:
     """The last import: ``dump_id``, ``completed`` (ISO time or None), ``made`` (whether the database was made for it),
     ``source`` and ``writes`` (None if unknown), ``result``; None without one.
     """
-    if not is_present(connection):
-        return None
     query = """
         SELECT json_build_object(
             'dump_id', dump_id, 'completed', completed, 'source', to_jsonb(r) -> 'source',
             'writes', to_jsonb(r) -> 'writes', 'result', result)
         FROM handover.restore AS r ORDER BY started DESC LIMIT 1"""
-    found = rows(connection, query)
+    found = rows_of(connection, "restore", "dump_id", query)
     return {**found[0][0], "made": is_made(connection)} if found else None
 
 

@@ -44,8 +44,7 @@ def temporary_memberships(conn, owners):
     ``conn`` must stay open for the whole block, in autocommit mode; other sessions of the same role have
     the memberships too. Raises HandoverError if the server fails for another reason than a missing privilege.
     """
-    drop_leftovers(conn)
-    borrowed = _of_other_runs(conn)
+    borrowed = _of_other_runs(conn) if _drop_leftovers(conn)[0] else set()
     needed = [owner for owner in sorted(set(owners)) if owner in borrowed or not _holds(conn, owner)]
     result = Memberships()
     if not needed:
@@ -75,9 +74,14 @@ def lasting_memberships(conn, name: str, owners) -> Memberships:
 
 def drop_leftovers(conn) -> list[str]:
     """Drops the roles of runs that were killed and gives their names. Those of live runs are left alone."""
+    return _drop_leftovers(conn)[1]
+
+
+def _drop_leftovers(conn) -> tuple[list[str], list[str]]:
+    """(the roles of all runs, those of them that were dropped)."""
     query = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname ~ %s"
     found = [name for (name,) in rows(conn, query, (f"^{NAME.pattern}$",))]
-    return [name for name in found if not _is_alive(conn, name) and not _drop(conn, name)]
+    return found, [name for name in found if not _is_alive(conn, name) and not _drop(conn, name)]
 
 
 def _take(conn, attempts: Trial, name: str, owners: list[str], result: Memberships) -> None:
