@@ -113,7 +113,7 @@ class Filling:
             )
 
     def _restore(self, session: Connection, dbname: str, stack: contextlib.ExitStack) -> None:
-        """Stage by stage, so that an object that is refused is known before any row is loaded."""
+        """Stage by stage, so that an object that is refused is known before rows are loaded, or while the first are."""
         archive = self.archive
         obtainable = lent_rights.take_ownership(archive, self.loader.owners_elsewhere(), stack)
         place = edited(archive.contents, stack)

@@ -41,15 +41,13 @@ DONE = b"c\x00\x00\x00\x04C"  # CopyDone, and the begin of CommandComplete
 ROWS = re.compile(rb"COPY (\d+)\0")
 READY = b"Z\x00\x00\x00\x05"  # and a byte that says whether it is in a transaction
 ERROR = re.compile(rb"E(?=\0\0..S)", re.DOTALL)
-ENCRYPTED = "SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()"
+UNENCRYPTED = "SELECT (SELECT NOT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid())"
 SHOWN = ((b"M", ""), (b"D", "DETAIL:  "), (b"H", "HINT:  "), (b"W", "CONTEXT:  "))
 
 
 def is_open(session) -> bool:
     """Whether the session's socket is a server's own, and bytes on it are what they say."""
-    if session.info.ssl_in_use or pooling.is_pooled(session):
-        return False
-    return not value(session, ENCRYPTED)
+    return not session.info.ssl_in_use and not pooling.is_pooled(session) and bool(value(session, UNENCRYPTED))
 
 
 class ServerError(Exception):
