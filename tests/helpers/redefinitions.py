@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import psycopg2
 from psycopg2 import sql
@@ -37,13 +38,15 @@ ADDED = (
 
 
 class Application:
-    """``rewrites``: whether tables may be rewritten, which a way back cannot follow."""
+    """``rewrites``: whether tables may be rewritten, which a way back cannot follow; rows count from ``number``."""
 
-    def __init__(self, cluster: Cluster, dbname: str, seed: int, rewrites: bool = True, role: str = "") -> None:
+    def __init__(
+        self, cluster: Cluster, dbname: str, seed: int, rewrites: bool = True, role: str = "", number: int = 0
+    ) -> None:
         self.role = role or "postgres"
         self.cluster, self.dbname, self.rewrites = cluster, dbname, rewrites
         self.chance = random.Random(seed)
-        self.number = 0
+        self.number = number
         self.done: list[str] = []
 
     def change(self) -> None:
@@ -68,6 +71,23 @@ class Application:
             columns = [name for name, kind in self._columns(table) if kind == "text"]
             if columns:
                 self._run(f"UPDATE {table} SET {self.chance.choice(columns)} = 'w{self.number}' WHERE id % 3 = 0")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Rows are written all the time that the block runs."""
+        over = threading.Event()
+
+        def write_on() -> None:
+            while not over.is_set():
+                self.write(1)
+
+        writer = threading.Thread(target=write_on)
+        writer.start()
+        try:
+            yield
+        finally:
+            over.set()
+            writer.join()
 
     # Releases
 
