@@ -43,7 +43,7 @@ class Amendment:
     renames: tuple[str, ...] = ()
 
 
-TABLE = sql.SQL("{table}")
+TABLE = sql.SQL("{table}") if sql else None
 
 
 def statement(template: sql.Composable, key: Key) -> sql.Composable:
