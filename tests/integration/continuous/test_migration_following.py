@@ -51,6 +51,12 @@ def begun(source: Cluster, target: Cluster, more: str = "", login: Any = None) -
     return source, target
 
 
+def run_each(source: Cluster, statements: str) -> None:
+    """A line at a time, each in a transaction of its own."""
+    for statement in statements.strip().splitlines():
+        source.sql("yard", statement)
+
+
 def followed(source: Cluster, target: Cluster, **more: object) -> dict:
     return in_step(source, target, databases=["yard"], follow_schema=True, **more)
 
@@ -64,7 +70,9 @@ def assert_equal(source: Cluster, target: Any) -> None:
 def test_a_release_changes_columns(pair: tuple[Cluster, Cluster]) -> None:
     """As frameworks do it: columns added, filled, required, dropped and renamed, with rows of each definition."""
     source, target = pair
-    for statement in """
+    run_each(
+        source,
+        """
         INSERT INTO orders (id, word) VALUES (1001, 'before')
         ALTER TABLE orders ADD state text DEFAULT 'draft'; ALTER TABLE orders ALTER state SET DEFAULT 'sent'
         INSERT INTO orders (id, word) VALUES (1002, 'between')
@@ -75,15 +83,17 @@ def test_a_release_changes_columns(pair: tuple[Cluster, Cluster]) -> None:
         ALTER TABLE orders ALTER word TYPE text; UPDATE orders SET word = repeat('longer ', 20) WHERE id = 7
         ALTER TABLE lines ALTER amount SET NOT NULL; ALTER TABLE lines ALTER amount SET DEFAULT 7
         ALTER TABLE parts ADD place text DEFAULT 'here'; INSERT INTO parts (id, at) VALUES (900, '2026-02-03')
-        """.strip().splitlines():
-        source.sql("yard", statement)
+        """,
+    )
     shown = migrate(source, target, check=True, databases=["yard"], follow_schema=True)
     assert 'ALTER TABLE "public"."orders" ADD COLUMN "more" integer' in shown.databases[0]["statements"]
     assert 'ADD COLUMN "state" text' in shown.diff["after"] and shown.changed
     found = followed(source, target)
     assert found["followed"] == shown.databases[0]["statements"] and found["drift"] == []
     assert_equal(source, target)
-    for statement in """
+    run_each(
+        source,
+        """
         UPDATE orders SET note = 'old name' WHERE id < 50
         ALTER TABLE orders RENAME note TO remark
         UPDATE orders SET remark = 'new name' WHERE id BETWEEN 40 AND 60
@@ -92,8 +102,8 @@ def test_a_release_changes_columns(pair: tuple[Cluster, Cluster]) -> None:
         ALTER TABLE parts DROP place; INSERT INTO parts (id, at) VALUES (902, '2026-01-03')
         INSERT INTO lines (orders, amount) VALUES (1, 2); ALTER TABLE lines ALTER amount DROP NOT NULL
         INSERT INTO lines (orders, amount) VALUES (1, NULL)
-        """.strip().splitlines():
-        source.sql("yard", statement)
+        """,
+    )
     assert followed(source, target)["drift"] == []
     assert_equal(source, target)
     found = followed(source, target)
@@ -103,7 +113,9 @@ def test_a_release_changes_columns(pair: tuple[Cluster, Cluster]) -> None:
 def test_definitions_that_came_and_went(servers: Callable[[int], Cluster]) -> None:
     """Rows of theirs are on their way, and nothing in the source's catalogs tells of them any more."""
     source, target = begun(servers(15), servers(18))
-    for statement in """
+    run_each(
+        source,
+        """
         ALTER TABLE orders ADD brief int; UPDATE orders SET brief = id, note = 'seen' WHERE id < 50
         ALTER TABLE orders DROP brief; INSERT INTO orders (id) VALUES (4001)
         ALTER TABLE orders RENAME word TO first; INSERT INTO orders (id, first) VALUES (4002, 'first')
@@ -112,8 +124,8 @@ def test_definitions_that_came_and_went(servers: Callable[[int], Cluster]) -> No
         ALTER TABLE parts DROP brief; INSERT INTO parts (id, at) VALUES (401, '2026-01-04')
         ALTER TABLE lines RENAME TO rows; INSERT INTO rows (orders, amount) VALUES (4, 4)
         ALTER TABLE rows RENAME TO items; INSERT INTO items (orders, amount) VALUES (5, 5)
-        """.strip().splitlines():
-        source.sql("yard", statement)
+        """,
+    )
     assert followed(source, target)["drift"] == []
     assert_equal(source, target)
 
@@ -122,14 +134,16 @@ def test_definitions_that_came_and_went(servers: Callable[[int], Cluster]) -> No
 def test_tables_are_renamed_and_rewritten(pair: tuple[Cluster, Cluster]) -> None:
     """What was rewritten is copied anew, in a wave of its own."""
     source, target = pair
-    for statement in """
+    run_each(
+        source,
+        """
         ALTER TABLE orders RENAME TO sales; INSERT INTO sales (id) VALUES (3001)
         ALTER TABLE lines ALTER amount TYPE bigint USING amount * 10; INSERT INTO lines (orders, amount) VALUES (3, 1)
         ALTER TABLE sales ADD token uuid DEFAULT md5(random()::text)::uuid; INSERT INTO sales (id) VALUES (3002)
         ALTER TABLE sales ADD number bigserial; INSERT INTO sales (id) VALUES (3005)
         ALTER TABLE parts RENAME TO pieces; INSERT INTO pieces (id, at) VALUES (3003, '2026-01-03')
-        """.strip().splitlines():
-        source.sql("yard", statement)
+        """,
+    )
     found = followed(source, target)
     assert len(found["waves"]) == 2 and found["drift"] == []
     source.sql("yard", "INSERT INTO sales (id) VALUES (3004); INSERT INTO lines (orders, amount) VALUES (3004, 5)")

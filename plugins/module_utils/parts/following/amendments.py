@@ -11,7 +11,7 @@ rows of the old definition would break is done late, when they are through.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
@@ -165,8 +165,7 @@ class _Table:
         self.refusal = ""
         self.is_anew = False
         self._former, self._all_there = former, there
-        found = there.get(was.key) or there.get(now.key)
-        self.there = found
+        self.there = cast(Shape, there.get(was.key) or there.get(now.key))  # where there is none, look() ends at once
         self.is_rewritten = False  # or one of those below it
         self.below: list[Shape] = []
         self.left: list[tuple[Shape, Shape]] = []  # parents of before
@@ -194,7 +193,6 @@ class _Table:
     def _obstacle(self) -> str:
         """Why nothing can be done, if so."""
         was, now, there = self.was, self.now, self.there
-        assert there is not None
         if was.key != now.key and self._former.get(now.key, was.oid) != was.oid:
             return f"its name is {now} now, which another table had: rows of one may have gone to the other"
         if was.key != now.key and was.key in self._all_there and now.key in self._all_there:
@@ -218,7 +216,6 @@ class _Table:
 
     def _detached(self) -> None:
         """Rows go to this table as before."""
-        assert self.there is not None
         for was, now in self.left:
             parent = self._all_there.get(was.key) or self._all_there.get(now.key)
             if parent is None or parent.oid not in self.there.parents:
@@ -247,7 +244,6 @@ class _Table:
     # Columns
 
     def _added(self, after: ColumnShape) -> None:
-        assert self.there is not None
         after = replace(after, missing=self._missing(after))
         is_copied = self.now.kind == "r" and not after.generated
         if is_copied and (after.unknown or (self.is_rewritten and after.missing is None)):
@@ -298,7 +294,6 @@ class _Table:
         self._do(LATE, "ALTER COLUMN {} SET NOT NULL", after)
 
     def _dropped(self, before: ColumnShape) -> None:
-        assert self.there is not None
         if not self.there.named(before.name) or self._inherited(before, None, "name"):
             return
         if before.key and before.not_null:  # rows without it do not fit, and it cannot be let go early
@@ -309,7 +304,6 @@ class _Table:
         self._do(LATE, "DROP COLUMN {}", before)
 
     def _altered(self, before: ColumnShape, after: ColumnShape) -> None:
-        assert self.there is not None
         was_renamed = before.name != after.name and self.there.named(before.name) is not None
         if was_renamed and not self._inherited(before, after, "name"):
             names = sql.Identifier(before.name), sql.Identifier(after.name)
@@ -334,7 +328,6 @@ class _Table:
 
     def _retyped(self, before: ColumnShape, after: ColumnShape, was_renamed: bool) -> None:
         """Where the table was not rewritten, each value is the same in both types."""
-        assert self.there is not None
         is_anew = self.is_rewritten and not after.generated
         if is_anew and self.now.kind == "r":
             self.is_anew = True
@@ -382,7 +375,6 @@ class _Table:
 
     def _checked(self) -> None:
         """CHECK constraints: what rows need not meet any more goes early, what they have to comes late."""
-        assert self.there is not None
         there = {one.name for one in self.there.checks.values()}
         for oid, before in self.was.checks.items():
             after = self.now.checks.get(oid)
@@ -403,7 +395,6 @@ class _Table:
 
     def _renamed(self) -> None:
         now, there = self.now, self.there
-        assert there is not None
         if there.key == now.key:
             return
         steps = []
@@ -429,7 +420,6 @@ class _Table:
         self._do_anything(when, self._alter(template, parts, only), age, taken_back)
 
     def _do_anything(self, when: str, done: sql.Composable, age: int, undo: sql.Composable | None = None) -> None:
-        assert self.there is not None
         self.steps.append(Amendment(when, self.there.oid, self.there.owner, done, age, undo))
 
     @staticmethod
