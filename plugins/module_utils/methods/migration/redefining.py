@@ -25,6 +25,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
     describe_entries,
     key_of,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import Fitting
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import schema
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import definitions_known
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import patiently
@@ -81,7 +82,7 @@ def begin(job: Job) -> Redefinitions | None:
     entries = {one.key: one for one in describe_entries(contents)}
     found = Redefinitions(stamp, client, entries, {})
     if client == known.client:  # another one says the same in other words
-        _find(found, known.entries, contents)
+        _find(found, known.entries, contents, _left_out(job, contents))
     found.todo.update({text: [text] for text in following.labels(job)})
     if job.check_mode:
         job.followed += [statements[0] for statements in found.todo.values()]
@@ -116,7 +117,14 @@ def _describe(job: Job) -> tuple[str, Contents]:
     return client.version, schema.dump(client, job.source.for_programs(session), job.dbname, arguments)
 
 
-def _find(found: Redefinitions, before: dict[str, DescribedEntry], contents: Contents) -> None:
+def _left_out(job: Job, contents: Contents) -> set[str]:
+    """Keys of what the operator does without: what is replaced would be made."""
+    fitting, params = Fitting(contents, []), job.params
+    fitting.leave_out([*params["leave_out"], *(f"EXTENSION {name}" for name in params["exclude_extensions"])])
+    return {key_of(entry) for entry in contents.entries if fitting.is_skipped(entry)}
+
+
+def _find(found: Redefinitions, before: dict[str, DescribedEntry], contents: Contents, left_out: set[str]) -> None:
     """What is to be dropped, in an order in which nothing needs it any more, and what is to be replaced."""
     texts = {key_of(entry): (entry.definition or "").strip() for entry in contents.entries}
     there = {one.oid for one in found.entries.values()}
@@ -129,7 +137,7 @@ def _find(found: Redefinitions, before: dict[str, DescribedEntry], contents: Con
             was_renamed = one.oid in there and one.desc in OF_TABLES
             if one.drop and not was_renamed:
                 found.todo[key] = [one.drop]
-        elif not now.was_changed(one):
+        elif key in left_out or not now.was_changed(one):
             pass
         elif one.desc not in USED:
             replaced = _replaced(one.desc, texts[key])

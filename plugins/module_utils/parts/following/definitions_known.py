@@ -19,9 +19,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
 
 CATALOGS = {
     "pg_attrdef": "oid", "pg_cast": "oid", "pg_collation": "oid", "pg_constraint": "oid", "pg_default_acl": "oid",
-    "pg_description": "objoid", "pg_enum": "oid", "pg_index": "indexrelid", "pg_inherits": "inhrelid",
-    "pg_namespace": "oid", "pg_policy": "oid", "pg_proc": "oid", "pg_rewrite": "oid", "pg_sequence": "seqrelid",
-    "pg_statistic_ext": "oid", "pg_trigger": "oid", "pg_type": "oid", "pg_class": "oid",
+    "pg_description": "objoid", "pg_enum": "oid", "pg_event_trigger": "oid", "pg_extension": "oid",
+    "pg_foreign_server": "oid", "pg_index": "indexrelid", "pg_inherits": "inhrelid", "pg_namespace": "oid",
+    "pg_opclass": "oid", "pg_operator": "oid", "pg_policy": "oid", "pg_proc": "oid", "pg_rewrite": "oid",
+    "pg_sequence": "seqrelid", "pg_statistic_ext": "oid", "pg_trigger": "oid", "pg_ts_config": "oid",
+    "pg_ts_dict": "oid", "pg_type": "oid", "pg_class": "oid",
 }  # fmt: skip
 AMOUNTS = " UNION ALL ".join(
     f"SELECT '{name}' AS name, count(*) AS amount, sum(c.xmin::text::bigint) AS signs FROM {name} AS c"
