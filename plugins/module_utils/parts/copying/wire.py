@@ -37,6 +37,8 @@ KEPT = 1 << 13  # bytes that are not passed on until more came: an error may be 
 AHEAD = 8  # pieces of a batch that the source is asked for before they are taken
 QUIET = 0.5  # seconds after which what looks like the end of an error is one
 HEAD = struct.Struct("!ci")
+ROW = ord("d")  # CopyData
+SAMPLE = 100  # rows that tell how long others are
 DONE = b"c\x00\x00\x00\x04C"  # CopyDone, and the begin of CommandComplete
 ROWS = re.compile(rb"COPY (\d+)\0")
 READY = b"Z\x00\x00\x00\x05"  # and a byte that says whether it is in a transaction
@@ -129,6 +131,14 @@ class _End:
             raise ServerError.of(body, self._codec)
         return kind, body
 
+    def share_of_rows(self) -> float:
+        """How much of what was received, from the begin of a message on, is rows themselves: by the first of them."""
+        at, count = self.first, 0
+        while count < SAMPLE and at + HEAD.size <= self.last and self.buffer[at] == ROW:
+            at += 1 + HEAD.unpack_from(self.buffer, at)[1]
+            count += 1
+        return 1 - HEAD.size * count / max(at - self.first, 1)
+
     def looks_failed(self) -> bool:
         """Whether the last bytes may be those that come after an error; they may be a row's as well."""
         return self.buffer[self.last - len(READY) - 1 : self.last - 1] == READY
@@ -197,13 +207,14 @@ class _Carriage:
         manner = self._how(piece.table)
         self._target.ask(encoded(self._target.session, piece.writes(manner.binary, manner.freeze)))
         self._target.speak()
+        self._passed = 0
         while (at := source.buffer.find(self._word, source.first, source.last)) < 0:
             self._pass_on(under_way, source.last - KEPT)
             self._more(piece)
         done = source.buffer.rfind(DONE, source.first, at)
         rows = int(ROWS.search(source.buffer, done, at)[1])
         self._pass_on(under_way, done + len(DONE) - 1)
-        under_way.bytes -= HEAD.size * (rows + manner.binary + 1)  # those of the rows alone
+        under_way.bytes = self._passed - HEAD.size * (rows + manner.binary + 1)  # those of the rows alone
         source.first = at + len(self._word)
         while self._message(piece) != b"Z":
             pass
@@ -245,8 +256,11 @@ class _Carriage:
         count = last - source.first
         if count <= 0:
             return
+        if not self._passed:
+            self._share = source.share_of_rows()
         self._flow.pass_on(count)
-        under_way.bytes += count
+        self._passed += count
+        under_way.bytes = int(self._passed * self._share)
         self._listen()
         while source.first < last:
             target.speak()
