@@ -38,7 +38,8 @@ BLOCKED = """
     SELECT query FROM pg_stat_activity WHERE application_name = 'handover' AND wait_event_type = 'Lock'
     AND %s = ANY (pg_blocking_pids(pid))"""
 
-ATTEMPTS = "SELECT xact_start FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+# The transaction as the lock's own entry names it: pg_stat_activity may still show the session's transaction before.
+ATTEMPTS = "SELECT virtualtransaction FROM pg_locks WHERE NOT granted AND %s = ANY (pg_blocking_pids(pid))"
 
 RUNNING = """
     SELECT pid FROM pg_stat_activity WHERE application_name = 'handover' AND state = 'active' AND query ~ %s"""
