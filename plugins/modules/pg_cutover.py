@@ -271,6 +271,13 @@ databases:
           objects, and sequences that went further than the margin.
       type: list
       elements: str
+    followed:
+      description:
+        - With O(follow_schema), the statements that brought changes of the schema to the new home, or would do so.
+      returned: if there were any
+      type: list
+      elements: str
+      version_added: 0.2.0
     roles:
       description:
         - The statements that brought roles over again, or would do so, with passwords masked. With O(roles=compare)

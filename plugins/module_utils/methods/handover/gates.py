@@ -160,7 +160,11 @@ def lag(passage: Passage):
 def no_drift(passage: Passage):
     """Definitions of tables are as the migration took them over. Remembers a stamp to compare in the window."""
     passage.stamp = stamp(passage.old)
-    found = drift.since(passage.route.migration, passage.old)
+    found, followed = drift.since(passage.route.migration, passage.old), passage.followed
+    if followed.refusal:
+        return followed.refusal.problem, followed.refusal.remedy
+    if followed.is_due:
+        found = [one for one in found if one["change"] in drift.MEMBERSHIP]
     if found:
         return (
             f"Tables were redefined since the migration began: {drift.describe(found, SHOWN)}.",
@@ -212,6 +216,11 @@ def verified(passage: Passage):
     if not (passage.route.direction == FORWARD if required is None else required):
         return None
     remedy = "Run handover.postgresql.verify, or set require_verification: false."
+    if passage.followed.is_due:
+        return (
+            "The new home is to follow changes of the schema first; then what was verified does not count any more.",
+            f"Run handover.postgresql.watch, which lets it follow. {remedy}",
+        )
     if not found:
         return "The contents were not verified.", remedy
     if found["verdict"] != "equal":

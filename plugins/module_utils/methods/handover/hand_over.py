@@ -23,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
     logins,
     report,
     role_changes,
+    schema_changes,
     way_back,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.fate import (
@@ -42,8 +43,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
     Route,
     find_routes,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.schema_changes import Followed
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.window import Window
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.follow_alone import follow_alone
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, strays
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import Poolers, open_poolers
@@ -70,16 +71,15 @@ def hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool
 def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool, fate: Fate) -> None:
     """In one window, or in one for each database."""
     routes = find_routes(source, target, params)
-    if params["follow_schema"] and not check_mode:
-        for route in [one for one in routes if one.status == READY]:
-            follow_alone(source, target, route.source.dbname, route.target.dbname)
+    followed = schema_changes.follow(routes, check_mode) if params["follow_schema"] else {}
+    if any(one.statements for one in followed.values()) and not check_mode:
         routes = find_routes(source, target, params)
     if params["poolers"] and len(routes) > 1 and not params["together"]:
         raise HandoverError(
             "PgBouncer reloads all entries at once, so every database would switch together with the first.",
             "Hand them over with together: true, or call this for one database after the other.",
         )
-    run = _Run(routes, params, check_mode, fate)
+    run = _Run(routes, params, check_mode, fate, followed)
     try:
         for windows in _side_by_side([routes] if params["together"] else [[route] for route in routes]):
             run.proofs.make(after.is_due)
@@ -117,8 +117,10 @@ class _Party:
 class _Run:
     """One call."""
 
-    def __init__(self, routes: list[Route], params: dict, check_mode: bool, fate: Fate) -> None:
-        self.routes = routes
+    def __init__(
+        self, routes: list[Route], params: dict, check_mode: bool, fate: Fate, followed: dict[str, Followed]
+    ) -> None:
+        self.routes, self.followed = routes, followed
         self.params, self.check_mode, self.fate = params, check_mode, fate
         self.proofs, self.guardian = Proofs(fate), Guardian()
 
@@ -167,6 +169,7 @@ class _Run:
             if not self.check_mode:
                 _let_go_on(passages[0], poolers)
         for passage in party.ready:
+            passage.followed = self.followed.get(passage.route.source.dbname, Followed())
             passage.findings = _find_out(passage, poolers, asked, self.check_mode)
         if self.check_mode:
             party.forecasts = [report.forecast(passage, poolers) for passage in passages]

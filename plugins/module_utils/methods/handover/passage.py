@@ -23,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
     of_database,
     sessions_with,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.schema_changes import Followed
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import read_tables
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
@@ -82,6 +83,8 @@ class Passage(Exact):
     new may publish them. ``sight`` is how both ends were seen at
     the gates (continuity.Sight).
 
+    ``followed`` is how new was altered, or would be, before its gates were asked.
+
     ``left_out`` are sequences, (schema, name) each, that stay behind with extensions that the target was not given.
 
     ``findings`` are there as soon as the gates were asked, and ``measures`` are filled in from the window on.
@@ -111,6 +114,7 @@ class Passage(Exact):
     catalogs: list = field(default_factory=list)
     readable: tuple = ()
     large_objects: tuple = ()
+    followed: Followed = field(default_factory=Followed)
     stamp: str = ""
     publishing_stamp: str = ""
     sight: Sight | None = None

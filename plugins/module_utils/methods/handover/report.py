@@ -117,6 +117,7 @@ def _basics(passage: Passage) -> dict:
         "sequence_margin": passage.sequence_margin,
         **(passage.findings.as_result() if passage.findings else {}),
         **({"roles": [statement.shown for statement in passage.roles.statements]} if passage.roles else {}),
+        **({"followed": passage.followed.statements} if passage.followed.statements else {}),
         **passage.measures.as_result(),
     }
 

@@ -21,8 +21,9 @@ PATIENCE = 60  # seconds for rows of before to be through
 PHASES = ("catching_up", "in_step", "handed_over")
 
 
-def follow_alone(source: Endpoint, target: Endpoint, dbname: str, goal: str) -> list[str]:
-    """Bring changes of the schema of one database to the other end; the statements that were run there.
+def follow_alone(source: Endpoint, target: Endpoint, dbname: str, goal: str, check_mode: bool = False) -> list[str]:
+    """Bring changes of the schema of one database to the other end; the statements that were run there, or, in
+    ``check_mode``, would be.
 
     Raises HandoverError for what cannot be followed, or not without a copy.
     """
@@ -36,7 +37,7 @@ def follow_alone(source: Endpoint, target: Endpoint, dbname: str, goal: str) -> 
             source=source,
             target=target,
             params=params,
-            check_mode=False,
+            check_mode=check_mode,
             maintenance=maintenance,
             capabilities=read_capabilities(maintenance),
             dbname=dbname,
@@ -54,5 +55,6 @@ def follow_alone(source: Endpoint, target: Endpoint, dbname: str, goal: str) -> 
             joining.follow_home(job)
         else:
             joining.look(job)
-        recopy.conclude(job)
+        if not check_mode:
+            recopy.conclude(job)
         return job.followed

@@ -23,7 +23,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import publication
 
-MEMBERSHIP = ("new", "gone", "replaced")
 FOLLOWED = ("identity", "parents", "defaults", "foreign_keys", "enums")  # to be made at the other end, too
 
 
@@ -44,7 +43,7 @@ def look(job: Job) -> list[dict]:
             "Rename them back. Otherwise the migration cannot go on from here: " + apply.how_to_begin_anew(job) + ".",
             drift=renamed,
         )
-    altered = [one for one in found if one["change"] not in MEMBERSHIP]
+    altered = [one for one in found if one["change"] not in drift.MEMBERSHIP]
     if altered and not job.check_mode:
         _free_refused(job, {one["table"] for one in altered})
     if altered and not _follow(job, altered):
@@ -54,7 +53,7 @@ def look(job: Job) -> list[dict]:
             "them on the source.",
             drift=altered,
         )
-    rest = [one for one in found if one["change"] in MEMBERSHIP]
+    rest = [one for one in found if one["change"] in drift.MEMBERSHIP]
     refresh = job.may_copy and (job.params["refresh"] or job.params["follow_schema"])
     if rest and refresh and not job.check_mode:
         _refresh(job, rest)
@@ -150,7 +149,7 @@ def follow_home(job: Job) -> bool:
             f"The {end} does not follow these. Undo that, or {over} the migration: there is no other way.",
             drift=lost,
         )
-    altered = [one for one in found if one["change"] not in MEMBERSHIP]
+    altered = [one for one in found if one["change"] not in drift.MEMBERSHIP]
     if len(dropped) + len(altered) < len(found) or not _are_alike(home, other, altered):
         raise HandoverError(
             f"Since this migration was handed over, tables were redefined: {drift.describe(found)}."

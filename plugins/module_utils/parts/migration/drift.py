@@ -17,6 +17,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.printed_definitions import of_addresses
 
+MEMBERSHIP = ("new", "gone", "replaced")  # changes of which tables there are
+
 # Of each table with rows of its own: which it is, as a publication goes by that and not by the name; columns, the
 # replica identity, what apply would run against on the target, and what would be another there after a cutover.
 # Expressions without columns are read without their table, which needs no lock. Keys to the parts of a table come and
