@@ -123,8 +123,19 @@ options:
       - Bring changes of the schema to the new home before the gates are asked, as
         O(handover.postgresql.pg_logical_migrate#module:follow_schema) does. Nothing is copied. What was verified before
         such a change is not known to be equal any more.
+      - With O(direction=back), all else, such as indexes, views and functions, is followed, too, from a fresh
+        C(pg_dump) of the schema. So that this is told from what there was, the schema of the new home is described
+        before the window.
     type: bool
     default: false
+    version_added: 0.2.0
+  client_directory:
+    description:
+      - Directories in which C(pg_dump) and C(pg_restore) are looked for, on the host where the module runs. They are
+        needed only with O(follow_schema), to describe schemas.
+      - Without it, E(PATH) and the usual places of Debian, RHEL, Alpine, Homebrew and execution environments.
+    type: list
+    elements: path
     version_added: 0.2.0
   cutover_max_lag:
     description: How far the new home may be behind before the window is opened, in seconds or with a unit.
@@ -390,6 +401,7 @@ def main():
             "role_passwords": {"type": "dict", "default": {}, "no_log": True},
             "skip_roles": NAMES,
             "follow_schema": NO,
+            "client_directory": {"type": "list", "elements": "path"},
             "cutover_max_lag": {"type": "str", "default": "5s"},
             "switch_command": NAMES,
             "switch_timeout": {"type": "str", "default": "30s"},

@@ -66,8 +66,18 @@ options:
       - Bring changes of the schema to the other end, as
         O(handover.postgresql.pg_logical_migrate#module:follow_schema) does, before the guards judge. Nothing is copied;
         tables that have to be, or that are new, are left to M(handover.postgresql.pg_logical_migrate).
+      - After a handover, all else, such as indexes, views and functions, is followed, too, from a fresh C(pg_dump) of
+        the new home's schema.
     type: bool
     default: false
+    version_added: 0.2.0
+  client_directory:
+    description:
+      - Directories in which C(pg_dump) and C(pg_restore) are looked for, on the host where the module runs. They are
+        needed only with O(follow_schema), after a handover.
+      - Without it, E(PATH) and the usual places of Debian, RHEL, Alpine, Homebrew and execution environments.
+    type: list
+    elements: path
     version_added: 0.2.0
 seealso:
   - module: handover.postgresql.pg_logical_migrate
@@ -138,7 +148,7 @@ databases:
       type: list
       elements: str
     not_followed:
-      description: Why changes of the schema were not followed, or not all, or null.
+      description: Why changes of the schema were not followed, or not all, with the statements; or null.
       type: str
 tripped:
   description: Databases with a guard whose level is V(warning), V(stop) or V(unknown).
@@ -175,6 +185,7 @@ def main():
             "free_space": {"type": "str"},
             "stop_on": {"type": "list", "elements": "str", "choices": guards, "default": []},
             "follow_schema": NO,
+            "client_directory": {"type": "list", "elements": "path"},
         },
         watch,
     )

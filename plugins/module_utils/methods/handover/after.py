@@ -28,7 +28,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import shapes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import definitions_known, shapes
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import (
@@ -287,6 +287,8 @@ def _record(passage: Passage) -> None:
         if route.direction != FORWARD:
             _record_wave(passage)
         migration_journal.update(session, identifier, **changes)
+        if not passage.params["follow_schema"]:
+            definitions_known.forget_home(session, identifier)
         shapes.record(session, identifier, shapes.read(passage.new))
         migration_journal.add_event(
             session,

@@ -71,7 +71,7 @@ def hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool
 def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: bool, fate: Fate) -> None:
     """In one window, or in one for each database."""
     routes = find_routes(source, target, params)
-    followed = schema_changes.follow(routes, check_mode) if params["follow_schema"] else {}
+    followed = _follow(routes, params, check_mode)
     if any(one.statements for one in followed.values()) and not check_mode:
         routes = find_routes(source, target, params)
     if params["poolers"] and len(routes) > 1 and not params["together"]:
@@ -90,6 +90,10 @@ def _hand_over(source: Endpoint, target: Endpoint, params: dict, check_mode: boo
     except (HandoverError, psycopg2.Error) as error:
         run.guardian.end()
         raise run.proofs.told_by(as_handover_error(error)) from None
+
+
+def _follow(routes: list[Route], params: dict, check_mode: bool) -> dict[str, Followed]:
+    return schema_changes.follow(routes, params["client_directory"], check_mode) if params["follow_schema"] else {}
 
 
 def _side_by_side(windows: list[list[Route]]) -> list[list[list[Route]]]:
@@ -170,6 +174,8 @@ class _Run:
                 _let_go_on(passages[0], poolers)
         for passage in party.ready:
             passage.followed = self.followed.get(passage.route.source.dbname, Followed())
+            for text in passage.followed.notices:
+                passage.note(text)
             passage.findings = _find_out(passage, poolers, asked, self.check_mode)
         if self.check_mode:
             party.forecasts = [report.forecast(passage, poolers) for passage in passages]

@@ -15,12 +15,13 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 @dataclass(frozen=True)
 class Followed:
     """The ``statements`` that the new home was given, or would be, if that is only ``foreseen``; then ``refusal`` is
-    what would stop that.
+    what would stop that. ``notices`` say what was not followed.
     """
 
     statements: list[str] = field(default_factory=list)
     foreseen: bool = False
     refusal: HandoverError | None = None
+    notices: list[str] = field(default_factory=list)
 
     @property
     def is_due(self) -> bool:
@@ -28,20 +29,22 @@ class Followed:
         return self.foreseen and bool(self.statements)
 
 
-def follow(routes: list[Route], check_mode: bool) -> dict[str, Followed]:
+def follow(routes: list[Route], client_directory: list[str] | None, check_mode: bool) -> dict[str, Followed]:
     """By the names of the source's databases. Raises HandoverError for what cannot be followed, unless in check mode.
 
     One after the other: the role that alters tables is for a while a member of their owners, which are the server's.
     """
-    return {route.source.dbname: _follow(route, check_mode) for route in routes if route.status == READY}
+    ready = [route for route in routes if route.status == READY]
+    return {route.source.dbname: _follow(route, client_directory, check_mode) for route in ready}
 
 
-def _follow(route: Route, check_mode: bool) -> Followed:
+def _follow(route: Route, client_directory: list[str] | None, check_mode: bool) -> Followed:
     source, target = route.source, route.target
+    where = source.endpoint, target.endpoint, source.dbname, target.dbname
     try:
-        found = follow_alone(source.endpoint, target.endpoint, source.dbname, target.dbname, check_mode)
+        found = follow_alone(*where, client_directory, check_mode, before_handover=True)
     except HandoverError as error:
         if not check_mode:
             raise error.of_database(source.dbname) from None
         return Followed(foreseen=True, refusal=error)
-    return Followed(found, foreseen=check_mode)
+    return Followed(found.statements, foreseen=check_mode, notices=found.notices)

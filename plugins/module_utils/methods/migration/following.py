@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason, transaction
@@ -45,7 +45,7 @@ THROUGH, STUCK = "through", "stuck"
 @dataclass(frozen=True)
 class Way:
     """From where to where: the sessions with the publisher's and the subscriber's database, one with some database of
-    the subscriber's server, who is whom, and the names of the streams.
+    the subscriber's server, who is whom, the names of the streams, and how both databases are reached.
     """
 
     publisher: Connection
@@ -54,6 +54,8 @@ class Way:
     side: str
     is_superuser: bool
     streams: list[str]
+    published: tuple[Endpoint, str]
+    subscribed: tuple[Endpoint, str]
 
     @property
     def is_back(self) -> bool:
@@ -65,13 +67,14 @@ class Way:
 def way(job: Job) -> Iterator[Way]:
     """The way that changes take now."""
     migration = job.read()
+    source, target = (job.source, job.dbname), (job.target, job.goal)
     if (migration.phase, migration.direction) != ("handed_over", "forward"):
-        is_superuser = job.capabilities.superuser
-        yield Way(job.source_session, job.session, job.maintenance, "target", is_superuser, migration.names)
+        sessions = job.source_session, job.session, job.maintenance
+        yield Way(*sessions, "target", job.capabilities.superuser, migration.names, source, target)
         return
     with contextlib.closing(job.source.connect_for_maintenance()) as maintenance:
         is_superuser, streams = read_capabilities(maintenance).superuser, [naming.back_name(job.id)]
-        yield Way(job.session, job.source_session, maintenance, "source", is_superuser, streams)
+        yield Way(job.session, job.source_session, maintenance, "source", is_superuser, streams, target, source)
 
 
 @dataclass
@@ -277,11 +280,7 @@ class _Run:
             if any(_has_failed(before[name], now.get(name)) for name in streams if name in before):
                 return STUCK
             if time.monotonic() > deadline:
-                raise HandoverError(
-                    f"The {ends.side} is not in step after {job.params['timeout']:.0f} s, so it could not follow "
-                    "changes of the schema.",
-                    "It goes on catching up. Run this again later, or with a longer timeout.",
-                )
+                raise too_late(ends, job.params["timeout"])
             for name, one in now.items():
                 if before.get(name, {}).get("pid") is None and one["pid"] is not None:
                     before[name] = one  # now it works
@@ -350,6 +349,14 @@ class _Run:
             shapes.record(job.session, job.id, self.outlook.known())
         migration_journal.update(job.session, job.id, verified=None)
         rename(job.session, self.ends.publisher, job.id, self.plan.renamed)
+
+
+def too_late(ends: Way, timeout: float) -> HandoverError:
+    """Rows that were written before are not through after so many seconds."""
+    return HandoverError(
+        f"The {ends.side} is not in step after {timeout:.0f} s, so it could not follow changes of the schema.",
+        "It goes on catching up. Run this again later, or with a longer timeout.",
+    )
 
 
 def _has_failed(before: dict, now: dict | None) -> bool:

@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
     apply,
     begin,
     following,
+    home_definitions,
     redefining,
     waves,
 )
@@ -132,10 +133,7 @@ def follow_home(job: Job) -> bool:
     is_back = migration.direction == "back"
     home, other = (job.source_session, job.session) if is_back else (job.session, job.source_session)
     end, over = ("target", "stop") if is_back else ("source", "finish")
-    left: list[dict] = []
-    if job.params["follow_schema"]:
-        following.follow_labels(job)
-        left = following.follow(job)
+    left = _follow_home(job) if job.params["follow_schema"] else []
     if job.followed and job.check_mode and not left:
         return True
     migration = job.read()
@@ -161,6 +159,17 @@ def follow_home(job: Job) -> bool:
         _record(job, home, {one["table"] for one in altered}, {one["table"] for one in dropped})
     job.changed = bool(found or job.followed)
     return job.changed
+
+
+def _follow_home(job: Job) -> list[dict]:
+    """Tables and all else, as far as that needs no copy. What is not followed of tables is returned."""
+    following.follow_labels(job)
+    found = home_definitions.begin(job)
+    left = following.follow(job, (lambda: home_definitions.make_needed(job, found)) if found else None)
+    if found and not job.check_mode and not left:
+        for text in home_definitions.complete(job, found):
+            job.note(f"Not followed: {text}")
+    return left
 
 
 def _are_alike(home, other, altered: list[dict]) -> bool:

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason, transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients import Client
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import source_schema
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply, following, wave_copy
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.following import Way
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.described_entries import (
+    KEPT,
+    REDEFINED,
     USED,
     DescribedEntry,
     describe_entries,
@@ -45,15 +49,15 @@ OWNERS = f"""
     UNION SELECT pg_get_userbyid(n.nspowner)::text FROM pg_namespace AS n WHERE n.oid >= 16384
     AND n.nspname <> 'handover'"""
 
-
+FOLLOWED = REDEFINED | KEPT  # of which a drop is followed
 # What goes along with its table, whatever that is called.
 OF_TABLES = ("CHECK CONSTRAINT", "CONSTRAINT", "FK CONSTRAINT", "POLICY", "RULE", "TABLE", "TRIGGER")
 
 
 @dataclass
 class Redefinitions:
-    """What was found on the source, by the ``client`` of that version, when its catalogs had this ``stamp``: all
-    ``entries``, and what is to be done, by the name of the object: statements, of which the target may take one.
+    """What was found at the publisher, by the ``client`` of that version, when its catalogs had this ``stamp``: all
+    ``entries``, and what is to be done, by the name of the object: statements, of which the subscriber may take one.
 
     ``refused``: what it took none of, and why; ``left`` says the rest that could not be done.
     """
@@ -78,43 +82,60 @@ def begin(job: Job) -> Redefinitions | None:
     stamp, known = definitions_known.read_stamp(job.source_session), definitions_known.recorded(job.session, job.id)
     if known is None or known.stamp == stamp:
         return None
-    client, contents = _describe(job)
-    entries = {one.key: one for one in describe_entries(contents)}
-    found = Redefinitions(stamp, client, entries, {})
-    if client == known.client:  # another one says the same in other words
-        _find(found, known.entries, contents, _left_out(job, contents))
-    found.todo.update({text: [text] for text in following.labels(job)})
+    with following.way(job) as ends:
+        client, contents = describe(job, ends)
+        entries = {one.key: one for one in describe_entries(contents)}
+        found = Redefinitions(stamp, client.version, entries, {})
+        if client.version == known.client:  # another one says the same in other words
+            find(found, known.entries, contents, _left_out(job, contents))
+        found.todo.update({text: [text] for text in following.labels(job)})
+        attempt_unless_checking(job, ends, found)
+    return found
+
+
+def attempt_unless_checking(job: Job, ends: Way, found: Redefinitions) -> None:
+    """Drop and replace all but tables, whose rows may be on their way; in check mode, say what would be."""
     if job.check_mode:
         job.followed += [statements[0] for statements in found.todo.values()]
     else:
-        _attempt(job, found, [key for key in found.todo if not key.startswith("TABLE ")])
-    return found
+        attempt(job, ends, found, [key for key in found.todo if not key.startswith("TABLE ")])
 
 
 def complete(job: Job, found: Redefinitions) -> list[str]:
     """Make what is missing, and record all that; what could not be done is returned, in sentences."""
-    with job.stages.stage("following the schema"):
+    with job.stages.stage("following the schema"), following.way(job) as ends:
         number = job.read().waves[-1].number
         wave_copy.complete(job, number)
         tables = [key for key in found.todo if key.startswith("TABLE ")]
         if tables and job.read().names:  # rows of before may be on their way
             apply.await_step(job, job.params["timeout"])
-        if _attempt(job, found, [*found.refused, *tables]):
+        if attempt(job, ends, found, [*found.refused, *tables]):
             wave_copy.complete(job, number)
     known = definitions_known.recorded(job.session, job.id)
     former = known.entries if known else {}
     kept = {**found.entries, **{key: former[key] for key in found.refused if key in former}}
-    left = [*found.left, *(f"{key}: {why}. The statement: {found.todo[key][0]}" for key, why in found.refused.items())]
+    left = sentences(found)
     stamp = None if left else found.stamp
     definitions_known.record(job.session, job.id, definitions_known.KnownDefinitions(stamp, found.client, kept))
     return left
 
 
-def _describe(job: Job) -> tuple[str, Contents]:
-    session = job.source_session
-    client = source_schema.choose_client(session, job.maintenance, job.params)
+def sentences(found: Redefinitions) -> list[str]:
+    """What could not be dropped or replaced, and why."""
+    refused = found.refused.items()
+    return [*found.left, *(f"{key}: {why}. The statement: {found.todo[key][0]}" for key, why in refused)]
+
+
+def describe(job: Job, ends: Way) -> tuple[Client, Contents]:
+    """What pg_dump says of the publisher's schema, and which pg_dump. Raises HandoverError."""
+    client = source_schema.choose_client(ends.publisher, ends.maintenance, job.params)
+    return client, describe_by(client, ends.publisher, *ends.published)
+
+
+def describe_by(client: Client, session: Connection, endpoint: Endpoint, dbname: str) -> Contents:
+    """What this one says of a database; ``session`` is with that. Raises HandoverError."""
     arguments = schema.SchemaSelection().arguments(client, session, None, 60_000)
-    return client.version, schema.dump(client, job.source.for_programs(session), job.dbname, arguments)
+    return schema.dump(client, endpoint.for_programs(session), dbname, arguments)
 
 
 def _left_out(job: Job, contents: Contents) -> set[str]:
@@ -124,7 +145,7 @@ def _left_out(job: Job, contents: Contents) -> set[str]:
     return {key_of(entry) for entry in contents.entries if fitting.is_skipped(entry)}
 
 
-def _find(found: Redefinitions, before: dict[str, DescribedEntry], contents: Contents, left_out: set[str]) -> None:
+def find(found: Redefinitions, before: dict[str, DescribedEntry], contents: Contents, left_out: set[str]) -> None:
     """What is to be dropped, in an order in which nothing needs it any more, and what is to be replaced."""
     texts = {key_of(entry): (entry.definition or "").strip() for entry in contents.entries}
     there = {one.oid for one in found.entries.values()}
@@ -135,7 +156,7 @@ def _find(found: Redefinitions, before: dict[str, DescribedEntry], contents: Con
         now = found.entries.get(key)
         if now is None:
             was_renamed = one.oid in there and one.desc in OF_TABLES
-            if one.drop and not was_renamed:
+            if one.drop and one.desc in FOLLOWED and not was_renamed:
                 found.todo[key] = [one.drop]
         elif key in left_out or not now.was_changed(one):
             pass
@@ -143,7 +164,7 @@ def _find(found: Redefinitions, before: dict[str, DescribedEntry], contents: Con
             replaced = _replaced(one.desc, texts[key])
             found.todo[key] = [replaced, one.drop] if replaced else [one.drop]
         elif " AS ENUM " not in texts[key]:
-            found.left.append(f"{key} was changed on the source: change it on the target, too.")
+            found.left.append(f"{key} was changed: change it at the other end, too.")
 
 
 def _replaced(desc: str, text: str) -> str:
@@ -153,14 +174,15 @@ def _replaced(desc: str, text: str) -> str:
     return text.replace("CREATE SEQUENCE ", "ALTER SEQUENCE ", 1) if desc == "SEQUENCE" else ""
 
 
-def _attempt(job: Job, found: Redefinitions, keys: list[str]) -> bool:
-    """Drop and replace, as far as the target lets us; whether it let us do anything."""
+def attempt(job: Job, ends: Way, found: Redefinitions, keys: list[str]) -> bool:
+    """Drop and replace, as far as the subscriber lets us; whether it let us do anything."""
     todo = {key: found.todo[key] for key in keys}
     if not todo:
         return False
-    owners = [] if job.capabilities.superuser else [owner for (owner,) in rows(job.session, OWNERS)]
-    with memberships.temporary_memberships(job.maintenance, owners):
-        found.refused, done = patiently(job.session, lambda: _attempt_all(job.session, todo))
+    session = ends.subscriber
+    owners = [] if ends.is_superuser else [owner for (owner,) in rows(session, OWNERS)]
+    with memberships.temporary_memberships(ends.maintenance, owners):
+        found.refused, done = patiently(session, lambda: _attempt_all(session, todo))
     if done:
         job.followed += done
         job.event("followed", tables=[], statements=done)

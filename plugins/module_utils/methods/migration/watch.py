@@ -19,6 +19,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
     record,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.stop import Stopping
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import definitions_known
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration.ends import Ends, visit
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.monitoring.guards import (
     Limits,
@@ -62,9 +63,9 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
     result: dict[str, Any] = {"stopped": None, "error": None, "followed": [], "not_followed": None}
     with visit(ends.source, dbname) as at_source, visit(ends.target, goal) as at_target:
         status = read_status(ends, at_source, at_target, dbname, goal)
-        is_off = status["drift"] or status["errors"]  # a definition that came and went shows in apply's errors only
-        if params["follow_schema"] and is_off and not status["running"] and not check_mode:
-            _follow(ends, dbname, goal, result)
+        may_follow = params["follow_schema"] and not status["running"] and not check_mode
+        if may_follow and _is_off(status, at_source, at_target):
+            _follow(ends, dbname, goal, params, result)
             status = read_status(ends, at_source, at_target, dbname, goal)
         if status["phase"] in WATCHED and not status["errors"] and not check_mode and beat(ends, status):
             status = read_status(ends, at_source, at_target, dbname, goal)
@@ -88,10 +89,29 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
     return result
 
 
-def _follow(ends: Ends, dbname: str, goal: str, result: dict) -> None:
+def _is_off(status: dict, at_source, at_target) -> bool:
+    """Whether something may be to follow: a definition that came and went shows in apply's errors only; what is no
+    matter of tables, in the home's catalogs.
+    """
+    if status["drift"] or status["errors"]:
+        return True
+    journal, source = at_target.connection, at_source.connection
+    if status["phase"] != "handed_over" or not (journal and source):
+        return False
+    home, side = (source, "source") if status["direction"] == "back" else (journal, "target")
+    try:
+        return definitions_known.is_home_unknown(journal, home, status["id"], side)
+    except (HandoverError, psycopg2.Error):  # the next look will tell
+        return False
+
+
+def _follow(ends: Ends, dbname: str, goal: str, params: dict, result: dict) -> None:
     """Changes of the schema, as far as they need no copy. What is left of them is seen by the guard."""
     try:
-        result["followed"] = follow_alone(ends.source.endpoint, ends.target.endpoint, dbname, goal)
+        where = ends.source.endpoint, ends.target.endpoint, dbname, goal
+        found = follow_alone(*where, params["client_directory"])
+        result["followed"] = found.statements
+        result["not_followed"] = " ".join(found.notices) or None
     except HandoverError as error:
         result["followed"] = error.facts.get("followed", [])
         result["not_followed"] = error.as_result()["msg"]

@@ -54,13 +54,13 @@ def describe_entries(contents: Contents) -> list[DescribedEntry]:
     """Of those that can be followed, in the archive's order."""
     wanted = REDEFINED | KEPT
     return [
-        _described(entry)
+        describe_entry(entry)
         for entry in contents.entries
-        if entry.desc in wanted and entry.definition and not _is_of_column(entry)
+        if entry.desc in wanted and entry.definition and not is_of_column(entry)
     ]
 
 
-def _is_of_column(entry: Entry) -> bool:
+def is_of_column(entry: Entry) -> bool:
     """The sequence of an identity column."""
     return entry.desc == "SEQUENCE" and (entry.definition or "").lstrip().startswith("ALTER TABLE ")
 
@@ -70,7 +70,8 @@ def key_of(entry: Entry) -> str:
     return f"{entry.desc} {entry.namespace or ''}.{entry.tag}"
 
 
-def _described(entry: Entry) -> DescribedEntry:
+def describe_entry(entry: Entry) -> DescribedEntry:
+    """One of them."""
     text = entry.definition or ""
     digest = hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
     return DescribedEntry(

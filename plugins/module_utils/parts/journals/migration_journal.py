@@ -25,7 +25,7 @@ TABLES = {
         verified jsonb, cut_over timestamptz, rolled_back timestamptz, stopped timestamptz, fingerprint jsonb,
         notices jsonb NOT NULL DEFAULT '[]', pending jsonb NOT NULL DEFAULT '[]', undo text[] NOT NULL DEFAULT '{}',
         direction text NOT NULL DEFAULT 'forward', witness jsonb, failures jsonb NOT NULL DEFAULT '[]',
-        shapes jsonb, definitions jsonb""",
+        shapes jsonb, definitions jsonb, home_definitions jsonb""",
     "wave": """
         migration_id text NOT NULL, number integer NOT NULL, name text NOT NULL, lsn pg_lsn,
         state text NOT NULL DEFAULT 'copying', started timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -153,7 +153,7 @@ def is_present(connection) -> bool:
 def read_migration(connection, identifier: str | None = None) -> Migration | None:
     """The migration into this database, the last one unless it is named, with its waves and tables; None without."""
     query = """
-        SELECT to_jsonb(m) - '{witness,shapes,definitions}'::text[],
+        SELECT to_jsonb(m) - '{witness,shapes,definitions,home_definitions}'::text[],
             (SELECT json_agg(w ORDER BY number) FROM handover.wave AS w WHERE w.migration_id = m.id),
             (SELECT json_agg(t ORDER BY schema, name) FROM handover.wave_table AS t WHERE t.migration_id = m.id)
         FROM handover.migration AS m WHERE m.id = coalesce(%s, m.id) ORDER BY started DESC LIMIT 1"""
@@ -252,6 +252,15 @@ def begin_wave(connection, identifier: str, number: int, name: str, tables: list
         FROM ROWS FROM (unnest(%s::text[]), unnest(%s::text[])) AS chosen (schema, name)
         WHERE t.migration_id = %s AND t.schema = chosen.schema AND t.name = chosen.name"""
     _execute(connection, query, (identifier, number, name, number, *columns_of(tables), identifier))
+
+
+def join_wave(connection, identifier: str, number: int, tables: list[tuple[str, str]]) -> None:
+    """Record that tables, (schema, name) each, came along with a wave, and are copied."""
+    query = """
+        UPDATE handover.wave_table SET wave = %s, state = 'indexed', copied = clock_timestamp()
+        WHERE migration_id = %s AND (schema, name) IN (
+            SELECT * FROM ROWS FROM (unnest(%s::text[]), unnest(%s::text[])) AS joined (schema, name))"""
+    _execute(connection, query, (number, identifier, *columns_of(tables)))
 
 
 def set_wave(connection, identifier: str, number: int, state: str | None = None, lsn: str | None = None) -> None:

@@ -149,6 +149,19 @@ def disable(connection, name: str) -> None:
     _alter(connection, name, "DISABLE", "aiven_extras.pg_alter_subscription_disable")
 
 
+def refresh(connection, name: str) -> None:
+    """Let tables that its publication has got since come along, with their rows. Raises HandoverError."""
+    try:
+        if uses_aiven_extras(connection):
+            rows(connection, "SELECT aiven_extras.pg_alter_subscription_refresh_publication(%s, true)", (name,))
+            return
+        with connection.cursor() as cursor:  # which no transaction can have
+            statement = "ALTER SUBSCRIPTION {} REFRESH PUBLICATION WITH (copy_data = true)"
+            cursor.execute(sql.SQL(statement).format(sql.Identifier(name)))
+    except psycopg2.Error as error:
+        raise _refusal(connection, error) from None
+
+
 def drop(connection, name: str) -> bool:
     """Drop it and its worker, and leave the slot, for which the publisher would be needed; whether it was there."""
     if not exists(connection, name):
