@@ -78,3 +78,34 @@ def test_what_is_there_already_is_not_done_again():
     now = shape(ID, replace(WORD, name="words"), name="u")
     plan = planned(shape(ID, WORD), now, now)
     assert plan.steps == [] and plan.renamed == {("public", "t"): ("public", "u")}
+
+
+def family(more: ColumnShape | None, attached: tuple[bool, bool, bool]) -> amendments.Amendments:
+    """What is to be done where a parent, ``a``, has got a column, and so has ``b``, which was, is, and is on the target
+    attached to it, or not.
+    """
+    columns = [ID, WORD]
+    after = [*columns, *([more] if more else [])]
+    was, now, there = ((1,) if one else () for one in attached)
+    before = {1: shape(*columns, name="a", kind="p"), 2: shape(*columns, oid=2, name="b", parents=was)}
+    current = {1: shape(*after, name="a", kind="p"), 2: shape(*after, oid=2, name="b", parents=now)}
+    others = (before[1], replace(before[2], parents=there))
+    return amendments.plan(before, current, {one.key: one for one in others})
+
+
+def test_what_is_detached_is_detached_first():
+    """What is done to the parent would be done to it, too, and then again."""
+    plan = family(ColumnShape(3, "more", "integer"), (True, False, True))
+    assert [text(one) for one in plan.in_order] == [
+        "ALTER TABLE public.a DETACH PARTITION {table}",
+        "ALTER TABLE {table} ADD COLUMN more integer",
+        "ALTER TABLE {table} ADD COLUMN more integer",
+    ]
+    assert [one.oid for one in plan.in_order] == [2, 1, 2]
+
+
+def test_what_is_not_attached_yet_is_altered_by_itself():
+    """It could not be attached otherwise, as its parent has the column."""
+    more = ColumnShape(3, "more", "integer")
+    assert [one.oid for one in family(more, (False, True, False)).in_order] == [1, 2]
+    assert [one.oid for one in family(more, (True, True, True)).in_order] == [1]

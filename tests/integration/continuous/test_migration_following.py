@@ -9,25 +9,22 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from dumps import done, refused
+from faults import await_that
+from followings import assert_equal, begun, followed, run_each
 from migrations import in_step, migrate, start_migration
 from redefinitions import Application
-from support import Cluster, create_database, run_module
-from verifications import verify
+from support import Cluster, run_module
 
-TABLES = """
-    CREATE TABLE orders (id int PRIMARY KEY, word varchar(20), flag boolean NOT NULL DEFAULT true, note text);
-    INSERT INTO orders (id, word) SELECT i, 'old ' || i FROM generate_series(1, 300) AS i;
-    CREATE TABLE lines (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, orders int REFERENCES orders, amount int);
-    INSERT INTO lines (orders, amount) SELECT i, i FROM generate_series(1, 300) AS i;
-    CREATE TABLE parts (id int, at date, word text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
-    CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
-    CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
-    INSERT INTO parts SELECT i, '2026-01-15'::date + i % 30, 'old' FROM generate_series(1, 200) AS i"""
-
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
+    follow_alone,
+    glance,
+    joining,
+)
+from lab.distance import Distance
 
 OLD, NEW = (13, 18), (18, 18)
 
@@ -39,32 +36,6 @@ def pair(servers: Callable[[int], Cluster], request: pytest.FixtureRequest) -> t
     source = servers(majors[0])
     target = servers(majors[1], 1) if majors[0] == majors[1] else servers(majors[1])
     return begun(source, target)
-
-
-def begun(source: Cluster, target: Cluster, more: str = "", login: Any = None) -> tuple[Cluster, Cluster]:
-    for cluster in (source, target):
-        cluster.sql("postgres", "ALTER SYSTEM SET wal_retrieve_retry_interval = '100ms'")  # or workers start late
-        cluster.sql("postgres", "SELECT pg_reload_conf()")
-    create_database(source, "yard")
-    source.sql("yard", TABLES + more)
-    in_step(source, login or target, databases=["yard"])
-    return source, target
-
-
-def run_each(source: Cluster, statements: str) -> None:
-    """A line at a time, each in a transaction of its own."""
-    for statement in statements.strip().splitlines():
-        source.sql("yard", statement)
-
-
-def followed(source: Cluster, target: Cluster, **more: object) -> dict:
-    return in_step(source, target, databases=["yard"], follow_schema=True, **more)
-
-
-def assert_equal(source: Cluster, target: Any) -> None:
-    """Both ends show the same rows and definitions."""
-    found = verify(source, target, databases=["yard"])
-    assert found.databases[0].get("verdict") == "equal", found.msg
 
 
 def test_a_release_changes_columns(pair: tuple[Cluster, Cluster]) -> None:
@@ -234,12 +205,110 @@ def test_all_else_is_followed_from_a_fresh_dump(pair: tuple[Cluster, Cluster]) -
     assert_equal(source, target)
 
 
+def test_columns_of_partitions_that_come_and_go(servers: Callable[[int], Cluster]) -> None:
+    """What is done to a table is done to its partitions of that moment, and by itself to those that left or came."""
+    source, target = begun(servers(15), servers(18))
+    run_each(
+        source,
+        """
+        ALTER TABLE parts ADD first int DEFAULT 1; ALTER TABLE parts ADD CONSTRAINT small CHECK (id < 9999)
+        ALTER TABLE parts DETACH PARTITION parts_1; INSERT INTO parts_1 (id, at, first) VALUES (700, '2026-01-03', 2)
+        ALTER TABLE parts_1 DROP CONSTRAINT small
+        """,
+    )
+    assert followed(source, target)["drift"] == []
+    assert_equal(source, target)
+    run_each(
+        source,
+        """
+        ALTER TABLE parts_1 ADD CONSTRAINT small CHECK (id < 9999)
+        ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')
+        ALTER TABLE parts ADD second int NOT NULL DEFAULT 2; INSERT INTO parts (id, at) VALUES (701, '2026-01-03')
+        """,
+    )
+    assert followed(source, target)["drift"] == []
+    assert_equal(source, target)
+
+
+def test_a_wave_all_of_whose_tables_were_rewritten(servers: Callable[[int], Cluster]) -> None:
+    """It goes, and another gets its name: what is remembered of its slot is not held against that."""
+    source, target = begun(servers(15), servers(18))
+    for table in ("orders", "lines", "parts"):
+        source.sql("yard", f"ALTER TABLE {table} ADD token uuid DEFAULT md5(random()::text)::uuid")
+    found = followed(source, target)
+    assert len(found["waves"]) == 1 and found["drift"] == []
+    source.sql("yard", "INSERT INTO orders (id) VALUES (5001)")
+    assert not followed(source, target)["changed"]
+    assert_equal(source, target)
+
+
+def test_a_run_is_killed_while_tables_leave_their_wave(servers: Callable[[int], Cluster]) -> None:
+    """The next one knows that they are to be copied again, although nothing on the source tells of it any more."""
+    source, target = begun(servers(15), servers(18))
+    source.sql("yard", "ALTER TABLE lines ALTER amount TYPE bigint USING amount * 10")
+    with contextlib.closing(source.connect("yard", autocommit=False)) as blocker:
+        blocker.cursor().execute("LOCK TABLE lines, parts_1 IN SHARE UPDATE EXCLUSIVE MODE")  # of ALTER PUBLICATION
+        running = start_migration(source, target, databases=["yard"], follow_schema=True)
+        leaving = "SELECT name FROM handover.wave_table WHERE state = 'leaving'"
+        await_that(lambda: target.sql("yard", leaving) == [("lines",)], "that a table leaves its wave")
+        running.kill_family()
+    source.sql("yard", "UPDATE lines SET amount = 1 WHERE id < 9; INSERT INTO lines (orders, amount) VALUES (1, 1)")
+    found = followed(source, target)
+    assert len(found["waves"]) == 2 and found["drift"] == []
+    assert_equal(source, target)
+
+
+def test_watch_gives_enums_their_new_labels(servers: Callable[[int], Cluster]) -> None:
+    """Rows that have one stop apply otherwise."""
+    more = "; CREATE TYPE mood AS ENUM ('good'); ALTER TABLE orders ADD mood mood"
+    source, target = begun(servers(15), servers(18), more)
+    source.sql("yard", "ALTER TYPE mood ADD VALUE 'bad' BEFORE 'good'")
+    source.sql("yard", "UPDATE orders SET mood = 'bad' WHERE id < 9")
+    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["yard"], "follow_schema": True}
+    [seen] = done(run_module("pg_migration_watch", ends)).databases
+    assert len(seen["followed"]) == 1 and "ADD VALUE" in seen["followed"][0] and seen["not_followed"] is None
+    assert_equal(source, target)
+
+
+CHANGES = (
+    "ALTER TABLE public.orders ADD more int",
+    "ALTER TABLE public.orders DROP note",
+    "CREATE INDEX ON public.lines (amount)",
+    "CREATE TABLE public.other (id int PRIMARY KEY)",
+    "COMMENT ON TABLE public.orders IS 'said'",
+    "ALTER TABLE public.orders REPLICA IDENTITY FULL",
+    "DROP TABLE public.parts_2",
+    "CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+)
+
+
+def test_a_look_that_finds_nothing_asks_each_end_once(servers: Callable[[int], Cluster]) -> None:
+    """At the same time; what was changed, it does not miss."""
+    source, target = begun(servers(15), servers(18))
+    followed(source, target)
+    with Distance(source, target) as far:
+        ends = [Endpoint.from_options(side, far.ends()[side]) for side in ("source", "target")]
+        with follow_alone.visit(*ends, "yard", "yard") as job:
+            job.may_copy = True  # as with replicate, which looks at all definitions
+            job.read()
+            far.forget()
+            assert joining.look(job) == []
+            assert far.count()[:2] == (1, 1), far.trips()
+            for statement in CHANGES:
+                with job.source_session.cursor() as cursor:
+                    cursor.execute("BEGIN")
+                    assert glance.is_quiet(job)
+                    cursor.execute(statement)
+                    assert not glance.is_quiet(job), statement
+                    cursor.execute("ROLLBACK")
+
+
 FEW = 9
-CHANGES = int(os.environ.get("HANDOVER_FOLLOWING_CHANGES", FEW))  # a test run has no time for more of them
+MANY = int(os.environ.get("HANDOVER_FOLLOWING_CHANGES", FEW))  # a test run has no time for more of them
 SEED = int(os.environ.get("HANDOVER_FOLLOWING_SEED", "1"))
 
 
-@pytest.mark.parametrize("managed", [True, *([False] if CHANGES > FEW else [])], ids=lambda one: f"managed {one}")
+@pytest.mark.parametrize("managed", [True, *([False] if MANY > FEW else [])], ids=lambda one: f"managed {one}")
 def test_changes_by_chance(servers: Callable[[int], Cluster], managed: bool) -> None:
     """An application that changes its schema all the time, and writes rows of each definition; runs are killed."""
     source, target = servers(15), servers(18)
@@ -253,7 +322,7 @@ def test_changes_by_chance(servers: Callable[[int], Cluster], managed: bool) -> 
     application = Application(source, "yard", SEED, role="keeper")
     other = Application(source, "yard", SEED, role="keeper", number=10**6)
     given = {"databases": ["yard"], "follow_schema": True}
-    for _release in range(CHANGES // 3):
+    for _release in range(MANY // 3):
         for _change in range(3):
             application.change()
             application.write()

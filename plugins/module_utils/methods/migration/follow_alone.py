@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +63,31 @@ def follow_alone(
 
     Raises HandoverError for what cannot be followed, or not without a copy.
     """
+    with visit(source, target, dbname, goal, client_directory, check_mode) as job:
+        migration = job.read()
+        if migration is None or migration.phase not in PHASES:
+            return FollowedAlone()
+        if migration.phase == "handed_over":
+            joining.follow_home(job)
+        else:
+            joining.look(job)
+        if not check_mode:
+            recopy.conclude(job)
+        if before_handover and not check_mode:
+            _remember_home(job)
+        return FollowedAlone(job.followed, job.notices)
+
+
+@contextlib.contextmanager
+def visit(
+    source: Endpoint,
+    target: Endpoint,
+    dbname: str,
+    goal: str,
+    client_directory: list[str] | None = None,
+    check_mode: bool = False,
+) -> Iterator[Job]:
+    """A job that copies nothing, whose turn it is while the block runs."""
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(contextlib.closing(source.connect(dbname)))
         maintenance, keeper = (
@@ -82,18 +108,7 @@ def follow_alone(
         )
         stack.enter_context(turn.taken(session, job.id))
         job.session = stack.enter_context(target_database.visit(target, keeper, goal))
-        migration = job.read()
-        if migration is None or migration.phase not in PHASES:
-            return FollowedAlone()
-        if migration.phase == "handed_over":
-            joining.follow_home(job)
-        else:
-            joining.look(job)
-        if not check_mode:
-            recopy.conclude(job)
-        if before_handover and not check_mode:
-            _remember_home(job)
-        return FollowedAlone(job.followed, job.notices)
+        yield job
 
 
 def _remember_home(job: Job) -> None:

@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
     apply,
     begin,
     following,
+    glance,
     home_definitions,
     redefining,
     waves,
@@ -33,6 +34,8 @@ def look(job: Job) -> list[dict]:
     Raises HandoverError for tables whose definition is another, unless the target has been given the same, and for
     those that were renamed: publications go by the table, the target's subscription and its tables by the name.
     """
+    if job.params["follow_schema"] and glance.is_quiet(job):
+        return []
     left = _follow_schema(job) if job.params["follow_schema"] else []
     found = drift.since(job.read(), job.source_session)
     if job.check_mode and job.followed and not left:

@@ -30,7 +30,7 @@ class Amendment:
 
     ``when`` it is run; ``age`` puts those that are TURNING in the order in which they were done on the publisher.
     ``undo`` takes it back. ``key`` is what the table is called afterwards, if this gives it a name; ``renames`` are the
-    two names of a column, if this is about one.
+    two names of a column, if this is about one; ``parts``: it parts the table from its parent.
     """
 
     when: str
@@ -41,6 +41,7 @@ class Amendment:
     undo: sql.Composable | None = None
     key: Key | None = None
     renames: tuple[str, ...] = ()
+    parts: bool = False
 
 
 TABLE = sql.SQL("{table}") if sql else None
@@ -116,6 +117,7 @@ def plan(before: dict[int, Shape], now: dict[int, Shape], there: dict[Key, Shape
             found.anew.append(shape.key)
             emptied = sql.Composed([sql.SQL("TRUNCATE ONLY "), TABLE])  # its rows need not be what they will be
             found.steps.insert(0, Amendment(LATE, table.there.oid, table.there.owner, emptied))
+    found.steps.sort(key=lambda step: not step.parts)  # what is done to a parent is not done to what was detached
     return found
 
 
@@ -217,8 +219,8 @@ class _Table:
     def _detached(self) -> None:
         """Rows go to this table as before."""
         for was, now in self.left:
-            parent = self._all_there.get(was.key) or self._all_there.get(now.key)
-            if parent is None or parent.oid not in self.there.parents:
+            parent = self._parent_there(was, now)
+            if parent is None:
                 continue
             name = sql.Identifier(*parent.key)
             if parent.kind == "p":
@@ -226,12 +228,20 @@ class _Table:
                 self._do_anything(EARLY, statement, 0)
             else:
                 self._do(EARLY, "NO INHERIT {}", name)
+            self.steps[-1] = replace(self.steps[-1], parts=True)
+
+    def _parent_there(self, was: Shape, now: Shape) -> Shape | None:
+        """The subscriber's, if the table is attached to it there."""
+        found = self._all_there.get(was.key) or self._all_there.get(now.key)
+        return found if found and found.oid in self.there.parents else None
 
     # What is of the parents is done by what is done to them.
 
     def _inherited(self, before: ColumnShape | None, after: ColumnShape | None, name: str) -> bool:
         """Whether a parent's column of that name has changed in the same way, in one aspect."""
         for was, now in self.parents:
+            if self._parent_there(was, now) is None:
+                continue  # it will be attached there when both are alike
             theirs_before = was.named(before.name) if before else None
             theirs_after = now.named(after.name) if after else None
             if bool(theirs_before) != bool(before) or bool(theirs_after) != bool(after):
@@ -378,7 +388,7 @@ class _Table:
         there = {one.name for one in self.there.checks.values()}
         for oid, before in self.was.checks.items():
             after = self.now.checks.get(oid)
-            if before.inherited or before.name not in there:
+            if before.name not in there or (before.inherited and not self.left):
                 continue
             if after is None:
                 self._do(EARLY, "DROP CONSTRAINT {}", sql.Identifier(before.name))
@@ -387,8 +397,10 @@ class _Table:
             if after and after.checked and not before.checked:
                 self._do(LATE, "VALIDATE CONSTRAINT {}", sql.Identifier(after.name))
         gone = {one.name for oid, one in self.was.checks.items() if oid not in self.now.checks}
+        is_apart = any(self._parent_there(*one) is None for one in self.parents)
         for oid, after in self.now.checks.items():
-            if oid not in self.was.checks and not after.inherited and (after.name in gone or after.name not in there):
+            is_own = is_apart or not after.inherited
+            if oid not in self.was.checks and is_own and (after.name in gone or after.name not in there):
                 self._do(LATE, "ADD CONSTRAINT {} {}", sql.Identifier(after.name), sql.SQL(after.sql))
 
     # The table itself

@@ -33,7 +33,8 @@ AMOUNTS = " UNION ALL ".join(
     for name, oid in CATALOGS.items()
 )
 STAMP = f"""
-    SELECT md5(string_agg(concat_ws(' ', name, amount, signs), ',' ORDER BY name)) FROM ({AMOUNTS}) AS catalog"""
+    SELECT md5(string_agg(concat_ws(' ', name, amount, signs), ',' ORDER BY name)) AS stamp
+    FROM ({AMOUNTS}) AS catalog"""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ One query for all tables of an end. What the migration knows of the publisher's 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +53,7 @@ SHAPES = f"""
         'file', own.relfilenode::bigint, 'owner', pg_get_userbyid(own.relowner), 'age', own.age,
         'last', own.relnatts,
         'parents', coalesce(parents.found, '[]'), 'columns', coalesce(columns.found, '[]'),
-        'checks', coalesce(checks.found, '[]'))
+        'checks', coalesce(checks.found, '[]')) AS shape
     FROM own LEFT JOIN columns ON columns.attrelid = own.oid LEFT JOIN parents ON parents.inhrelid = own.oid
     LEFT JOIN checks ON checks.conrelid = own.oid"""
 
@@ -126,7 +127,12 @@ class Shape:
 
 def read(connection: Connection) -> dict[int, Shape]:
     """The shapes of all tables that are not an extension's, by oid."""
-    return {one["oid"]: _shape(one) for (one,) in rows(connection, SHAPES)}
+    return parse(one for (one,) in rows(connection, SHAPES))
+
+
+def parse(found: Iterable[dict[str, Any]]) -> dict[int, Shape]:
+    """Shapes as SHAPES has them, or the journal, by oid."""
+    return {one["oid"]: _shape(one) for one in found}
 
 
 def _shape(found: dict[str, Any]) -> Shape:
@@ -146,7 +152,7 @@ def recorded(connection: Connection, identifier: str) -> dict[int, Shape] | None
     found = rows(connection, "SELECT shapes FROM handover.migration WHERE id = %s", (identifier,))
     if not found or found[0][0] is None:
         return None
-    return {one["oid"]: _shape(one) for one in found[0][0]}
+    return parse(found[0][0])
 
 
 def record(connection: Connection, identifier: str, known: dict[int, Shape]) -> None:

@@ -152,16 +152,24 @@ def is_present(connection) -> bool:
 
 def read_migration(connection, identifier: str | None = None) -> Migration | None:
     """The migration into this database, the last one unless it is named, with its waves and tables; None without."""
-    query = """
-        SELECT to_jsonb(m) - '{witness,shapes,definitions,home_definitions}'::text[],
+    found = read_with(connection, identifier)
+    return found and found[0]
+
+
+def read_with(connection, identifier: str | None, *more: str) -> tuple | None:
+    """(The same, values of ``more`` SQL expressions); what else the journal has of it is ``j.found``, as jsonb."""
+    asked = "".join(f", {one}" for one in more)
+    query = f"""
+        SELECT j.found - '{{witness,shapes,definitions,home_definitions}}'::text[],
             (SELECT json_agg(w ORDER BY number) FROM handover.wave AS w WHERE w.migration_id = m.id),
-            (SELECT json_agg(t ORDER BY schema, name) FROM handover.wave_table AS t WHERE t.migration_id = m.id)
-        FROM handover.migration AS m WHERE m.id = coalesce(%s, m.id) ORDER BY started DESC LIMIT 1"""
+            (SELECT json_agg(t ORDER BY schema, name) FROM handover.wave_table AS t WHERE t.migration_id = m.id){asked}
+        FROM handover.migration AS m, LATERAL (SELECT to_jsonb(m) AS found OFFSET 0) AS j
+        WHERE m.id = coalesce(%s, m.id) ORDER BY started DESC LIMIT 1"""
     found = import_journal.rows_of(connection, "migration", "phase", query, (identifier,))
     if not found:
         return None
-    migration, waves, tables = found[0]
-    return Migration(**migration, waves=_all(Wave, waves), tables=_all(WaveTable, tables))
+    migration, waves, tables, *values = found[0]
+    return Migration(**migration, waves=_all(Wave, waves), tables=_all(WaveTable, tables)), *values
 
 
 def read_all(connection) -> list[Migration]:

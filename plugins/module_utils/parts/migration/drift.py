@@ -48,7 +48,7 @@ FINGERPRINT = f"""
         SELECT a.attrelid, jsonb_object_agg(named.name, named.labels) AS found
         FROM named JOIN pg_attribute AS a ON a.atttypid = named.oid
         WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY 1)
-    SELECT format('%I.%I', own.nspname, own.relname), jsonb_build_object(
+    SELECT format('%I.%I', own.nspname, own.relname) AS name, jsonb_build_object(
         'oid', own.oid::bigint,
         'columns', coalesce((
             SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod)
@@ -78,7 +78,8 @@ FINGERPRINT = f"""
             SELECT md5(string_agg(one.definition, ';' ORDER BY one.definition)) FROM (
                 SELECT replace(pg_get_constraintdef(k.oid), ' NOT VALID', '') AS definition FROM pg_constraint AS k
                 WHERE k.conrelid = own.oid AND k.contype = 'f' AND NOT EXISTS (
-                    SELECT FROM pg_constraint AS u WHERE u.oid = k.conparentid AND u.confrelid <> k.confrelid)) AS one))
+                    SELECT FROM pg_constraint AS u WHERE u.oid = k.conparentid AND u.confrelid <> k.confrelid)) AS one)
+        ) AS found
     FROM own LEFT JOIN parents ON parents.leaf = own.oid LEFT JOIN enums ON enums.attrelid = own.oid"""
 
 CHANGES = {
@@ -137,16 +138,21 @@ def differences(recorded: dict[str, dict], current: dict[str, dict]) -> list[dic
 
 
 def since(migration, connection) -> list[dict]:
-    """What differs from what a migration has recorded, as :func:`differences`.
+    """What differs from what a migration has recorded, as :func:`differences`."""
+    names = quoted_names(connection, [(table.schema, table.name) for table in migration.tables])
+    return since_recorded(migration, names, fingerprint(connection))
+
+
+def since_recorded(migration, names: list[str | None], current: dict[str, dict]) -> list[dict]:
+    """The same of a fingerprint; ``names`` are those of the migration's tables, quoted, in their order.
 
     Tables that wait for their wave, or for the cutover, are known, though not compared. One that is in step, and of
     which nothing is recorded, may be another than the one that was copied: it counts as replaced.
     """
-    names = quoted_names(connection, [(table.schema, table.name) for table in migration.tables])
     waves = {wave.number for wave in migration.subscribed}
     known, unrecorded = set(names), {name for name, one in zip(names, migration.tables) if one.wave in waves}
     found = []
-    for one in differences(migration.fingerprint or {}, fingerprint(connection)):
+    for one in differences(migration.fingerprint or {}, current):
         if one["change"] == "new" and one["table"] in unrecorded:
             found.append(_difference(one["table"], "replaced", "it may not be the table that was copied"))
         elif one["change"] != "new" or one["table"] not in known:
