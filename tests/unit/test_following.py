@@ -9,10 +9,15 @@ from dataclasses import replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import amendments
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.shapes import ColumnShape, Shape
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.amendment import Amendment
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.shapes import (
+    ColumnShape,
+    KeyShape,
+    Shape,
+)
 
 
-def text(step: amendments.Amendment) -> str:
+def text(step: Amendment) -> str:
     """What a step says, as far as it needs no server: names are quoted always."""
 
     def shown(part: sql.Composable) -> str:
@@ -109,3 +114,36 @@ def test_what_is_not_attached_yet_is_altered_by_itself():
     more = ColumnShape(3, "more", "integer")
     assert [one.oid for one in family(more, (False, True, False)).in_order] == [1, 2]
     assert [one.oid for one in family(more, (True, True, True)).in_order] == [1]
+
+
+def keyed(*columns: ColumnShape, oid: int, key: str, **more) -> Shape:
+    found = KeyShape(oid, "t_pkey", f"PRIMARY KEY ({key})", primary=True, constraint=True, age=9)
+    return shape(*columns, identity="d", keys={oid: found}, **more)
+
+
+def test_keys_turn_between_the_rows_of_both():
+    before = keyed(ID, WORD, oid=10, key="id")
+    now = keyed(
+        replace(ID, key=False, not_null=False), replace(WORD, name="words", key=True, age=5), oid=11, key="words"
+    )
+    assert [(one.when, text(one)) for one in planned(before, now).in_order] == [
+        ("turning", "ALTER TABLE {table} RENAME COLUMN word TO words"),
+        ("turning", "ALTER TABLE {table} DROP CONSTRAINT IF EXISTS t_pkey"),
+        ("turning", "ALTER TABLE {table} ALTER COLUMN id DROP NOT NULL"),
+        ("turning", "ALTER TABLE {table} ADD CONSTRAINT t_pkey PRIMARY KEY (words)"),
+    ]
+    assert planned(before, keyed(ID, WORD, oid=12, key="id")).steps == []  # as REINDEX CONCURRENTLY leaves it
+
+
+def test_what_nothing_identifies_is_refused_where_it_is_published():
+    before, there = keyed(ID, WORD, oid=10, key="id"), shape(ID, WORD)
+    now = replace(before, keys={})
+    plan = amendments.plan({1: before}, {1: now}, {there.key: there}, {before.key})
+    assert "no replica identity" in plan.refusals[0].reason and plan.is_empty
+    assert amendments.plan({1: before}, {1: now}, {there.key: before}).steps
+    whole = replace(now, identity="f")
+    steps = amendments.plan({1: before}, {1: whole}, {there.key: before}, {before.key}).in_order
+    assert [text(one).partition("{table} ")[2] for one in steps] == [
+        "DROP CONSTRAINT IF EXISTS t_pkey",
+        "REPLICA IDENTITY FULL",
+    ]

@@ -28,7 +28,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.handov
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.handover.route import FORWARD
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import definitions_known, shapes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import (
+    definitions_known,
+    shapes,
+    type_shapes,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import continuity, drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.poolers.poolers import (
@@ -290,6 +294,7 @@ def _record(passage: Passage) -> None:
         if not passage.params["follow_schema"]:
             definitions_known.forget_home(session, identifier)
         shapes.record(session, identifier, shapes.read(passage.new))
+        type_shapes.record(session, identifier, type_shapes.read(passage.new))
         migration_journal.add_event(
             session,
             identifier,

@@ -11,26 +11,38 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
+    Connection,
+    Cursor,
+    Endpoint,
+    psycopg2,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
-from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason, transaction
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import read_capabilities
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
     passing_definitions,
     recopy,
     wave_copy,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import amendments, shapes
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.trying_out import refused, try_out
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import amendments, shapes, type_shapes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.amendment import (
+    EARLY,
+    LATE,
+    TURNING,
+    Amendment,
+    shown,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.renaming import rename
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.type_amendments import type_steps
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import beacon, subscription
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import patiently
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
@@ -38,8 +50,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles im
 ROUNDS = 5  # looks, each of which may find what was changed during the one before
 POLL = 0.05  # seconds
 LACKING = ("42704", "42883", "3F000", "42P01")  # SQLSTATEs: types, functions, schemas, sequences
-OWNERS_OF_ENUMS = "SELECT DISTINCT pg_get_userbyid(typowner)::text FROM pg_type WHERE typtype = 'e' AND oid >= 16384"
 THROUGH, STUCK = "through", "stuck"
+Types = dict[int, type_shapes.TypeShape]
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,12 @@ class Outlook:
     names: dict[int, shapes.Key] = field(default_factory=dict)
     there: dict[int, shapes.Shape] = field(default_factory=dict)
     left: list[tuple[int, str, str, str, str]] = field(default_factory=list)
+    types: tuple[Types | None, Types] = (None, {})
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether there is nothing to be done, nor to be known."""
+        return self.known() == self.before and self.types[0] in (None, self.types[1]) and not self.left
 
     @property
     def tables(self) -> dict[int, int]:
@@ -111,7 +129,7 @@ class Outlook:
     def statements(self, session: Connection) -> list[str]:
         """All that would be run, if nothing is in the way."""
         names = dict(self.names)
-        return [_shown(session, step, names) for step in self.plan.in_order]
+        return [shown(session, step, names) for step in self.plan.in_order]
 
 
 def look(job: Job, ends: Way) -> Outlook | None:
@@ -120,15 +138,36 @@ def look(job: Job, ends: Way) -> Outlook | None:
     if before is None:
         return None
     now, there = together(lambda: shapes.read(ends.publisher), lambda: shapes.read(ends.subscriber))
+    types, types_there = read_types(job, ends)
     left = passing_definitions.left(ends.subscriber)
     for_a_while = {(oid, column) for oid, _schema, _table, column, _owner in left}
     roots = Outlook({}, {}, amendments.Amendments(), there=there)
     by_key = {one.key: _without(one, {roots.tree(oid)[0], oid}, for_a_while) for oid, one in there.items()}
-    plan = amendments.plan(before, now, by_key)
+    plan = amendments.plan(before, now, by_key, _published(job))
     if plan.anew and (ends.is_back or not job.may_copy):
         why = "it would have to be copied anew" + ("" if ends.is_back else ", as handover.postgresql.replicate does")
         plan = amendments.Amendments(refusals=[amendments.Refusal(str(now[oid]), why) for oid in _anew(plan, now)])
-    return Outlook(before, now, plan, {oid: one.key for oid, one in there.items()}, there, left)
+    plan.steps[:0] = type_steps(types[0] or {}, types[1], types_there)
+    return Outlook(before, now, plan, {oid: one.key for oid, one in there.items()}, there, left, types)
+
+
+def read_types(job: Job, ends: Way) -> tuple[tuple[Types | None, Types], Types]:
+    """((the publisher's types as they were known, as they are), the subscriber's)."""
+    now, there = together(lambda: type_shapes.read(ends.publisher), lambda: type_shapes.read(ends.subscriber))
+    return (type_shapes.recorded(job.session, job.id), now), there
+
+
+def record(job: Job, outlook: Outlook) -> None:
+    """Let the journal know what was found, but for what is not followed."""
+    shapes.record(job.session, job.id, outlook.known())
+    type_shapes.record(job.session, job.id, outlook.types[1])
+
+
+def _published(job: Job) -> set[shapes.Key]:
+    """Tables that have to be identified, unless the operator lets others wait for the cutover."""
+    if job.params["no_identity"] == "copy_at_cutover":
+        return set()
+    return {(one.schema, one.name) for one in job.read().replicated if one.wave is not None}
 
 
 def _without(shape: shapes.Shape, tree: set[int], left: set[tuple[int, str]]) -> shapes.Shape:
@@ -153,14 +192,14 @@ def follow(job: Job, may_make: Callable[[], None] | None = None) -> list[dict]:
     with way(job) as ends:
         for _round in range(ROUNDS):
             outlook = look(job, ends)
-            if outlook is None or (outlook.known() == outlook.before and not outlook.left):
+            if outlook is None or outlook.is_unchanged:
                 break
             if job.check_mode:
                 job.followed += outlook.statements(ends.subscriber)
                 break
             if outlook.plan.is_empty and not outlook.left:
                 if not outlook.plan.refusals:
-                    shapes.record(job.session, job.id, outlook.known())
+                    record(job, outlook)
                 break
             with job.stages.stage("following the schema"):
                 try:
@@ -174,45 +213,21 @@ def follow(job: Job, may_make: Callable[[], None] | None = None) -> list[dict]:
     return [{"table": one.table, "reason": one.reason} for one in refusals]
 
 
-def labels(job: Job) -> list[str]:
-    """Statements that give enums of the subscriber the labels that were added at the publisher."""
-    with way(job) as ends:
-        before, now = job.read().fingerprint or {}, drift.fingerprint(ends.publisher)
-    both = before.keys() & now.keys()
-    return sorted(
-        {
-            text
-            for name in both
-            for text in drift.enum_statements(before[name].get("enums") or {}, now[name].get("enums") or {})
-        }
-    )
-
-
-def follow_labels(job: Job) -> None:
-    """The same, done: rows that have a new label would stop apply. Raises HandoverError."""
-    found = labels(job)
-    if not found or job.check_mode:
-        job.followed += found
-        return
-    with way(job) as ends:
-        owners = [] if ends.is_superuser else [owner for (owner,) in rows(ends.subscriber, OWNERS_OF_ENUMS)]
-        with memberships.temporary_memberships(ends.maintenance, owners):
-            for text in found:
-                with ends.subscriber.cursor() as cursor:
-                    try:
-                        cursor.execute(text)
-                    except psycopg2.Error as error:
-                        raise _refused(ends.side, text, error, job.followed) from None
-                job.followed.append(text)
-    job.event("followed", tables=[], statements=found)
-
-
-def _shown(session: Connection, step: amendments.Amendment, names: dict[int, shapes.Key]) -> str:
-    """The statement by the name that the table has, which is taken note of."""
-    text = amendments.statement(step.template, names[step.oid]).as_string(session)
-    if step.key:
-        names[step.oid] = step.key
-    return text
+def try_out_between(
+    job: Job,
+    ends: Way,
+    before: Callable[[Cursor], object],
+    after: Callable[[Cursor], object] | None,
+    owners: Iterable[str],
+) -> None:
+    """See that the subscriber would take what there is to follow, between what is done there ``before`` and ``after``
+    with the rights of these ``owners``. Raises HandoverError.
+    """
+    outlook = look(job, ends)
+    if outlook is not None:
+        run = _Run(job, ends, outlook)
+        with run.as_owners(owners):
+            run.try_out(before, after)
 
 
 class _Run:
@@ -222,25 +237,50 @@ class _Run:
         self.job, self.ends, self.outlook, self.plan = job, ends, outlook, outlook.plan
         self._names = dict(outlook.names)
         self._done: list[str] = []
-        self._undo: list[amendments.Amendment] = []
+        self._undo: list[Amendment] = []
 
     def run(self) -> None:
         plan, job = self.plan, self.job
+        with self.as_owners():
+            self.try_out()
         if plan.anew:
             wave_copy.drop_foreign_keys(job, plan.anew)
-        owners = [] if self.ends.is_superuser else sorted({one.owner for one in self.outlook.there.values()})
-        with memberships.temporary_memberships(self.ends.maintenance, owners):
-            self._execute(plan.of(amendments.EARLY))
-            turning = self._turn(plan.of(amendments.TURNING))
+        with self.as_owners():
+            self._execute(plan.of(EARLY))
+            turning = self._turn(plan.of(TURNING))
             passed = list(map(passing_definitions.dropping, passing_definitions.left(self.ends.subscriber)))
-            self._execute([*turning, *plan.of(amendments.LATE), *passed], last=True)
+            self._execute([*turning, *plan.of(LATE), *passed], last=True)
         if plan.anew:  # a run that is killed before has to find them again
             recopy.copy_anew(job, plan.anew)
-            shapes.record(job.session, job.id, self.outlook.known())
+            record(job, self.outlook)
 
-    def _turn(self, steps: list[amendments.Amendment]) -> list[amendments.Amendment]:
+    @contextlib.contextmanager
+    def as_owners(self, others: Iterable[str] = ()) -> Iterator[None]:
+        """With the rights of those who own the subscriber's tables, and of others."""
+        owners = {one.owner for one in self.outlook.there.values()} | {one.owner for one in self.plan.steps} | {*others}
+        with memberships.temporary_memberships(self.ends.maintenance, [] if self.ends.is_superuser else owners):
+            yield
+
+    def try_out(
+        self,
+        before: Callable[[Cursor], object] = lambda _cursor: None,
+        after: Callable[[Cursor], object] | None = None,
+    ) -> None:
+        """See that the subscriber would take it, between what is done there ``before`` and ``after``. Raises
+        HandoverError.
+        """
+
+        def prepare(cursor: Cursor) -> None:
+            before(cursor)
+            for text, _owner in wave_copy.foreign_keys(self.job, self.plan.anew):
+                cursor.execute(text)
+
+        if self.plan.steps or after:
+            try_out(self.ends.subscriber, self.ends.side, self.plan.in_order, self._names, prepare, after)
+
+    def _turn(self, steps: list[Amendment]) -> list[Amendment]:
         """Those of them that are left when all rows are through that were written before."""
-        has_late = self.plan.of(amendments.LATE) or self.plan.passing or self.outlook.left
+        has_late = self.plan.of(LATE) or self.plan.passing or self.outlook.left
         if not self.ends.streams or not (steps or has_late):
             return steps
         while self._wait() == STUCK:
@@ -257,7 +297,7 @@ class _Run:
             steps = steps[len(same) :]
         return steps
 
-    def _fit(self, steps: list[amendments.Amendment]) -> list[amendments.Amendment] | None:
+    def _fit(self, steps: list[Amendment]) -> list[Amendment] | None:
         """Let the rows in that are next, as the slots tell what they need: the steps that are left then. None where
         that is not told, or they lack nothing.
         """
@@ -290,7 +330,7 @@ class _Run:
     def _take_back(self) -> None:
         """What was renamed may not be what stops apply: rows of before may be waiting."""
         steps = [
-            amendments.Amendment(step.when, step.oid, step.owner, step.undo, key=self.outlook.names[step.oid])
+            Amendment(step.when, step.oid, step.owner, step.undo, key=self.outlook.names.get(step.oid))
             for step in reversed(self._undo)
             if step.undo is not None
         ]
@@ -305,7 +345,7 @@ class _Run:
             followed=self._done,
         )
 
-    def _execute(self, steps: list[amendments.Amendment], last: bool = False) -> None:
+    def _execute(self, steps: list[Amendment], last: bool = False) -> None:
         """All in one transaction, with what the journal is to know then. Raises HandoverError."""
         if not steps and not last:
             return
@@ -315,13 +355,13 @@ class _Run:
             names, done = dict(self._names), []
             with transaction(session) as cursor:
                 for step in steps:
-                    done.append(_shown(session, step, names))
+                    done.append(shown(session, step, names))
                     try:
                         cursor.execute(done[-1])
                     except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
                         raise
                     except psycopg2.Error as error:
-                        raise _refused(self.ends.side, done[-1], error, self._done) from None
+                        raise refused(self.ends.side, done[-1], error, self._done) from None
                 if session is job.session:
                     self._keep(steps, done, last)
             return done, names
@@ -333,20 +373,20 @@ class _Run:
         self._done += done
         job.followed += done
 
-    def _keep(self, steps: list[amendments.Amendment], done: list[str], last: bool) -> None:
+    def _keep(self, steps: list[Amendment], done: list[str], last: bool) -> None:
         """What the journal is to know of it."""
         if last:
             self._record()
         if done:
             self.job.event("followed", tables=self._tables(steps), statements=done)
 
-    def _tables(self, steps: list[amendments.Amendment]) -> list[str]:
-        return sorted({".".join(self.outlook.names[step.oid]) for step in steps})
+    def _tables(self, steps: list[Amendment]) -> list[str]:
+        return sorted({".".join(self.outlook.names[step.oid]) for step in steps if step.oid})
 
     def _record(self) -> None:
         job = self.job
         if not self.plan.anew:
-            shapes.record(job.session, job.id, self.outlook.known())
+            record(job, self.outlook)
         migration_journal.update(job.session, job.id, verified=None)
         rename(job.session, self.ends.publisher, job.id, self.plan.renamed)
 
@@ -366,14 +406,3 @@ def _has_failed(before: dict, now: dict | None) -> bool:
     if (now["errors"] or 0) > (before["errors"] or 0):
         return True
     return before["pid"] is not None and now["pid"] != before["pid"]
-
-
-def _refused(side: str, text: str, error: psycopg2.Error, done: list[str]) -> HandoverError:
-    return HandoverError(
-        f"The {side} refused to follow a change of the schema: {reason(error)}. The statement: {text}",
-        f"Make the change on the {side} by hand, with what it needs, then run this again: it goes on if both ends are "
-        "alike.",
-        statement=text,
-        followed=done,
-        sqlstate=error.pgcode,
-    )

@@ -12,13 +12,18 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel 
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import records
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import passing_definitions
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import definitions_known, shapes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import (
+    definitions_known,
+    shapes,
+    type_shapes,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 
-# Of the journal's row: the source's tables as they were followed, whether anything else was, and its stamp then.
+# Of the journal's row: the source's tables and types as they were followed, whether all else was, and its stamp then.
 KNOWN = (
     "j.found->'shapes'",
+    "j.found->'types'",
     "coalesce(jsonb_typeof(j.found->'definitions'), 'null') <> 'null'",
     "j.found->'definitions'->>'stamp'",
 )
@@ -26,19 +31,21 @@ KNOWN = (
 
 @dataclass(frozen=True)
 class SourceGlance:
-    """How the source is: its tables, their fingerprint by quoted name, and the stamp of all definitions."""
+    """How the source is: its tables, their fingerprint by quoted name, its types, and the stamp of all definitions."""
 
     tables: dict[int, shapes.Shape]
     fingerprint: dict[str, dict]
+    types: dict[int, type_shapes.TypeShape]
     stamp: str
 
     @classmethod
     def take(cls, job: Job) -> SourceGlance:
         """Over the job's session."""
-        questions = ((one, None) for one in (shapes.SHAPES, drift.FINGERPRINT, definitions_known.STAMP))
-        shaped, current, [stamp] = records(job.source_session, *questions)
+        asked = (shapes.SHAPES, drift.FINGERPRINT, type_shapes.TYPES, definitions_known.STAMP)
+        shaped, current, types, [stamp] = records(job.source_session, *((one, None) for one in asked))
         tables = shapes.parse(one["shape"] for one in shaped)
-        return cls(tables, {one["name"]: one["found"] for one in current}, stamp["stamp"])
+        found = {one["name"]: one["found"] for one in current}
+        return cls(tables, found, type_shapes.parse(one["type"] for one in types), stamp["stamp"])
 
     def names(self, migration: migration_journal.Migration) -> list[str | None]:
         """Those of the migration's tables, quoted, in their order; None for one that is not there."""
@@ -55,8 +62,10 @@ def is_quiet(job: Job) -> bool:
     source, known = together(*works)
     if known is None:
         return False
-    migration, shaped, has_definitions, stamp, is_left = known
+    migration, shaped, types, has_definitions, stamp, is_left = known
     if shaped is None or is_left or (job.may_copy and has_definitions and stamp != source.stamp):
+        return False
+    if types is not None and type_shapes.parse(types) != source.types:
         return False
     before = shapes.parse(shaped)
     return all(source.tables.get(oid) == one for oid, one in before.items()) and not drift.since_recorded(

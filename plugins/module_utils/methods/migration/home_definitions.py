@@ -106,7 +106,8 @@ def begin(job: Job) -> HomeDefinitions | None:
         if not subscription.state(ends.subscriber, ends.streams):
             return None
         found = _look(job, ends)
-        redefining.attempt_unless_checking(job, ends, found)
+        contents = found.archive.contents
+        redefining.carry_out(job, ends, found, contents, set(), lambda: _make_needed(job, ends, found))
         if job.check_mode:
             job.followed += [_shown(entry) for entry in _lacking(ends, found)]
     return found
@@ -119,7 +120,7 @@ def _look(job: Job, ends: Way) -> HomeDefinitions:
     found = HomeDefinitions(stamp, client.version, entries, {})
     found.before = _known(job, ends, client, entries)
     found.tables = home_tables.made_since(job, ends)
-    redefining.find(found, found.before, contents, set())
+    redefining.find(job, ends, found, found.before, contents, set())
     dbname = ends.published[1]
     described = {
         **origin.describe(ends.publisher, dbname),
@@ -140,7 +141,8 @@ def _known(job: Job, ends: Way, client: Client, entries: dict[str, DescribedEntr
     if known and known.client == client.version:
         return known.entries
     if known:  # another one says the same in other words
-        same = {key: replace(one, digest=entries[key].digest) for key, one in known.entries.items() if key in entries}
+        now = {key: entries[key] for key in known.entries if key in entries}
+        same = {key: replace(known.entries[key], digest=one.digest, text=one.text) for key, one in now.items()}
         return {**known.entries, **same}
     job.note(
         "What the new home had when it was handed over to is not known, as schema changes were not followed then. "
@@ -158,16 +160,9 @@ def _known(job: Job, ends: Way, client: Client, entries: dict[str, DescribedEntr
 
 def _all_entries(contents: Contents) -> dict[str, DescribedEntry]:
     """By key, in the archive's order; the database itself aside."""
-    found = {}
-    for entry in Fitting(contents, []).remaining():
-        if entry.definition and not is_of_column(entry):
-            found[_key(entry)] = replace(describe_entry(entry), key=_key(entry))
-    return found
-
-
-def _key(entry: Entry) -> str:
-    """What several roles have of the same name is theirs."""
-    return f"{key_of(entry)} {entry.owner}" if entry.desc == "DEFAULT ACL" else key_of(entry)
+    by_id = {entry.dump_id: entry for entry in contents.entries}
+    found = [one for one in Fitting(contents, []).remaining() if one.definition and not is_of_column(one)]
+    return {key_of(one): describe_entry(one, by_id) for one in found}
 
 
 def _lacking(ends: Way, found: HomeDefinitions) -> list[Entry]:
@@ -179,10 +174,10 @@ def _lacking(ends: Way, found: HomeDefinitions) -> list[Entry]:
     lacking = [one for one in contents.entries if one.desc == "TABLE" and one.dump_id not in there]
     tables = {one.dump_id for one in lacking if (one.namespace, one.tag) not in found.tables}
     without = tables | {one.dump_id for one in contents.dependents(tables)}
-    made = {one.dump_id for one in contents.entries if found.was_changed(_key(one)) and one.dump_id not in there}
+    made = {one.dump_id for one in contents.entries if found.was_changed(key_of(one)) and one.dump_id not in there}
     objects = {one.dump_id for one in contents.entries if one.dump_id in made and one.desc not in REPEATABLE}
     made |= {one.dump_id for one in contents.dependents(objects) if one.dump_id not in there}
-    found.undone = {_key(one) for one in contents.entries if one.dump_id in made & without}
+    found.undone = {key_of(one) for one in contents.entries if one.dump_id in made & without}
     wanted = {one.dump_id for one in fitting.remaining() if one.definition}
     return [one for one in contents.entries if one.dump_id in (made & wanted) - without - found.tried]
 
@@ -190,7 +185,11 @@ def _lacking(ends: Way, found: HomeDefinitions) -> list[Entry]:
 def make_needed(job: Job, found: HomeDefinitions) -> None:
     """What changes of tables need, such as types of columns."""
     with following.way(job) as ends:
-        _make(job, ends, found, [one for one in _lacking(ends, found) if one.desc in redefining.NEEDED])
+        _make_needed(job, ends, found)
+
+
+def _make_needed(job: Job, ends: Way, found: HomeDefinitions) -> None:
+    _make(job, ends, found, [one for one in _lacking(ends, found) if one.desc in redefining.NEEDED])
 
 
 def complete(job: Job, found: HomeDefinitions) -> list[str]:
@@ -209,8 +208,8 @@ def complete(job: Job, found: HomeDefinitions) -> list[str]:
         pass_event_triggers(ends.subscriber)  # they came along
     former = found.before
     undone = found.undone | refused.keys()
-    kept = {key: one for key, one in found.entries.items() if key not in undone}
-    kept |= {key: former[key] for key in (*undone, *found.refused) if key in former}
+    kept = {key: one for key, one in found.known(former).items() if key not in undone}
+    kept |= {key: former[key] for key in undone if key in former}
     left = [*redefining.sentences(found), *refused.values()]
     stamp = None if left or found.undone else found.stamp
     known = KnownDefinitions(stamp, found.client, kept)
@@ -242,8 +241,8 @@ def _make(job: Job, ends: Way, found: HomeDefinitions, entries: list[Entry]) -> 
     """Make these by pg_restore's statements; what was refused, and why, in sentences, by key."""
     archive, fitting = found.archive, found.archive.fitting
     ownerless = [] if archive.params["no_owner"] else [one for one in entries if _lacks_owner(archive, one)]
-    refused = {_key(one): _sentence(one, f"the {ends.side} has no role {one.owner}") for one in ownerless}
-    wanted = [one for one in entries if _key(one) not in refused]
+    refused = {key_of(one): _sentence(one, f"the {ends.side} has no role {one.owner}") for one in ownerless}
+    wanted = [one for one in entries if key_of(one) not in refused]
     found.tried |= {one.dump_id for one in entries}
     if wanted:
         with contextlib.ExitStack() as stack:
@@ -257,7 +256,7 @@ def _make(job: Job, ends: Way, found: HomeDefinitions, entries: list[Entry]) -> 
     reasons.update({one.object: one.message for one in fitting.failures})
     for one in wanted:
         if fitting.is_skipped(one):
-            refused[_key(one)] = _sentence(one, reasons.get(one.name, "it was refused"))
+            refused[key_of(one)] = _sentence(one, reasons.get(one.name, "it was refused"))
     done = [_shown(one) for one in wanted if not fitting.is_skipped(one)]
     if done:
         job.followed += done

@@ -17,6 +17,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
     following,
     glance,
     home_definitions,
+    labels,
     redefining,
     waves,
 )
@@ -68,7 +69,7 @@ def look(job: Job) -> list[dict]:
 def _follow_schema(job: Job) -> list[dict]:
     """Tables, and, where anything may be copied and made, all else. What is not followed of tables is returned."""
     if not job.may_copy:
-        following.follow_labels(job)
+        labels.follow_labels(job)
         return following.follow(job)
     found = redefining.begin(job)
     left = following.follow(job, lambda: redefining.make_needed(job))
@@ -166,7 +167,7 @@ def follow_home(job: Job) -> bool:
 
 def _follow_home(job: Job) -> list[dict]:
     """Tables and all else, as far as that needs no copy. What is not followed of tables is returned."""
-    following.follow_labels(job)
+    labels.follow_labels(job)
     found = home_definitions.begin(job)
     left = following.follow(job, (lambda: home_definitions.make_needed(job, found)) if found else None)
     if found and not job.check_mode and not left:

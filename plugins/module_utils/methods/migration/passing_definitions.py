@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, rows, value
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.amendments import (
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.amendment import (
     LATE,
     TABLE,
     TURNING,

@@ -135,11 +135,16 @@ class _ProgressRecord:
 
 def drop_foreign_keys(job: Job, keys: list[tuple[str, str]]) -> None:
     """Of tables that are to be copied again, on the target; the copy makes them again when all rows are there."""
-    found = rows(job.session, FOREIGN_KEYS, columns_of(keys))
+    found = foreign_keys(job, keys)
     owners = [] if job.capabilities.superuser else sorted({owner for _statement, owner in found})
     with memberships.temporary_memberships(job.maintenance, owners):
         for statement, _owner in found:
             execute_patiently(job.session, statement)
+
+
+def foreign_keys(job: Job, keys: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(the statement that drops it, the owner of its table) of each foreign key that joins these tables."""
+    return rows(job.session, FOREIGN_KEYS, columns_of(keys)) if keys else []
 
 
 def _has_contents(job: Job) -> bool:

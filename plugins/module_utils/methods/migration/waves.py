@@ -23,7 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import shapes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import shapes, type_shapes
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import drift
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
@@ -149,6 +149,7 @@ def _take_fingerprint(job: Job, session: Connection, name: str, keys: list[tuple
     """
     names = set(job.quoted(keys))
     current, shaped = drift.fingerprint(session), shapes.read(session)
+    types = type_shapes.read(session)
     lost = sorted(set(keys) - publication.tables_of(session, name))
     if lost:
         shown = ", ".join(f"{schema}.{table}" for schema, table in lost[:SHOWN])
@@ -161,6 +162,7 @@ def _take_fingerprint(job: Job, session: Connection, name: str, keys: list[tuple
     known = shapes.recorded(job.session, job.id) or {}
     taken = {oid: one for oid, one in shaped.items() if oid not in known or one.key in keys}
     shapes.record(job.session, job.id, {**known, **taken})
+    type_shapes.record(job.session, job.id, {**types, **(type_shapes.recorded(job.session, job.id) or {})})
 
 
 def _altered(job: Job, keys: list[tuple[str, str]]) -> tuple[list[dict], list[tuple[str, str]]]:

@@ -10,48 +10,34 @@ rows of the old definition would break is done late, when they are through.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.constants import constant
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.identifiers import unquoted
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.amendment import (
+    EARLY,
+    LATE,
+    TABLE,
+    TURNING,
+    Amendment,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.checking import check_changes
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.identifying import (
+    is_identified,
+    key_steps,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.lineage import (
+    below,
+    depth,
+    with_ancestors,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.shapes import ColumnShape, Key, Shape
 
 STORED = "s"
 IDENTITIES = {"a": "ALWAYS", "d": "BY DEFAULT"}
-# What may be taken back as long as no row of the new definition has come.
-EARLY, TURNING, LATE = "early", "turning", "late"
-
-
-@dataclass(frozen=True)
-class Amendment:
-    """A statement about the subscriber's table of this oid, in which ``{table}`` stands for its name at that time.
-
-    ``when`` it is run; ``age`` puts those that are TURNING in the order in which they were done on the publisher.
-    ``undo`` takes it back. ``key`` is what the table is called afterwards, if this gives it a name; ``renames`` are the
-    two names of a column, if this is about one; ``parts``: it parts the table from its parent.
-    """
-
-    when: str
-    oid: int
-    owner: str
-    template: sql.Composable
-    age: int = 0
-    undo: sql.Composable | None = None
-    key: Key | None = None
-    renames: tuple[str, ...] = ()
-    parts: bool = False
-
-
-TABLE = sql.SQL("{table}") if sql else None
-
-
-def statement(template: sql.Composable, key: Key) -> sql.Composable:
-    """A template of a Amendment with the name of its table."""
-    name = sql.Identifier(*key)
-    parts = template.seq if isinstance(template, sql.Composed) else [template]
-    return sql.Composed([name if one is TABLE else one for one in parts])
 
 
 @dataclass(frozen=True)
@@ -89,22 +75,27 @@ class Amendments:
         return [*self.of(EARLY), *self.of(TURNING), *self.of(LATE)]
 
 
-def plan(before: dict[int, Shape], now: dict[int, Shape], there: dict[Key, Shape]) -> Amendments:
+def plan(
+    before: dict[int, Shape], now: dict[int, Shape], there: dict[Key, Shape], published: Collection[Key] = ()
+) -> Amendments:
     """What to do with the subscriber's tables ``there``, by key, so that those that were defined as ``before`` are
-    as ``now``; both by the publisher's oids. Tables that are new or gone are not this one's matter.
+    as ``now``; both by the publisher's oids. Tables that are new or gone are not this one's matter. Those that are
+    ``published``, by their keys of before, have to be identified.
     """
     found = Amendments()
     kept = {oid: (before[oid], now[oid]) for oid in before.keys() & now.keys()}
     altered = [oid for oid, (was, shape) in kept.items() if was != shape]
-    below = _below(now) if altered else {}
+    descendants = below(now) if altered else {}
     former = {one.key: oid for oid, one in before.items()}
-    rewritten = _with_ancestors(now, {oid for oid, (was, shape) in kept.items() if was.file != shape.file})
-    for oid in sorted(altered, key=lambda one: (_depth(now, one), now[one].key)):
+    rewritten = with_ancestors(now, {oid for oid, (was, shape) in kept.items() if was.file != shape.file})
+    lost = with_ancestors(now, {oid for oid in altered if before[oid].key in published and _is_lost(*kept[oid])})
+    for oid in sorted(altered, key=lambda one: (depth(now, one), now[one].key)):
         was, shape = kept[oid]
         table = _Table(was, shape, [kept[one] for one in shape.parents if one in kept], former, there)
         table.left = [kept[one] for one in was.parents if one in kept and one not in shape.parents]
         table.is_rewritten = oid in rewritten
-        table.below = below.get(oid, [])
+        table.below = descendants.get(oid, [])
+        table.is_lost = oid in lost
         table.look()
         if table.refusal:
             found.refusals.append(Refusal(str(was), table.refusal))
@@ -121,34 +112,14 @@ def plan(before: dict[int, Shape], now: dict[int, Shape], there: dict[Key, Shape
     return found
 
 
+def _is_lost(was: Shape, now: Shape) -> bool:
+    """Whether nothing identifies its rows any more."""
+    return now.kind == "r" and is_identified(was) and not is_identified(now)
+
+
 def _has_lost(was: Shape, now: Shape) -> bool:
     """Whether there were columns in between that are gone."""
     return bool(was.last) and now.last - was.last > sum(1 for number in now.columns if number > was.last)
-
-
-def _with_ancestors(shapes: dict[int, Shape], oids: set[int]) -> set[int]:
-    ahead, found = list(oids), set()
-    while ahead:
-        one = ahead.pop()
-        if one in shapes and one not in found:
-            found.add(one)
-            ahead += shapes[one].parents
-    return found
-
-
-def _below(shapes: dict[int, Shape]) -> dict[int, list[Shape]]:
-    """The tables below each."""
-    found: dict[int, list[Shape]] = {}
-    for oid, shape in shapes.items():
-        for above in _with_ancestors(shapes, set(shape.parents)):
-            found.setdefault(above, []).append(shapes[oid])
-    return found
-
-
-def _depth(shapes: dict[int, Shape], oid: int) -> int:
-    """How many parents there are above: what is done to them is done to what is below."""
-    parents = [one for one in shapes[oid].parents if one in shapes]
-    return 1 + max((_depth(shapes, one) for one in parents), default=-1)
 
 
 class _Table:
@@ -169,6 +140,9 @@ class _Table:
         self._former, self._all_there = former, there
         self.there = cast(Shape, there.get(was.key) or there.get(now.key))  # where there is none, look() ends at once
         self.is_rewritten = False  # or one of those below it
+        self.is_lost = False
+        self._relaxed: list[ColumnShape] = []
+        self._required: list[ColumnShape] = []
         self.below: list[Shape] = []
         self.left: list[tuple[Shape, Shape]] = []  # parents of before
 
@@ -191,6 +165,7 @@ class _Table:
                 self._altered(before, after)
         self._checked()
         self._renamed()
+        self._keyed()
 
     def _obstacle(self) -> str:
         """Why nothing can be done, if so."""
@@ -199,6 +174,8 @@ class _Table:
             return f"its name is {now} now, which another table had: rows of one may have gone to the other"
         if was.key != now.key and was.key in self._all_there and now.key in self._all_there:
             return f"its name is {now} now, and the target has a table of that name already"
+        if self.is_lost:
+            return "it has no replica identity any more, so the source refuses UPDATE and DELETE of its rows"
         if was.kind != now.kind or was.kind != there.kind:
             return "it was made a partitioned table, or is one on one side only"
         former = {one.name: number for number, one in was.columns.items()}
@@ -263,14 +240,16 @@ class _Table:
             self.refusal = f"the target's column {after.name} is {there.type}, and was added as {after.type}"
             return
         if not there and not self._inherited(None, after, "name"):
-            self._do(EARLY, "ADD COLUMN {} {}", sql.Identifier(after.name), self._definition(after))
+            name, template = sql.Identifier(after.name), "ADD COLUMN {} {}"
+            plain = ((template, name, self._type(after)),) if after.generated == STORED else None
+            self._do(EARLY, template, name, self._definition(after), tried=plain)
         if after.generated:
             return
         if not (there and there.default is not None):
             self._default(after, always=after.missing is not None or after.inherited)
         if after.identity:
             self._set_not_null(after)
-            self._do(LATE, f"ALTER COLUMN {{}} ADD GENERATED {IDENTITIES[after.identity]} AS IDENTITY", after)
+            self._do(LATE, f"ALTER COLUMN {{}} ADD GENERATED {IDENTITIES[after.identity]} AS IDENTITY", after, tried=())
         elif after.not_null and not self._inherited(None, after, "not_null"):
             self._set_not_null(after)
 
@@ -301,16 +280,16 @@ class _Table:
             self._do(LATE, "ALTER COLUMN {} DROP DEFAULT", after, only=True)
 
     def _set_not_null(self, after: ColumnShape) -> None:
-        self._do(LATE, "ALTER COLUMN {} SET NOT NULL", after)
+        if after.key:
+            self._required.append(after)
+        else:
+            self._do(LATE, "ALTER COLUMN {} SET NOT NULL", after, tried=())
 
     def _dropped(self, before: ColumnShape) -> None:
         if not self.there.named(before.name) or self._inherited(before, None, "name"):
             return
-        if before.key and before.not_null:  # rows without it do not fit, and it cannot be let go early
-            self._do(TURNING, "DROP COLUMN {}", before, age=self.now.age)
-            return
         if before.not_null and not before.identity:
-            self._do(EARLY, "ALTER COLUMN {} DROP NOT NULL", before)
+            self._relax(before, before)
         self._do(LATE, "DROP COLUMN {}", before)
 
     def _altered(self, before: ColumnShape, after: ColumnShape) -> None:
@@ -331,10 +310,15 @@ class _Table:
         if before.not_null != after.not_null and not self._inherited(before, after, "not_null"):
             if after.not_null:
                 self._set_not_null(after)
-            elif not before.key:
-                self._do(EARLY, "ALTER COLUMN {} DROP NOT NULL", before if was_renamed else after)
             else:
-                self._do(LATE, "ALTER COLUMN {} DROP NOT NULL", after)
+                self._relax(before, before if was_renamed and not before.key else after)
+
+    def _relax(self, before: ColumnShape, named: ColumnShape) -> None:
+        """Rows without the column fit then; while it is in a key, it cannot be let go."""
+        if before.key:
+            self._relaxed.append(named)
+        else:
+            self._do(EARLY, "ALTER COLUMN {} DROP NOT NULL", named)
 
     def _retyped(self, before: ColumnShape, after: ColumnShape, was_renamed: bool) -> None:
         """Where the table was not rewritten, each value is the same in both types."""
@@ -370,7 +354,8 @@ class _Table:
             self._default(after)
         elif before.generated and before.generated == after.generated:
             expression = sql.SQL(after.default or "")
-            self._do(LATE, "ALTER COLUMN {} SET EXPRESSION AS ({})", sql.Identifier(after.name), expression)
+            name = sql.Identifier(after.name)
+            self._do(LATE, "ALTER COLUMN {} SET EXPRESSION AS ({})", name, expression, tried=())
         else:
             self.refusal = f"its column {after.name} was made a generated one"
 
@@ -381,27 +366,21 @@ class _Table:
         action = f"SET GENERATED {IDENTITIES[after.identity]}"
         if not before.identity:
             action = f"ADD GENERATED {IDENTITIES[after.identity]} AS IDENTITY"
-        self._do(LATE, f"ALTER COLUMN {{}} {action}", after)
+        self._do(LATE, f"ALTER COLUMN {{}} {action}", after, tried=None if before.identity else ())
 
     def _checked(self) -> None:
-        """CHECK constraints: what rows need not meet any more goes early, what they have to comes late."""
-        there = {one.name for one in self.there.checks.values()}
-        for oid, before in self.was.checks.items():
-            after = self.now.checks.get(oid)
-            if before.name not in there or (before.inherited and not self.left):
-                continue
-            if after is None:
-                self._do(EARLY, "DROP CONSTRAINT {}", sql.Identifier(before.name))
-            elif after.name != before.name:
-                self._do(EARLY, "RENAME CONSTRAINT {} TO {}", sql.Identifier(before.name), sql.Identifier(after.name))
-            if after and after.checked and not before.checked:
-                self._do(LATE, "VALIDATE CONSTRAINT {}", sql.Identifier(after.name))
-        gone = {one.name for oid, one in self.was.checks.items() if oid not in self.now.checks}
         is_apart = any(self._parent_there(*one) is None for one in self.parents)
-        for oid, after in self.now.checks.items():
-            is_own = is_apart or not after.inherited
-            if oid not in self.was.checks and is_own and (after.name in gone or after.name not in there):
-                self._do(LATE, "ADD CONSTRAINT {} {}", sql.Identifier(after.name), sql.SQL(after.sql))
+        for one in check_changes(self.was.checks, self.now.checks, self.there.checks, bool(self.left), is_apart):
+            self._do(one.when, one.template, *one.parts, tried=one.tried)
+
+    def _keyed(self) -> None:
+        """What columns need or need not have goes along with the keys that they are in."""
+        changed = [("DROP NOT NULL", self._relaxed, None), ("SET NOT NULL", self._required, ())]
+        steps = key_steps(self.was, self.now, self.there, self._relaxed, self._required)
+        self.steps += steps
+        for action, columns, tried in changed if not steps else ():
+            for one in columns:
+                self._do(LATE, f"ALTER COLUMN {{}} {action}", one, tried=tried)
 
     # The table itself
 
@@ -426,10 +405,14 @@ class _Table:
         only: bool = False,
         age: int = 0,
         undo: tuple[Any, ...] = (),
+        tried: tuple[tuple[Any, ...], ...] | None = None,
     ) -> None:
-        """ALTER TABLE; what stands for columns are their names."""
+        """ALTER TABLE; what stands for columns are their names. ``tried`` is nothing, or templates with their parts."""
         taken_back = self._alter(undo[0], undo[1:]) if undo else None
         self._do_anything(when, self._alter(template, parts, only), age, taken_back)
+        if tried is not None:
+            instead = tuple(self._alter(one[0], one[1:]) for one in tried)
+            self.steps[-1] = replace(self.steps[-1], tried=instead)
 
     def _do_anything(self, when: str, done: sql.Composable, age: int, undo: sql.Composable | None = None) -> None:
         self.steps.append(Amendment(when, self.there.oid, self.there.owner, done, age, undo))

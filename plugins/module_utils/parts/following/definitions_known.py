@@ -19,17 +19,22 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
 
 CATALOGS = {
-    "pg_attrdef": "oid", "pg_cast": "oid", "pg_collation": "oid", "pg_constraint": "oid", "pg_default_acl": "oid",
-    "pg_description": "objoid", "pg_enum": "oid", "pg_event_trigger": "oid", "pg_extension": "oid",
-    "pg_foreign_server": "oid", "pg_index": "indexrelid", "pg_inherits": "inhrelid", "pg_namespace": "oid",
-    "pg_opclass": "oid", "pg_operator": "oid", "pg_policy": "oid", "pg_proc": "oid", "pg_rewrite": "oid",
-    "pg_sequence": "seqrelid", "pg_statistic_ext": "oid", "pg_trigger": "oid", "pg_ts_config": "oid",
-    "pg_ts_dict": "oid", "pg_type": "oid", "pg_class": "oid",
+    "pg_attrdef": "oid", "pg_attribute": "attrelid", "pg_cast": "oid", "pg_class": "oid", "pg_collation": "oid",
+    "pg_constraint": "oid", "pg_default_acl": "oid", "pg_description": "objoid", "pg_enum": "oid",
+    "pg_event_trigger": "oid", "pg_extension": "oid", "pg_foreign_server": "oid", "pg_index": "indexrelid",
+    "pg_inherits": "inhrelid", "pg_namespace": "oid", "pg_opclass": "oid", "pg_operator": "oid", "pg_policy": "oid",
+    "pg_proc": "oid", "pg_rewrite": "oid", "pg_seclabel": "objoid", "pg_sequence": "seqrelid",
+    "pg_statistic_ext": "oid", "pg_trigger": "oid", "pg_ts_config": "oid", "pg_ts_dict": "oid", "pg_type": "oid",
 }  # fmt: skip
+MORE = {
+    "pg_attribute": " AND (attacl IS NOT NULL OR attrelid IN (SELECT oid FROM pg_class WHERE relkind = 'c'))",
+    "pg_class": " AND relpersistence <> 't'",
+    "pg_namespace": " OR nspname = 'public'",  # which every database has from the beginning
+    "pg_type": " AND typrelid = 0",
+}
 AMOUNTS = " UNION ALL ".join(
     f"SELECT '{name}' AS name, count(*) AS amount, sum(c.xmin::text::bigint) AS signs FROM {name} AS c"
-    f" WHERE c.{oid} >= 16384"
-    + {"pg_class": " AND relpersistence <> 't'", "pg_type": " AND typrelid = 0"}.get(name, "")
+    f" WHERE c.{oid} >= 16384{MORE.get(name, '')}"
     for name, oid in CATALOGS.items()
 )
 STAMP = f"""

@@ -21,7 +21,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
 # was sent before has it. ``file`` is another as soon as the table was rewritten. ``age`` tells which change was first.
 SHAPES = f"""
     WITH own AS MATERIALIZED (
-        SELECT c.oid, n.nspname, c.relname, c.relkind, c.relfilenode, c.relowner, c.relnatts, age(c.xmin) AS age
+        SELECT c.oid, n.nspname, c.relname, c.relkind, c.relfilenode, c.relowner, c.relnatts, c.relreplident,
+               age(c.xmin) AS age
         FROM {OWN_RELATIONS} AND c.relkind IN ('r', 'p')),
     keys AS (SELECT i.indrelid, k.attnum FROM pg_index AS i JOIN own ON own.oid = i.indrelid,
              unnest(i.indkey::int2[]) AS k (attnum) WHERE i.indisprimary OR i.indisreplident GROUP BY 1, 2),
@@ -47,15 +48,25 @@ SHAPES = f"""
         SELECT k.conrelid, jsonb_agg(jsonb_build_object(
             'oid', k.oid::bigint, 'name', k.conname, 'sql', pg_get_constraintdef(k.oid), 'checked', k.convalidated,
             'inherited', k.coninhcount > 0)) AS found
-        FROM own JOIN pg_constraint AS k ON k.conrelid = own.oid AND k.contype = 'c' GROUP BY 1)
+        FROM own JOIN pg_constraint AS k ON k.conrelid = own.oid AND k.contype = 'c' GROUP BY 1),
+    uniques AS (
+        SELECT i.indrelid, jsonb_agg(jsonb_build_object(
+            'oid', i.indexrelid::bigint, 'name', x.relname, 'primary', i.indisprimary, 'chosen', i.indisreplident,
+            'constraint', k.oid IS NOT NULL, 'inherited', x.relispartition, 'age', age(i.xmin),
+            'sql', coalesce(pg_get_constraintdef(k.oid), pg_get_indexdef(i.indexrelid)))) AS found
+        FROM own JOIN pg_index AS i ON i.indrelid = own.oid AND i.indisunique AND i.indisvalid
+        JOIN pg_class AS x ON x.oid = i.indexrelid
+        LEFT JOIN pg_constraint AS k ON k.conrelid = own.oid AND k.conindid = i.indexrelid AND k.contype IN ('p', 'u')
+        GROUP BY 1)
     SELECT jsonb_build_object(
         'oid', own.oid::bigint, 'schema', own.nspname, 'name', own.relname, 'kind', own.relkind,
         'file', own.relfilenode::bigint, 'owner', pg_get_userbyid(own.relowner), 'age', own.age,
-        'last', own.relnatts,
+        'last', own.relnatts, 'identity', own.relreplident, 'keys', coalesce(uniques.found, '[]'),
         'parents', coalesce(parents.found, '[]'), 'columns', coalesce(columns.found, '[]'),
         'checks', coalesce(checks.found, '[]')) AS shape
     FROM own LEFT JOIN columns ON columns.attrelid = own.oid LEFT JOIN parents ON parents.inhrelid = own.oid
-    LEFT JOIN checks ON checks.conrelid = own.oid"""
+    LEFT JOIN checks ON checks.conrelid = own.oid
+    LEFT JOIN uniques ON uniques.indrelid = own.oid"""
 
 Key = tuple  # (schema, name)
 
@@ -96,9 +107,26 @@ class CheckShape:
 
 
 @dataclass(frozen=True)
+class KeyShape:
+    """A unique index. ``chosen``: it is the replica identity; ``constraint``: ``sql`` follows ADD CONSTRAINT and its
+    name, or else it makes the index; ``inherited``: it is a part of a partitioned one.
+    """
+
+    oid: int
+    name: str
+    sql: str
+    primary: bool = False
+    chosen: bool = False
+    constraint: bool = False
+    inherited: bool = False
+    age: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
 class Shape:
     """A table. ``kind``: r, or p if it is partitioned; ``file``: where its rows are; ``parents``: their oids; ``last``:
-    the highest number that a column has, or had that was dropped.
+    the highest number that a column has, or had that was dropped; ``identity``: pg_class.relreplident, empty where an
+    older release has recorded it; ``keys`` by the oid of their index.
     """
 
     oid: int
@@ -111,6 +139,8 @@ class Shape:
     columns: dict[int, ColumnShape]
     checks: dict[int, CheckShape] = field(default_factory=dict)
     last: int = 0
+    identity: str = ""
+    keys: dict[int, KeyShape] = field(default_factory=dict)
     age: int = field(default=0, compare=False)
 
     @property
@@ -138,8 +168,14 @@ def parse(found: Iterable[dict[str, Any]]) -> dict[int, Shape]:
 def _shape(found: dict[str, Any]) -> Shape:
     columns = [ColumnShape(**column) for column in found["columns"]]
     checks = [CheckShape(**check) for check in found["checks"]]
-    by_number, by_oid = {one.number: one for one in columns}, {one.oid: one for one in checks}
-    return Shape(**{**found, "parents": tuple(found["parents"]), "columns": by_number, "checks": by_oid})
+    keys = [KeyShape(**key) for key in found.get("keys", ())]
+    parts: dict[str, Any] = {
+        "parents": tuple(found["parents"]),
+        "columns": {one.number: one for one in columns},
+        "checks": {one.oid: one for one in checks},
+        "keys": {one.oid: one for one in keys},
+    }
+    return Shape(**{**found, **parts})
 
 
 # --- what the journal knows ----------------------------------------------------------------------------------------
@@ -166,5 +202,5 @@ def record(connection: Connection, identifier: str, known: dict[int, Shape]) -> 
 
 
 def _as_json(shape: Shape) -> dict[str, Any]:
-    columns, checks = ([vars(one) for one in found.values()] for found in (shape.columns, shape.checks))
-    return {**vars(shape), "columns": columns, "checks": checks}
+    parts: dict[str, dict[int, Any]] = {"columns": shape.columns, "checks": shape.checks, "keys": shape.keys}
+    return {**vars(shape), **{name: [vars(one) for one in found.values()] for name, found in parts.items()}}

@@ -25,7 +25,7 @@ TABLES = {
         verified jsonb, cut_over timestamptz, rolled_back timestamptz, stopped timestamptz, fingerprint jsonb,
         notices jsonb NOT NULL DEFAULT '[]', pending jsonb NOT NULL DEFAULT '[]', undo text[] NOT NULL DEFAULT '{}',
         direction text NOT NULL DEFAULT 'forward', witness jsonb, failures jsonb NOT NULL DEFAULT '[]',
-        shapes jsonb, definitions jsonb, home_definitions jsonb""",
+        shapes jsonb, types jsonb, definitions jsonb, home_definitions jsonb""",
     "wave": """
         migration_id text NOT NULL, number integer NOT NULL, name text NOT NULL, lsn pg_lsn,
         state text NOT NULL DEFAULT 'copying', started timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -153,14 +153,14 @@ def is_present(connection) -> bool:
 def read_migration(connection, identifier: str | None = None) -> Migration | None:
     """The migration into this database, the last one unless it is named, with its waves and tables; None without."""
     found = read_with(connection, identifier)
-    return found and found[0]
+    return found[0] if found else None
 
 
 def read_with(connection, identifier: str | None, *more: str) -> tuple | None:
     """(The same, values of ``more`` SQL expressions); what else the journal has of it is ``j.found``, as jsonb."""
     asked = "".join(f", {one}" for one in more)
     query = f"""
-        SELECT j.found - '{{witness,shapes,definitions,home_definitions}}'::text[],
+        SELECT j.found - '{{witness,shapes,types,definitions,home_definitions}}'::text[],
             (SELECT json_agg(w ORDER BY number) FROM handover.wave AS w WHERE w.migration_id = m.id),
             (SELECT json_agg(t ORDER BY schema, name) FROM handover.wave_table AS t WHERE t.migration_id = m.id){asked}
         FROM handover.migration AS m, LATERAL (SELECT to_jsonb(m) AS found OFFSET 0) AS j
