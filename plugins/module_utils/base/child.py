@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -18,24 +19,39 @@ _PRCTL = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
 LOOK_AFTER_WORKERS = 1.0  # seconds
 
 
+class Program:
+    """A client program at work against an endpoint. Make it in the main thread only, and see that it is closed."""
+
+    def __init__(self, argv: list[str], endpoint: Endpoint) -> None:
+        with contextlib.ExitStack() as stack:
+            environment, descriptors = stack.enter_context(endpoint.child_environment())
+            self._process = subprocess.Popen(
+                argv,
+                env=environment,
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                preexec_fn=_lead_and_die_with_parent,  # the kernel ties it to the thread that forks: the main thread
+            )
+            self._secrets = stack.pop_all()
+
+    def end(self) -> tuple[int, str]:
+        """Wait for it: (return code, standard error)."""
+        return _read(self._process)
+
+    def close(self) -> None:
+        """End it, if it has not ended."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.communicate()
+        self._secrets.close()
+
+
 def run(argv: list[str], endpoint: Endpoint) -> tuple[int, str]:
     """Run a client program against an endpoint: (return code, standard error). Call it from the main thread only."""
-    with endpoint.child_environment() as (environment, descriptors):
-        process = subprocess.Popen(
-            argv,
-            env=environment,
-            pass_fds=descriptors,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            preexec_fn=_lead_and_die_with_parent,  # the kernel ties it to the thread that forks: hence the main thread
-        )
-        try:
-            return _read(process)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-            raise
+    with contextlib.closing(Program(argv, endpoint)) as program:
+        return program.end()
 
 
 def describe_end(status: int) -> str:

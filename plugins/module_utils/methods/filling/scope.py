@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.described_ahead import DescribedAhead
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Scope:
     ``later``: those whose rows another filling copies; keys, triggers and whatever else their rows, or rows that refer
     to them, have to be there for is made then.
     ``only``: classes of an archive's entries without which nothing is made; None: all.
+    ``ahead``: the schema, if it was described before the snapshot was there.
     ``hold`` keeps the tables from being truncated or redefined until all is copied; otherwise each is locked only
     while it is read.
     ``existing``: the target has some of it already, from a run before. Objects that are there are left alone, and the
@@ -36,6 +38,7 @@ class Scope:
     later: frozenset[tuple[str, str]] = frozenset()
     only: frozenset[str] | None = None
     unlogged: bool = False
+    ahead: DescribedAhead | None = None
     hold: bool = False
     existing: bool = False
     keys_may_wait: bool = False

@@ -76,10 +76,14 @@ def describe(source: SnapshotSource, connection: Connection, params: dict[str, A
         and connection.info.server_version >= schema.STATISTICS_SINCE * 10000,
     )
     arguments = selection.arguments(client, session, None, source.patience)
-    endpoint, given = source.endpoint.for_programs(session), [*arguments, f"--snapshot={source.snapshot.name}"]
-    seen, contents = beside(
-        session, lambda: _look(source, scope), lambda: schema.dump(client, endpoint, source.dbname, given)
-    )
+    contents = scope.ahead.contents(session) if scope.ahead else None
+    if contents:
+        seen = _look(source, scope)
+    else:
+        endpoint, given = source.endpoint.for_programs(session), [*arguments, f"--snapshot={source.snapshot.name}"]
+        seen, contents = beside(
+            session, lambda: _look(source, scope), lambda: schema.dump(client, endpoint, source.dbname, given)
+        )
     _list_data(contents, seen, selection.is_partial)
     return SourceSchema(client, arguments, contents, seen, describe_entries(contents))
 

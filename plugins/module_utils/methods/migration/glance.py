@@ -10,10 +10,10 @@ from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import records
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog_stamp import STAMP
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import passing_definitions
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following import (
-    definitions_known,
     shapes,
     type_shapes,
 )
@@ -41,7 +41,7 @@ class SourceGlance:
     @classmethod
     def take(cls, job: Job) -> SourceGlance:
         """Over the job's session."""
-        asked = (shapes.SHAPES, drift.FINGERPRINT, type_shapes.TYPES, definitions_known.STAMP)
+        asked = (shapes.SHAPES, drift.FINGERPRINT, type_shapes.TYPES, STAMP)
         shaped, current, types, [stamp] = records(job.source_session, *((one, None) for one in asked))
         tables = shapes.parse(one["shape"] for one in shaped)
         found = {one["name"]: one["found"] for one in current}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import pass_event_triggers
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog_stamp import read_stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients import Client
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import lent_rights
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
@@ -88,7 +89,7 @@ def remember(job: Job) -> None:
     """
     with following.way(job) as ends:
         home = replace(ends, publisher=ends.subscriber, maintenance=ends.publisher, published=ends.subscribed)
-        stamp = definitions_known.read_stamp(home.publisher)
+        stamp = read_stamp(home.publisher)
         client, contents = redefining.describe(job, home)
     known = KnownDefinitions(stamp, client.version, _all_entries(contents))
     definitions_known.record_home(job.session, job.id, ends.side, known)
@@ -114,7 +115,7 @@ def begin(job: Job) -> HomeDefinitions | None:
 
 
 def _look(job: Job, ends: Way) -> HomeDefinitions:
-    stamp = definitions_known.read_stamp(ends.publisher)
+    stamp = read_stamp(ends.publisher)
     client, contents = redefining.describe(job, ends)
     entries = _all_entries(contents)
     found = HomeDefinitions(stamp, client.version, entries, {})

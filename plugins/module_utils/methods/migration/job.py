@@ -12,6 +12,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.stages im
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import naming
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabilities import Capabilities
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import quoted_names
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.described_ahead import DescribedAhead
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import migration_journal
 
 MASK = "********"
@@ -36,6 +37,7 @@ class Job:
     id: str
     source_session: Connection
     session: Connection | None = None
+    ahead: DescribedAhead | None = None  # the schema, for the first wave
     notices: list = field(default_factory=list)
     changed: bool = False
     may_copy: bool = True

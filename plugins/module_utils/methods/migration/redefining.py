@@ -23,6 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import reason, transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog_stamp import read_stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients import Client
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import source_schema
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
@@ -122,7 +123,7 @@ def begin(job: Job) -> Redefinitions | None:
     """Look for what was changed or dropped, and drop or replace that on the target, as it may be in the way of other
     changes, and of rows. None where nothing was changed. Raises HandoverError where the source cannot be described.
     """
-    stamp, known = definitions_known.read_stamp(job.source_session), definitions_known.recorded(job.session, job.id)
+    stamp, known = read_stamp(job.source_session), definitions_known.recorded(job.session, job.id)
     if known is None or known.stamp == stamp:
         return None
     with following.way(job) as ends:

@@ -27,6 +27,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.wal import obstacle_to_logical_slots
 from ansible_collections.handover.postgresql.plugins.module_utils.methods import destination
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.described_ahead import DescribedAhead
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import incomplete
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.source_schema import choose_client
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
@@ -223,10 +224,13 @@ def _follow_home(job: Job) -> dict:
 
 
 def _begin(job: Job, stack: contextlib.ExitStack) -> ReplicationPlan:
-    choose_client(job.source_session, job.maintenance, job.params)
+    client = choose_client(job.source_session, job.maintenance, job.params)
     planned = begin.read_plan(job)
     begin.refuse_unwritable(job, planned)
     begin.refuse_event_triggers(job)  # all three refuse what cannot be, before anything is made
+    if not any(one.identity for one in planned.tables):  # these are changes of the schema
+        job.ahead = DescribedAhead(job.source, job.dbname, job.source_session, client, job.params)
+        stack.callback(job.ahead.close)
     if job.session:
         job.session.close()
     begin.make_target(job)

@@ -94,6 +94,7 @@ def _fill(
         look(source.session)
         scope = Scope(
             tables=tables,
+            ahead=job.ahead,
             later=frozenset((table.schema, table.name) for table in migration.replicated if table.wave is None),
             existing=_has_contents(job),
             only=only,
@@ -104,6 +105,7 @@ def _fill(
             on_progress=_ProgressRecord(record, job.id).add,
         )
         loader = open_snapshot(source, job.target, job.maintenance, job.params, name, scope)
+        job.ahead = None  # what it said was taken, and fitted
         _leave_out(job, loader)
         result = Filling(loader).fill(job.goal)
     pass_event_triggers(job.session)  # they came along

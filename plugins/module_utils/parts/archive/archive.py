@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -66,7 +67,18 @@ class RestoreError:
 
 def dump(client: Client, endpoint: Endpoint, dbname: str, arguments: list[str], directory: str) -> None:
     """Write the archive into a new directory. Raises HandoverError with pg_dump's own words."""
-    status, errors = child.run(dump_command(client, endpoint, dbname, arguments, directory), endpoint)
+    with contextlib.closing(begin_dump(client, endpoint, dbname, arguments, directory)) as program:
+        end_dump(program, dbname)
+
+
+def begin_dump(client: Client, endpoint: Endpoint, dbname: str, arguments: list[str], directory: str) -> child.Program:
+    """pg_dump at work, as :func:`dump` awaits it."""
+    return child.Program(dump_command(client, endpoint, dbname, arguments, directory), endpoint)
+
+
+def end_dump(program: child.Program, dbname: str) -> None:
+    """Wait for pg_dump. Raises HandoverError with its own words."""
+    status, errors = program.end()
     if status != 0:
         raise _dump_error(status, errors, dbname)
 

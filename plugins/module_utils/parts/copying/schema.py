@@ -9,6 +9,7 @@ needs something that the target cannot take is known before any row is copied.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from dataclasses import dataclass
@@ -49,14 +50,33 @@ class SchemaSelection:
         return chosen + [f"--exclude-table={pattern}" for pattern in self.exclude_tables]
 
 
+class SchemaDump:
+    """pg_dump at work, with these arguments. Begin it in the main thread, and see that it is closed."""
+
+    def __init__(self, client: Client, source: Endpoint, dbname: str, given: list[str]) -> None:
+        with contextlib.ExitStack() as stack:
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="handover-schema-"))
+            self._dbname, self._directory = dbname, os.path.join(place, "archive")
+            self._program = archive.begin_dump(client, source, dbname, given, self._directory)
+            stack.callback(self._program.close)
+            self._rest = stack.pop_all()
+
+    def read(self) -> Contents:
+        """What it said, when it has ended. Raises HandoverError with its own words."""
+        archive.end_dump(self._program, self._dbname)
+        contents = Contents.read(self._directory)
+        contents.leave_out(ours)
+        return contents
+
+    def close(self) -> None:
+        """End it, and leave nothing behind."""
+        self._rest.close()
+
+
 def dump(client: Client, source: Endpoint, dbname: str, given: list[str]) -> Contents:
     """What pg_dump with these arguments says. Raises HandoverError with its own words."""
-    with tempfile.TemporaryDirectory(prefix="handover-schema-") as place:
-        directory = os.path.join(place, "archive")
-        archive.dump(client, source, dbname, given, directory)
-        contents = Contents.read(directory)
-    contents.leave_out(ours)
-    return contents
+    with contextlib.closing(SchemaDump(client, source, dbname, given)) as begun:
+        return begun.read()
 
 
 def list_data(contents: Contents, tables: list[SourceTable], refreshed: set[int]) -> list[SourceTable]:

@@ -14,32 +14,10 @@ import json
 from dataclasses import dataclass, field
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog_stamp import read_stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.described_entries import DescribedEntry
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
-
-CATALOGS = {
-    "pg_attrdef": "oid", "pg_attribute": "attrelid", "pg_cast": "oid", "pg_class": "oid", "pg_collation": "oid",
-    "pg_constraint": "oid", "pg_default_acl": "oid", "pg_description": "objoid", "pg_enum": "oid",
-    "pg_event_trigger": "oid", "pg_extension": "oid", "pg_foreign_server": "oid", "pg_index": "indexrelid",
-    "pg_inherits": "inhrelid", "pg_namespace": "oid", "pg_opclass": "oid", "pg_operator": "oid", "pg_policy": "oid",
-    "pg_proc": "oid", "pg_rewrite": "oid", "pg_seclabel": "objoid", "pg_sequence": "seqrelid",
-    "pg_statistic_ext": "oid", "pg_trigger": "oid", "pg_ts_config": "oid", "pg_ts_dict": "oid", "pg_type": "oid",
-}  # fmt: skip
-MORE = {
-    "pg_attribute": " AND (attacl IS NOT NULL OR attrelid IN (SELECT oid FROM pg_class WHERE relkind = 'c'))",
-    "pg_class": " AND relpersistence <> 't'",
-    "pg_namespace": " OR nspname = 'public'",  # which every database has from the beginning
-    "pg_type": " AND typrelid = 0",
-}
-AMOUNTS = " UNION ALL ".join(
-    f"SELECT '{name}' AS name, count(*) AS amount, sum(c.xmin::text::bigint) AS signs FROM {name} AS c"
-    f" WHERE c.{oid} >= 16384{MORE.get(name, '')}"
-    for name, oid in CATALOGS.items()
-)
-STAMP = f"""
-    SELECT md5(string_agg(concat_ws(' ', name, amount, signs), ',' ORDER BY name)) AS stamp
-    FROM ({AMOUNTS}) AS catalog"""
 
 
 @dataclass(frozen=True)
@@ -49,11 +27,6 @@ class KnownDefinitions:
     stamp: str | None
     client: str
     entries: dict[str, DescribedEntry] = field(default_factory=dict)
-
-
-def read_stamp(connection: Connection) -> str:
-    """Of the definitions of a database."""
-    return value(connection, STAMP)
 
 
 def recorded(connection: Connection, identifier: str) -> KnownDefinitions | None:
