@@ -200,24 +200,23 @@ def limited(passages: list[Passage], seconds: float):
 @contextlib.contextmanager
 def opened(routes: list[Route], params: dict, waiting: int, sequence_margin: int, only_look: bool = False):
     """Yields a Passage for each route, with its sessions, and with the migration's turn; all end with the block. To
-    ``only_look``, one session with each end is enough. Raises HandoverError, also when another run is at work.
+    ``only_look``, two sessions with each end are enough. Raises HandoverError, also when another run is at work.
     """
     with contextlib.ExitStack() as stack:
         passages, timeline = [], Timeline()
         for route in routes:
-            keeper, other_keeper = stack.enter_context(sessions_with(route.source, route.target))
+            more = [*[route.old] * (1 if only_look else 3), *[route.new] * (1 if only_look else 3)]
+            keeper, other_keeper, *others = stack.enter_context(sessions_with(route.source, route.target, *more))
             stack.enter_context(turn.taken(keeper, route.migration.id))
             for session, place in ((keeper, route.source), (other_keeper, route.target)):
                 stack.enter_context(turn.home(session, place.endpoint.side))
             with of_database(route.source.dbname):  # another run may have gone on until now
                 route = find_route(route.source, route.target, route.direction, keeper, other_keeper)
             if only_look:
-                ends = (keeper, other_keeper) if route.old is route.source else (other_keeper, keeper)
-                lock, old, reader, new, helper, writer = [ends[0]] * 3 + [ends[1]] * 3
+                old, new = (keeper, other_keeper) if route.old is route.source else (other_keeper, keeper)
+                lock, reader, helper, writer = old, others[0], new, others[1]
             else:
-                lock, old, reader, new, helper, writer = stack.enter_context(
-                    sessions_with(*[route.old] * 3, *[route.new] * 3)
-                )
+                lock, old, reader, new, helper, writer = others
             passage = Passage(
                 route,
                 params,

@@ -225,12 +225,14 @@ def _follow_home(job: Job) -> dict:
 
 def _begin(job: Job, stack: contextlib.ExitStack) -> ReplicationPlan:
     client = choose_client(job.source_session, job.maintenance, job.params)
+    job.ahead = DescribedAhead(job.source, job.dbname, job.source_session, client, job.params)
+    stack.callback(job.ahead.close)
     planned = begin.read_plan(job)
+    if any(one.identity for one in planned.tables):  # giving these changes the schema, and waits for pg_dump's locks
+        job.ahead.close()
+        job.ahead = None
     begin.refuse_unwritable(job, planned)
     begin.refuse_event_triggers(job)  # all three refuse what cannot be, before anything is made
-    if not any(one.identity for one in planned.tables):  # these are changes of the schema
-        job.ahead = DescribedAhead(job.source, job.dbname, job.source_session, client, job.params)
-        stack.callback(job.ahead.close)
     if job.session:
         job.session.close()
     begin.make_target(job)
