@@ -164,8 +164,9 @@ class Benchmark:
         began = time.monotonic()
         result = support.run_module(name, {**self.both, **given})
         seconds, self.count = time.monotonic() - began, self.far.count()
-        if result.failed:
-            raise SystemExit(result.msg)
+        [database] = result.databases or [{}]
+        if result.failed or database.get("not_followed"):
+            raise SystemExit(result.msg or database["not_followed"])
         return seconds
 
 

@@ -109,6 +109,15 @@ def test_what_is_detached_is_detached_first():
     assert [one.oid for one in plan.in_order] == [2, 1, 2]
 
 
+def test_what_was_dropped_is_detached():
+    """Rows that would be its go elsewhere from now on, such as to a default partition, which refused them there."""
+    parent, child = shape(ID, name="a", kind="p"), shape(ID, oid=2, name="b", parents=(1,))
+    there = {one.key: one for one in (parent, child)}
+    [step] = amendments.plan({1: parent, 2: child}, {1: parent}, there).in_order
+    assert (step.oid, step.when, text(step)) == (2, "early", "ALTER TABLE public.a DETACH PARTITION {table}")
+    assert amendments.plan({1: parent, 2: child}, {}, there).is_empty
+
+
 def test_what_is_not_attached_yet_is_altered_by_itself():
     """It could not be attached otherwise, as its parent has the column."""
     more = ColumnShape(3, "more", "integer")

@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 from collections.abc import Callable
 
 import pytest
 from dumps import done, refused
 from faults import await_that
 from followings import assert_equal, begun, followed, run_each
-from migrations import in_step, migrate, start_migration
-from redefinitions import Application
+from migrations import migrate, start_migration
 from support import Cluster, run_module
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
@@ -301,38 +298,3 @@ def test_a_look_that_finds_nothing_asks_each_end_once(servers: Callable[[int], C
                     cursor.execute(statement)
                     assert not glance.is_quiet(job), statement
                     cursor.execute("ROLLBACK")
-
-
-FEW = 9
-MANY = int(os.environ.get("HANDOVER_FOLLOWING_CHANGES", FEW))  # a test run has no time for more of them
-SEED = int(os.environ.get("HANDOVER_FOLLOWING_SEED", "1"))
-
-
-@pytest.mark.parametrize("managed", [True, *([False] if MANY > FEW else [])], ids=lambda one: f"managed {one}")
-def test_changes_by_chance(servers: Callable[[int], Cluster], managed: bool) -> None:
-    """An application that changes its schema all the time, and writes rows of each definition; runs are killed."""
-    source, target = servers(15), servers(18)
-    for cluster in (source, target):
-        cluster.sql("postgres", "CREATE ROLE keeper")
-    more = "; GRANT CREATE ON SCHEMA public TO keeper; CREATE TYPE mood AS ENUM ('good', 'bad'); "
-    more += "CREATE TABLE t (id int PRIMARY KEY, a text, b integer); ALTER TYPE mood OWNER TO keeper; "
-    more += "; ".join(f"ALTER TABLE {name} OWNER TO keeper" for name in ("t", "orders", "lines", "parts", "parts_1"))
-    login = target.managed_admin(grants=["pg_create_subscription", "keeper"]) if managed else target
-    begun(source, target, more, login)
-    application = Application(source, "yard", SEED, role="keeper")
-    other = Application(source, "yard", SEED, role="keeper", number=10**6)
-    given = {"databases": ["yard"], "follow_schema": True}
-    for _release in range(MANY // 3):
-        for _change in range(3):
-            application.change()
-            application.write()
-        if application.chance.random() < 0.5:
-            running = start_migration(source, login, **given)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                running.process.wait(application.chance.uniform(0.2, 2))
-            running.kill_family()
-        with other.writing():
-            found = in_step(source, login, **given)
-        assert not [text for text in found["notices"] if "Not followed" in text], application.done
-    assert in_step(source, login, **given)["drift"] == []
-    assert_equal(source, login)

@@ -30,6 +30,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import staging
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import dump_command
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import STATISTICS, Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.described_entries import is_of_column
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import (
     VIOLATION,
     Failure,
@@ -174,7 +175,9 @@ class SnapshotLoader:
 
     def _due(self, stage: staging.Stage, dbname: str) -> list[Entry]:
         only = self.scope.only
-        entries = [one for one in stage.entries if one.dump_id not in self._awaiting and (not only or one.desc in only)]
+        entries = [one for one in stage.entries if one.dump_id not in self._awaiting]
+        if only:
+            entries = [one for one in entries if one.desc in only and not is_of_column(one)]
         if self.scope.existing:
             with contextlib.closing(self.archive.target.connect(dbname)) as session:
                 there = existing_entries(self.source.session, session, self.archive.contents)

@@ -330,6 +330,17 @@ def _drift(publisher: Visit, migration) -> list[dict] | None:
     return _tolerantly(publisher, lambda connection: drift.since(migration, connection))
 
 
+def has_drifted(ends: Ends, at_source: Visit, at_target: Visit, dbname: str) -> bool:
+    """Whether definitions were changed, and nobody works on the migration: asked before the status, which waits until
+    apply is steady, as it may stand still for that very reason.
+    """
+    migration = _tolerantly(at_target, migration_journal.read_migration)
+    _refuse_other_source(ends, at_source, migration, dbname)
+    if not migration or not at_source.connection or turn.holders(at_source.connection, migration.id):
+        return False
+    return bool(_drift(at_target if leads_back(migration) else at_source, migration))
+
+
 def record(at_source: Visit, at_target: Visit, status: dict) -> None:
     """What a look leaves behind, where it can be written: a sample, and what both ends are to remember. The sessions
     may write from here on.

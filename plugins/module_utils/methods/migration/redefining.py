@@ -30,6 +30,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.migrat
     apply,
     following,
     labels,
+    namesakes,
     wave_copy,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.following import Way
@@ -203,6 +204,9 @@ def complete(job: Job, found: Redefinitions) -> list[str]:
     """Make what is missing, and record all that; what could not be done is returned, in sentences."""
     with job.stages.stage("following the schema"), following.way(job) as ends:
         number = job.read().waves[-1].number
+        _rename_namesakes(job, ends, found)
+        before = definitions_known.recorded(job.session, job.id)
+        job.changed = job.changed or bool(before and found.entries.keys() - before.entries.keys())  # made in a moment
         wave_copy.complete(job, number)
         tables = [key for key in found.todo if key.startswith("TABLE ")]
         if tables and job.read().names:  # rows of before may be on their way
@@ -215,6 +219,15 @@ def complete(job: Job, found: Redefinitions) -> list[str]:
     stamp = None if left else found.stamp
     definitions_known.record(job.session, job.id, definitions_known.KnownDefinitions(stamp, found.client, kept))
     return left
+
+
+def _rename_namesakes(job: Job, ends: Way, found: Redefinitions) -> None:
+    """Before what is made would be called like them."""
+    todo = namesakes.renaming(ends.publisher, ends.subscriber)
+    found.todo.update(todo)
+    refused = found.refused
+    attempt(job, ends, found, list(todo))
+    found.refused = {**refused, **found.refused}
 
 
 def sentences(found: Redefinitions) -> list[str]:

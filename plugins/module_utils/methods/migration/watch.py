@@ -15,6 +15,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.quantitie
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import ending
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.follow_alone import follow_alone
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.info import (
+    has_drifted,
     read_status,
     record,
 )
@@ -62,8 +63,12 @@ def _watch_one(ends: Ends, dbname: str, goal: str, limits: Limits, params: dict,
     """One migration. That one cannot be stopped does not keep the others from being watched."""
     result: dict[str, Any] = {"stopped": None, "error": None, "followed": [], "not_followed": None}
     with visit(ends.source, dbname) as at_source, visit(ends.target, goal) as at_target:
+        may_follow = params["follow_schema"] and not check_mode
+        has_followed = may_follow and has_drifted(ends, at_source, at_target, dbname)
+        if has_followed:
+            _follow(ends, dbname, goal, params, result)
         status = read_status(ends, at_source, at_target, dbname, goal)
-        may_follow = params["follow_schema"] and not status["running"] and not check_mode
+        may_follow = may_follow and not has_followed and not status["running"]
         if may_follow and _is_off(status, at_source, at_target):
             _follow(ends, dbname, goal, params, result)
             status = read_status(ends, at_source, at_target, dbname, goal)

@@ -98,6 +98,7 @@ def _fill(
             later=frozenset((table.schema, table.name) for table in migration.replicated if table.wave is None),
             existing=_has_contents(job),
             only=only,
+            sequences=only is None,  # those of columns are made with their tables
             keys_may_wait=True,
             large_objects=False,  # changes of them do not arrive, so they are the cutover's
             on_state=lambda changes: migration_journal.record_tables(record, job.id, [one[:4] for one in changes]),

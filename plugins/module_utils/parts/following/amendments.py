@@ -79,8 +79,8 @@ def plan(
     before: dict[int, Shape], now: dict[int, Shape], there: dict[Key, Shape], published: Collection[Key] = ()
 ) -> Amendments:
     """What to do with the subscriber's tables ``there``, by key, so that those that were defined as ``before`` are
-    as ``now``; both by the publisher's oids. Tables that are new or gone are not this one's matter. Those that are
-    ``published``, by their keys of before, have to be identified.
+    as ``now``; both by the publisher's oids. Tables that are new are not this one's matter, nor are those that are
+    gone, but for their parents. Those that are ``published``, by their keys of before, have to be identified.
     """
     found = Amendments()
     kept = {oid: (before[oid], now[oid]) for oid in before.keys() & now.keys()}
@@ -108,6 +108,11 @@ def plan(
             found.anew.append(shape.key)
             emptied = sql.Composed([sql.SQL("TRUNCATE ONLY "), TABLE])  # its rows need not be what they will be
             found.steps.insert(0, Amendment(LATE, table.there.oid, table.there.owner, emptied))
+    for oid in sorted(before.keys() - now.keys()):  # rows go elsewhere now, though some are still on their way to it
+        table = _Table(before[oid], before[oid], [], former, there)
+        table.left = [kept[one] for one in before[oid].parents if one in kept]
+        table.part()
+        found.steps += table.steps
     found.steps.sort(key=lambda step: not step.parts)  # what is done to a parent is not done to what was detached
     return found
 
@@ -154,7 +159,7 @@ class _Table:
         self.refusal = self._obstacle()
         if self.refusal:
             return
-        self._detached()
+        self.part()
         for number in sorted(self.was.columns.keys() | self.now.columns.keys()):
             before, after = self.was.columns.get(number), self.now.columns.get(number)
             if before is None and after is not None:
@@ -193,9 +198,9 @@ class _Table:
         )
         return f"the target's table has no column {lost[0]}" if lost else ""
 
-    def _detached(self) -> None:
-        """Rows go to this table as before."""
-        for was, now in self.left:
+    def part(self) -> None:
+        """Detach the table from parents of before: rows go to it as before."""
+        for was, now in self.left if self.there else ():
             parent = self._parent_there(was, now)
             if parent is None:
                 continue
