@@ -76,9 +76,9 @@ def describe(source: SnapshotSource, connection: Connection, params: dict[str, A
         and connection.info.server_version >= schema.STATISTICS_SINCE * 10000,
     )
     arguments = selection.arguments(client, session, None, source.patience)
-    contents = scope.ahead.contents(session) if scope.ahead else None
-    if contents:
-        seen = _look(source, scope)
+    said = scope.ahead.contents(session) if scope.ahead else None
+    if said:
+        seen, contents = _look(source, scope), said
     else:
         endpoint, given = source.endpoint.for_programs(session), [*arguments, f"--snapshot={source.snapshot.name}"]
         seen, contents = beside(
