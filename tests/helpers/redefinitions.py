@@ -68,7 +68,7 @@ KINDS = (
 
 
 class Application:
-    """``rewrites``: whether tables may be rewritten or made, which a way back cannot follow; ``kinds`` of changes; rows
+    """``rewrites``: whether tables may be rewritten, which a way back cannot follow; ``kinds`` of changes; rows
     count from ``number``. It is to be closed.
     """
 
@@ -164,13 +164,11 @@ class Application:
         return f"ALTER TABLE {self._table()} RENAME TO {self._new('t')}"
 
     def _create_table(self) -> str:
-        if not self.rewrites:
-            return ""  # the way back cannot copy
         return f"CREATE TABLE {self._new('t')} (id int PRIMARY KEY, a text, b integer)"
 
     def _drop_table(self) -> str:
         tables = self._tables("r")
-        return f"DROP TABLE {self.chance.choice(tables)}" if self.rewrites and len(tables) > 6 else ""
+        return f"DROP TABLE {self.chance.choice(tables)}" if len(tables) > 6 else ""
 
     def _index(self) -> str:
         table, column = self._column()
@@ -223,7 +221,7 @@ class Application:
         return statement
 
     def _of_parent(self, kind: str, what: str) -> str:
-        found = self._ask(PARENTS.format(kind)) if self.rewrites else []
+        found = self._ask(PARENTS.format(kind))
         return what.format(found[0]) if found else ""
 
     def _detach(self) -> str:

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +15,8 @@ import pytest
 from dumps import CLIENTS, done
 from faults import await_that
 from migrations import in_step
-from support import Cluster, create_database, run_module, run_playbook
+from redefinitions import Application
+from support import Cluster, create_database, run_module, run_playbook, start_module
 from verifications import verify
 
 TABLES = """
@@ -161,6 +165,44 @@ def test_what_the_old_home_refuses_is_said(pair: tuple[Cluster, Cluster]) -> Non
     found = watch(source, target)
     assert found["not_followed"] is None and source.sql("yard", "SELECT to_regclass('late')") == [(None,)]
     cut_over(source, target, direction="back")
+
+
+FEW = 9
+CHANGES = int(os.environ.get("HANDOVER_FOLLOWING_CHANGES", FEW))  # a test run has no time for more of them
+SEED = int(os.environ.get("HANDOVER_FOLLOWING_SEED", "1"))
+
+
+@pytest.mark.parametrize("pair", [(15, 18)], indirect=True)
+def test_changes_by_chance(pair: tuple[Cluster, Cluster]) -> None:
+    """An application that changes the schema at its new home all the time, and writes; runs are killed."""
+    source, target = pair
+    for cluster in pair:
+        cluster.sql("yard", "CREATE ROLE keeper")
+    cut_over(source, target)
+    tables = ("orders", "lines", "parts", "parts_1", "parts_2")
+    for cluster in pair:
+        cluster.sql("yard", "GRANT CREATE ON SCHEMA public TO keeper")
+        cluster.sql("yard", "; ".join(f"ALTER TABLE {name} OWNER TO keeper" for name in tables))
+    application = Application(target, "yard", SEED, rewrites=False, role="keeper")
+    other = Application(target, "yard", SEED, rewrites=False, role="keeper", number=10**6)
+    for _release in range(CHANGES // 3):
+        for _change in range(3):
+            application.change()
+            application.write()
+        if application.chance.random() < 0.5:
+            running = start_module("pg_migration_watch", ends_of(source, target))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.process.wait(application.chance.uniform(0.2, 2))
+            running.kill_family()
+        with other.writing():
+            found = watch(source, target)
+        assert found["not_followed"] is None and found["status"]["drift"] == [], (
+            found["not_followed"],
+            application.done,
+        )
+    cut_over(source, target, direction="back")
+    source.sql("yard", "DROP VIEW own")
+    assert_equal(source, target)
 
 
 def test_the_playbooks_show_and_follow(servers: Callable[..., Cluster]) -> None:
