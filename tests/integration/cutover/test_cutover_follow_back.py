@@ -101,7 +101,8 @@ def test_the_old_home_follows_all_else(pair: tuple[Cluster, Cluster]) -> None:
     """What was made, changed and dropped at the new home since, and nothing more: what only the source has stays."""
     source, target = pair
     cut_over(source, target)
-    assert watch(source, target)["followed"] == []
+    found = watch(source, target)
+    assert found["followed"] == [] and found["not_followed"] is None
     target.sql("yard", REDEFINED)
     found = watch(source, target)
     assert found["not_followed"] is None and found["status"]["drift"] == [], found
@@ -165,6 +166,27 @@ def test_what_the_old_home_refuses_is_said(pair: tuple[Cluster, Cluster]) -> Non
     found = watch(source, target)
     assert found["not_followed"] is None and source.sql("yard", "SELECT to_regclass('late')") == [(None,)]
     cut_over(source, target, direction="back")
+
+
+@pytest.mark.parametrize("pair", [(15, 18)], indirect=True)
+def test_what_is_known_is_of_this_home_and_this_handover(pair: tuple[Cluster, Cluster]) -> None:
+    """A rollback that is refused, one that succeeds, and a second cutover: nobody loses what is only theirs."""
+    source, target = pair
+    cut_over(source, target)
+    back = ends_of(source, target, direction="back", require_verification=True)
+    assert "verified" in run_module("pg_cutover", back).msg
+    target.sql("yard", "DROP INDEX goes; CREATE INDEX comes ON orders (note)")
+    assert len(watch(source, target)["followed"]) == 2
+    look = "SELECT to_regclass('goes') IS NULL, to_regclass('comes') IS NULL, to_regclass('own') IS NULL"
+    assert source.sql("yard", look) == [(True, False, False)]
+    cut_over(source, target, direction="back")
+    source.sql("yard", "DROP INDEX comes; DROP INDEX parts_word; CREATE INDEX goes ON lines (orders)")
+    assert len(watch(source, target)["followed"]) == 3
+    assert target.sql("yard", look) == [(False, True, True)]
+    source.sql("yard", "CREATE INDEX parts_word ON parts (word)")
+    cut_over(source, target, follow_schema=False)
+    assert "is not known" in watch(source, target)["not_followed"]
+    assert source.sql("yard", "SELECT to_regclass('parts_word') IS NULL") == [(False,)]
 
 
 FEW = 9
