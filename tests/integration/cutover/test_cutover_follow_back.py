@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+import psycopg2
 import pytest
 from dumps import CLIENTS, done
 from faults import await_that
@@ -52,6 +53,8 @@ JOINING = """
     CREATE TABLE heap (word text); INSERT INTO heap VALUES ('in no index'), ('in no index');
     CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM ('2026-03-01') TO ('2026-04-01');
     INSERT INTO parts (id, at) VALUES (1, '2026-03-07'), (2, '2026-02-07'); DROP TABLE parts_1"""
+FILLED = """
+    INSERT INTO fresh (word) SELECT 'first' FROM generate_series(1, 200); CREATE INDEX fresh_word ON fresh (word)"""
 LOOK = """
     SELECT to_regclass('lines_amount') IS NOT NULL, to_regclass('goes') IS NULL, one(),
            obj_description('orders'::regclass), has_table_privilege('reader', 'orders', 'SELECT'),
@@ -126,9 +129,13 @@ def test_new_tables_come_along(pair: tuple[Cluster, Cluster]) -> None:
     target.sql("yard", JOINING)
     found = watch(source, target)
     assert found["status"]["drift"] == [], found
+    assert found["level"] == "ok"
     assert "public.heap is not replicated" in found["not_followed"] and "Not followed" not in found["not_followed"]
     target.sql("yard", "INSERT INTO fresh (word) VALUES ('late'); INSERT INTO parts (id, at) VALUES (9, '2026-03-09')")
     target.sql("yard", "DELETE FROM fresh WHERE id = 3; UPDATE heap SET word = 'updated'")
+    for name in ("fresh", "heap"):
+        with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
+            source.sql("yard", f"DELETE FROM {name}")
     cut_over(source, target, direction="back")
     assert source.sql("yard", "SELECT count(*), max(word) FROM fresh") == [(200, "late")]
     assert source.sql("yard", "SELECT count(*) FROM heap WHERE word = 'updated'") == [(2,)]
@@ -162,10 +169,37 @@ def test_what_the_old_home_refuses_is_said(pair: tuple[Cluster, Cluster]) -> Non
     assert (
         found["followed"] == [] and "is not known" not in found["not_followed"] and "casefold" in found["not_followed"]
     )
+    target.sql("yard", "CREATE ROLE late; CREATE TABLE lates (id int PRIMARY KEY); ALTER TABLE lates OWNER TO late")
+    assert "the source has no role late: make it there" in watch(source, target)["not_followed"]
     target.sql("yard", "DROP INDEX folded; DROP VIEW late")
+    source.sql("yard", "CREATE ROLE late")
     found = watch(source, target)
     assert found["not_followed"] is None and source.sql("yard", "SELECT to_regclass('late')") == [(None,)]
     cut_over(source, target, direction="back")
+
+
+def test_an_administrator_follows(servers: Callable[..., Cluster]) -> None:
+    """Who is no superuser of the new home, nor, by himself, a member of roles that make something there."""
+    source, target = servers(15), servers(18)
+    attributes = ["CREATEDB", "CREATEROLE", "REPLICATION"]
+    admin = target.managed_admin(attributes=attributes, grants=["pg_create_subscription"])
+    for cluster, role in ((source, "postgres"), (target, "doadmin")):
+        cluster.sql("postgres", f"SET ROLE {role}; CREATE ROLE maker")
+    create_database(source, "yard")
+    source.sql("yard", TABLES + "; GRANT CREATE ON SCHEMA public TO maker")
+    in_step(source, admin, databases=["yard"])
+    ends = {**ends_of(source, target, require_verification=False), "target": admin}
+    done(run_module("pg_cutover", ends))
+    target.sql("yard", "SET ROLE maker; CREATE TABLE fresh (id bigserial PRIMARY KEY, word text); " + FILLED)
+    watching = {name: value for name, value in ends.items() if name != "require_verification"}
+    [found] = done(run_module("pg_migration_watch", watching)).databases
+    assert found["not_followed"] is None and found["status"]["drift"] == [], found
+    target.sql("yard", "SET ROLE maker; INSERT INTO fresh (word) VALUES ('late')")
+    target.sql("yard", "GRANT maker TO doadmin WITH INHERIT TRUE, SET TRUE")  # who fences a table has to own it
+    done(run_module("pg_cutover", {**ends, "direction": "back"}))
+    assert source.sql("yard", "SELECT count(*), max(word) FROM fresh") == [(201, "late")]
+    owner = "SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE oid = 'fresh_word'::regclass"
+    assert source.sql("yard", owner) == [("maker",)]
 
 
 @pytest.mark.parametrize("pair", [(15, 18)], indirect=True)

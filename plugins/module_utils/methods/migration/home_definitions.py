@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import pass_event_triggers
@@ -90,9 +91,23 @@ def remember(job: Job) -> None:
     with following.way(job) as ends:
         home = replace(ends, publisher=ends.subscriber, maintenance=ends.publisher, published=ends.subscribed)
         stamp = read_stamp(home.publisher)
-        client, contents = redefining.describe(job, home)
+        with _as_owners(home):
+            client, contents = redefining.describe(job, home)
     known = KnownDefinitions(stamp, client.version, _all_entries(contents))
     definitions_known.record_home(job.session, job.id, ends.side, known)
+
+
+@contextlib.contextmanager
+def _as_owners(ends: Way) -> Iterator[None]:
+    """With the rights of whoever has made something at the publisher: to describe it, and to publish it."""
+    if ends.publisher.info.parameter_status("is_superuser") == "on":
+        yield
+        return
+    owners = [owner for (owner,) in catalog.rows(ends.publisher, redefining.OWNERS)]
+    with contextlib.ExitStack() as stack:
+        keeper = stack.enter_context(contextlib.closing(ends.published[0].connect_for_maintenance()))
+        stack.enter_context(memberships.temporary_memberships(keeper, owners))
+        yield
 
 
 def begin(job: Job) -> HomeDefinitions | None:
@@ -106,7 +121,8 @@ def begin(job: Job) -> HomeDefinitions | None:
     with following.way(job) as ends:
         if not subscription.state(ends.subscriber, ends.streams):
             return None
-        found = _look(job, ends)
+        with _as_owners(ends):
+            found = _look(job, ends)
         contents = found.archive.contents
         redefining.carry_out(job, ends, found, contents, set(), lambda: _make_needed(job, ends, found))
         if job.check_mode:
@@ -226,7 +242,9 @@ def _join(job: Job, ends: Way, found: HomeDefinitions, lacking: list[Entry]) -> 
     theirs = {one.dump_id for one in needing if one.desc in ("CONSTRAINT", "INDEX")}
     refused = _make(job, ends, found, [one for one in lacking if one.section == "pre-data"])
     refused |= _make(job, ends, found, [one for one in _lacking(ends, found) if one.dump_id in theirs])
-    home_tables.join(job, ends, found.tables)
+    lost = {(one.namespace, one.tag) for one in tables if key_of(one) in refused}
+    with _as_owners(ends):
+        home_tables.join(job, ends, found.tables - lost)
     return refused
 
 
@@ -242,7 +260,8 @@ def _make(job: Job, ends: Way, found: HomeDefinitions, entries: list[Entry]) -> 
     """Make these by pg_restore's statements; what was refused, and why, in sentences, by key."""
     archive, fitting = found.archive, found.archive.fitting
     ownerless = [] if archive.params["no_owner"] else [one for one in entries if _lacks_owner(archive, one)]
-    refused = {key_of(one): _sentence(one, f"the {ends.side} has no role {one.owner}") for one in ownerless}
+    lacks = f"the {ends.side} has no role {{}}: make it there"
+    refused = {key_of(one): _sentence(one, lacks.format(one.owner)) for one in ownerless}
     wanted = [one for one in entries if key_of(one) not in refused]
     found.tried |= {one.dump_id for one in entries}
     if wanted:

@@ -58,6 +58,8 @@ def made_since(job: Job, ends: Way) -> set[Key]:
 
 def join(job: Job, ends: Way, keys: set[Key]) -> None:
     """Let these, which are there at both ends, come along with their rows. Raises HandoverError where they do not."""
+    if not keys:
+        return
     planned = replication_plan.read(Side(ends.published[0], ends.publisher), "copy_at_cutover")
     tables = [one for one in planned.tables if one.table.key in keys]
     replicated = [one.table.key for one in tables if one.kind == "replicated"]

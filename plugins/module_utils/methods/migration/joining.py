@@ -147,7 +147,8 @@ def follow_home(job: Job) -> bool:
     lost = [one for one in found if one["change"] in ("new", "replaced", "renamed")]
     if lost:
         raise HandoverError(
-            f"Since this migration was handed over, tables were made or renamed: {drift.describe(lost)}.",
+            f"Since this migration was handed over, tables were made or renamed: {drift.describe(lost)}."
+            + "".join(f" {text}" for text in job.notices),
             f"The {end} does not follow these. Undo that, or {over} the migration: there is no other way.",
             drift=lost,
         )
