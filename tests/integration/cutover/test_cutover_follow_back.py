@@ -239,23 +239,21 @@ def test_changes_by_chance(pair: tuple[Cluster, Cluster]) -> None:
     for cluster in pair:
         cluster.sql("yard", "GRANT CREATE ON SCHEMA public TO keeper")
         cluster.sql("yard", "; ".join(f"ALTER TABLE {name} OWNER TO keeper" for name in tables))
-    application = Application(target, "yard", SEED, rewrites=False, role="keeper")
-    other = Application(target, "yard", SEED, rewrites=False, role="keeper", number=10**6)
-    for _release in range(CHANGES // 3):
-        for _change in range(3):
-            application.change()
-            application.write()
-        if application.chance.random() < 0.5:
-            running = start_module("pg_migration_watch", ends_of(source, target))
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                running.process.wait(application.chance.uniform(0.2, 2))
-            running.kill_family()
-        with other.writing():
-            found = watch(source, target)
-        assert found["not_followed"] is None and found["status"]["drift"] == [], (
-            found["not_followed"],
-            application.done,
-        )
+    given = {"rewrites": False, "role": "keeper"}
+    application, other = (Application(target, "yard", SEED, number=number, **given) for number in (0, 10**6))
+    with contextlib.closing(application), contextlib.closing(other):
+        for _release in range(CHANGES // 3):
+            for _change in range(3):
+                application.change()
+                application.write()
+            if application.chance.random() < 0.5:
+                running = start_module("pg_migration_watch", ends_of(source, target))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.process.wait(application.chance.uniform(0.2, 2))
+                running.kill_family()
+            with other.writing():
+                found = watch(source, target)
+            assert found["not_followed"] is None and found["status"]["drift"] == [], found["not_followed"]
     cut_over(source, target, direction="back")
     source.sql("yard", "DROP VIEW own")
     assert_equal(source, target)

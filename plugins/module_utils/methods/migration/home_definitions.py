@@ -212,6 +212,7 @@ def _make_needed(job: Job, ends: Way, found: HomeDefinitions) -> None:
 def complete(job: Job, found: HomeDefinitions) -> list[str]:
     """Make what is missing, and record all that; what could not be done is returned, in sentences."""
     with job.stages.stage("following the schema"), following.way(job) as ends:
+        redefining.rename_namesakes(job, ends, found)
         tables = [key for key in found.todo if key.startswith("TABLE ")]
         lacking = _lacking(ends, found)
         if tables or lacking:  # rows of before may be on their way

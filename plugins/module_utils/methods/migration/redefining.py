@@ -204,7 +204,7 @@ def complete(job: Job, found: Redefinitions) -> list[str]:
     """Make what is missing, and record all that; what could not be done is returned, in sentences."""
     with job.stages.stage("following the schema"), following.way(job) as ends:
         number = job.read().waves[-1].number
-        _rename_namesakes(job, ends, found)
+        rename_namesakes(job, ends, found)
         before = definitions_known.recorded(job.session, job.id)
         job.changed = job.changed or bool(before and found.entries.keys() - before.entries.keys())  # made in a moment
         wave_copy.complete(job, number)
@@ -221,7 +221,7 @@ def complete(job: Job, found: Redefinitions) -> list[str]:
     return left
 
 
-def _rename_namesakes(job: Job, ends: Way, found: Redefinitions) -> None:
+def rename_namesakes(job: Job, ends: Way, found: Redefinitions) -> None:
     """Before what is made would be called like them."""
     todo = namesakes.renaming(ends.publisher, ends.subscriber)
     found.todo.update(todo)
