@@ -227,6 +227,21 @@ def test_columns_of_partitions_that_come_and_go(servers: Callable[[int], Cluster
     assert_equal(source, target)
 
 
+def test_a_column_of_partitions_in_two_waves_is_renamed(servers: Callable[[int], Cluster]) -> None:
+    """Each wave comes to the first row of the new name by itself; the column has one name in all of them."""
+    source, target = begun(servers(15), servers(18))
+    source.sql("yard", "CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM ('2026-03-01') TO ('2026-04-01')")
+    assert len(followed(source, target)["waves"]) == 2
+    rows = "INSERT INTO parts (id, at, {0}) SELECT 1000 * {1} + i, date '2026-01-01' + i, '{0}'"
+    rows += " FROM generate_series(0, 85) AS i"
+    source.sql("yard", rows.format("word", 1))
+    for number, (name, other) in enumerate((("word", "title"), ("title", "head")), 2):
+        source.sql("yard", f"ALTER TABLE parts RENAME {name} TO {other}")
+        source.sql("yard", rows.format(other, number) + f"; UPDATE parts SET {other} = 'new' WHERE id % 7 = {number}")
+    assert followed(source, target)["drift"] == []
+    assert_equal(source, target)
+
+
 def test_a_wave_all_of_whose_tables_were_rewritten(servers: Callable[[int], Cluster]) -> None:
     """It goes, and another gets its name: what is remembered of its slot is not held against that."""
     source, target = begun(servers(15), servers(18))

@@ -10,6 +10,7 @@ change that ends the old definition is made at that very row, or when all rows o
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -50,7 +51,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles im
 ROUNDS = 5  # looks, each of which may find what was changed during the one before
 POLL = 0.05  # seconds
 LACKING = ("42704", "42883", "3F000", "42P01")  # SQLSTATEs: types, functions, schemas, sequences
-THROUGH, STUCK = "through", "stuck"
 Types = dict[int, type_shapes.TypeShape]
 
 
@@ -283,8 +283,8 @@ class _Run:
         has_late = self.plan.of(LATE) or self.plan.passing or self.outlook.left
         if not self.ends.streams or not (steps or has_late):
             return steps
-        while self._wait() == STUCK:
-            fitting = self._fit(steps)
+        while stuck := self._wait():
+            fitting = self._fit(steps, stuck)
             if fitting is not None:
                 steps = fitting
                 continue
@@ -297,35 +297,54 @@ class _Run:
             steps = steps[len(same) :]
         return steps
 
-    def _fit(self, steps: list[Amendment]) -> list[Amendment] | None:
+    def _fit(self, steps: list[Amendment], stuck: list[str]) -> list[Amendment] | None:
         """Let the rows in that are next, as the slots tell what they need: the steps that are left then. None where
         that is not told, or they lack nothing.
+
+        Of several streams, those first that were written first: where parts of a table are in several, their columns
+        have the same names, and no row of before may meet those of later.
         """
         ends, outlook = self.ends, self.outlook
-        found = passing_definitions.misfits(ends.publisher, ends.subscriber, ends.streams, outlook.tables)
-        for one in found or ():
-            tree = outlook.tree(one.table)
-            now, steps = passing_definitions.amended(one, steps, tree, outlook.there[one.table].owner)
-            self._execute(now)
-        return steps if found else None
+        found = passing_definitions.misfits(ends.publisher, ends.subscriber, stuck, outlook.tables)
+        if not found:
+            return None
+        first = min(found, key=lambda one: one.lsn)
+        tree = outlook.tree(first.table)
+        now, steps = passing_definitions.amended(first, steps, tree, outlook.there[first.table].owner)
+        self._execute(now)
+        return steps
 
-    def _wait(self) -> str:
-        """Until the target shows what was committed until now, or apply fails."""
+    def _wait(self) -> list[str]:
+        """Until the target shows what was committed until now, or apply fails: the streams that do not go on. Where
+        parts of a table are in several streams, each comes as far as it does.
+        """
         job, ends, streams = self.job, self.ends, self.ends.streams
         number = beacon.advance(ends.publisher, streams)
         deadline = time.monotonic() + job.params["timeout"]
-        before = subscription.state(ends.subscriber, streams)
-        while beacon.seen(ends.subscriber, streams) < number:
+        before, failed = subscription.state(ends.subscriber, streams), set[str]()
+        while True:
+            late = {name for name, (n, _at) in beacon.read(ends.subscriber, streams).items() if n < number}
+            failed &= late
+            if not late or (failed and (failed == late or not self._is_spread)):
+                return sorted(failed)
             now = subscription.state(ends.subscriber, streams)
-            if any(_has_failed(before[name], now.get(name)) for name in streams if name in before):
-                return STUCK
+            failed |= {one for one in late if one in before and _has_failed(before[one], now.get(one))}
             if time.monotonic() > deadline:
                 raise too_late(ends, job.params["timeout"])
             for name, one in now.items():
                 if before.get(name, {}).get("pid") is None and one["pid"] is not None:
                     before[name] = one  # now it works
             time.sleep(POLL)
-        return THROUGH
+
+    @functools.cached_property
+    def _is_spread(self) -> bool:
+        """Whether parts of one table are in several streams."""
+        waves = {(one.schema, one.name): one.wave for one in self.job.read().replicated if one.wave is not None}
+        streams: dict[int, set[int]] = {}
+        for oid, one in self.outlook.there.items():
+            if one.key in waves:
+                streams.setdefault(self.outlook.tree(oid)[0], set()).add(waves[one.key])
+        return any(len(found) > 1 for found in streams.values())
 
     def _take_back(self) -> None:
         """What was renamed may not be what stops apply: rows of before may be waiting."""

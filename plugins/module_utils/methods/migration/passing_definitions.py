@@ -38,13 +38,14 @@ LEFT = """
 @dataclass(frozen=True)
 class Misfit:
     """What rows that are next need of the subscriber's table of this oid: another name, or columns, with types.
-    ``sent`` are all columns that they have.
+    ``sent`` are all columns that they have; ``lsn`` is that of the first of them.
     """
 
     table: int
     key: Key | None
     columns: dict[str, str]
     sent: frozenset[str]
+    lsn: int = 0
 
 
 def left(subscriber: Connection) -> list[tuple[int, str, str, str, str]]:
@@ -103,7 +104,7 @@ def _first(
         if missing or (schema, name) != one.key:
             types = {column: _type(publisher, *its) for column, its in missing.items()}
             key = one.key if (schema, name) != one.key else None
-            return [Misfit(oid, key, types, frozenset(one.columns))]
+            return [Misfit(oid, key, types, frozenset(one.columns), one.lsn)]
     return []
 
 

@@ -10,7 +10,7 @@ A server says that before the first row of a table, and again when its definitio
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
@@ -19,24 +19,26 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.followin
 RELATION = ord("R")
 MOST = 200_000  # messages to look at, or up to the end of the transaction that has the last of them
 MESSAGES = """
-    SELECT data FROM pg_logical_slot_peek_binary_changes(
+    SELECT data, pg_wal_lsn_diff(lsn, '0/0')::bigint FROM pg_logical_slot_peek_binary_changes(
         %s, NULL, %s, 'proto_version', '1', 'publication_names', quote_ident(%s)) WHERE get_byte(data, 0) = %s"""
 
 
 @dataclass(frozen=True)
 class PendingTable:
     """A table as rows on their way have it: the publisher's oid, its name at that time, and the columns that are sent
-    with their types, by oid and modifier.
+    with their types, by oid and modifier. ``lsn`` is that of the first of them.
     """
 
     oid: int
     key: Key
     columns: dict[str, tuple[int, int]]
+    lsn: int = 0
 
 
 def read_pending(connection: Connection, stream: str) -> list[PendingTable]:
     """What the slot of that name, which nobody may be reading, would say, in its order."""
-    return [parse(bytes(data)) for (data,) in rows(connection, MESSAGES, (stream, MOST, stream, RELATION))]
+    said = rows(connection, MESSAGES, (stream, MOST, stream, RELATION))
+    return [replace(parse(bytes(data)), lsn=lsn) for data, lsn in said]
 
 
 def parse(message: bytes) -> PendingTable:
