@@ -4,7 +4,7 @@
 """How long many databases of one server take, playbook by playbook, beside one database of the same kind.
 
 .build/venv/bin/python benchmarks/fleet.py [--databases 30] [--tables 5] [--only preflight status]
-                                           [--source 15] [--target 18]
+                                           [--without-rehearsal] [--source 15] [--target 18]
 
 First one database goes all the way, then the others do, each with a few tables of 200 rows. The last column is what
 the others took, held against that one database as many times: 1.00 is one after the other.
@@ -90,6 +90,7 @@ class Fleet:
             "handover_target": self.target.endpoint(),
             "handover_databases": names,
             "handover_dump_directory": str(self.place / "dumps"),
+            "handover_rehearse": not self.arguments.without_rehearsal,
         }
         inventory = {"handover_pairs": {"hosts": {"fleet": variables}}}
         started, cpu = time.monotonic(), self._cpu()
@@ -132,6 +133,7 @@ def main() -> None:
     options.add_argument("--databases", type=int, default=30)
     options.add_argument("--tables", type=int, default=5)
     options.add_argument("--only", nargs="+", default=PLAYBOOKS, choices=PLAYBOOKS, help="playbooks, in this order")
+    options.add_argument("--without-rehearsal", action="store_true")
     options.add_argument("--source", type=int, default=15)
     options.add_argument("--target", type=int, default=18)
     arguments = options.parse_args()
