@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from dumps import refused
+from dumps import done, refused
 from followings import assert_equal, begun, followed, run_each
 from migrations import migrate
 from redefinitions import Application
-from support import Cluster
+from support import Cluster, run_module
 
 IDENTITIES = """
     SELECT c.relname::text, c.relreplident::text, array_agg(x.relname::text ORDER BY x.relname)
@@ -134,3 +134,32 @@ def test_what_the_target_would_not_take_again_stays(servers: Callable[[int], Clu
     source.sql("yard", "DROP VIEW seen; CREATE VIEW seen AS SELECT more FROM orders")
     assert not [text for text in followed(source, target)["notices"] if text not in found["notices"]]
     assert_equal(source, target)
+
+
+def test_keys_types_and_owners_follow_the_way_back(servers: Callable[[int], Cluster]) -> None:
+    """The old server is given what the new home has now, so that the rollback finds rows by the same keys."""
+    source, target = servers(15), servers(18)
+    for cluster in (source, target):
+        cluster.sql("postgres", "CREATE ROLE keeper; CREATE ROLE reader")
+    begun(source, target, "; CREATE TYPE mood AS ENUM ('bad'); ALTER TABLE orders ADD mood mood DEFAULT 'bad';"
+          "GRANT SELECT ON orders TO reader; COMMENT ON TABLE orders IS 'said'")  # fmt: skip
+    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["yard"], "follow_schema": True}
+    cutover = {**ends, "require_verification": False}
+    done(run_module("pg_cutover", cutover))
+    run_each(
+        target,
+        """
+        ALTER TABLE orders ADD nr bigint; UPDATE orders SET nr = id + 1000, mood = 'bad'
+        ALTER TABLE lines DROP CONSTRAINT lines_orders_fkey; DELETE FROM orders WHERE id = 300
+        ALTER TYPE mood RENAME VALUE 'bad' TO 'worse'
+        ALTER TABLE orders DROP CONSTRAINT orders_pkey, ADD CONSTRAINT orders_pkey PRIMARY KEY (nr)
+        UPDATE orders SET mood = 'worse' WHERE nr < 1030; INSERT INTO orders (id, nr) VALUES (1, 5000)
+        REVOKE SELECT ON orders FROM reader; COMMENT ON TABLE orders IS NULL; ALTER TABLE lines OWNER TO keeper
+        """,
+    )
+    [seen] = done(run_module("pg_migration_watch", ends)).databases
+    assert seen["not_followed"] is None
+    target.sql("yard", "UPDATE orders SET note = 'late' WHERE nr < 1020")
+    done(run_module("pg_cutover", {**cutover, "direction": "back"}))
+    assert source.sql("yard", "SELECT count(*) FROM orders WHERE note = 'late' AND mood = 'worse'") == [(19,)]
+    assert_identified(source, target)
