@@ -92,6 +92,18 @@ def test_a_table_that_nothing_identifies_is_named(servers: Callable[[int], Clust
     assert_identified(source, target)
 
 
+def test_a_table_that_nothing_identifies_may_wait_for_the_cutover(servers: Callable[[int], Cluster]) -> None:
+    source, target = begun(servers(15), servers(18), WHOLE)
+    source.sql("yard", "UPDATE whole SET word = 'by all' WHERE id < 9; ALTER TABLE whole REPLICA IDENTITY DEFAULT")
+    source.sql("yard", "UPDATE parts SET word = 'on' WHERE id < 9; ALTER TABLE lines ADD more int")
+    found = followed(source, target, no_identity="copy_at_cutover")
+    assert found["drift"] == [] and found["at_cutover"] == ["public.whole"]
+    source.sql("yard", "UPDATE whole SET word = 'at the cutover' WHERE id < 5")
+    ends = {"source": source.endpoint(), "target": target.endpoint(), "databases": ["yard"], "follow_schema": True}
+    done(run_module("pg_cutover", {**ends, "require_verification": False}))
+    assert target.sql("yard", "SELECT count(*) FROM whole WHERE word = 'at the cutover'") == [(4,)]
+
+
 def test_what_the_target_refuses_leaves_it_as_it_was(servers: Callable[[int], Cluster]) -> None:
     """Somebody's view there needs a column that is dropped last: nothing before that is done either."""
     source, target = begun(servers(15), servers(18), "; CREATE VIEW seen AS SELECT id FROM orders")
