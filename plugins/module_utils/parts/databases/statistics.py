@@ -17,14 +17,15 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.wording i
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
 
 RELATIONS = {"tables": "c.relkind IN ('r', 'p')", "materialized views": "c.relkind = 'm' AND c.relispopulated"}
-# What has no statistics, has lost its number of rows (by a refresh, or 13 never had it of a partitioned table),
-# or has statistics objects without values: pg_dump carries these from 19 to 19 only.
+# What has no statistics, though it may have rows, has lost its number of rows (by a refresh, or 13 never had it of a
+# partitioned table), or has statistics objects without values: pg_dump carries these from 19 to 19 only.
 LACKING = """
     AND (c.reltuples < 0
          OR EXISTS (SELECT FROM pg_statistic_ext AS e WHERE e.stxrelid = c.oid AND NOT EXISTS (
              SELECT FROM pg_stats_ext AS v WHERE v.statistics_schemaname = e.stxnamespace::regnamespace::name
              AND v.statistics_name = e.stxname))
-         OR NOT EXISTS (SELECT FROM pg_stats AS s WHERE s.schemaname = n.nspname AND s.tablename = c.relname))"""
+         OR (c.relkind = 'p' OR pg_relation_size(c.oid) > 0) AND NOT EXISTS (
+             SELECT FROM pg_stats AS s WHERE s.schemaname = n.nspname AND s.tablename = c.relname))"""
 STAGES = (1, 10, None)
 
 
