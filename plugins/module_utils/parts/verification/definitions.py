@@ -121,10 +121,13 @@ def _relations(majors: Majors) -> dict[str, str]:
 
 def _of_tables(majors: Majors) -> dict[str, str]:
     not_null = "" if majors.both(18) else " AND contype <> 'n'"
+    # Before 17, an identity column of a partitioned table is none of its partitions (release notes of PostgreSQL 17).
+    has_identity = "true" if majors.both(17) else "NOT relispartition"
     return {
         "columns": f"""
         SELECT {NAME} || '.' || quote_ident(attname), format_type(atttypid, atttypmod) AS type, attnotnull AS not_null,
-               attidentity::text AS identity, attgenerated::text AS generated, pg_get_expr(adbin, adrelid) AS default,
+               CASE WHEN {has_identity} THEN attidentity::text END AS identity, attgenerated::text AS generated,
+               pg_get_expr(adbin, adrelid) AS default,
                {majors.reads("pg_attrdef", "pg_attrdef.oid")} AS reads,
                nullif(attcollation, 0)::regcollation::text AS collation,
                attislocal AS local, attinhcount AS inherited, attstorage::text AS storage,
