@@ -53,8 +53,9 @@ def test_server_runs(servers, major):
 # How statements of ours name settings. What UPDATE sets, and what a pooler's console does, is none of the server's.
 NAMED = (r"\bSET (?:LOCAL )?([a-z_]+) *=(?!=)", r"\bset_config\('([a-z_.]+)'", r"\bcurrent_setting\('([a-z_.]+)'\)")
 NO_SETTINGS = {
-    "active", "began", "completed", "definitions", "done", "ended", "fingerprint", "finished", "kind", "made", "n",
-    "phase", "result", "role", "schema", "server_login_retry", "shapes", "started", "state", "undo", "wave", "witness",
+    "active", "began", "completed", "definitions", "done", "ended", "fingerprint", "finished", "home_definitions",
+    "kind", "made", "n", "phase", "result", "role", "schema", "server_login_retry", "shapes", "started", "state",
+    "types", "undo", "wave", "witness",
 }  # fmt: skip
 # Named after the server was seen to have them, or with its refusal taken for an answer.
 ASKED_FOR = {
