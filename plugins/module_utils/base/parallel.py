@@ -56,8 +56,8 @@ def side_by_side(work: Callable[[Item], T], items: Sequence[Item]) -> list[T]:
 
 
 def at_once() -> int:
-    """How many databases are worked on side by side: more than there are cores if these are two, as servers are awaited
-    a third of the time, and few, as each takes several sessions.
+    """How many databases are worked on side by side: more than there are cores if these are two, as servers are
+    awaited, longest where others keep them busy, and few, as each takes several sessions.
     """
     return min(MOST, max(LEAST, os.cpu_count() or 1))
 
