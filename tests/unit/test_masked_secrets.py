@@ -12,6 +12,9 @@ import psycopg2.extensions
 import pytest
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.secrets import MASK, masked, sealed
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.hidden_options import (
+    without_hidden_options,
+)
 
 STRONG = "Tr0ub4dor &3'x\\y%{{ü"
 WORDS = ["a", "shop", "postgres", "5432", "true", "different", "public.orders", "equal", "/var/lib/postgresql"]
@@ -71,3 +74,20 @@ def test_a_name_that_is_the_password_too_is_no_secret():
     named = {**message, "database": "Production-Shop 2024"}
     assert sealed(named, {"Production-Shop 2024"}, {}) == named
     assert MASK in sealed(message, {"Production-Shop 2024"}, {})["msg"]
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (
+            """CREATE USER MAPPING FOR "o'n" SERVER "a;b" OPTIONS (\n "user" 'x',\n password 'it''s (1)'\n);""",
+            """CREATE USER MAPPING FOR "o'n" SERVER "a;b" OPTIONS (\n "user" '********',\n password '********'\n);""",
+        ),
+        ("ALTER USER MAPPING FOR a SERVER b OPTIONS (SET c E'd\\\\'); SELECT 'e'", None),
+        ("CREATE SERVER s OPTIONS (host 'h')", "CREATE SERVER s OPTIONS (host 'h')"),
+        ("CREATE USER MAPPING FOR a SERVER b; SELECT ('c')", "CREATE USER MAPPING FOR a SERVER b; SELECT ('c')"),
+    ],
+)
+def test_options_of_user_mappings(given, shown):
+    shown = shown or "ALTER USER MAPPING FOR a SERVER b OPTIONS (SET c E'********'); SELECT 'e'"
+    assert without_hidden_options(given) == shown

@@ -79,6 +79,29 @@ def watch(source: Cluster, target: Cluster) -> dict[str, Any]:
     return found
 
 
+def test_options_of_user_mappings_are_hidden(servers: Callable[..., Cluster]) -> None:
+    """Servers show them to nobody else; the mapping itself arrives with them."""
+    source, target = servers(15), servers(18)
+    create_database(source, "yard")
+    source.sql("yard", "CREATE TABLE kept (id int PRIMARY KEY)")
+    in_step(source, target, databases=["yard"])
+    cut_over(source, target)
+    target.sql(
+        "yard",
+        """
+        CREATE FOREIGN DATA WRAPPER far; CREATE SERVER "It's there" FOREIGN DATA WRAPPER far;
+        CREATE USER MAPPING FOR PUBLIC SERVER "It's there"
+            OPTIONS ("user" 'me', password 'it''s (far) \\away; secret')""",
+    )
+    found = watch(source, target)
+    assert any("USER MAPPING" in text for text in found["followed"])
+    options = "SELECT unnest(umoptions) FROM pg_user_mappings ORDER BY 1"
+    assert source.sql("yard", options) == target.sql("yard", options) != []
+    journal = target.sql("yard", "SELECT string_agg(e::text, ' ') FROM handover.event AS e")[0][0]
+    journal += target.sql("yard", "SELECT string_agg(m::text, ' ') FROM handover.migration AS m")[0][0]
+    assert "away" not in journal + str(found) and "USER MAPPING" in journal
+
+
 @pytest.fixture(params=[(15, 18), (18, 18)], ids=["15-18", "18-18"])
 def pair(servers: Callable[..., Cluster], request: pytest.FixtureRequest) -> tuple[Cluster, Cluster]:
     """A source and a target, in step; a view stays behind."""

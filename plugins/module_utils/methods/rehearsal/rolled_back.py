@@ -26,7 +26,11 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import script, staging
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.archive import RestoreError, edited
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import VIOLATION, failure_of
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.failures import (
+    VIOLATION,
+    failure_of,
+    statement_of,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.foreign_keys import FOREIGN_KEY
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import building
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import sampled
@@ -180,7 +184,7 @@ class RolledBack:
             self._put_off(entry)
             return
         fitting, message = self.archive.fitting, f"ERROR:  {reason(error)}"
-        unknown = fitting.explain([RestoreError(entry, message, (entry.definition or "")[:1000])])
+        unknown = fitting.explain([RestoreError(entry, message, statement_of(entry)[:1000])])
         if unknown:
             raise HandoverError(unknown[0].describe(), "Fix the cause on the source.", sqlstate=error.pgcode)
 

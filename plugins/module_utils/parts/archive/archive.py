@@ -18,6 +18,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.clients import Client
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Contents, Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.hidden_options import (
+    without_hidden_options,
+)
 
 DUMP_REMEDIES = (
     ("No space left on device", "Free disk space under directory, or choose another directory or a stronger compress."),
@@ -118,11 +121,11 @@ def restore(
     parallel = any(argument.startswith("--jobs=") for argument in arguments)
     errors, complete = parse_errors(output, {entry.dump_id: entry for entry in entries}, parallel)
     if status != 0 and not complete:
-        text = " ".join(output.splitlines()[-5:]) or child.describe_end(status)
+        said = without_hidden_options(output).splitlines()
         raise HandoverError(
-            f"pg_restore failed: {text}",
+            f"pg_restore failed: {' '.join(said[-5:]) or child.describe_end(status)}",
             "Check the server's log, or this machine's, for what ended it, then run the import again; it starts over.",
-            pg_restore_output=output.splitlines()[-50:],
+            pg_restore_output=said[-50:],
         )
     return errors
 
@@ -182,7 +185,7 @@ def parse_errors(output: str, entries: dict[int, Entry], parallel: bool) -> tupl
         for error in errors:
             error[0] = _entry_of(error[2], known)
             error[2] = (error[0].definition or "") if error[0] else error[2]
-    found = [RestoreError(entry, message, one_line(statement)) for entry, message, statement in errors]
+    found = [RestoreError(entry, text, without_hidden_options(one_line(said))) for entry, text, said in errors]
     return found, _are_all(found, ignored, parallel)
 
 

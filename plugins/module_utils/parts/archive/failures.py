@@ -11,6 +11,9 @@ from typing import Any
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive import foreign_keys
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.contents import Entry
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.hidden_options import (
+    without_hidden_options,
+)
 
 # Without these rows, or positions of sequences, are lost, or are not where they were.
 HOLDERS = {"TABLE", "TABLE ATTACH", "SEQUENCE", "BLOB METADATA"}
@@ -73,8 +76,8 @@ def failure_for_want(entry: Entry, needed: Entry) -> Failure:
 
 
 def statement_of(entry: Entry) -> str:
-    """What makes it; the archive has no statement for the contents of a materialized view."""
+    """What makes it, for messages; the archive has no statement for the contents of a materialized view."""
     if entry.desc == "MATERIALIZED VIEW DATA" and not entry.definition:
         name = ".".join('"' + part.replace('"', '""') + '"' for part in (entry.namespace, entry.tag) if part)
         return f"REFRESH MATERIALIZED VIEW {name};"
-    return (entry.definition or "").strip().encode("utf-8", "replace").decode()
+    return without_hidden_options((entry.definition or "").strip().encode("utf-8", "replace").decode())
