@@ -180,6 +180,7 @@ def test_killed_module_leaves_temporary_files_to_ansible_only(source, target, tm
     ours.mkdir()
     elsewhere.mkdir()
     given = {"dump_directory": str(directory), "_ansible_tmpdir": str(ours)}
+    source.sql("app", "CREATE TABLE big AS SELECT i, md5(i::text) FROM generate_series(1, 1000000) AS i")  # to be seen
     exporting, importing = {"source": source.endpoint(), **given}, {"target": target.endpoint(), **given}
     if module == "pg_restore_import":
         done(run_module("pg_dump_export", exporting))
@@ -191,6 +192,7 @@ def test_killed_module_leaves_temporary_files_to_ansible_only(source, target, tm
         watch.await_query("^COPY")
         running.kill()
         watch.await_silence()
+    source.sql("app", "DROP TABLE big")
     assert list(elsewhere.iterdir()) == []
     assert not [path for path in ours.rglob("*") if path.is_file() and b"SCRAM-SHA-256" in path.read_bytes()]
 
