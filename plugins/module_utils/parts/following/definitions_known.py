@@ -10,14 +10,13 @@ pg_dump again.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog_stamp import read_stamp
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.described_entries import DescribedEntry
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import known_columns
 
 
 @dataclass(frozen=True)
@@ -31,70 +30,42 @@ class KnownDefinitions:
 
 def recorded(connection: Connection, identifier: str) -> KnownDefinitions | None:
     """What the journal has of the source's; None where that is nothing."""
-    if not import_journal.has_column(connection, "migration", "definitions"):
-        return None
-    return _read(connection, "SELECT definitions FROM handover.migration WHERE id = %s", (identifier,))
+    return _parse(known_columns.read(connection, identifier, "definitions"))
 
 
 def record(connection: Connection, identifier: str, known: KnownDefinitions) -> None:
     """Let the journal have these of the source."""
-    _make_room(connection, "definitions")
-    with connection.cursor() as cursor:
-        query = "UPDATE handover.migration SET definitions = %s WHERE id = %s"
-        cursor.execute(query, (_as_json(known), identifier))
+    known_columns.write(connection, identifier, "definitions", _as_json(known))
 
 
 def recorded_home(connection: Connection, identifier: str, side: str) -> KnownDefinitions | None:
     """What the journal has of this end as the new home; None where that is nothing."""
-    if not import_journal.has_column(connection, "migration", "home_definitions"):
-        return None
-    query = "SELECT home_definitions -> %s FROM handover.migration WHERE id = %s"
-    return _read(connection, query, (side, identifier))
+    return _parse(known_columns.read(connection, identifier, "home_definitions", f" -> '{side}'"))
 
 
 def record_home(connection: Connection, identifier: str, side: str, known: KnownDefinitions) -> None:
     """Let the journal have these of this end as the new home."""
-    _make_room(connection, "home_definitions")
-    query = """
-        UPDATE handover.migration
-        SET home_definitions = coalesce(home_definitions, '{}') || jsonb_build_object(%s::text, %s::jsonb)
-        WHERE id = %s"""
-    with connection.cursor() as cursor:
-        cursor.execute(query, (side, _as_json(known), identifier))
+    known_columns.write(connection, identifier, "home_definitions", _as_json(known), side)
 
 
 def forget_home(connection: Connection, identifier: str) -> None:
     """What is known is of another handover."""
-    if import_journal.has_column(connection, "migration", "home_definitions"):
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE handover.migration SET home_definitions = NULL WHERE id = %s", (identifier,))
+    known_columns.write(connection, identifier, "home_definitions", None)
 
 
 def is_home_unknown(journal: Connection, home: Connection, identifier: str, side: str) -> bool:
     """Whether the home's definitions may be others than those that the journal has."""
-    if not import_journal.has_column(journal, "migration", "home_definitions"):
-        return True
-    query = "SELECT home_definitions -> %s ->> 'stamp' FROM handover.migration WHERE id = %s"
-    found = rows(journal, query, (side, identifier))
-    return not found or found[0][0] != read_stamp(home)
+    stamp = known_columns.read(journal, identifier, "home_definitions", f" -> '{side}' ->> 'stamp'")
+    return stamp is None or stamp != read_stamp(home)
 
 
-def _read(connection: Connection, query: str, parameters: tuple[str, ...]) -> KnownDefinitions | None:
-    found = rows(connection, query, parameters)
-    if not found or found[0][0] is None:
+def _parse(known: dict[str, Any] | None) -> KnownDefinitions | None:
+    if known is None:
         return None
-    known = found[0][0]
     entries = [DescribedEntry(**one) for one in known["entries"]]
     return KnownDefinitions(known["stamp"], known["client"], {one.key: one for one in entries})
 
 
-def _as_json(known: KnownDefinitions) -> str:
+def _as_json(known: KnownDefinitions) -> dict[str, Any]:
     entries = [one.as_json() for one in known.entries.values()]
-    return json.dumps({"stamp": known.stamp, "client": known.client, "entries": entries})
-
-
-def _make_room(connection: Connection, column: str) -> None:
-    """Journals of older releases have none."""
-    if not import_journal.has_column(connection, "migration", column):
-        with connection.cursor() as cursor:
-            cursor.execute(f"ALTER TABLE handover.migration ADD COLUMN {column} jsonb")
+    return {"stamp": known.stamp, "client": known.client, "entries": entries}

@@ -8,14 +8,13 @@ One query for all tables of an end. What the migration knows of the publisher's 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import known_columns
 
 # ``missing`` is what rows show that are older than the column: no statement has written it into them, and no row that
 # was sent before has it. ``file`` is another as soon as the table was rewritten. ``age`` tells which change was first.
@@ -183,22 +182,13 @@ def _shape(found: dict[str, Any]) -> Shape:
 
 def recorded(connection: Connection, identifier: str) -> dict[int, Shape] | None:
     """What the journal has of the publisher's tables; None where an older release has begun the migration."""
-    if not import_journal.has_column(connection, "migration", "shapes"):
-        return None
-    found = rows(connection, "SELECT shapes FROM handover.migration WHERE id = %s", (identifier,))
-    if not found or found[0][0] is None:
-        return None
-    return parse(found[0][0])
+    found = known_columns.read(connection, identifier, "shapes")
+    return None if found is None else parse(found)
 
 
 def record(connection: Connection, identifier: str, known: dict[int, Shape]) -> None:
     """Let the journal know these, and no others."""
-    has_room = import_journal.has_column(connection, "migration", "shapes")
-    with connection.cursor() as cursor:
-        if not has_room:
-            cursor.execute("ALTER TABLE handover.migration ADD COLUMN shapes jsonb")
-        values = json.dumps([_as_json(one) for one in known.values()]), identifier
-        cursor.execute("UPDATE handover.migration SET shapes = %s WHERE id = %s", values)
+    known_columns.write(connection, identifier, "shapes", [_as_json(one) for one in known.values()])
 
 
 def _as_json(shape: Shape) -> dict[str, Any]:

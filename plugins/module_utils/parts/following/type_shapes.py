@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import MARK, rows
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.following.shapes import CheckShape, Key
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import import_journal
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals import known_columns
 
 # Types that an extension made, and those of tables, are altered with these.
 TYPES = f"""
@@ -106,22 +105,13 @@ def _shape(found: dict[str, Any]) -> TypeShape:
 
 def recorded(connection: Connection, identifier: str) -> dict[int, TypeShape] | None:
     """What the journal has of the publisher's types; None where that is nothing."""
-    if not import_journal.has_column(connection, "migration", "types"):
-        return None
-    found = rows(connection, "SELECT types FROM handover.migration WHERE id = %s", (identifier,))
-    if not found or found[0][0] is None:
-        return None
-    return parse(found[0][0])
+    found = known_columns.read(connection, identifier, "types")
+    return None if found is None else parse(found)
 
 
 def record(connection: Connection, identifier: str, known: dict[int, TypeShape]) -> None:
     """Let the journal know these, and no others."""
-    has_room = import_journal.has_column(connection, "migration", "types")
-    with connection.cursor() as cursor:
-        if not has_room:
-            cursor.execute("ALTER TABLE handover.migration ADD COLUMN types jsonb")
-        text = json.dumps([_as_json(one) for one in known.values()])
-        cursor.execute("UPDATE handover.migration SET types = %s WHERE id = %s", (text, identifier))
+    known_columns.write(connection, identifier, "types", [_as_json(one) for one in known.values()])
 
 
 def _as_json(shape: TypeShape) -> dict[str, Any]:
