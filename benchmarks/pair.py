@@ -11,6 +11,7 @@ all client processes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -212,7 +213,8 @@ class Pair:
         running = support.start_module(name, given)
         while running.process.poll() is None:
             self.memory = max(self.memory, peak_of(running.pid))
-            time.sleep(0.1)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its end is not noticed late: others' is not, either
+                running.process.wait(timeout=0.1)
         result = running.wait()
         if result.failed:
             raise SystemExit(result.msg)

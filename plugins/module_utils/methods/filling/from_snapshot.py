@@ -185,9 +185,11 @@ class SnapshotLoader:
         return entries
 
     def _define(self, entries: list[Entry], restorer: Restorer) -> None:
-        """What the largest tables are made of is first, so that their rows come while the others are made."""
+        """What the largest tables are made of is first, so that their rows come while one of the sessions makes the
+        others. More at once would keep the largest back, for which all wait in the end.
+        """
         if self._may_begin():
-            tables, first, entries = made_first(entries, self.tables, self.archive.jobs)
+            tables, first, entries = made_first(entries, self.tables, self.archive.jobs - 1)
             if tables:
                 restorer.run(staging.Stage("definitions", first))
                 self._engine = self._make_engine(restorer.dbname)
