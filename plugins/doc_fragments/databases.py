@@ -38,6 +38,18 @@ options:
 
     RENAME: str = "options:\n" + _RENAME
 
+    BY_ITSELF = r"""
+options:
+  each_by_itself:
+    description:
+      - Work on each of the O(databases), which have to be named, as a run for it alone would, and go on with the others
+        where one fails.
+      - The result then has RV(ignore:results), a list of what each of these runs would return, with its database as
+        C(item), as a loop would have it. It costs less than a loop, which starts Python for each.
+    type: bool
+    default: false
+"""
+
     READING = r"""
 options:
   source_is_quiet:

@@ -156,6 +156,11 @@ other_databases:
   type: list
   elements: str
   sample: [postgres]
+database_sizes:
+  description: Sizes in bytes of the databases that the options choose, none where the role may not ask for it.
+  returned: success
+  type: dict
+  sample: {shop: 104857600}
 roles:
   description: The exported roles.
   returned: when O(include) has V(roles)

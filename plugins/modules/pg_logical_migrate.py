@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - handover.postgresql.endpoints.both
   - handover.postgresql.endpoints.clients
   - handover.postgresql.databases.pairs
+  - handover.postgresql.databases.by_itself
   - handover.postgresql.databases.filling
   - handover.postgresql.endpoints.replication
   - handover.postgresql.endpoints.attributes
@@ -174,6 +175,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+results:
+  description:
+    - What a run for each database alone would return, as described below, with its name as C(item), and whether it
+      C(failed). The other keys are only in these then.
+  returned: with O(each_by_itself)
+  type: list
+  elements: dict
+  sample: [{item: shop, failed: false, changed: true}]
 source:
   description: Identity of the source.
   returned: when O(state=replicating)
@@ -300,6 +309,7 @@ databases:
 """
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
+    BY_ITSELF,
     CLIENTS,
     FILLING,
     NAMES,
@@ -321,6 +331,7 @@ def main():
     run_between(
         {
             **PAIRS,
+            **BY_ITSELF,
             **REPLICATION,
             **FILLING,
             **CLIENTS,

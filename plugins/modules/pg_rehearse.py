@@ -31,6 +31,7 @@ extends_documentation_fragment:
   - handover.postgresql.endpoints.replication
   - handover.postgresql.endpoints.clients
   - handover.postgresql.databases.pairs
+  - handover.postgresql.databases.by_itself
   - handover.postgresql.databases.reading
   - handover.postgresql.databases.filling
   - handover.postgresql.progress
@@ -113,6 +114,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+results:
+  description:
+    - What a run for each database alone would return, as described below, with its name as C(item), and whether it
+      C(failed). The other keys are only in these then.
+  returned: with O(each_by_itself)
+  type: list
+  elements: dict
+  sample: [{item: shop, failed: false, changed: true}]
 databases:
   description: One element for each database.
   returned: always
@@ -209,6 +218,7 @@ failed_on:
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.arguments import (
     BOTH,
+    BY_ITSELF,
     CLIENTS,
     FILLING,
     NO,
@@ -245,6 +255,7 @@ def main():
             **BOTH,
             **REPLICATION,
             **PAIRS,
+            **BY_ITSELF,
             **READING,
             **FILLING,
             **CLIENTS,

@@ -40,6 +40,7 @@ def load(path: Path):
 # Options of modules that no variable gives, and why.
 NOT_FROM_THE_INVENTORY = {
     "data": "what was found is what is reported",
+    "each_by_itself": "the roles say it where they work on several databases",
     "former_page": "the action has read it",
     "include": "the roles' steps are tasks of their own, with tags",
     "kind": "each report has its own",

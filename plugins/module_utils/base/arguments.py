@@ -45,6 +45,7 @@ CLIENTS = {"client_directory": {"type": "list", "elements": "path"}, "jobs": {"t
 SELECTION = {"databases": NAMES, "ignore_databases": NAMES}
 RENAME = {"rename": {"type": "dict", "default": {}}}
 PAIRS = {**SELECTION, **RENAME}
+BY_ITSELF = {"each_by_itself": NO}
 READING = {
     "source_is_quiet": {"type": "bool"},
     "exclude_schemas": NAMES,

@@ -72,12 +72,37 @@ def run(argument_spec: dict[str, Any], job: Callable[[AnsibleModule], dict[str, 
         if "progress" in module.params:
             seconds_of("progress", module.params["progress"] or None)
             progress.begin(module.tmpdir)
-        leave, result = module.exit_json, job(module)
+        if module.params.get("each_by_itself"):
+            result = _each_by_itself(module, job)
+            leave = module.fail_json if "msg" in result else module.exit_json
+        else:
+            leave, result = module.exit_json, job(module)
     except Exception as error:  # pylint: disable=broad-except
-        leave, result = module.fail_json, _failure(error)
-        if not module._verbosity:  # what is said once in the message is not said again
-            result = {name: value for name, value in result.items() if name not in PARTS}
+        leave, result = module.fail_json, _failure(module, error)
     _leave(module, leave, result)
+
+
+def _each_by_itself(module: AnsibleModule, job: Callable[[AnsibleModule], dict[str, Any]]) -> dict[str, Any]:
+    """What the job returns for each database, or how it fails, as a loop would have it."""
+    names, results = module.params["databases"], []
+    if not names:
+        raise HandoverError("each_by_itself is true, but databases is empty.", "Name the databases.")
+    for name in names:
+        module.params["databases"] = [name]
+        try:
+            found = {"failed": False, **job(module)}
+        except Exception as error:  # pylint: disable=broad-except
+            found = {"failed": True, "changed": False, **_failure(module, error)}
+        results.append({"item": name, **found})
+    module.params["databases"] = names
+    problems = [one["msg"] for one in results if one["failed"]]
+    diffs = [one.pop("diff") for one in results if "diff" in one]
+    return {
+        "results": results,
+        "changed": any(one.get("changed", False) for one in results),
+        **({"diff": diffs} if diffs else {}),
+        **({"msg": " ".join(problems)} if problems else {}),
+    }
 
 
 def _leave(module: AnsibleModule, leave: Callable[..., None], result: dict[str, Any]) -> None:
@@ -127,8 +152,14 @@ FILE_REMEDIES = {
 }
 
 
-def _failure(error: Exception) -> dict[str, Any]:
+def _failure(module: AnsibleModule, error: Exception) -> dict[str, Any]:
     """The arguments of ``fail_json`` for what a job raised."""
+    found = _told(error)
+    # What is said once in the message is not said again.
+    return found if module._verbosity else {name: value for name, value in found.items() if name not in PARTS}
+
+
+def _told(error: Exception) -> dict[str, Any]:
     if isinstance(error, OSError):
         error = _file_error(error)
     elif psycopg2 is not None and isinstance(error, psycopg2.Error):

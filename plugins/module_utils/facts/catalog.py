@@ -102,13 +102,14 @@ def other_databases(connection: Connection, selected: list[str]) -> list[str]:
     return [name for (name,) in rows(connection, query) if name not in selected]
 
 
-def database_size(connection: Connection, dbname: str) -> int | None:
-    """Size in bytes, or None where the role may not ask."""
+def database_sizes(connection: Connection, names: list[str]) -> dict[str, int | None]:
+    """Sizes in bytes, None where the role may not ask."""
     query = """
-        SELECT CASE WHEN has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
+        SELECT datname::text,
+               CASE WHEN has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
                     THEN pg_database_size(oid) END
-        FROM pg_database WHERE datname = %s"""
-    return value(connection, query, (dbname,))
+        FROM pg_database WHERE datname = ANY (%s::text[])"""
+    return dict(rows(connection, query, (names,)))
 
 
 # How comments on objects of ours begin, so that they are told from an operator's.

@@ -73,6 +73,7 @@ def export(source: Endpoint, params: dict, check_mode: bool) -> dict:
         result: dict[str, Any] = {
             "selected_databases": selected,
             "other_databases": others,
+            "database_sizes": catalog.database_sizes(connection, selected),
             "source": server.as_result(),
         }
         result["directory"] = run.directory

@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+
 from dumps import CLIENTS
-from support import create_database, run_playbook
+from faults import await_that
+from support import create_database, run_playbook, start_playbook
 
 REPLICATE = "handover.postgresql.replicate"
 
@@ -50,9 +55,80 @@ def test_replicate(servers, tmp_path):
     assert "no_identity" in result.stdout
     assert target.sql("a b", "SELECT count(*) FROM t") == [(50,)]
     result = run_playbook(REPLICATE, inventory, extra_vars={"handover_no_identity": "copy_at_cutover"})
-    assert not result.failed, result
+    assert not result.failed, result.stdout
     assert "public.keyless is not replicated" in result.stdout
     assert target.sql("postgres", "SELECT count(*) FROM pg_subscription WHERE subconninfo ~ 'user=mover'") == [(2,)]
-    loops = result.results("handover.postgresql.pg_logical_migrate")
-    changed = {one["item"]: one["changed"] for loop in loops for one in loop["results"]}
+    calls = result.results("handover.postgresql.pg_logical_migrate")
+    changed = {one["item"]: one["changed"] for call in calls for one in call["results"]}
     assert changed == {"a b": False, "second": True}
+
+
+def test_little_databases_share_a_call_and_fail_by_themselves(servers, tmp_path):
+    source, target = servers(15), servers(18)
+    names = [f"little_{number}" for number in range(6)]
+    for name in names:
+        make(source, name)
+    make(source, "large")
+    source.sql("large", "CREATE TABLE filler AS SELECT repeat(md5(i::text), 30) AS t FROM generate_series(1, 70000) i")
+    source.sql("large", "ALTER TABLE filler REPLICA IDENTITY FULL")
+    create_database(target, "little_2")
+    target.sql("little_2", "CREATE TABLE in_the_way (i int)")
+    source.sql("little_3", "CREATE TABLE keyless (i int)")
+    pair = {
+        "ansible_connection": "local",
+        "handover_source": source.endpoint(),
+        "handover_target": target.endpoint(),
+        "handover_dump_directory": f"{tmp_path}/dumps",
+        "handover_client_directory": CLIENTS,
+    }
+    inventory = {"all": {"hosts": {"pair": pair}}}
+    forks = {"ANSIBLE_FORKS": "2"}
+    result = run_playbook(REPLICATE, inventory, env=forks)
+    assert result.failed
+    assert "Not replicated: little_2, little_3." in result.failures[-1]["msg"]
+    assert "- little_2: NOT REPLICATED." in result.stdout and "in_the_way" in result.stdout
+    calls = result.results("handover.postgresql.pg_rehearse")
+    rehearsed = [[one["item"] for one in call["results"]] for call in calls]
+    assert sorted(rehearsed) == [["large"], names[:3], names[3:]]
+    for name in {*names, "large"} - {"little_2", "little_3"}:
+        assert target.sql(name, "SELECT count(*) FROM t") == [(50,)]
+    target.sql("postgres", "DROP DATABASE little_2")
+    settings = {"handover_no_identity": "copy_at_cutover"}
+    result = run_playbook(REPLICATE, inventory, extra_vars=settings, env=forks)
+    assert not result.failed, result.stdout
+    calls = result.results("handover.postgresql.pg_logical_migrate")
+    changed = {one["item"]: one["changed"] for call in calls for one in call["results"]}
+    assert changed == {name: name in ("little_2", "little_3") for name in [*names, "large"]}
+    assert target.sql("little_2", "SELECT count(*) FROM t") == [(50,)]
+
+
+def test_a_call_that_is_killed_is_no_success_for_any_of_its_databases(servers, tmp_path):
+    source, target = servers(15), servers(16)
+    for name in ("first", "second"):
+        make(source, name)
+    pair = {
+        "ansible_connection": "local",
+        "handover_source": source.endpoint(),
+        "handover_target": target.endpoint(),
+        "handover_dump_directory": f"{tmp_path}/dumps",
+        "handover_client_directory": CLIENTS,
+        "handover_rehearse": False,
+        "handover_progress": "0",
+    }
+    inventory = {"all": {"hosts": {"pair": pair}}}
+    forks = {"ANSIBLE_FORKS": "1"}
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    with contextlib.closing(source.connect("second", autocommit=False)) as holder:
+        holder.cursor().execute("LOCK TABLE t")
+        running = start_playbook(REPLICATE, inventory, env=forks)
+        await_that(lambda: source.sql("postgres", waiting) != [(0,)], "the second database is being copied")
+        for pid, command in running.family().items():
+            if "AnsiballZ_pg_logical_migrate" in command:
+                os.kill(pid, signal.SIGKILL)
+        result = running.wait()
+    assert result.failed
+    assert "Not replicated: first, second." in result.failures[-1]["msg"]
+    result = run_playbook(REPLICATE, inventory, env=forks)
+    assert not result.failed, result.stdout
+    for name in ("first", "second"):
+        assert target.sql(name, "SELECT count(*) FROM t") == [(50,)]

@@ -330,19 +330,16 @@ class CopyEngine:
     def _build_task(self, definitions: list[Definition], tables, done=None) -> Task:
         size = sum(table.size for table in tables)
         claims = frozenset(table.oid for table in tables)
+        awaited = [key.size for table in tables for key in self._keys.get(table.oid, ())]  # foreign keys wait for it
         sharing = len(definitions) == 1 and definitions[0].is_index
         return Task(
-            (BUILD, -max(size, self._awaited_size(tables)), sharing),
+            (BUILD, -max([size, *awaited]), sharing),
             lambda worker: self._build(worker, definitions),
             lambda: self._built_all(definitions, done or (lambda: self._ready(tables))),
             alone=frozenset() if sharing else claims,
             shared=claims if sharing else frozenset(),
             light=size <= BATCH_BYTES,
         )
-
-    def _awaited_size(self, tables: list[SourceTable]) -> int:
-        """Of the largest foreign key that waits for one of these tables."""
-        return max((key.size for table in tables for key in self._keys.get(table.oid, ())), default=0)
 
     def _build(self, worker: Worker, definitions: list[Definition]) -> None:
         """The server's own workers do what none of ours has to: sorting with several takes it more in all."""

@@ -12,7 +12,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.capabili
     read_role,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
-    database_size,
+    database_sizes,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.providers import provider_hints
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
@@ -108,7 +108,7 @@ class Database(Side):
         tables = sorted((table for table in self.tables if table.kind == "r"), key=lambda table: -table.bytes)
         return {
             "database": self.name,
-            "bytes": database_size(self.connection, self.name),
+            "bytes": database_sizes(self.connection, [self.name])[self.name],
             "table_bytes": sum(table.bytes for table in tables),
             "large_object_bytes": self.value("SELECT pg_table_size('pg_largeobject')::bigint"),
             "tables": len(tables),

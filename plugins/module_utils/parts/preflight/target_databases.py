@@ -9,7 +9,7 @@ import contextlib
 import json
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, script, size, some
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_size
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_sizes
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.target_database import (
     WORKING_PREFIX,
     exists,
@@ -96,7 +96,7 @@ def leftovers(pair: Pair):
 @server_check("target_disk", "The target has room for the databases.", needs_target=True)
 def target_disk(pair: Pair):
     """SQL does not show free disk space, so you have to look; this says how much is needed."""
-    sizes = [database_size(pair.source.connection, name) for name in pair.databases]
+    sizes = list(database_sizes(pair.source.connection, pair.databases).values())
     unknown = sizes.count(None)
     total = sum(filter(None, sizes))
     beside = f", and those of {counted(unknown, 'database')} whose size this role may not ask" if unknown else ""
