@@ -8,6 +8,7 @@ It records them, too. Nothing is sent anywhere.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -57,8 +58,15 @@ def awx_collection() -> Path:
     """The path in which Ansible finds it. It is fetched once for a checkout, 50 MB of which 1 MB is kept."""
     wanted = ROOT / "tests" / "awx_modules.txt"
     place = ROOT / ".build" / "awx" / hashlib.sha256(f"{wanted.read_text()}{ACTION}".encode()).hexdigest()[:10]
-    if place.exists():
-        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests of several processes want it
+        if not place.exists():
+            _fetch(wanted, place)
+    return place
+
+
+def _fetch(wanted: Path, place: Path) -> None:
     part = place.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     with tempfile.TemporaryDirectory() as fetched:
@@ -72,4 +80,3 @@ def awx_collection() -> Path:
     for module in (part / PART / "plugins" / "modules").glob("[a-z]*.py"):
         (actions / module.name).write_text(ACTION)
     part.rename(place)
-    return place
