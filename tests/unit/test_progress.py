@@ -82,6 +82,10 @@ def test_what_is_written():
         assert json.loads(run.as_json())["databases"]["shop"]["bytes"] == [2, 2]
     run.stage("shop", "indexes")
     assert json.loads(run.as_json())["databases"] == {"shop": {"stage": "indexes"}}
+    run.stage("blog", "data")
+    run.leave("shop")
+    run.leave("not begun")
+    assert json.loads(run.as_json())["databases"] == {"blog": {"stage": "data"}}
 
 
 def test_a_watch_is_over_when_who_looked_is_gone(tmp_path):

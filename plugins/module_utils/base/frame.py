@@ -93,6 +93,7 @@ def _each_by_itself(module: AnsibleModule, job: Callable[[AnsibleModule], dict[s
             found = {"failed": False, **job(module)}
         except Exception as error:  # pylint: disable=broad-except
             found = {"failed": True, "changed": False, **_failure(module, error)}
+        progress.leave(name)
         results.append({"item": name, **found})
     module.params["databases"] = names
     problems = [one["msg"] for one in results if one["failed"]]

@@ -60,6 +60,12 @@ class Progress:
             self._amounts.pop(database, None)
             self._lags.pop(database, None)
 
+    def leave(self, database: str) -> None:
+        """The run is done with the database, and goes on with others."""
+        with self._lock:
+            for known in (self._stages, self._amounts, self._lags):
+                known.pop(database, None)
+
     def lag(self, database: str, behind: int) -> None:
         """How many bytes of WAL are still to be applied, until the next stage."""
         with self._lock:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError, IncompleteError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import progress
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import database_names
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling, options_of
@@ -114,6 +115,7 @@ def each(databases: list[str], work) -> list[dict]:
             done.append(work(dbname))
         except IncompleteError as error:
             errors.append(error)
+        progress.leave(dbname)
     if not errors:
         return done
     if len(databases) == 1:

@@ -49,6 +49,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import memberships
 
 ROUNDS = 5  # looks, each of which may find what was changed during the one before
+MOST_RETURNS = 5  # of names that were not yet due, before apply counts as stuck by something else
 POLL = 0.05  # seconds
 LACKING = ("42704", "42883", "3F000", "42P01")  # SQLSTATEs: types, functions, schemas, sequences
 Types = dict[int, type_shapes.TypeShape]
@@ -238,6 +239,7 @@ class _Run:
         self._names = dict(outlook.names)
         self._done: list[str] = []
         self._undo: list[Amendment] = []
+        self._returns = 0
 
     def run(self) -> None:
         plan, job = self.plan, self.job
@@ -288,8 +290,8 @@ class _Run:
             if fitting is not None:
                 steps = fitting
                 continue
-            if not steps:
-                self._take_back()
+            if not steps or self._returns > MOST_RETURNS:
+                self._take_back(self._undo)
                 raise self._stuck()
             same = [one for one in steps if one.age == steps[0].age]
             self._execute(same)
@@ -310,6 +312,12 @@ class _Run:
             return None
         first = min(found, key=lambda one: one.lsn)
         tree = outlook.tree(first.table)
+        guessed = [one for one in self._undo if one.renames and one.oid in tree]
+        if guessed and first.columns:  # what they lack may be one of these columns, by a name that it had before
+            self._take_back(guessed)
+            self._undo = [one for one in self._undo if one not in guessed]
+            self._returns += 1
+            return [*guessed, *steps]
         now, steps = passing_definitions.amended(first, steps, tree, outlook.there[first.table].owner)
         self._execute(now)
         return steps
@@ -346,14 +354,16 @@ class _Run:
                 streams.setdefault(self.outlook.tree(oid)[0], set()).add(waves[one.key])
         return any(len(found) > 1 for found in streams.values())
 
-    def _take_back(self) -> None:
+    def _take_back(self, steps: list[Amendment]) -> None:
         """What was renamed may not be what stops apply: rows of before may be waiting."""
-        steps = [
-            Amendment(step.when, step.oid, step.owner, step.undo, key=self.outlook.names.get(step.oid))
-            for step in reversed(self._undo)
+        undone = [
+            Amendment(
+                step.when, step.oid, step.owner, step.undo, key=self.outlook.names.get(step.oid) if step.key else None
+            )
+            for step in reversed(steps)
             if step.undo is not None
         ]
-        self._execute(steps)
+        self._execute(undone)
 
     def _stuck(self) -> HandoverError:
         return HandoverError(

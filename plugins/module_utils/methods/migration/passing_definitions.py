@@ -64,11 +64,8 @@ def misfits(
     try:
         found = []
         for name in streams:
-            if not _is_quiet(publisher, name):
-                return None
-            try:
-                pending = read_pending(publisher, name)
-            except (psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ObjectInUse):
+            pending = _pending(publisher, name)
+            if pending is None:
                 return None
             found += _first(publisher, subscriber, pending, tables)
         return found
@@ -77,13 +74,19 @@ def misfits(
             subscription.enable(subscriber, name)
 
 
-def _is_quiet(publisher: Connection, name: str) -> bool:
+def _pending(publisher: Connection, name: str) -> list[PendingTable] | None:
+    """What waits in the slot. A worker that was just about to begin may take it once more before it ends."""
     deadline = time.monotonic() + QUIET
-    while slot.read(publisher, [name]).get(name, {}).get("active"):
-        if time.monotonic() > deadline:
-            return False
+    while time.monotonic() < deadline:
+        if not slot.read(publisher, [name]).get(name, {}).get("active"):
+            try:
+                return read_pending(publisher, name)
+            except psycopg2.errors.InsufficientPrivilege:
+                return None
+            except psycopg2.errors.ObjectInUse:
+                pass
         time.sleep(0.05)
-    return True
+    return None
 
 
 def _first(
