@@ -156,3 +156,42 @@ def dies_at(place: Path, event: str, words: str) -> dict[str, str]:
     place.mkdir()
     (place / "sitecustomize.py").write_text(DIE_AT.format(event=event, words=words))
     return {"PYTHONPATH": f"{place}:{COLLECTIONS}"}
+
+
+# --- a server that refuses once --------------------------------------------------------------------------------------
+
+REFUSE_ONCE = """
+import builtins, sys
+
+imported, calls = builtins.__import__, []
+
+def watched(name, *more, **named):
+    found = imported(name, *more, **named)
+    module = sys.modules.get({module!r})
+    if module is not None and hasattr(module, {function!r}) and not calls:
+        calls.append(0)
+        function = getattr(module, {function!r})
+        setattr(module, {function!r}, lambda *given: refused(function, given))
+    return found
+
+def refused(function, given):
+    calls[0] += 1
+    if calls[0] == {number}:
+        import psycopg2
+        raise getattr(psycopg2.errors, {error!r})("for this once")
+    return function(*given)
+
+builtins.__import__ = watched
+"""
+
+
+def refuses_once(place: Path, function: str, number: int, error: str) -> dict[str, str]:
+    """The environment of a Python in which the server refuses what ``MODULE.FUNCTION`` of the collection's module_utils
+    asks when it is called for the ``number``th time, with an error of psycopg2.errors.
+    """
+    module, _dot, name = function.rpartition(".")
+    full = f"ansible_collections.handover.postgresql.plugins.module_utils.{module}"
+    place.mkdir()
+    text = REFUSE_ONCE.format(module=full, function=name, number=number, error=error)
+    (place / "sitecustomize.py").write_text(text)
+    return {"PYTHONPATH": f"{place}:{COLLECTIONS}"}

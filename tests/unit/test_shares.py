@@ -13,12 +13,13 @@ from ansible_collections.handover.postgresql.plugins.filter.shares import LITTLE
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 6, 30, 200])
 @pytest.mark.parametrize("forks", [0, 1, 5, 50])
-def test_each_database_is_in_one_share_and_shares_are_no_fewer_than_work_side_by_side(count, forks):
+def test_each_database_is_in_one_share_and_none_is_shared_before_all_forks_have_work(count, forks):
     names = [f"n{number}" for number in range(count)]
     found = shares(names, dict.fromkeys(names, 8 << 20), forks)
     assert [name for share in found for name in share] == names
     assert all(1 <= len(share) <= TOGETHER for share in found)
     assert 2 * len(found) >= min(count, forks)
+    assert len(found) == count or count > forks
 
 
 def test_large_ones_and_those_of_unknown_size_are_alone_and_first():

@@ -23,6 +23,18 @@ def make(cluster, name: str) -> None:
     cluster.sql(name, "INSERT INTO t SELECT generate_series(1, 50)")
 
 
+def inventory_of(source, target, place, **variables) -> dict:
+    """One pair, with these variables besides."""
+    pair = {
+        "ansible_connection": "local",
+        "handover_source": source.endpoint(),
+        "handover_target": target.endpoint(),
+        "handover_dump_directory": f"{place}/dumps",
+        "handover_client_directory": CLIENTS,
+    }
+    return {"all": {"hosts": {"pair": {**pair, **variables}}}}
+
+
 def test_replicate(servers, tmp_path):
     source, target = servers(15), servers(17)
     for name in ("a b", "second"):
@@ -32,22 +44,14 @@ def test_replicate(servers, tmp_path):
     source.sql("postgres", "CREATE ROLE mover LOGIN REPLICATION PASSWORD 'a password to keep'")
     password = tmp_path / "password"
     password.write_text("a password to keep\n")
-    inventory = {
-        "all": {
-            "hosts": {
-                "pair": {
-                    "ansible_connection": "local",
-                    "handover_source": source.endpoint(),
-                    "handover_target": target.endpoint(),
-                    "handover_dump_directory": f"{tmp_path}/dumps",
-                    "handover_client_directory": CLIENTS,
-                    "handover_replication_role": "mover",
-                    "handover_replication_password_file": str(password),
-                    "handover_rehearse": False,
-                }
-            }
-        }
-    }
+    inventory = inventory_of(
+        source,
+        target,
+        tmp_path,
+        handover_replication_role="mover",
+        handover_replication_password_file=str(password),
+        handover_rehearse=False,
+    )
     result = run_playbook(REPLICATE, inventory)
     assert result.failed
     assert "Not replicated: second" in result.failures[-1]["msg"]
@@ -74,14 +78,7 @@ def test_little_databases_share_a_call_and_fail_by_themselves(servers, tmp_path)
     create_database(target, "little_2")
     target.sql("little_2", "CREATE TABLE in_the_way (i int)")
     source.sql("little_3", "CREATE TABLE keyless (i int)")
-    pair = {
-        "ansible_connection": "local",
-        "handover_source": source.endpoint(),
-        "handover_target": target.endpoint(),
-        "handover_dump_directory": f"{tmp_path}/dumps",
-        "handover_client_directory": CLIENTS,
-    }
-    inventory = {"all": {"hosts": {"pair": pair}}}
+    inventory = inventory_of(source, target, tmp_path)
     forks = {"ANSIBLE_FORKS": "2"}
     result = run_playbook(REPLICATE, inventory, env=forks)
     assert result.failed
@@ -106,16 +103,7 @@ def test_a_call_that_is_killed_is_no_success_for_any_of_its_databases(servers, t
     source, target = servers(15), servers(16)
     for name in ("first", "second"):
         make(source, name)
-    pair = {
-        "ansible_connection": "local",
-        "handover_source": source.endpoint(),
-        "handover_target": target.endpoint(),
-        "handover_dump_directory": f"{tmp_path}/dumps",
-        "handover_client_directory": CLIENTS,
-        "handover_rehearse": False,
-        "handover_progress": "0",
-    }
-    inventory = {"all": {"hosts": {"pair": pair}}}
+    inventory = inventory_of(source, target, tmp_path, handover_rehearse=False, handover_progress="0")
     forks = {"ANSIBLE_FORKS": "1"}
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     with contextlib.closing(source.connect("second", autocommit=False)) as holder:
