@@ -156,11 +156,11 @@ def complete_pending(run: Destination, goal: str, filling: Filling, found: tuple
     return result
 
 
-def make_place(run: Destination, goal: str, archive: FittedArchive) -> str:
+def make_place(run: Destination, goal: str, archive: FittedArchive, made: str | None = None) -> str:
     """An empty database to fill, under a name of ours, or under its own where something in it takes that: it is known
-    for ours by its journal, which says that it is incomplete until all is there.
+    for ours by its journal, which says that it is incomplete until all is there. ``made``: make_working has made it.
     """
-    working = make_working(run, goal, archive.origin["properties"])
+    working = made or make_working(run, goal, archive.origin["properties"])
     if not archive.fitting.needs_own_name:
         return working
     with run.visit(working) as session:

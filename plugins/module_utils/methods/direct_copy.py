@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint, psycopg2
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import beside
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.facts import catalog
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.destination import (
@@ -20,6 +21,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.destin
     each,
     find_pending,
     make_place,
+    make_working,
     only_run,
     refuse_occupied,
     take_place,
@@ -36,7 +38,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
     patience_of,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.source_schema import digest
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import databases, target_database
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.readability import (
     locked_out,
     refuse_unreadable,
@@ -182,9 +184,11 @@ def _refuse_redefined(run: Copy, session, result: dict, dbname: str, place: str)
 
 def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
     """Copy, or say what would be copied."""
-    loader, target = _loader(run, session, dbname, hold=True), run.destination.target
+    target = run.destination.target
+    loader, made = _open(run, session, dbname, goal)
     filling = Filling(loader)
-    pending = None if run.params["force"] else find_pending(run.destination, goal, lambda one: _is_of(run, one, dbname))
+    is_new = made or run.params["force"]
+    pending = None if is_new else find_pending(run.destination, goal, lambda one: _is_of(run, one, dbname))
     if pending:
         place, former = pending
         if run.params["source_is_quiet"]:
@@ -193,7 +197,7 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
         return complete_pending(run.destination, goal, filling, pending)
     if run.destination.check_mode:
         return filling.preview(goal)
-    place = _prepare_place(run, goal, loader)
+    place = _prepare_place(run, goal, loader, made)
     with contextlib.closing(connect_for_record(target, place)) as own:
         loader.scope.on_state = lambda changes: _remember(own, changes)
         loader.scope.on_copied = lambda: _let_go(session, own)
@@ -210,6 +214,30 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
         with contextlib.closing(run.source.connect(dbname, read_only=True)) as later:
             result["notices"] += [NOT_QUIET] if count_writes(later) != loader.facts["origin"]["writes"] else []
     return result
+
+
+def _open(run: Copy, session, dbname: str, goal: str) -> tuple[SnapshotLoader, str | None]:
+    """Everything about the copy before it begins; and the empty database for it, which is made while the source is
+    described, where the target has nothing that is to be looked at first.
+    """
+    working = target_database.working_name(goal)
+    there = any(target_database.exists(run.connection, one) for one in (goal, working))
+    if run.destination.check_mode or there or not run.params["create"]:
+        return _loader(run, session, dbname, hold=True), None
+    properties = databases.read_properties(session, dbname)
+    with contextlib.closing(run.destination.target.connect_for_maintenance()) as own:
+        destination = replace(run.destination, connection=own)
+        try:
+            made, loader = beside(
+                own,
+                lambda: make_working(destination, goal, properties),
+                lambda: _loader(run, session, dbname, hold=True),
+            )
+        except BaseException:
+            with contextlib.suppress(Exception):  # the error that brought us here says more
+                target_database.drop(run.connection, working)
+            raise
+    return loader, made
 
 
 def _loader(run: Copy, session, dbname: str, hold: bool) -> SnapshotLoader:
@@ -236,8 +264,12 @@ def _loader(run: Copy, session, dbname: str, hold: bool) -> SnapshotLoader:
     return loader
 
 
-def _prepare_place(run: Copy, goal: str, loader: SnapshotLoader) -> str:
-    """The database to fill: as an interrupted run left it, where that can be continued, else empty."""
+def _prepare_place(run: Copy, goal: str, loader: SnapshotLoader, made: str | None) -> str:
+    """The database to fill: as an interrupted run left it, where that can be continued, else empty, as the one that
+    was ``made``.
+    """
+    if made:
+        return make_place(run.destination, goal, loader.archive, made)
     own_name = loader.archive.fitting.needs_own_name or not run.params["create"]
     place = goal if own_name else target_database.working_name(goal)
     former = _read_journal(run, place)

@@ -85,13 +85,12 @@ class Filling:
             if self._former:  # somebody may have made by hand what was pending
                 self.archive.fitting.pass_existing(*names_of_objects(session))
             properties.restore_settings_for_contents(self.archive, dbname)
-            self.archive.toast_compression = choose_compression(self.archive, dbname)
             self._restore(session, dbname, stack)
-            self._analyze(dbname, "tables")
+            self._analyze(session, "tables")
             with self.stages.stage("materialized views"):
                 properties.restore_settings(self.archive, dbname)
                 self._refresh(dbname)
-            self._analyze(dbname, "materialized views")
+            self._analyze(session, "materialized views")
             with self.stages.stage("database properties"):
                 properties.restore_properties(session, self.archive, dbname)
             result = self._result()
@@ -117,14 +116,16 @@ class Filling:
         archive = self.archive
         obtainable = lent_rights.take_ownership(archive, self.loader.owners_elsewhere(), stack)
         place = edited(archive.contents, stack)
-        restorer = Restorer(archive, dbname, place, archive.target.for_programs(session), obtainable, self.stages)
+        restorer = Restorer(archive, session, place, obtainable, self.stages)
+        stack.callback(restorer.close)
+        archive.toast_compression = choose_compression(archive, restorer.prepared())
         import_journal.undo(session)  # of a run that was killed: what it did for a while does not look so any more
         stack.callback(lent_rights.try_to_undo, session)
         stages = self.loader.stages()
         with_rows = next((stage for stage in stages if stage.name not in ("schemas", "definitions")), None)
         for stage in stages:
             if stage is with_rows:
-                lent_rights.grant_for_building(archive, dbname)
+                lent_rights.grant_for_building(archive, restorer.prepared)
             if stage.name == "definitions" and not archive.capabilities.superuser:
                 lent_rights.let_owners_create(session)
             if stage.name == "privileges":
@@ -141,12 +142,13 @@ class Filling:
         with self.stages.stage(stage.name):
             self.loader.run(stage, restorer)
 
-    def _analyze(self, dbname: str, kind: str) -> None:
+    def _analyze(self, session: Connection, kind: str) -> None:
         archive, mode = self.archive, self.archive.params["analyze"]
         if mode != "none":
             with self.stages.stage("analyze"):
                 statistics.analyze(
-                    lambda: archive.target.connect(dbname),
+                    session,
+                    lambda: archive.target.connect(session.info.dbname),
                     archive.jobs,
                     kind,
                     stages=mode == "in_stages",
@@ -155,9 +157,9 @@ class Filling:
 
     def _refresh(self, dbname: str) -> None:
         """Under the database's own settings: the contents of a view may depend on its time zone."""
-        if self.archive.params["refresh_materialized_views"]:
+        views = staging.refreshes(self.archive.fitting.remaining())
+        if views and self.archive.params["refresh_materialized_views"]:
             with contextlib.closing(self.archive.target.connect(dbname, pinned=False)) as session:
-                views = staging.refreshes(self.archive.fitting.remaining())
                 for view, error in statistics.refresh(session, list(views)).items():
                     self.archive.fitting.fail(failure_of(views[view], error, error.pgcode))
 

@@ -162,7 +162,7 @@ class SnapshotLoader:
 
     def run(self, stage: staging.Stage, restorer: Restorer) -> None:
         """What is there already, or waits for rows that come later, is left alone."""
-        entries = self._due(stage, restorer.dbname)
+        entries = self._due(stage, restorer)
         if stage.name == "foreign keys":
             self._make_keys([entry for entry in entries if entry.desc == FOREIGN_KEY], restorer.dbname)
             entries = [entry for entry in entries if entry.desc != FOREIGN_KEY]
@@ -173,14 +173,13 @@ class SnapshotLoader:
         elif entries:
             restorer.run(staging.Stage(stage.name, entries))
 
-    def _due(self, stage: staging.Stage, dbname: str) -> list[Entry]:
+    def _due(self, stage: staging.Stage, restorer: Restorer) -> list[Entry]:
         only = self.scope.only
         entries = [one for one in stage.entries if one.dump_id not in self._awaiting]
         if only:
             entries = [one for one in entries if one.desc in only and not is_of_column(one)]
         if self.scope.existing:
-            with contextlib.closing(self.archive.target.connect(dbname)) as session:
-                there = existing_entries(self.source.session, session, self.archive.contents)
+            there = existing_entries(self.source.session, restorer.session, self.archive.contents)
             entries = [entry for entry in entries if entry.dump_id not in there or entry.section == "data"]
         return entries
 
@@ -235,7 +234,8 @@ class SnapshotLoader:
         source, params = self.source, self.archive.params
         built = [entry for entry in entries if entry.section == "post-data"]
         definitions = self._definitions(built, params["no_tablespaces"])
-        engine = self._engine or self._make_engine(restorer.dbname)
+        restorer.close()
+        engine = self._engine = self._engine or self._make_engine(restorer.dbname)
         self._carry_more(restorer, engine.options.flow)
         with progress.measured(source.dbname, lambda: self._look(engine)):
             self.counts = engine.run(self.tables, definitions, source.session.info.server_version)
@@ -279,15 +279,14 @@ class SnapshotLoader:
 
     def _carry_more(self, restorer: Restorer, flow: Flow) -> None:
         """Sequences' values and large objects."""
-        here, archive = self.source.session, self.archive
-        with contextlib.closing(archive.target.connect(restorer.dbname)) as session:
-            if self.scope.sequences:
-                chosen = self._sequences(session)
-                sequences.apply(session, [one for one in sequences.read(here) if one.key in chosen])
-            if self.scope.large_objects and (large_objects.count(here) or large_objects.count(session)):
-                owners = set() if archive.params["no_owner"] else restorer.obtainable
-                grantees = set() if archive.params["no_privileges"] else set(archive.capabilities.roles)
-                large_objects.copy(here, session, owners, grantees, flow)
+        here, session, archive = self.source.session, restorer.session, self.archive
+        if self.scope.sequences:
+            chosen = self._sequences(session)
+            sequences.apply(session, [one for one in sequences.read(here) if one.key in chosen])
+        if self.scope.large_objects and (large_objects.count(here) or large_objects.count(session)):
+            owners = set() if archive.params["no_owner"] else restorer.obtainable
+            grantees = set() if archive.params["no_privileges"] else set(archive.capabilities.roles)
+            large_objects.copy(here, session, owners, grantees, flow)
 
     def _sequences(self, session: Connection) -> set[tuple[str | None, str]]:
         """Those that were made here, and those that extensions made, which are in no archive, if we may set them."""

@@ -8,6 +8,7 @@ owners, and be built with their owners' rights.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
@@ -66,20 +67,16 @@ def closed_to_owners(session: Connection) -> list[sql.Composed]:
     return [sql.SQL(kind + " {}").format(sql.Identifier(name)) for kind, name in rows(session, query)]
 
 
-def grant_for_building(archive: FittedArchive, dbname: str) -> None:
+def grant_for_building(archive: FittedArchive, prepared: Callable[[], Connection]) -> None:
     """Grant, before rows come, what the archive grants at the end: an index is built, a constraint checked with the
     rights of the table's owner, who may have to call a function in another's schema. Nothing is revoked yet; what is
-    refused here is refused again, and said, when privileges are restored.
+    refused here is refused again, and said, when privileges are restored. ``prepared()`` is a session that reads
+    statements as the archive has them.
     """
-    grants = grants_for_building(archive)
-    if not grants:
-        return
-    with contextlib.closing(archive.target.connect(dbname)) as session:
-        script.prepare(session, archive.contents)
-        for group in in_groups(grants, script.TOGETHER):
-            if not _execute(session, b"\n".join(group)):
-                for one in group:
-                    _execute(session, one)
+    for group in in_groups(grants_for_building(archive), script.TOGETHER):
+        if not _execute(prepared(), b"\n".join(group)):
+            for one in group:
+                _execute(prepared(), one)
 
 
 def grants_for_building(archive: FittedArchive) -> list[bytes]:

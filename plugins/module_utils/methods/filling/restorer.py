@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.stages import Stages
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
@@ -43,19 +42,32 @@ def names_of_objects(session: Connection) -> tuple[list[tuple[str, str]], list[t
 class Restorer:
     """One database that is being filled.
 
-    ``place`` is the directory of the edited archive, ``programs`` the target as pg_restore connects to it;
-    ``obtainable`` are the roles that objects can be given to; ``stages`` are those of the filling.
+    ``session`` is one in it, ``place`` the directory of the edited archive; ``obtainable`` are the roles that objects
+    can be given to; ``stages`` are those of the filling. Whoever makes one closes it.
     """
 
-    def __init__(
-        self, archive: FittedArchive, dbname: str, place: str, programs: Endpoint, obtainable: set[str], stages: Stages
-    ):
+    def __init__(self, archive: FittedArchive, session: Connection, place: str, obtainable: set[str], stages: Stages):
         self.archive = archive
-        self.dbname = dbname
+        self.session = session
+        self.dbname: str = session.info.dbname
         self.obtainable = obtainable
         self.stages = stages
         self._place = place
-        self._programs = programs
+        self._programs = archive.target.for_programs(session)
+        self._prepared: Connection | None = None
+
+    def prepared(self) -> Connection:
+        """A session that reads statements as the archive has them, the same one until ``close``."""
+        if self._prepared is None:
+            self._prepared = self.archive.target.connect(self.dbname)
+            script.prepare(self._prepared, self.archive.contents)
+        return self._prepared
+
+    def close(self) -> None:
+        """End the prepared session: also before what takes long, as idle sessions are cut off by what lies between."""
+        if self._prepared:
+            self._prepared.close()
+            self._prepared = None
 
     def run(self, stage: Stage) -> None:
         """One stage, its entries in their order. Raises HandoverError where rows would be lost."""
@@ -63,11 +75,13 @@ class Restorer:
 
     def run_parallel(self, stage: Stage) -> None:
         """One stage by a pg_restore with several jobs."""
+        self.close()
         self._explain(stage, self._told_apart(stage, self._restore_slowly(stage.entries, self._place, parallel=True)))
 
     def load(self, stage: Stage, directory: str) -> None:
         """Rows, from the directory that pg_dump wrote, by a pg_restore with several jobs."""
         archive, programs = self.archive, self._programs
+        self.close()
         if archive.toast_compression:
             compressing = programs.with_options(f"-c default_toast_compression={archive.toast_compression}")
             try:
@@ -99,19 +113,17 @@ class Restorer:
         if archive.params.get("restore_extra_args"):  # who knows what they do
             return self._restore_slowly(stage.entries, self._place, stage.parallel)
         errors = []
-        with contextlib.closing(archive.target.connect(self.dbname)) as session:
-            script.prepare(session, archive.contents)
-            place = script.ArchivePlace(self._place, archive.contents.codec)
-            waiting = stage.entries
-            while waiting := archive.wanted(waiting):
-                entries = waiting[: script.WRITTEN_TOGETHER]
-                arguments = archive.arguments(parallel=False)
-                done = script.run(session, archive.client, self._programs, place, entries, arguments)
-                refused = entries[done : done + script.TOGETHER]
-                if refused:
-                    errors += self._restore_slowly(refused, self._place, False)
-                    archive.fitting.explain(errors)  # what needs a refused one is not tried any more
-                waiting = waiting[done + len(refused) :]
+        place = script.ArchivePlace(self._place, archive.contents.codec)
+        waiting = stage.entries
+        while waiting := archive.wanted(waiting):
+            entries = waiting[: script.WRITTEN_TOGETHER]
+            arguments = archive.arguments(parallel=False)
+            done = script.run(self.prepared(), archive.client, self._programs, place, entries, arguments)
+            refused = entries[done : done + script.TOGETHER]
+            if refused:
+                errors += self._restore_slowly(refused, self._place, False)
+                archive.fitting.explain(errors)  # what needs a refused one is not tried any more
+            waiting = waiting[done + len(refused) :]
         return errors
 
     def _restore_slowly(self, entries: list[Entry], place: str, parallel: bool) -> list[RestoreError]:
@@ -126,8 +138,7 @@ class Restorer:
         archive = self.archive
         if archive.jobs == 1 or all(error.is_of_pg_restore for error in errors):
             return errors
-        with contextlib.closing(archive.target.connect(self.dbname, read_only=True)) as session:
-            there = archive.fitting.existing(*names_of_objects(session))
+        there = archive.fitting.existing(*names_of_objects(self.session))
         missing = [one for one in stage.entries if one.dump_id not in there and one.desc not in STATISTICS]
         again = {one.dump_id for one in missing}
         others = [one for one in errors if (one.entry.dump_id not in again if one.entry else not missing)]
@@ -159,17 +170,15 @@ class Restorer:
         archive, left = self.archive, []
         if not any(error.entry and error.entry.desc == FOREIGN_KEY for error in errors):
             return errors
-        with contextlib.closing(archive.target.connect(self.dbname)) as session:
-            script.prepare(session, archive.contents)
-            for error in errors:
-                entry = error.entry
-                is_key = entry and entry.desc == FOREIGN_KEY and not archive.fitting.is_skipped(entry)
-                if entry and is_key and self._add_unchecked(session, entry):
-                    archive.unchecked.append(entry)
-                else:
-                    left.append(error)
+        for error in errors:
+            entry = error.entry
+            is_key = entry and entry.desc == FOREIGN_KEY and not archive.fitting.is_skipped(entry)
+            if entry and is_key and self._add_unchecked(entry):
+                archive.unchecked.append(entry)
+            else:
+                left.append(error)
         return left
 
-    def _add_unchecked(self, session: Connection, entry: Entry) -> bool:
+    def _add_unchecked(self, entry: Entry) -> bool:
         statement = (entry.definition or "").encode(self.archive.contents.codec, "surrogateescape")
-        return add_unchecked(session, entry, statement) is True
+        return add_unchecked(self.prepared(), entry, statement) is True

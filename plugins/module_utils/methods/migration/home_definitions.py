@@ -269,8 +269,8 @@ def _make(job: Job, ends: Way, found: HomeDefinitions, entries: list[Entry]) -> 
         with contextlib.ExitStack() as stack:
             obtainable = lent_rights.take_ownership(archive, set(), stack)
             place = edited(archive.contents, stack)
-            programs = archive.target.for_programs(ends.subscriber)
-            restorer = Restorer(archive, ends.subscribed[1], place, programs, obtainable, job.stages)
+            restorer = Restorer(archive, ends.subscriber, place, obtainable, job.stages)
+            stack.callback(restorer.close)
             for stage in plan_stages(archive.contents, archive.wanted(wanted)):
                 restorer.run(stage)
     reasons = {one["object"]: one["reason"] for one in fitting.skipped}

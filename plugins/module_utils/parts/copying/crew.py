@@ -77,16 +77,19 @@ class Crew:
     """``jobs`` workers. Add tasks, then run; a task's ``done`` is called by one worker at a time."""
 
     def __init__(self, jobs: int, connect_source, connect_target):
-        self._jobs = jobs
-        self._connect = connect_source, connect_target
+        self._workers = [Worker(connect_source, connect_target) for _i in range(jobs)]
         self._change = threading.Condition(threading.RLock())
         self._waiting = []
         self._running = []
         self._order = 0
         self._errors = []
-        self._workers = []
         self._threads = []
         self._more_to_come = False
+
+    @property
+    def first(self) -> Worker | None:
+        """A worker that is whoever asks's until the crew starts: what it has opened by then is not opened again."""
+        return None if self._threads else self._workers[0]
 
     @property
     def stopped(self) -> bool:
@@ -98,7 +101,7 @@ class Crew:
         """Workers that have nothing of any weight to do now, and will not have with what waits."""
         with self._change:
             heavy = sum(not task.light for task in [*self._running, *(entry[2] for entry in self._waiting)])
-            return max(0, self._jobs - heavy)
+            return max(0, len(self._workers) - heavy)
 
     def add(self, task: Task) -> None:
         with self._change:
@@ -113,7 +116,7 @@ class Crew:
     def start(self) -> None:
         """Work on what there is, and on what comes. Whoever starts runs or stops it."""
         self._more_to_come = True
-        self._threads = [threading.Thread(target=self._serve, daemon=True) for _i in range(self._jobs)]
+        self._threads = [threading.Thread(target=self._serve, args=(one,), daemon=True) for one in self._workers]
         for thread in self._threads:
             thread.start()
 
@@ -136,6 +139,8 @@ class Crew:
         """Nothing goes on, for this reason; no more than that if nothing did."""
         self._fail(error)
         self._await()
+        for worker in self._workers:
+            worker.close()
 
     def _await(self) -> None:
         for thread in self._threads:
@@ -148,9 +153,7 @@ class Crew:
         for worker in self._workers:
             worker.cancel()
 
-    def _serve(self) -> None:
-        worker = Worker(*self._connect)
-        self._workers.append(worker)
+    def _serve(self, worker: Worker) -> None:
         try:
             for task in iter(self._take, None):
                 task.work(worker)

@@ -29,18 +29,15 @@ LACKING = """
 STAGES = (1, 10, None)
 
 
-def analyze(connect, jobs: int, kind: str, stages: bool, only_lacking: bool) -> int:
+def analyze(session, connect, jobs: int, kind: str, stages: bool, only_lacking: bool) -> int:
     """ANALYZE all ``tables``, partitioned ones too, or all ``materialized views``; the number of them.
 
     ``stages`` goes over all with a statistics target of 1, then 10, then the default, as vacuumdb --analyze-in-stages
     does, so that usable plans come early. ``only_lacking`` leaves out what has statistics already.
+    ``session`` finds them, those that ``connect()`` returns do the rest.
     """
-    connection = connect()
-    try:
-        query = f"SELECT n.nspname, c.relname FROM {OWN_RELATIONS} AND {RELATIONS[kind]}"
-        found = rows(connection, f"{query} {LACKING if only_lacking else ''} ORDER BY pg_table_size(c.oid) DESC")
-    finally:
-        connection.close()
+    query = f"SELECT n.nspname, c.relname FROM {OWN_RELATIONS} AND {RELATIONS[kind]}"
+    found = rows(session, f"{query} {LACKING if only_lacking else ''} ORDER BY pg_table_size(c.oid) DESC")
     for target in STAGES if stages else (None,):
         for_each(partial(_with_target, connect, target), found, _analyze, jobs)
     return len(found)
