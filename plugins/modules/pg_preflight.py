@@ -232,6 +232,9 @@ report:
         obstacles:
           description: For each method, the ids of the blockers in its way.
           type: dict
+        next:
+          description: V(under_way) if migrations of the database have begun that are not finished, else null.
+          type: str
         estimate:
           description: Seconds and bytes, for one session and without the time for indexes. Null if not measured.
           type: dict

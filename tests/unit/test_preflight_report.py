@@ -16,7 +16,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     METHODS,
     Finding,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.judgement import recommend, waive
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.judgement import (
+    by_database,
+    next_of,
+    recommend,
+    waive,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rates import (
     ESTIMATED,
     ReadRates,
@@ -262,3 +267,48 @@ def test_markdown_has_tables_of_everything():
 
 def test_every_method_has_a_place_in_the_order():
     assert {recommend([], "shop", method)["recommended_method"] for method in METHODS} == set(METHODS)
+
+
+# --- many databases --------------------------------------------------------------------------------------------------
+
+
+class CountedList(list):
+    """A list that knows how often somebody went over it."""
+
+    times = 0
+
+    def __iter__(self):
+        self.times += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_findings_are_gone_over_as_often_for_many_databases(form):
+    """Ansible's own lists are slow to go over, and two hundred databases have fifteen thousand findings."""
+    times = []
+    for number in (2, 20):
+        names = [f"shop_{n}" for n in range(number)]
+        shown = report(*(finding("warning", "unlogged", name) for name in names), names=names)
+        shown["findings"] = CountedList(shown["findings"])
+        text = render_report(shown, "pair", form)
+        assert text.count("unlogged was seen.") == number
+        times.append(shown["findings"].times)
+    assert times[0] == times[1]
+
+
+def test_findings_of_a_database_are_its_own_and_the_servers():
+    findings = [finding("ok", "a", "shop"), finding("ok", "b", "blog"), finding("ok", "c", None)]
+    concerning = by_database(findings)
+    assert {name: [one.id for one in concerning(name)] for name in ("shop", "blog", "new")} == {
+        "shop": ["c", "a"],
+        "blog": ["c", "b"],
+        "new": ["c"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("level", "check", "expected"),
+    [("info", "home", "under_way"), ("blocker", "home", None), ("ok", "home", None), ("info", "unlogged", None)],
+)
+def test_only_migrations_that_have_begun_are_under_way(level, check, expected):
+    assert next_of([finding(level, check)]) == expected

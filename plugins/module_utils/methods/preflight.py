@@ -52,7 +52,12 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.prefligh
     Check,
     Finding,
 )
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.judgement import recommend, waive
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.judgement import (
+    by_database,
+    next_of,
+    recommend,
+    waive,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.rates import estimate, measure_reading
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.reachability import (
     describe_unread,
@@ -78,8 +83,10 @@ def preflight(source: Endpoint, target: Endpoint | None, params: dict) -> dict:
             findings += found
             databases.append(described)
         waive(findings, params["waive"])
+        concerning = by_database(findings)
         for described in databases:
-            described.update(recommend(findings, described["database"], pair.options.method))
+            found = concerning(described["database"])
+            described.update(recommend(found, described["database"], pair.options.method), next=next_of(found))
         return _report(pair, databases, findings)
 
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.preflight.finding import (
     CHECKS,
@@ -54,6 +56,20 @@ def _stale(waiver: dict) -> Finding:
         id=STALE,
         database=waiver.get("database"),
     )
+
+
+def by_database(findings: list[Finding]) -> Callable[[str], list[Finding]]:
+    """A function that returns those of one database, with those of the servers: many databases have many of them."""
+    groups: dict[str | None, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.database, []).append(finding)
+    return lambda database: [*groups.get(None, ()), *groups.get(database, ())]
+
+
+def next_of(findings: list[Finding]) -> str | None:
+    """The state of a database, by which the playbook that is next is known; None if no migration of it has begun."""
+    has_begun = any(finding.id == ELSEWHERE and finding.level == "info" for finding in findings)
+    return "under_way" if has_begun else None
 
 
 def recommend(findings: list[Finding], database: str, method: str) -> dict:

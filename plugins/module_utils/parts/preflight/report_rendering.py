@@ -102,8 +102,10 @@ def _duration(seconds: float) -> str:
 def _sections(report: dict) -> list[tuple[dict | None, list[dict]]]:
     """(database, or None for the servers; its findings), the servers first."""
     named = {database["database"]: database for database in report["databases"]}
-    places = [None, *named, *{one["database"] for one in report["findings"]} - {None, *named}]
-    return [(named.get(place), [one for one in report["findings"] if one["database"] == place]) for place in places]
+    found: dict[str | None, list[dict]] = {place: [] for place in (None, *named)}
+    for finding in report["findings"]:
+        found.setdefault(finding["database"], []).append(finding)
+    return [(named.get(place), findings) for place, findings in found.items()]
 
 
 def _entries(findings: list[dict]) -> list[dict]:
