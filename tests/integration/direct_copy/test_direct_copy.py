@@ -191,6 +191,19 @@ def test_roles_have_to_be_there(servers):
     assert one(copy(source, target, no_owner=True, no_privileges=True))["rows"] == 10
 
 
+def test_neither_a_description_nor_a_database_that_fails_leaves_anything(servers, tmp_path):
+    """Both are made at the same time."""
+    source, target = servers(15), servers(18, "target")
+    small(source)
+    refused(copy(source, target, client_directory=[str(tmp_path)]), "pg_dump")
+    assert databases(target) == set()
+    target.sql("postgres", "CREATE ROLE unable LOGIN PASSWORD 'unable'")
+    refused(copy(source, target.endpoint(user="unable", password="unable")), "permission denied to create database")
+    assert databases(target) == set()
+    assert_nothing_of_ours(target)
+    assert one(copy(source, target))["rows"] == 10
+
+
 def test_roles_of_both_ends_are_as_before(servers, tmp_path):
     source, target = servers(15), servers(18, "target")
     small(source)
