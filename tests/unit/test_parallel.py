@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -75,6 +76,27 @@ def test_a_signal_does_not_wait_for_the_session_beside():
     with pytest.raises(SystemExit):
         beside(session, ask, leave)
     assert session.waits.is_set()
+
+
+def test_a_signal_ends_what_the_session_beside_still_does():
+    """What comes after, such as dropping what it was making, comes after its end."""
+    session, ended = Busy(), threading.Event()
+
+    def make():
+        session.waits.wait(5)
+        ended.set()
+
+    def interrupted(_signal, _frame):
+        raise SystemExit(143)
+
+    former = signal.signal(signal.SIGUSR1, interrupted)
+    threading.Timer(0.1, signal.pthread_kill, [threading.main_thread().ident, signal.SIGUSR1]).start()
+    try:
+        with pytest.raises(SystemExit):
+            beside(session, make, lambda: None)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert session.waits.is_set() and ended.is_set()
 
 
 def test_items_share_sessions():

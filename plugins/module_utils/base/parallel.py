@@ -48,6 +48,22 @@ def together(*works: Callable[[], T]) -> list[T]:
     return [results[index] for index in range(len(works))]
 
 
+def started(work: Callable[[], object]) -> Callable[[float | None], bool]:
+    """Begin ``work()`` in a thread; returned is what waits for its end, for so many seconds at most, and says whether
+    it has come. Thread.join() takes a thread for ended that a signal has kept it from awaiting (until Python 3.13).
+    """
+    ended = threading.Event()
+
+    def serve() -> None:
+        try:
+            work()
+        finally:
+            ended.set()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return ended.wait
+
+
 def side_by_side(work: Callable[[Item], T], items: Sequence[Item]) -> list[T]:
     """``[work(item) for item in items]``, some at once, by the number of cores. The first error stops the others and is
     raised.
@@ -76,17 +92,17 @@ def beside(session: Connection, work: Callable[[], T], here: Callable[[], Item])
         except Exception as error:  # pylint: disable=broad-except
             errors.insert(0, error)  # raised below, in the thread of the caller
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
+    ended = started(serve)
     try:
-        mine.append(here())
-    except Exception as error:  # pylint: disable=broad-except
-        errors.append(error)
-    except BaseException:
+        try:
+            mine.append(here())
+        except Exception as error:  # pylint: disable=broad-except
+            errors.append(error)
+        ended(None)
+    except BaseException:  # a signal
         session.cancel()
-        thread.join()
+        ended(None)
         raise
-    thread.join()
     if errors:
         raise errors[0]
     return found[0], mine[0]

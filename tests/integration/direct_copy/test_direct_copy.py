@@ -96,6 +96,7 @@ def test_sample_goes_to_a_service(servers, tmp_path, old, new):
 def test_whose_database_is_there_is_not_touched(servers):
     source, target = servers(15), servers(18, "target")
     small(source)
+    source.sql("small", "GRANT SELECT ON t TO PUBLIC; SELECT lo_from_bytea(0, '\\x01')")  # made before and after rows
     small(target, rows=3)
     refused(copy(source, target, databases=["small"]), 'already has a database "small"', "replace_databases: [small]")
     assert one(copy(source, target, replace=True, replace_databases=["small"]))["changed"]

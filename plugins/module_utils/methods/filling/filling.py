@@ -118,7 +118,7 @@ class Filling:
         place = edited(archive.contents, stack)
         restorer = Restorer(archive, session, place, obtainable, self.stages)
         stack.callback(restorer.close)
-        archive.toast_compression = choose_compression(archive, restorer.prepared())
+        archive.toast_compression = choose_compression(archive, restorer.prepared)
         import_journal.undo(session)  # of a run that was killed: what it did for a while does not look so any more
         stack.callback(lent_rights.try_to_undo, session)
         stages = self.loader.stages()
@@ -137,6 +137,7 @@ class Filling:
         for stage in stages:
             if stage.name == "last":  # event triggers, which act on what sessions like this one do from then on
                 self._run(stage, restorer)
+        restorer.close()  # the target counts what was written when sessions end
 
     def _run(self, stage: staging.Stage, restorer: Restorer) -> None:
         with self.stages.stage(stage.name):

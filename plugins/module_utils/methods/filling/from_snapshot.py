@@ -164,6 +164,7 @@ class SnapshotLoader:
         """What is there already, or waits for rows that come later, is left alone."""
         entries = self._due(stage, restorer)
         if stage.name == "foreign keys":
+            restorer.close()
             self._make_keys([entry for entry in entries if entry.desc == FOREIGN_KEY], restorer.dbname)
             entries = [entry for entry in entries if entry.desc != FOREIGN_KEY]
         if stage.parallel:
@@ -286,7 +287,8 @@ class SnapshotLoader:
         if self.scope.large_objects and (large_objects.count(here) or large_objects.count(session)):
             owners = set() if archive.params["no_owner"] else restorer.obtainable
             grantees = set() if archive.params["no_privileges"] else set(archive.capabilities.roles)
-            large_objects.copy(here, session, owners, grantees, flow)
+            with contextlib.closing(archive.target.connect(restorer.dbname)) as own:  # counted as written when it ends
+                large_objects.copy(here, own, owners, grantees, flow)
 
     def _sequences(self, session: Connection) -> set[tuple[str | None, str]]:
         """Those that were made here, and those that extensions made, which are in no archive, if we may set them."""

@@ -58,7 +58,7 @@ class Restorer:
 
     def prepared(self) -> Connection:
         """A session that reads statements as the archive has them, the same one until ``close``."""
-        if self._prepared is None:
+        if self._prepared is None or self._prepared.closed:
             self._prepared = self.archive.target.connect(self.dbname)
             script.prepare(self._prepared, self.archive.contents)
         return self._prepared

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
@@ -25,12 +26,12 @@ CAN_COMPRESS = """
     WHERE name = 'default_toast_compression' AND source = 'default' AND 'lz4' = ANY (enumvals)"""
 
 
-def choose_compression(archive: FittedArchive, session: Connection) -> str | None:
-    """How long values are to be compressed while they are loaded; None is as the target does by itself. ``session`` is
+def choose_compression(archive: FittedArchive, connected: Callable[[], Connection]) -> str | None:
+    """How long values are to be compressed while they are loaded; None is as the target does by itself. The session is
     one that began with the database's settings as they are by now.
     """
     is_left_to_us = archive.params.get("toast_compression") == "auto"
-    return "lz4" if is_left_to_us and rows(session, CAN_COMPRESS) else None
+    return "lz4" if is_left_to_us and rows(connected(), CAN_COMPRESS) else None
 
 
 def connect_for_reading(source: SnapshotSource, archive: FittedArchive) -> Connection:

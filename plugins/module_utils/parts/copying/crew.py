@@ -11,6 +11,9 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
+
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import started
 
 LOOK_AFTER_WORKERS = 0.5  # seconds
 
@@ -83,13 +86,13 @@ class Crew:
         self._running = []
         self._order = 0
         self._errors = []
-        self._threads = []
+        self._ends: list[Callable[[float | None], bool]] = []  # of the threads
         self._more_to_come = False
 
     @property
     def first(self) -> Worker | None:
         """A worker that is whoever asks's until the crew starts: what it has opened by then is not opened again."""
-        return None if self._threads else self._workers[0]
+        return None if self._ends else self._workers[0]
 
     @property
     def stopped(self) -> bool:
@@ -116,13 +119,11 @@ class Crew:
     def start(self) -> None:
         """Work on what there is, and on what comes. Whoever starts runs or stops it."""
         self._more_to_come = True
-        self._threads = [threading.Thread(target=self._serve, args=(one,), daemon=True) for one in self._workers]
-        for thread in self._threads:
-            thread.start()
+        self._ends = [started(partial(self._serve, worker)) for worker in self._workers]
 
     def run(self) -> None:
         """Work until nothing is left. The first error stops the others and is raised."""
-        if not self._threads:
+        if not self._ends:
             self.start()
         with self._change:
             self._more_to_come = False
@@ -143,9 +144,8 @@ class Crew:
             worker.close()
 
     def _await(self) -> None:
-        for thread in self._threads:
-            while thread.is_alive():
-                thread.join(LOOK_AFTER_WORKERS)
+        for ended in self._ends:
+            while not ended(LOOK_AFTER_WORKERS):
                 if self._errors:
                     self._cancel()  # again: one may have been between two statements
 
