@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import heapq
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import started
 
@@ -81,6 +82,7 @@ class Crew:
 
     def __init__(self, jobs: int, connect_source, connect_target):
         self._workers = [Worker(connect_source, connect_target) for _i in range(jobs)]
+        self._connect_target = connect_target
         self._change = threading.Condition(threading.RLock())
         self._waiting = []
         self._running = []
@@ -89,10 +91,14 @@ class Crew:
         self._ends: list[Callable[[float | None], bool]] = []  # of the threads
         self._more_to_come = False
 
-    @property
-    def first(self) -> Worker | None:
-        """A worker that is whoever asks's until the crew starts: what it has opened by then is not opened again."""
-        return None if self._ends else self._workers[0]
+    @contextlib.contextmanager
+    def target(self) -> Iterator[Any]:
+        """A session on the target for whoever asks: a worker's, which keeps it, or one more when they are at work."""
+        if not self._ends:
+            yield self._workers[0].target
+        else:
+            with contextlib.closing(self._connect_target()) as session:
+                yield session
 
     @property
     def stopped(self) -> bool:

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import keep, psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -67,7 +65,6 @@ class CopyEngine:
         self.pending_constraints = []
         self.failures: list[Failure] = []
         self._begin = begin
-        self._connect_target = connect_target
         self._crew = Crew(options.jobs, connect_source, connect_target)
         self._counts = {}
         self._builds = {}
@@ -86,7 +83,7 @@ class CopyEngine:
         """Copy these of the tables that run() is going to be given, ``total`` bytes in all, while others are made.
         Whoever begins runs or stops it.
         """
-        with self._looking() as session, in_unicode(session):
+        with self._crew.target() as session, in_unicode(session):
             self._look_at_target(session, tables)
         self._counts = {table.oid: Counts(table) for table in tables}
         self._add_copies(tables, total, server_version)
@@ -110,7 +107,7 @@ class CopyEngine:
         self._counts.update({table.oid: Counts(table) for table in others})
         self._unready = set(self._counts)
         of_no_table = self._sort(definitions)
-        with self._looking() as session:
+        with self._crew.target() as session:
             with in_unicode(session):
                 self._look_at_target(session, others)
             if self.options.start_over:
@@ -124,15 +121,6 @@ class CopyEngine:
         self._pass_batch()
         if not tables:
             self._add_small_keys()
-
-    @contextlib.contextmanager
-    def _looking(self) -> Iterator[Any]:
-        """A session on the target: a worker's, as long as none works, or one more."""
-        if self._crew.first:
-            yield self._crew.first.target
-        else:
-            with contextlib.closing(self._connect_target()) as session:
-                yield session
 
     def _add_copies(self, tables: list[SourceTable], total: int, server_version: int) -> None:
         pieces = [piece for table in tables for piece in self._pieces(table, total, server_version) if table.size]
