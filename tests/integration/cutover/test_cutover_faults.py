@@ -299,6 +299,24 @@ def test_an_end_does_not_answer(new_cluster, tmp_path, side, step, home):
     assert homes(source, target) == ["target"]
 
 
+def test_an_end_does_not_answer_when_the_other_has_ended_our_sessions(new_cluster, tmp_path):
+    """So that going back does not come from the deadline, whose end cuts all sessions off."""
+    source, target = new_cluster(15), new_cluster(18)
+    make_bank(source, target)
+    running = start_cutover(source, target, deadline="30s", env=hold_at(tmp_path / "hold", "beacon"))
+    await_step(tmp_path / "hold", running)
+    with frozen(source):
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'handover'"
+        target.sql("postgres", ended)
+        let_go(tmp_path / "hold")
+        result = running.wait(timeout=25)
+    assert result.failed, result
+    await_that(lambda: len(homes(source, target)) == 1, "one home", timeout=40)
+    assert homes(source, target) == ["source"]
+    handed_over(cut_over(source, target))
+    assert homes(source, target) == ["target"]
+
+
 def children(pid):
     """The processes of a server."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

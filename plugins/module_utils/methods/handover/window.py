@@ -36,6 +36,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 LOCK_TIMEOUT = 200  # milliseconds that writers may wait behind us before we give way and try again
 SLOWNESS = 1.0  # seconds after the deadline at which the servers end our sessions by themselves
 COMMIT_PATIENCE = 10.0  # seconds; who waits for a standby that is gone has committed all the same
+ABORT_PATIENCE = 5.0  # seconds
 DOUBT = 15.0  # seconds during which it is asked again whether a commit arrived
 
 DURABLE = """
@@ -235,21 +236,26 @@ class Window:
         """Old goes on: no locks, no pause, no slot that would hold WAL back on new.
 
         Also where one of several databases was committed already: as long as new is not open, nobody has written there.
+        An end that does not answer is not waited for: it rolls back when it does.
         """
-        for passage in self.passages:
-            if not passage.lock.closed:  # a session that is lost is rolled back by its server
-                with self._trying(), passage.lock.cursor() as cursor:
-                    cursor.execute("ROLLBACK")
-            if passage.decided:
-                with self._trying():
-                    fence.open_(passage.old, passage.route.migration.id)
-                    passage.decided = False
+        with limited(self.passages, ABORT_PATIENCE):
+            together(*(lambda one=one: self._stay(one) for one in self.passages))
         if self.poolers:
             with self.timeline.step("resume"), self._trying():
                 self.poolers.resume()
-        for passage in self.passages:
+        with limited(self.passages, ABORT_PATIENCE):
+            for passage in self.passages:
+                with self._trying():
+                    slot.drop(passage.helper, passage.route.returning)
+
+    def _stay(self, passage: Passage) -> None:
+        if not passage.lock.closed:  # a session that is lost is rolled back by its server
+            with self._trying(), passage.lock.cursor() as cursor:
+                cursor.execute("ROLLBACK")
+        if passage.decided:
             with self._trying():
-                slot.drop(passage.helper, passage.route.returning)
+                fence.open_(passage.old, passage.route.migration.id)
+                passage.decided = False
 
     @contextlib.contextmanager
     def _trying(self):
