@@ -197,7 +197,8 @@ def _bring(run: Copy, session, dbname: str, goal: str) -> dict:
         return complete_pending(run.destination, goal, filling, pending)
     if run.destination.check_mode:
         return filling.preview(goal)
-    place = _prepare_place(run, goal, loader, made)
+    archive = loader.archive
+    place = make_place(run.destination, goal, archive, made) if made else _prepare_place(run, goal, loader)
     with contextlib.closing(connect_for_record(target, place)) as own:
         loader.scope.on_state = lambda changes: _remember(own, changes)
         loader.scope.on_copied = lambda: _let_go(session, own)
@@ -264,12 +265,8 @@ def _loader(run: Copy, session, dbname: str, hold: bool) -> SnapshotLoader:
     return loader
 
 
-def _prepare_place(run: Copy, goal: str, loader: SnapshotLoader, made: str | None) -> str:
-    """The database to fill: as an interrupted run left it, where that can be continued, else empty, as the one that
-    was ``made``.
-    """
-    if made:
-        return make_place(run.destination, goal, loader.archive, made)
+def _prepare_place(run: Copy, goal: str, loader: SnapshotLoader) -> str:
+    """The database to fill: as an interrupted run left it, where that can be continued, else empty."""
     own_name = loader.archive.fitting.needs_own_name or not run.params["create"]
     place = goal if own_name else target_database.working_name(goal)
     former = _read_journal(run, place)

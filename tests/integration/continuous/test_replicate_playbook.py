@@ -65,6 +65,13 @@ def test_replicate(servers, tmp_path):
     calls = result.results("handover.postgresql.pg_logical_migrate")
     changed = {one["item"]: one["changed"] for call in calls for one in call["results"]}
     assert changed == {"a b": False, "second": True}
+    make(source, "third")
+    result = run_playbook("handover.postgresql.preflight", inventory, extra_vars={"handover_databases": []})
+    (report,) = [found["report"] for found in result.results("handover.postgresql.pg_preflight")]
+    known = {one["database"]: one["next"] for one in report["databases"]}
+    assert known == {"a b": "under_way", "second": "under_way", "third": None}
+    for said in ("a b, second: ansible-playbook ... handover.postgresql.status", "third: ansible-playbook ... "):
+        assert f"next, for {said}" in result.stdout
 
 
 def test_little_databases_share_a_call_and_fail_by_themselves(servers, tmp_path):

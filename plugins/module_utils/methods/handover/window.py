@@ -36,7 +36,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
 LOCK_TIMEOUT = 200  # milliseconds that writers may wait behind us before we give way and try again
 SLOWNESS = 1.0  # seconds after the deadline at which the servers end our sessions by themselves
 COMMIT_PATIENCE = 10.0  # seconds; who waits for a standby that is gone has committed all the same
-ABORT_PATIENCE = 5.0  # seconds
+ABORT_PATIENCE = 5.0  # seconds; poolers stand paused until then, if an end does not answer
 DOUBT = 15.0  # seconds during which it is asked again whether a commit arrived
 
 DURABLE = """
