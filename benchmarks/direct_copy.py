@@ -95,7 +95,10 @@ def main() -> None:
     options.add_argument("--growth", nargs="+", type=int, metavar="SCALE")
     arguments = options.parse_args()
     if arguments.growth:
-        print("\n".join([HEAD, *[grow(arguments, scale) for scale in arguments.growth]]))
+        print(HEAD, flush=True)
+        before = (0.0, 0.0)
+        for scale in arguments.growth:
+            before = grow(arguments, scale, before)
         return
     with Pair(arguments) as pair:
         tools = Tools(pair)
@@ -105,18 +108,22 @@ def main() -> None:
 
 
 HEAD = """
-| scale | GB | seconds | seconds a GB | CPU seconds a GB: source | target | migrator |
-|---|---|---|---|---|---|---|"""
+| scale | GB | seconds | seconds a GB | of each further GB | CPU seconds a GB: source | target | migrator |
+|---|---|---|---|---|---|---|---|"""
 
 
-def grow(arguments: argparse.Namespace, scale: int) -> str:
-    """A row of the table: ours alone, with data of this scale."""
+def grow(arguments: argparse.Namespace, scale: int, before: tuple[float, float]) -> tuple[float, float]:
+    """Print a row of the table: ours alone, with data of this scale. ``before`` are the GB and seconds of the last
+    row, as what is returned are those of this one.
+    """
     arguments.scale, arguments.only = scale, [OURS]
     with Pair(arguments) as pair:
         runs = pair.take_turns({OURS: Tools(pair).ours})[OURS]
         size, seconds = pair.size / GB, statistics.median(wall for wall, _cpu, _wal in runs)
         shares = " | ".join(f"{used / size:.1f}" for used in pair.shares.values())
-    return f"| {scale} | {size:.2f} | {seconds:.1f} | {seconds / size:.1f} | {shares} |"
+    further = f"{(seconds - before[1]) / (size - before[0]):.1f}" if before[0] else ""
+    print(f"| {scale} | {size:.2f} | {seconds:.1f} | {seconds / size:.1f} | {further} | {shares} |", flush=True)
+    return size, seconds
 
 
 if __name__ == "__main__":

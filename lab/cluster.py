@@ -357,7 +357,7 @@ class Cluster:
         """The rows that one query returns, in a session of its own."""
         with contextlib.closing(self.connect(dbname, **more)) as session, session.cursor() as cursor:
             cursor.execute(query, params)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def managed_admin(
         self,

@@ -93,7 +93,7 @@ class Shopper(Client):
         """The rows that a statement returns, if any."""
         with self.connection.cursor() as cursor:
             cursor.execute(query, params)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def one(self, query: str, params: Any = None) -> tuple:
         """What a statement returns that has to change exactly one row."""
@@ -101,7 +101,7 @@ class Shopper(Client):
             cursor.execute(query, params)
             if cursor.rowcount != 1:
                 raise Missing(f"{cursor.rowcount} rows instead of one: {cursor.query.decode()[:200]}")
-            return cursor.fetchone() if cursor.description else ()
+            return cursor.fetchone() if cursor.description is not None else ()
 
     def commit(self) -> None:
         self.connection.commit()

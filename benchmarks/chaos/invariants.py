@@ -76,7 +76,7 @@ class OneHome:
             self._sessions[side] = self.stage.connect(side, autocommit=False, **PROBE)
         with self._sessions[side].cursor() as cursor:
             cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else None
+            return cursor.fetchall() if cursor.description is not None else None
 
     def _is_fenced(self, side: str) -> bool:
         return self._ask(side, FENCED) == [(1,)]

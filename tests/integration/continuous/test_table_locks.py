@@ -41,7 +41,7 @@ def session(request, servers, new_cluster):
 def run(connection, statement: str) -> list[tuple]:
     with connection.cursor() as cursor:
         cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
 
 def test_all_are_locked_against_writers_and_open_to_readers(session):

@@ -299,11 +299,12 @@ def test_an_end_does_not_answer(new_cluster, tmp_path, side, step, home):
     assert homes(source, target) == ["target"]
 
 
-def test_an_end_does_not_answer_when_the_other_has_ended_our_sessions(new_cluster, tmp_path):
+@pytest.mark.parametrize("step", ["beacon", "lock"])
+def test_an_end_does_not_answer_when_the_other_has_ended_our_sessions(new_cluster, tmp_path, step):
     """So that going back does not come from the deadline, whose end cuts all sessions off."""
     source, target = new_cluster(15), new_cluster(18)
     make_bank(source, target)
-    running = start_cutover(source, target, deadline="30s", env=hold_at(tmp_path / "hold", "beacon"))
+    running = start_cutover(source, target, deadline="30s", env=hold_at(tmp_path / "hold", step))
     await_step(tmp_path / "hold", running)
     with frozen(source):
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'handover'"

@@ -58,7 +58,7 @@ def ends(servers):
 def ask(session, statement):
     with session.cursor() as cursor:
         cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else None
+        return cursor.fetchall() if cursor.description is not None else None
 
 
 def hold(session, names):

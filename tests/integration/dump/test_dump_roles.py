@@ -57,7 +57,7 @@ def run(connection, text: str, *names: str, **values: str) -> list[tuple] | None
     literals = {name: sql.Literal(given) for name, given in values.items()}
     with connection.cursor() as cursor:
         cursor.execute(sql.SQL(text).format(*identifiers, **literals))
-        return cursor.fetchall() if cursor.description else None
+        return cursor.fetchall() if cursor.description is not None else None
 
 
 def connect(cluster: Cluster, user: str = "postgres", password: str | None = None):

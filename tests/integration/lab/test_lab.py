@@ -46,6 +46,8 @@ def test_server_runs(servers, major):
     assert version.split(" ")[0] == cluster.build.version
     assert re.match(r"\d+", cluster.build.version)[0] == str(major)
     assert (encoding, collation) == ("UTF8", "C.UTF-8")
+    # Else an assertion that there are none could not fail.
+    assert len(cluster.sql("postgres", "SELECT FROM generate_series(1, 2)")) == 2
     cluster.sql("postgres", "CREATE DATABASE german TEMPLATE template0 LOCALE 'de_DE.UTF-8'")
     assert cluster.sql("german", "SELECT 'ä' < 'b' COLLATE \"default\"") == [(True,)]
 

@@ -182,19 +182,26 @@ class Passage(Exact):
 
 @contextlib.contextmanager
 def limited(passages: list[Passage], seconds: float):
-    """What happens inside ends with the sessions when its time is over, also where an end does not answer."""
+    """What happens inside ends with the sessions when its time is over, also where an end does not answer. Yields what
+    leaves it so many ``seconds`` more at most.
+    """
+    timers: list[threading.Timer] = []
 
     def cut_all():
         for passage in passages:
             passage.cut()
 
-    timer = threading.Timer(seconds, cut_all)
-    timer.daemon = True
-    timer.start()
+    def leave(seconds: float) -> None:
+        timers.append(threading.Timer(seconds, cut_all))
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    leave(seconds)
     try:
-        yield
+        yield leave
     finally:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import select
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.cutting import cut
@@ -77,9 +78,9 @@ class Window:
         self.timeline.start()
         self._deadline = time.monotonic() + self.seconds
         try:
-            with limited(self.passages, self.seconds):
+            with limited(self.passages, self.seconds) as leave:
                 self._pause()
-                together(*(lambda one=one: self._make_ready(one) for one in self.passages))
+                together(*(lambda one=one: self._make_ready(one, leave) for one in self.passages))
             with limited(self.passages, COMMIT_PATIENCE):
                 self._commit()
         except Exception as error:
@@ -116,9 +117,10 @@ class Window:
             with self.timeline.step("pause"):
                 self.poolers.pause(self._deadline)
 
-    def _make_ready(self, passage: Passage) -> None:
+    def _make_ready(self, passage: Passage, leave: Callable[[float], None]) -> None:
         """Everything of one database but the commit: under the locks on old; and meanwhile, as soon as these are there
-        or what was written before has arrived, what takes its time on the way there.
+        or what was written before has arrived, what takes its time on the way there. Once anything has failed, what
+        goes on in this or another database of the window is not waited for to the deadline.
         """
         plan = self._foreseen[id(passage)]
         works = [self._close, self._receive, self._send, *([] if passage.copied else [self._bring_large_objects])]
@@ -129,6 +131,7 @@ class Window:
                 work(passage, plan)
             except BaseException as error:
                 failures.append(error)
+                leave(ABORT_PATIENCE)
                 for session in (passage.old, passage.new, passage.reader, passage.writer):
                     if not session.closed:
                         cut(session)  # what it waits for will not come
