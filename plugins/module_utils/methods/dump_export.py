@@ -89,8 +89,7 @@ def export(source: Endpoint, params: dict, check_mode: bool) -> dict:
 
 def export_roles(run: Export, connection) -> dict:
     """The roles as data and as SQL. They are read anew each time, and written when they are not as before."""
-    data = role_data.read_roles(connection)
-    hashes = role_data.read_password_hashes(connection)
+    data, hashes = role_data.read_roles_and_hashes(connection)
     content = json.dumps({"roles": data, "password_hashes": hashes}, indent=2, ensure_ascii=False)
     unit = manifest.Unit.of_roles(run.directory)
     result = {

@@ -212,19 +212,28 @@ def complete(passage: Passage) -> None:
     if passage.decided:
         with contextlib.suppress(psycopg2.Error):
             passage.measures.fence_lsn = value(passage.old, "SELECT pg_current_wal_lsn()::text")
-    for session in (passage.old, passage.new, passage.reader):
-        with contextlib.suppress(psycopg2.Error):  # what needs a session that is lost says so
-            rows(session, "SELECT set_config('statement_timeout', '0', false)")
+    together(*(partial(_without_limit, session) for session in (passage.old, passage.new, passage.reader)))
     if passage.params["terminate_sessions"] and passage.changed:
         passage.measures.terminated = attempt(passage, "terminate_sessions", lambda: value(passage.old, SESSIONS))
-    if passage.decided:
-        passage.measures.strays = attempt(passage, "strays", lambda: cargo.strays(passage), STRAYS_REMEDY) or []
-    if attempt(passage, "stop_stream", lambda: _stop_stream(passage)):
+    stopped, _none = together(
+        lambda: attempt(passage, "stop_stream", lambda: _stop_stream(passage)), lambda: _look_for_strays(passage)
+    )
+    if stopped:
         attempt(passage, "way_back", lambda: _start_way_back(passage), WAY_BACK_REMEDY)
     if not passage.route.is_recorded:
         attempt(passage, "journal", lambda: _record(passage))
         attempt(passage, "journal", lambda: _remember(passage))
         passage.changed = True
+
+
+def _without_limit(session) -> None:
+    with contextlib.suppress(psycopg2.Error):  # what needs a session that is lost says so
+        rows(session, "SELECT set_config('statement_timeout', '0', false)")
+
+
+def _look_for_strays(passage: Passage) -> None:
+    if passage.decided:
+        passage.measures.strays = attempt(passage, "strays", lambda: cargo.strays(passage), STRAYS_REMEDY) or []
 
 
 STRAYS_REMEDY = "Check whether large objects, sequences or tables were changed on the old server after the commit."

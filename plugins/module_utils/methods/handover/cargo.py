@@ -213,11 +213,11 @@ def strays(passage: Passage) -> list[str]:
     changed = [oid for oid in sorted({*known, *now}) if known.get(oid) != now.get(oid)]
     found = [f"large object {oid} was {_change(oid in known, oid in now)}" for oid in changed]
     before = {one.key: one for one in passage.sequences}
-    for one in sequences.overtaken(passage.old, passage.sequences):
+    for one in sequences.overtaken(passage.reader, passage.sequences):
         covered = sorted([before[one.key].value, before[one.key].advanced(passage.sequence_margin).value])
         if not covered[0] <= one.value <= covered[1]:
             found.append(f"sequence {one.schema}.{one.name} went on to {one.value}")
-    made = fence.without_trigger(passage.old, passage.configuration)
+    made = fence.without_trigger(passage.reader, passage.configuration)
     return found + [f"table {name} was made, and is not fenced" for name in made]
 
 

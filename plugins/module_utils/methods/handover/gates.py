@@ -46,20 +46,22 @@ def gate(name: str):
     return register
 
 
-def ask_all(passage: Passage) -> list[GateAnswer]:
-    """What every gate answers, in order. Some ask over other sessions meanwhile, if there are any."""
+def ask_all(passage: Passage, beside: Callable[[], object]) -> list[GateAnswer]:
+    """What every gate answers, in order, while something else is done ``beside`` with the passage. They ask over the
+    sessions that hold the turns, and some over another pair.
+    """
     answers: dict[str, GateAnswer] = {}
 
     def ask(one: Passage, names: Iterable[str]) -> None:
         for name in names:
             answers[name] = GateAnswer(name, *(GATES[name](one) or ()))
 
-    if passage.reader is passage.old:
-        ask(passage, GATES)
-    else:
-        beside = replace(passage, old=passage.reader, new=passage.writer)
-        together(lambda: ask(passage, [name for name in GATES if name not in BESIDE]), lambda: ask(beside, BESIDE))
-        passage.roles = beside.roles
+    old, new = passage.others[:2]
+    one, other = replace(passage, old=old, new=new), replace(passage, old=passage.reader, new=passage.writer)
+    rest = [name for name in GATES if name not in BESIDE]
+    together(lambda: ask(one, rest), lambda: ask(other, BESIDE), beside)
+    passage.sight, passage.lag_seconds, passage.stamp = one.sight, one.lag_seconds, one.stamp
+    passage.roles = other.roles
     return [answers[name] for name in GATES]
 
 

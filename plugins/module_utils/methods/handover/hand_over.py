@@ -249,30 +249,40 @@ def _find_out(passage: Passage, poolers: Poolers, asked: list[str], check_mode: 
     """What there is to hand over, and what stands in the way: also what poolers say of the databases ``asked`` for."""
     if not check_mode:
         _wake(passage)
-    passage.look()
-    found = cargo.look(passage)
-    for text in strays.past_the_fence(passage.new, passage.route.new.endpoint.side, contents=True):
-        passage.note(f"{text} The large objects of the {passage.route.old.endpoint.side} replace them.")
-    answers = gates.ask_all(passage)
+    found: dict = {}
+    answers = gates.ask_all(passage, lambda: found.update(_look(passage)))
     if not check_mode:
         continuity.remember(passage.sight, passage.route.migration.id, passage.source, passage.journal)
-    fenced_roles = logins.to_fence(passage)
-    wanted = passage.params["reverse"] is not False
-    capacities = way_back.capacities_of(passage) if wanted else []
-    obstacles = way_back.obstacles(passage, capacities) if wanted else []
-    if wanted and not obstacles:
-        answers.append(GateAnswer("ways_back", *(way_back.too_few_for_all(passage, capacities) or ())))
-        way_back.foresee(passage)
+    if found["room"] is not None:
+        answers.append(GateAnswer("ways_back", *found["room"]))
     if asked:
         answers += gates.ask_poolers(passage, poolers, asked)
     return Findings(
         answers=answers,
         lag_seconds=passage.lag_seconds,
-        cargo=found,
-        unfenced=fence.unfenced_tables(passage.old, passage.tables),
-        fenced_roles=fenced_roles,
-        obstacles_to_way_back=obstacles,
+        cargo=found["cargo"],
+        unfenced=found["unfenced"],
+        fenced_roles=logins.to_fence(passage),
+        obstacles_to_way_back=found["obstacles"],
     )
+
+
+def _look(passage: Passage) -> dict:
+    """What no gate asks for: what there is to bring and to fence, and for the way back the ``obstacles`` and what is to
+    be said of the ``room`` for it.
+    """
+    passage.look()
+    found = {"cargo": cargo.look(passage), "unfenced": fence.unfenced_tables(passage.old, passage.tables)}
+    for text in strays.past_the_fence(passage.new, passage.route.new.endpoint.side, contents=True):
+        passage.note(f"{text} The large objects of the {passage.route.old.endpoint.side} replace them.")
+    if passage.params["reverse"] is False:
+        return {**found, "obstacles": [], "room": None}
+    capacities = way_back.capacities_of(passage)
+    obstacles = way_back.obstacles(passage, capacities)
+    if obstacles:
+        return {**found, "obstacles": obstacles, "room": None}
+    way_back.foresee(passage)
+    return {**found, "obstacles": [], "room": way_back.too_few_for_all(passage, capacities) or ()}
 
 
 def _wake(passage: Passage) -> None:

@@ -27,6 +27,8 @@ def to_fence(passage: Passage) -> list[str]:
     the gates have been asked.
     """
     wanted, place = passage.params["fence_roles"], passage.route.old.endpoint.side
+    if not wanted:
+        return []
     query = "SELECT rolname::text, rolcanlogin FROM pg_roles WHERE rolname = ANY (%s)"
     found = dict(rows(passage.old, query, (wanted,)))
     missing = [name for name in wanted if name not in found]

@@ -72,7 +72,8 @@ class SentBack:
 @dataclass
 class Passage(Exact):
     """Sessions: ``lock`` holds the locks on old; ``old`` and ``new`` are for everything else, ``helper`` is a second
-    one on new, ``reader`` and ``writer`` are for large objects of old and new, ``others`` come and go. ``tables`` are
+    one on new, ``reader`` and ``writer`` are for large objects of old and new, ``others`` come and go, but for the
+    first two, which hold the turns on old and new. ``tables`` are
     those to fence, ``copied`` those that are copied in the window (source_tables.SourceTable), ``sequences``
     (sequences.Sequence) old's as new was last set to them. Of large objects, ``catalogs`` are those that can be locked
     on old, ``readable`` says whether they can be read on old and on new, and ``large_objects`` are the versions on old
@@ -207,12 +208,13 @@ def limited(passages: list[Passage], seconds: float):
 @contextlib.contextmanager
 def opened(routes: list[Route], params: dict, waiting: int, sequence_margin: int, only_look: bool = False):
     """Yields a Passage for each route, with its sessions, and with the migration's turn; all end with the block. To
-    ``only_look``, two sessions with each end are enough. Raises HandoverError, also when another run is at work.
+    ``only_look``, three sessions with each end are enough. Raises HandoverError, also when another run is at work.
     """
     with contextlib.ExitStack() as stack:
         passages, timeline = [], Timeline()
         for route in routes:
-            more = [*[route.old] * (1 if only_look else 3), *[route.new] * (1 if only_look else 3)]
+            each = 2 if only_look else 3
+            more = [*[route.old] * each, *[route.new] * each]
             keeper, other_keeper, *others = stack.enter_context(sessions_with(route.source, route.target, *more))
             stack.enter_context(turn.taken(keeper, route.migration.id))
             for session, place in ((keeper, route.source), (other_keeper, route.target)):
@@ -220,10 +222,11 @@ def opened(routes: list[Route], params: dict, waiting: int, sequence_margin: int
             with of_database(route.source.dbname):  # another run may have gone on until now
                 route = find_route(route.source, route.target, route.direction, keeper, other_keeper)
             if only_look:
-                old, new = (keeper, other_keeper) if route.old is route.source else (other_keeper, keeper)
-                lock, reader, helper, writer = old, others[0], new, others[1]
+                old, reader, new, writer = others
+                lock, helper = old, new
             else:
                 lock, old, reader, new, helper, writer = others
+            turns = [keeper, other_keeper] if route.old is route.source else [other_keeper, keeper]
             passage = Passage(
                 route,
                 params,
@@ -234,7 +237,7 @@ def opened(routes: list[Route], params: dict, waiting: int, sequence_margin: int
                 new=new,
                 helper=helper,
                 writer=writer,
-                others=[keeper, other_keeper],
+                others=turns,
                 timeline=timeline,
                 alone=len(routes) == 1,
                 waiting=waiting,

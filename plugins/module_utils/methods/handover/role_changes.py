@@ -17,8 +17,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.journals
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles import role_import
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.roles.role_data import (
     ATTRIBUTES,
-    read_password_hashes,
     read_roles,
+    read_roles_and_hashes,
     row_versions,
 )
 
@@ -28,8 +28,9 @@ TURN = threading.Lock()  # roles are the server's: databases side by side bring 
 
 def look(passage: Passage) -> role_import.Plan:
     """What the new home lacks of the roles of old, as far as it takes it; the rest is noted. Changes nothing."""
-    params = passage.params
-    hashes = read_password_hashes(passage.old)
+    params, forward = passage.params, passage.route.direction == FORWARD
+    data, hashes = read_roles_and_hashes(passage.old)
+    versions = row_versions(passage.source) if forward else None
     if hashes is None:
         side = passage.route.old.endpoint.side
         passage.note(f"This role may not read passwords on the {side}: passwords that were changed there stay behind.")
@@ -37,12 +38,13 @@ def look(passage: Passage) -> role_import.Plan:
         password_hashes=hashes or {},
         role_passwords=params["role_passwords"],
         skip_roles=tuple(params["skip_roles"]),
-        altered=_altered(passage),
+        altered=_altered(passage, versions),
     )
-    plan = role_import.plan(passage.new, _of_old(passage), options)
+    plan = role_import.plan(passage.new, data if forward else _coming_back(passage, data), options)
     _note(passage, "could not be given to roles of the new home", plan.left_out)
     _note(passage, "is what roles of the new home have beyond those of the old one", plan.kept)
-    _note_dropped(passage)
+    if forward:
+        _note_dropped(passage, versions)
     unknown = [one["role"] for one in plan.password_unknown]
     if unknown:
         passage.note(f"It is unknown whether these roles have the same passwords: {some(unknown, SHOWN)}.")
@@ -72,12 +74,11 @@ def bring(passage: Passage) -> None:
         passage.note(f"Roles were brought over again: {describe(plan)}.")
 
 
-def _altered(passage: Passage) -> frozenset | None:
+def _altered(passage: Passage, now: dict[str, str] | None) -> frozenset | None:
     """Roles of the source that were altered since the migration began, or since they were brought over again, if that
-    can be told: by these a new password is known where the target shows none.
+    can be told: by these a new password is known where the target shows none. ``now`` are their row_versions.
     """
-    now = row_versions(passage.source) if passage.route.direction == FORWARD else None
-    recorded = _recorded(passage)
+    recorded = _recorded(passage) if now is not None else None
     if now is None or recorded is None:
         return None
     return frozenset(name for name, version in now.items() if recorded.get(name) != version)
@@ -87,12 +88,6 @@ def _recorded(passage: Passage) -> dict[str, str] | None:
     """What tells each role of the source from what it was when it was brought over last, if that is known."""
     recorded = migration_journal.last_event(passage.journal, passage.route.migration.id, "roles")
     return recorded.get("versions") if recorded else None
-
-
-def _of_old(passage: Passage) -> dict:
-    """The roles of old that belong to the new home, too."""
-    data = read_roles(passage.old)
-    return data if passage.route.direction == FORWARD else _coming_back(passage, data)
 
 
 def _coming_back(passage: Passage, data: dict) -> dict:
@@ -127,11 +122,9 @@ def _shown(entry: dict) -> str:
     return f"{what} {detail} of {role}" if detail else f"{what} of {role}"
 
 
-def _note_dropped(passage: Passage) -> None:
+def _note_dropped(passage: Passage, now: dict[str, str] | None) -> None:
     """Roles that were there when the migration began, and are not any more."""
-    if passage.route.direction != FORWARD:
-        return
-    now, recorded = row_versions(passage.source), _recorded(passage)
+    recorded = _recorded(passage)
     gone = sorted(set(recorded or ()) - set(now or recorded or ()))
     there = {role["name"] for role in read_roles(passage.new)["roles"]} if gone else set()
     if left := [name for name in gone if name in there]:

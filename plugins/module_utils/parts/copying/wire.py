@@ -34,7 +34,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 
 BUFFER = 1 << 18
 KEPT = 1 << 13  # bytes that are not passed on until more came: an error may be in them, or the word
-AHEAD = 8  # pieces of a batch that the source is asked for before they are taken
 QUIET = 0.5  # seconds after which what looks like the end of an error is one
 HEAD = struct.Struct("!ci")
 ROW = ord("d")  # CopyData
@@ -180,14 +179,13 @@ class _Carriage:
         self._how = how
         self._flow = flow
         self._word = secrets.token_hex(16).encode()
-        self._asked = 0
         self._taken: list[int] = []  # rows of each piece, as the target counts them
         self._done = 0  # statements that the target is ready with
 
     def run(self) -> Iterator[tuple[Piece, int, int]]:
         sent = []
-        for number, piece in enumerate(self._pieces):
-            self._ask(number + AHEAD)
+        self._ask()
+        for piece in self._pieces:
             under_way = UnderWay(piece)
             self._flow.open(under_way)
             try:
@@ -220,12 +218,11 @@ class _Carriage:
             pass
         return rows
 
-    def _ask(self, last: int) -> None:
-        """Let the source send what comes before this number, one after the other."""
-        for piece in self._pieces[self._asked : last]:
+    def _ask(self) -> None:
+        """Let the source send one after the other, as fast as it is heard."""
+        for piece in self._pieces:
             statement = encoded(self._source.session, piece.reads(self._how(piece.table).binary))
             self._source.ask(statement + b"; SELECT '" + self._word + b"'")
-        self._asked = last
         self._source.speak()
 
     def _message(self, piece: Piece) -> bytes:

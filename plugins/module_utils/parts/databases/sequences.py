@@ -13,10 +13,16 @@ from dataclasses import dataclass, replace
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import OWN_RELATIONS, columns_of, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import (
+    OWN_RELATIONS,
+    columns_of,
+    records,
+    rows,
+)
 
 TOGETHER = 500  # sequences that one statement sets; each takes a lock
-READ_TOGETHER = 80  # that one statement reads: the time for planning it grows with the square, most before 16
+UNITED = 80  # that one query reads: the time for planning it grows with the square, most before 16
+AT_ONCE = 20  # such queries in one statement
 
 # The user's, also those that stand alone; extensions' own only where they are configuration.
 SEQUENCES = f"""
@@ -66,7 +72,8 @@ def read(connection, only: list[tuple[str, str]] | None = None) -> list[Sequence
 
 def _read(connection, found: list[tuple]) -> list[Sequence]:
     """Rows are schema, name, increment, least, most."""
-    values = [value for group in in_groups(found, READ_TOGETHER) for value in _values(connection, group)]
+    queries = [_values(group) for group in in_groups(found, UNITED)]
+    values = [value for some in in_groups(queries, AT_ONCE) for value in _answers(connection, some)]
     return [Sequence(row[0], row[1], *value, *row[2:]) for row, value in zip(found, values)]
 
 
@@ -164,12 +171,17 @@ def settable(connection) -> set[tuple[str, str]]:
     return set(rows(connection, query))
 
 
-def _values(connection, group: list[tuple]) -> list[tuple]:
-    """(value, is_called) of each, in order."""
+def _values(group: list[tuple]) -> sql.Composable:
+    """The query for value and is_called of each, in order."""
     one = "SELECT {}::int AS number, last_value, is_called FROM {}"
     queries = [sql.SQL(one).format(sql.Literal(number), sql.Identifier(*row[:2])) for number, row in enumerate(group)]
     query = sql.SQL("SELECT last_value, is_called FROM ({}) AS s ORDER BY number")
-    return rows(connection, query.format(sql.SQL(" UNION ALL ").join(queries)))
+    return query.format(sql.SQL(" UNION ALL ").join(queries))
+
+
+def _answers(connection, queries: list[sql.Composable]) -> list[tuple]:
+    found = records(connection, *((query, None) for query in queries))
+    return [(one["last_value"], one["is_called"]) for answer in found for one in answer]
 
 
 def _set(connection, group: list[Sequence]) -> None:

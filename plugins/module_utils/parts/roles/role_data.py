@@ -81,17 +81,23 @@ def read_roles(conn) -> dict:
 
     The session's DateStyle and TimeZone are those that Endpoint.connect pins.
     """
+    return read_roles_and_hashes(conn)[0]
+
+
+def read_roles_and_hashes(conn) -> tuple[dict, dict[str, str | None] | None]:
+    """The same, and what ``read_password_hashes`` gives."""
     version = conn.info.server_version
     options = ("a.inherit_option", "a.set_option") if version >= 160000 else ("NULL::pg_catalog.bool",) * 2
     queries = (_ROLES, _MEMBERSHIPS.format(inherit=options[0], set=options[1], ours=OUR_ROLES), _SETTINGS)
     roles, memberships, settings = records(conn, *((query, None) for query in queries))
     hashes = read_password_hashes(conn)
-    return {
+    data = {
         "version": version,
         "roles": [{**role, "password": _password(role["name"], hashes)} for role in roles],
         "memberships": memberships,
         "settings": settings,
     }
+    return data, hashes
 
 
 NO_ROLES: dict = {"roles": [], "memberships": []}
