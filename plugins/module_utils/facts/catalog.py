@@ -211,41 +211,38 @@ def unreadable_objects(connection: Connection) -> list[Unreadable]:
     return [Unreadable(*row) for query in (relations, large_objects) for row in rows(connection, query)]
 
 
+REFERENCED_ROLES = """
+    SELECT DISTINCT r.rolname::text AS name FROM pg_shdepend AS d JOIN pg_roles AS r ON r.oid = d.refobjid
+    WHERE d.refclassid = 'pg_authid'::regclass AND r.rolname !~ '^pg_'
+    AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1"""
+
+# Roles without which policies and user mappings of the database cannot be made.
+NAMED_ROLES = """
+    SELECT r.rolname::text AS name FROM pg_policy AS p, unnest(p.polroles) AS named JOIN pg_roles AS r ON r.oid = named
+    UNION SELECT usename::text FROM pg_user_mappings WHERE umuser <> 0 ORDER BY 1"""
+BOOTSTRAP_ROLE = "SELECT rolname::text AS name FROM pg_roles WHERE oid = 10"
+
+# Of each extension: [kind, schema, name] of its relations, with their indexes, and of its functions.
+EXTENSION_MEMBERS = """
+    SELECT e.extname::text AS name, json_agg(DISTINCT jsonb_build_array(m.kind, n.nspname, m.name)) AS members
+    FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid, LATERAL (
+        SELECT 'relation', relnamespace, relname FROM pg_class
+        WHERE d.classid = 'pg_class'::regclass AND (
+            oid = d.objid OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = d.objid))
+        UNION ALL SELECT 'function', pronamespace, proname FROM pg_proc
+        WHERE d.classid = 'pg_proc'::regclass AND oid = d.objid) AS m (kind, namespace, name)
+    JOIN pg_namespace AS n ON n.oid = m.namespace
+    WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' GROUP BY e.extname"""
+
+
 def referenced_roles(connection: Connection) -> list[str]:
     """Roles that own something in this database, or that a privilege or a policy names (pg_shdepend)."""
-    query = """
-        SELECT DISTINCT r.rolname::text FROM pg_shdepend AS d JOIN pg_roles AS r ON r.oid = d.refobjid
-        WHERE d.refclassid = 'pg_authid'::regclass AND r.rolname !~ '^pg_'
-        AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1"""
-    return [name for (name,) in rows(connection, query)]
-
-
-def extension_members(connection: Connection) -> dict[str, list[list[str]]]:
-    """[kind, schema, name] of the relations of each extension, with their indexes, and of its functions."""
-    query = """
-        SELECT e.extname::text, json_agg(DISTINCT jsonb_build_array(m.kind, n.nspname, m.name))
-        FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid, LATERAL (
-            SELECT 'relation', relnamespace, relname FROM pg_class
-            WHERE d.classid = 'pg_class'::regclass AND (
-                oid = d.objid OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = d.objid))
-            UNION ALL SELECT 'function', pronamespace, proname FROM pg_proc
-            WHERE d.classid = 'pg_proc'::regclass AND oid = d.objid) AS m (kind, namespace, name)
-        JOIN pg_namespace AS n ON n.oid = m.namespace
-        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' GROUP BY e.extname"""
-    return dict(rows(connection, query))
-
-
-def named_roles(connection: Connection) -> list[str]:
-    """Roles without which policies and user mappings of this database cannot be made."""
-    query = """
-        SELECT r.rolname::text FROM pg_policy AS p, unnest(p.polroles) AS named JOIN pg_roles AS r ON r.oid = named
-        UNION SELECT usename::text FROM pg_user_mappings WHERE umuser <> 0 ORDER BY 1"""
-    return [name for (name,) in rows(connection, query)]
+    return [name for (name,) in rows(connection, REFERENCED_ROLES)]
 
 
 def bootstrap_role(connection: Connection) -> str:
     """The superuser that initdb made."""
-    return value(connection, "SELECT rolname::text FROM pg_roles WHERE oid = 10")
+    return value(connection, BOOTSTRAP_ROLE)
 
 
 def partially_dumped_tables(connection: Connection) -> set[int]:

@@ -14,13 +14,15 @@ def describe(connection, dbname: str) -> dict:
     """``properties``, ``database_settings``, ``roles_referenced``, ``roles_named``, ``bootstrap_role``,
     ``extension_members``: JSON types.
     """
+    queries = (catalog.REFERENCED_ROLES, catalog.NAMED_ROLES, catalog.BOOTSTRAP_ROLE, catalog.EXTENSION_MEMBERS)
+    referenced, named, [bootstrap], extensions = catalog.records(connection, *((query, None) for query in queries))
     return {
         "properties": read_properties(connection, dbname),
         "database_settings": _settings(connection, dbname),
-        "roles_referenced": catalog.referenced_roles(connection),
-        "roles_named": catalog.named_roles(connection),
-        "bootstrap_role": catalog.bootstrap_role(connection),
-        "extension_members": catalog.extension_members(connection),
+        "roles_referenced": [role["name"] for role in referenced],
+        "roles_named": [role["name"] for role in named],
+        "bootstrap_role": bootstrap["name"],
+        "extension_members": {extension["name"]: extension["members"] for extension in extensions},
     }
 
 
