@@ -88,6 +88,7 @@ SWALLOW = """
     ("names", "side", "spoil", "said"),
     [
         (["s_1", "a_wide"], "source", "1 / (i - 19000) IS NOT NULL", ["a_wide", "source says: division by zero"]),
+        (["a_wide", *["s_1"] * 63], "source", "1 / (i - 19000) IS NOT NULL", ["a_wide", "source says: division by"]),
         (["s_1", "s_2", "s_3"], "target", "ALTER TABLE s_2 ADD CHECK (i < 0) NOT VALID", ["public.s_2", "s_2_i_check"]),
         (["a_wide"], "target", "ALTER TABLE a_wide ADD CHECK (i < 3) NOT VALID", ["line 3", "a_wide_i_check"]),
         (["s_1", "s_2"], "target", "DROP TABLE s_2", ["s_2", 'target says: relation "public.s_2" does not exist']),
@@ -98,7 +99,8 @@ def test_errors_are_those_of_the_table(ends, names, side, spoil, said):
     if side == "target":
         ask(ends.target, spoil)
     else:
-        ends.tables[names[-1]] = dataclasses.replace(ends.tables[names[-1]], condition=f"WHERE {spoil}")
+        ends.tables["a_wide"] = dataclasses.replace(ends.tables["a_wide"], condition=f"WHERE {spoil}")
+    ask(ends.source, "BEGIN")
     ask(ends.target, "BEGIN")
     with pytest.raises(HandoverError) as raised:
         ends.bring(wire.carry, names)

@@ -68,6 +68,7 @@ class Window:
         self.is_clean = True
         self._deadline = 0.0
         self._foreseen: dict[int, Foreseen] = {}
+        self._failures: list[BaseException] = []  # the others are consequences of the first
 
     def run(self) -> None:
         """Up to the commits. Raises what went wrong; then old goes on as if nothing had happened, as far as could be
@@ -124,13 +125,12 @@ class Window:
         """
         plan = self._foreseen[id(passage)]
         works = [self._close, self._receive, self._send, *([] if passage.copied else [self._bring_large_objects])]
-        failures: list[BaseException] = []
 
         def attempt(work) -> None:
             try:
                 work(passage, plan)
             except BaseException as error:
-                failures.append(error)
+                self._failures.append(error)
                 leave(ABORT_PATIENCE)
                 for session in (passage.old, passage.new, passage.reader, passage.writer):
                     if not session.closed:
@@ -140,7 +140,7 @@ class Window:
         try:
             together(*(lambda work=work: attempt(work) for work in works))
         except (HandoverError, psycopg2.Error):
-            raise failures[0] from None
+            raise self._failures[0] from None
 
     def _close(self, passage: Passage, plan: Foreseen) -> None:
         """In the transaction that holds the locks: nothing was redefined since the gates were asked; the fence, and

@@ -24,7 +24,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base import po
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, take_kept
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import BATCH_TABLES, Piece
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import (
     Flow,
     UnderWay,
@@ -33,7 +33,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 )
 
 BUFFER = 1 << 18
-KEPT = 1 << 13  # bytes that are not passed on until more came: an error may be in them, or the word
+# Bytes that are not passed on until more came: an error may be in them, with what each statement after it is answered,
+# or the word.
+KEPT = BATCH_TABLES << 9
 QUIET = 0.5  # seconds after which what looks like the end of an error is one
 HEAD = struct.Struct("!ci")
 ROW = ord("d")  # CopyData
@@ -160,7 +162,7 @@ class _End:
 
 
 def carry(source, target, pieces: list[Piece], how, flow: Flow) -> Iterator[tuple[Piece, int, int]]:
-    """As relay() does it, between sessions that are open."""
+    """As relay() does it, between sessions that are open, each in a transaction: no rows come after an error."""
     ends = _End(source), _End(target)
     try:
         yield from _Carriage(*ends, pieces, how, flow).run()

@@ -22,7 +22,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog 
 
 TOGETHER = 500  # sequences that one statement sets; each takes a lock
 UNITED = 80  # that one query reads: the time for planning it grows with the square, most before 16
-AT_ONCE = 20  # such queries in one statement
+AT_ONCE = 6  # such queries in one statement
 
 # The user's, also those that stand alone; extensions' own only where they are configuration.
 SEQUENCES = f"""

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import records
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.side import Side
 
+# Those that take no place of max_worker_processes, and parallel workers, which have theirs for a moment.
 FIXED_PROCESSES = (
     "archiver", "autovacuum launcher", "autovacuum worker", "background writer", "checkpointer", "client backend",
-    "io worker", "logger", "slotsync worker", "standalone backend", "startup", "walreceiver", "walsender",
-    "walsummarizer", "walwriter",
+    "io worker", "logger", "parallel worker", "slotsync worker", "standalone backend", "startup", "walreceiver",
+    "walsender", "walsummarizer", "walwriter",
 )  # fmt: skip
 
 
