@@ -44,7 +44,7 @@ def known(connection: Connection, query: str) -> Any:
     return found[query]
 
 
-def records(connection: Connection, *questions: tuple[str, Parameters]) -> list[list[dict[str, Any]]]:
+def records(connection: Connection, *questions: tuple[str | sql.Composable, Parameters]) -> list[list[dict[str, Any]]]:
     """The rows of several queries, asked for at once, by their columns, each of another name: as JSON has them."""
     with connection.cursor() as cursor:
         asked = [cursor.mogrify(*question) for question in questions]
