@@ -90,6 +90,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     found.add_argument("--small", type=int, default=500, help="small tables")
     found.add_argument("--documents", type=int, default=0, help="rows with values out of line, 2 to 8 kB each")
     found.add_argument("--runs", type=int, default=3)
+    found.add_argument("--rest", type=float, default=0, help="seconds before each, in which disks come to rest")
     found.add_argument("--jobs", type=int, default=2)
     found.add_argument("--source", type=int, default=15)
     found.add_argument("--target", type=int, default=15)
@@ -247,6 +248,8 @@ class Pair:
             self.target.sql("postgres", "DROP DATABASE IF EXISTS data")
         for cluster in (self.source, self.target):
             cluster.sql("postgres", "CHECKPOINT")
+        os.sync()  # else the disk is still busy with what the tool before has left
+        time.sleep(self.arguments.rest)
         started, cpu, wal = time.monotonic(), self._cpu(), self._wal()
         tool()
         seconds = time.monotonic() - started
