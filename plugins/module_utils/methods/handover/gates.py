@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import together
@@ -31,6 +32,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.replicat
     subscription,
 )
 
+Found = TypeVar("Found")
 GATES: dict[str, Callable[[Passage], tuple[str, str] | None]] = {}
 BESIDE = ("transactions", "permissions", "event_triggers", "roles", "sessions")  # no others wait for what they find
 SHOWN = 10  # things named in a message
@@ -46,9 +48,9 @@ def gate(name: str):
     return register
 
 
-def ask_all(passage: Passage, beside: Callable[[], object]) -> list[GateAnswer]:
-    """What every gate answers, in order, while something else is done ``beside`` with the passage. They ask over the
-    sessions that hold the turns, and some over another pair.
+def ask_all(passage: Passage, beside: Callable[[], Found]) -> tuple[list[GateAnswer], Found]:
+    """What every gate answers, in order, and what was found ``beside`` it with the passage. Gates ask over the sessions
+    that hold the turns, and some over another pair.
     """
     answers: dict[str, GateAnswer] = {}
 
@@ -56,13 +58,13 @@ def ask_all(passage: Passage, beside: Callable[[], object]) -> list[GateAnswer]:
         for name in names:
             answers[name] = GateAnswer(name, *(GATES[name](one) or ()))
 
-    old, new = passage.others[:2]
+    old, new = passage.turns
     one, other = replace(passage, old=old, new=new), replace(passage, old=passage.reader, new=passage.writer)
     rest = [name for name in GATES if name not in BESIDE]
-    together(lambda: ask(one, rest), lambda: ask(other, BESIDE), beside)
+    *_none, found = together(lambda: ask(one, rest), lambda: ask(other, BESIDE), beside)
     passage.sight, passage.lag_seconds, passage.stamp = one.sight, one.lag_seconds, one.stamp
     passage.roles = other.roles
-    return [answers[name] for name in GATES]
+    return [answers[name] for name in GATES], found
 
 
 def ask_poolers(passage: Passage, poolers: Poolers, dbnames: list[str]) -> list[GateAnswer]:

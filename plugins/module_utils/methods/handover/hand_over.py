@@ -249,12 +249,10 @@ def _find_out(passage: Passage, poolers: Poolers, asked: list[str], check_mode: 
     """What there is to hand over, and what stands in the way: also what poolers say of the databases ``asked`` for."""
     if not check_mode:
         _wake(passage)
-    found: dict = {}
-    answers = gates.ask_all(passage, lambda: found.update(_look(passage)))
+    answers, found = gates.ask_all(passage, lambda: _look(passage))
     if not check_mode:
         continuity.remember(passage.sight, passage.route.migration.id, passage.source, passage.journal)
-    if found["room"] is not None:
-        answers.append(GateAnswer("ways_back", *found["room"]))
+    answers += found["answers"]
     if asked:
         answers += gates.ask_poolers(passage, poolers, asked)
     return Findings(
@@ -268,21 +266,21 @@ def _find_out(passage: Passage, poolers: Poolers, asked: list[str], check_mode: 
 
 
 def _look(passage: Passage) -> dict:
-    """What no gate asks for: what there is to bring and to fence, and for the way back the ``obstacles`` and what is to
-    be said of the ``room`` for it.
+    """What the gates do not look at: what there is to bring and to fence, what is in the way of a way back, and the
+    answer whether there is room for one.
     """
     passage.look()
     found = {"cargo": cargo.look(passage), "unfenced": fence.unfenced_tables(passage.old, passage.tables)}
     for text in strays.past_the_fence(passage.new, passage.route.new.endpoint.side, contents=True):
         passage.note(f"{text} The large objects of the {passage.route.old.endpoint.side} replace them.")
-    if passage.params["reverse"] is False:
-        return {**found, "obstacles": [], "room": None}
-    capacities = way_back.capacities_of(passage)
-    obstacles = way_back.obstacles(passage, capacities)
-    if obstacles:
-        return {**found, "obstacles": obstacles, "room": None}
-    way_back.foresee(passage)
-    return {**found, "obstacles": [], "room": way_back.too_few_for_all(passage, capacities) or ()}
+    wanted = passage.params["reverse"] is not False
+    capacities = way_back.capacities_of(passage) if wanted else []
+    obstacles = way_back.obstacles(passage, capacities) if wanted else []
+    answers = []
+    if wanted and not obstacles:
+        answers.append(GateAnswer("ways_back", *(way_back.too_few_for_all(passage, capacities) or ())))
+        way_back.foresee(passage)
+    return {**found, "obstacles": obstacles, "answers": answers}
 
 
 def _wake(passage: Passage) -> None:

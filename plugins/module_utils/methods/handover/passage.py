@@ -137,6 +137,11 @@ class Passage(Exact):
     problems: list[Problem] = field(default_factory=list)
 
     @property
+    def turns(self) -> list:
+        """The sessions that hold the turns, on old and on new."""
+        return self.others[:2]
+
+    @property
     def journal(self):
         """The session with the target's database, where the journal is."""
         return self.new if self.route.new is self.route.target else self.old

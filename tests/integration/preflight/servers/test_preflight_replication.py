@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
+import psycopg2
 import pytest
 from faults import await_that
 from preflights import look, mend, run_script
@@ -33,6 +35,35 @@ def test_servers_with_room(servers, old, new):
         assert report.levels(check) == {"ok"}, report.of(check)
     assert report.levels("publications", dbname) == {"ok"}
     assert report.levels("wal_disk") == {"unknown"} and "a day" in report.of("wal_disk")[0]["seen"]
+
+
+@pytest.mark.parametrize(("old", "setting"), [(15, "force_parallel_mode"), (17, "debug_parallel_query")])
+def test_workers_of_a_query_are_not_in_the_way(servers, new_cluster, old, setting):
+    """They are gone in a moment; a query of ours may have some, too."""
+    source, target = new_cluster(old, settings={"max_worker_processes": 4}), servers(18, "target")
+    source.sql("postgres", "CREATE DATABASE one")
+
+    def workers():
+        query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'parallel worker'"
+        return source.sql("postgres", query)
+
+    with contextlib.ExitStack() as stack:
+        for _number in range(3):
+            session = stack.enter_context(contextlib.closing(source.connect()))
+            session.cursor().execute(f"SET {setting} = on")
+            threading.Thread(target=sleep, args=[session], daemon=True).start()
+        await_that(lambda: len(workers()) == 3, "the workers")
+        report = look(source.endpoint(), target.endpoint(), ["one"])
+        assert len(workers()) == 3
+        source.sql(
+            "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+        )
+    assert "source.max_worker_processes" not in report.objects("way_back")
+
+
+def sleep(session):
+    with contextlib.suppress(psycopg2.Error):
+        session.cursor().execute("SELECT pg_sleep(60)")
 
 
 @pytest.mark.parametrize(("old", "new"), [(15, 17), (13, 18)])
