@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 
@@ -62,6 +62,38 @@ def started(work: Callable[[], object]) -> Callable[[float | None], bool]:
 
     threading.Thread(target=serve, daemon=True).start()
     return ended.wait
+
+
+class Opening(Generic[Used]):
+    """A session that is needed soon, opened by ``connect()`` in a thread of its own: as far as the server is away, that
+    takes several round trips.
+    """
+
+    def __init__(self, connect: Callable[[], Used]):
+        self._connect = connect
+        self._session: Used | None = None
+        self._error: Exception | None = None
+        self._ended = started(self._open)
+
+    def _open(self) -> None:
+        try:
+            self._session = self._connect()
+        except Exception as error:  # pylint: disable=broad-except
+            self._error = error  # raised for whoever takes it
+
+    def take(self) -> Used:
+        """The session, the taker's from then on. Raises what kept it from being opened."""
+        self._ended(None)
+        session, self._session = self._session, None
+        if session is None:
+            raise self._error or ValueError("somebody has taken it")
+        return session
+
+    def close(self) -> None:
+        """Close it, unless somebody has taken it."""
+        self._ended(None)
+        if self._session is not None:
+            self._session.close()
 
 
 def side_by_side(work: Callable[[Item], T], items: Sequence[Item]) -> list[T]:

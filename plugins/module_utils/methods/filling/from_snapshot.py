@@ -9,6 +9,7 @@ import contextlib
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import beside
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent, progress
 from ansible_collections.handover.postgresql.plugins.module_utils.base.quantities import bytes_of
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
@@ -16,6 +17,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.fitted_archive import (
     FittedArchive,
     prepare,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.read_ahead import (
+    ReadAhead,
+    read_ahead,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.restorer import Restorer
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
@@ -40,8 +45,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.building import (
     Definition,
     as_pending,
+    definitions_of,
     make_keys,
-    read_definitions,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.course import CopyOptions, Counts
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.engine import CopyEngine
@@ -75,6 +80,7 @@ class SnapshotLoader:
         self.facts: dict[str, Any] = {}
         self.pending_constraints: list[dict[str, Any]] = []
         self._engine: CopyEngine | None = None
+        self._read: ReadAhead | None = None
         self.left_out = sorted({(one.namespace, one.tag) for one in archive.fitting.skipped_rows()})
         self.tables = [table for table in schema.seen.tables if table.key not in self.left_out]
         self._awaiting = _awaiting(archive, {*scope.later, *schema.seen.awaited_roots})
@@ -196,7 +202,14 @@ class SnapshotLoader:
                 total = sum(table.size for table in self.tables)
                 self._engine.begin(tables, total, self.source.session.info.server_version)
         if entries:
-            restorer.run(staging.Stage("definitions", entries))
+            self._read_while(restorer, staging.Stage("definitions", entries))
+
+    def _read_while(self, restorer: Restorer, stage: staging.Stage) -> None:
+        """The source is idle meanwhile, and each question takes as long as it is far."""
+        session = self.source.session
+        self._engine = self._engine or self._make_engine(restorer.dbname)
+        self._engine.open_sources(self.tables)
+        self._read, _none = beside(session, lambda: read_ahead(session, self.scope), lambda: restorer.run(stage))
 
     def _may_begin(self) -> bool:
         """Whether rows may come before all is made that a role may need to write them, and into empty tables."""
@@ -214,7 +227,11 @@ class SnapshotLoader:
 
     def _definitions(self, entries: list[Entry], no_tablespaces: bool) -> list[Definition]:
         archive = self.archive
-        return read_definitions(self.source.session, archive.contents, archive.wanted(entries), no_tablespaces)
+        return definitions_of(archive.contents, archive.wanted(entries), self._seen().owners, no_tablespaces)
+
+    def _seen(self) -> ReadAhead:
+        self._read = self._read or read_ahead(self.source.session, self.scope)
+        return self._read
 
     def _put_off(self, pending: list[dict[str, Any]]) -> None:
         if self.scope.left_unchecked:  # for good, as far as we are concerned
@@ -283,8 +300,8 @@ class SnapshotLoader:
         here, session, archive = self.source.session, restorer.session, self.archive
         if self.scope.sequences:
             chosen = self._sequences(session)
-            sequences.apply(session, [one for one in sequences.read(here) if one.key in chosen])
-        if self.scope.large_objects and (large_objects.count(here) or large_objects.count(session)):
+            sequences.apply(session, [one for one in self._seen().sequences if one.key in chosen])
+        if self.scope.large_objects and (self._seen().large_objects or large_objects.count(session)):
             owners = set() if archive.params["no_owner"] else restorer.obtainable
             grantees = set() if archive.params["no_privileges"] else set(archive.capabilities.roles)
             with contextlib.closing(archive.target.connect(restorer.dbname)) as own:  # counted as written when it ends

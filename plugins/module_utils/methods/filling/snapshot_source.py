@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection, Endpoint, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases.snapshot import (
     Snapshot,
-    connect_to_snapshot,
+    enter_snapshot,
 )
 
 LOCK_WAIT_TIMEOUT = 480000  # ms
@@ -47,10 +45,7 @@ def patience_of(params: dict[str, Any]) -> int:
     return params.get("lock_wait_timeout") or LOCK_WAIT_TIMEOUT
 
 
-@contextlib.contextmanager
-def open_source(
-    endpoint: Endpoint, dbname: str, snapshot: Snapshot, params: dict[str, Any]
-) -> Iterator[SnapshotSource]:
-    """A SnapshotSource of a snapshot that another session has exported."""
-    with contextlib.closing(connect_to_snapshot(endpoint, dbname, snapshot)) as session:
-        yield SnapshotSource(endpoint, dbname, snapshot, session, patience_of(params))
+def enter(endpoint: Endpoint, session: Connection, snapshot: Snapshot, params: dict[str, Any]) -> SnapshotSource:
+    """The database of the session, which is outside of any transaction, as another session's snapshot shows it."""
+    enter_snapshot(session, snapshot)
+    return SnapshotSource(endpoint, session.info.dbname, snapshot, session, patience_of(params))

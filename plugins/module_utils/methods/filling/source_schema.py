@@ -76,14 +76,16 @@ def describe(source: SnapshotSource, connection: Connection, params: dict[str, A
         and connection.info.server_version >= schema.STATISTICS_SINCE * 10000,
     )
     arguments = selection.arguments(client, session, None, source.patience)
-    said = scope.ahead.contents(session) if scope.ahead else None
-    if said:
-        seen, contents = _look(source, scope), said
-    else:
+
+    def dump() -> Contents:
         endpoint, given = source.endpoint.for_programs(session), [*arguments, f"--snapshot={source.snapshot.name}"]
-        seen, contents = beside(
-            session, lambda: _look(source, scope), lambda: schema.dump(client, endpoint, source.dbname, given)
-        )
+        return schema.dump(client, endpoint, source.dbname, given)
+
+    if scope.ahead:
+        seen = _look(source, scope)  # before its pg_dump is awaited
+        contents = scope.ahead.contents(session) or dump()
+    else:
+        seen, contents = beside(session, lambda: _look(source, scope), dump)
     _list_data(contents, seen, selection.is_partial)
     return SourceSchema(client, arguments, contents, seen, describe_entries(contents))
 

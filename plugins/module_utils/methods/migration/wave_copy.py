@@ -14,8 +14,10 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint 
     pass_event_triggers,
     psycopg2,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import Opening
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import columns_of, rows
+from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling import snapshot_source
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.filling import Filling
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.from_snapshot import (
     SnapshotLoader,
@@ -23,7 +25,6 @@ from ansible_collections.handover.postgresql.plugins.module_utils.methods.fillin
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.scope import Scope
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.sessions import connect_for_record
-from ansible_collections.handover.postgresql.plugins.module_utils.methods.filling.snapshot_source import open_source
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import apply
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration.job import Job
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.databases import target_database
@@ -52,23 +53,33 @@ FOREIGN_KEYS = """
         WHERE a.oid IN (k.conrelid, k.confrelid))"""
 
 
-def copy_wave(job: Job, number: int, made: Slot, look: Callable[[Connection], object]) -> None:
+Reader = Opening[Connection]
+
+
+def open_reader(job: Job) -> Reader:
+    """A session with the source for ``copy_wave``, which may be opened before there is a snapshot."""
+    return Opening(lambda: job.source.connect(job.dbname, read_only=True))
+
+
+def copy_wave(job: Job, number: int, made: Slot, reader: Reader, look: Callable[[Connection], object]) -> None:
     """Copy everything that the wave is to hold, and what waits for the cutover, so that the target can be looked at;
-    ``look`` at the source before, over a session in the wave's snapshot.
+    ``look`` at the source before, over the reader's session in the wave's snapshot.
 
     The journal hears of each table as soon as its rows are there. Raises HandoverError.
     """
     migration_journal.set_wave(job.session, job.id, number, lsn=made.lsn)
-    _fill(job, number, made.name, made.snapshot, made.close, look)
+    _fill(job, number, made.name, made.snapshot, reader, made.close, look)
 
 
 def complete(job: Job, number: int, only: frozenset[str] | None = None) -> None:
     """Make what a run that was interrupted after its last rows, or met definitions that the target refused, has left to
     be made; ``only`` entries of these classes, as what others need. Raises HandoverError.
     """
-    with contextlib.closing(job.source.connect(job.dbname, read_only=True)) as keeper:
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(contextlib.closing(open_reader(job)))
+        keeper = stack.enter_context(contextlib.closing(job.source.connect(job.dbname, read_only=True)))
         snapshot = export_snapshot(keeper, serializable_deferrable=False)
-        _fill(job, None, job.wave_name(number), snapshot, lambda: None, only=only)
+        _fill(job, None, job.wave_name(number), snapshot, reader, lambda: None, only=only)
 
 
 def _fill(
@@ -76,6 +87,7 @@ def _fill(
     number: int | None,
     name: str,
     snapshot: Snapshot,
+    reader: Reader,
     on_copied,
     look: Callable[[Connection], object] = lambda _session: None,
     only: frozenset[str] | None = None,
@@ -90,8 +102,9 @@ def _fill(
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(contextlib.closing(connect_for_record(job.target, job.goal)))
         migration_journal.make_room_for_done(record)
-        source = stack.enter_context(open_source(job.source, job.dbname, snapshot, job.params))
-        look(source.session)
+        session = stack.enter_context(contextlib.closing(reader.take()))
+        source = snapshot_source.enter(job.source, session, snapshot, job.params)
+        look(session)
         scope = Scope(
             tables=tables,
             ahead=job.ahead,

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Connection
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import Opening
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted
 from ansible_collections.handover.postgresql.plugins.module_utils.methods.migration import (
     apply,
@@ -113,8 +114,11 @@ def run_wave(job: Job, tables: list) -> None:
     migration_journal.begin_wave(job.session, job.id, number, name, keys)
     job.event("wave", name=name, tables=len(keys))
     try:
-        with contextlib.closing(_publish(job, name, keys)) as made:
-            wave_copy.copy_wave(job, number, made, lambda session: _take_fingerprint(job, session, name, keys))
+        with (
+            contextlib.closing(wave_copy.open_reader(job)) as reader,
+            contextlib.closing(_publish(job, name, keys)) as made,
+        ):
+            wave_copy.copy_wave(job, number, made, reader, lambda session: _take_fingerprint(job, session, name, keys))
         _refuse_altered(job, number, keys)
         migration_journal.set_wave(job.session, job.id, number, "copied")
         apply.subscribe(job, number)
@@ -136,11 +140,12 @@ def _publishable(job: Job, keys: list[tuple[str, str]]) -> list[tuple[str, str]]
 
 def _publish(job: Job, name: str, keys: list[tuple[str, str]]) -> slot.Slot:
     """The publication and the slot, with the snapshot that the wave is copied in."""
-    with job.stages.stage("slot"):
+    replication = Opening(lambda: job.source.connect_for_replication(job.dbname))
+    with job.stages.stage("slot"), contextlib.closing(replication):
         _sweep(job, name)
         beacon.prepare(job.source_session, job.session, name)
         publication.create(job.source_session, name, [beacon.table(name), *keys])
-        return slot.create(job.source, job.dbname, name, job.source_session, job.params["slot_patience"])
+        return slot.create(replication.take(), name, job.source_session, job.params["slot_patience"])
 
 
 def _take_fingerprint(job: Job, session: Connection, name: str, keys: list[tuple[str, str]]) -> None:

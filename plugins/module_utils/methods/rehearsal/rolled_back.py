@@ -191,7 +191,8 @@ class RolledBack:
     def _put_off(self, entry: Entry) -> None:
         """A foreign key whose rows are not in the sample."""
         source = self.loader.source.session
-        [definition] = building.read_definitions(source, self.archive.contents, [entry], no_tablespaces=True)
+        owners = building.read_owners(source)
+        [definition] = building.definitions_of(self.archive.contents, [entry], owners, no_tablespaces=True)
         added: Any = False
         with contextlib.suppress(psycopg2.Error), kept(self.place):
             added = building.add_unchecked(self.place, entry, definition.statement)

@@ -23,6 +23,9 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 
+# (table, referenced or None) by whether it is an index, and its oid: those of constraints are counted by themselves.
+Owners = dict[tuple[bool, int], tuple[int, int | None]]
+
 
 @dataclass(frozen=True)
 class Definition:
@@ -48,15 +51,21 @@ class Definition:
         return self.entry.desc == FOREIGN_KEY
 
 
-def read_definitions(connection, contents: Contents, entries: list[Entry], no_tablespaces: bool) -> list[Definition]:
-    """What these entries belong to, by the source's catalogs."""
-    indexes = dict(rows(connection, "SELECT indexrelid::bigint, indrelid::bigint FROM pg_index"))
-    query = "SELECT oid::bigint, conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE conrelid <> 0"
-    constraints = {oid: (table, other or None) for oid, table, other in rows(connection, query)}
+def read_owners(connection) -> Owners:
+    """The tables that indexes and constraints of the source belong to, and those that foreign keys refer to."""
+    query = """
+        SELECT true, indexrelid::bigint, indrelid::bigint, NULL FROM pg_index
+        UNION ALL
+        SELECT false, oid::bigint, conrelid::bigint, nullif(confrelid::bigint, 0) FROM pg_constraint
+        WHERE conrelid <> 0"""
+    return {(is_index, oid): (table, other) for is_index, oid, table, other in rows(connection, query)}
+
+
+def definitions_of(contents: Contents, entries: list[Entry], owners: Owners, no_tablespaces: bool) -> list[Definition]:
+    """These entries with the tables that they belong to."""
     found = []
     for entry in entries:
-        oid = int(entry.oid)
-        table, other = (indexes.get(oid), None) if entry.desc == "INDEX" else constraints.get(oid, (None, None))
+        table, other = owners.get((entry.desc == "INDEX", int(entry.oid)), (None, None))
         statement = entry.definition.encode(contents.codec, "surrogateescape")
         tablespace = None if no_tablespaces else entry.tablespace
         found.append(Definition(entry, statement, tablespace or None, table, other))

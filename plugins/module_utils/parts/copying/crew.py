@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import started
+from ansible_collections.handover.postgresql.plugins.module_utils.base.parallel import Opening, started
 
 LOOK_AFTER_WORKERS = 0.5  # seconds
 
@@ -42,6 +42,7 @@ class Worker:
     def __init__(self, connect_source, connect_target):
         self._connect = {"source": connect_source, "target": connect_target}
         self._sessions = {}
+        self._opening: Opening | None = None
         self._found: dict[str, bool] = {}
 
     def may(self, ask: Callable[[object], bool]) -> bool:
@@ -64,17 +65,23 @@ class Worker:
             self._sessions[side] = self._connect[side]()
         return self._sessions[side]
 
+    def open_source(self) -> None:
+        """Ahead of the first need, before the thread is at work."""
+        self._opening = Opening(self._connect["source"])
+        self._connect["source"] = self._opening.take
+
     def cancel(self) -> None:
         """End what the sessions run; called from another thread."""
         for session in list(self._sessions.values()):
             with contextlib.suppress(Exception):  # it may be closed, or its server gone
                 session.cancel()
 
-    def close(self, side: str | None = None) -> None:
-        for name in [side] if side else list(self._sessions):
-            session = self._sessions.pop(name, None)
-            if session:
-                session.close()
+    def close(self) -> None:
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+        if self._opening:
+            self._opening.close()
 
 
 class Crew:
@@ -121,6 +128,12 @@ class Crew:
     def standing_still(self) -> AbstractContextManager:
         """As long as it lasts, nobody takes a task, and none is done."""
         return self._change
+
+    def open_sources(self, count: int) -> None:
+        """So many workers open their sessions with the source meanwhile. Whoever opens runs or stops it."""
+        if not self._ends:
+            for worker in self._workers[:count]:
+                worker.open_source()
 
     def start(self) -> None:
         """Work on what there is, and on what comes. Whoever starts runs or stops it."""

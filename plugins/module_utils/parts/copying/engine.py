@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import keep, psycopg2, sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import keep, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.base.progress import Extent
@@ -39,7 +39,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.relay import (
     Manner,
-    failure,
+    commit,
     relay,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import (
@@ -88,6 +88,10 @@ class CopyEngine:
         self._counts = {table.oid: Counts(table) for table in tables}
         self._add_copies(tables, total, server_version)
         self._crew.start()
+
+    def open_sources(self, tables: list[SourceTable]) -> None:
+        """Open sessions with the source, as many as these tables need, meanwhile. Whoever opens runs or stops it."""
+        self._crew.open_sources(sum(bool(table.size) for table in tables))
 
     def stop(self) -> None:
         """Nothing of it goes on."""
@@ -197,7 +201,9 @@ class CopyEngine:
         if table.key not in self._referenced:
             return False
         with session.cursor() as cursor:
-            cursor.execute(encoded(session, sql.SQL("SELECT 1 FROM ONLY {} LIMIT 1").format(_name(table))))
+            cursor.execute(
+                encoded(session, sql.SQL("SELECT 1 FROM ONLY {} LIMIT 1").format(sql.Identifier(*table.key)))
+            )
             return cursor.fetchone() is None
 
     def _note(self, what: str, names: list[str]) -> None:
@@ -229,12 +235,12 @@ class CopyEngine:
         keep(worker.source, self._begin)
         keep(worker.target, "BEGIN")
         if freeze:
-            keep(worker.target, encoded(worker.target, sql.SQL("TRUNCATE ONLY {}").format(_name(table))))
+            keep(worker.target, encoded(worker.target, sql.SQL("TRUNCATE ONLY {}").format(sql.Identifier(*table.key))))
         copied = list(bring(worker.source, worker.target, group, how, self.options.flow))
         if not group[0].is_whole:
             refuse_rewritten(worker.source, table)
-        _in_copy("target", worker.target, "COMMIT", table)
-        _in_copy("source", worker.source, "COMMIT", table)
+        commit("target", worker.target, table)
+        commit("source", worker.source, table)
         return copied
 
     def _copied(self, copied: list[tuple[Piece, int, int]]) -> None:
@@ -358,7 +364,7 @@ class CopyEngine:
             self._add_small_keys()
 
     def _analyze_task(self, tables: list[SourceTable]) -> Task:
-        names = sql.SQL(", ").join(map(_name, tables))
+        names = sql.SQL(", ").join(sql.Identifier(*table.key) for table in tables)
         return Task(
             (ANALYZE, -sum(table.size for table in tables)),
             lambda worker: execute(worker.target, sql.SQL("ANALYZE {}").format(names)),
@@ -411,19 +417,10 @@ class _Key:
     added: bool = False
 
 
-def _name(table: SourceTable):
-    return sql.Identifier(table.schema, table.name)
-
-
 def _empty(session, tables: list[SourceTable]) -> None:
     """What an interrupted run left in them goes. Tables of extensions hold rows that are not ours."""
     for group in in_groups([table for table in tables if table.extension is None], BATCH_TABLES):
-        execute(session, sql.SQL("TRUNCATE ONLY {}").format(sql.SQL(", ONLY ").join(map(_name, group))))
-
-
-def _in_copy(side: str, session, statement, table: SourceTable) -> None:
-    """A statement around the COPY of this table."""
-    try:
-        execute(session, statement)
-    except psycopg2.Error as error:
-        raise failure(table, side, error) from None
+        execute(
+            session,
+            sql.SQL("TRUNCATE ONLY {}").format(sql.SQL(", ONLY ").join(sql.Identifier(*table.key) for table in group)),
+        )

@@ -23,7 +23,7 @@ from ansible_collections.handover.postgresql.plugins.module_utils.base.errors im
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, one_line
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.fitting import OF_ITS_ROWS
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import bundle
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded, execute
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.source_tables import SourceTable
 
@@ -270,6 +270,14 @@ def copy_table(
     wanted = table.binary and not table.extensions if binary is None else binary
     [(_piece, rows, size)] = relay(source, target, [Piece(table)], lambda _table: Manner(wanted), flow or Flow())
     return rows, size
+
+
+def commit(side: str, session, table: SourceTable) -> None:
+    """End the transaction that rows of this table were copied in. Raises HandoverError."""
+    try:
+        execute(session, "COMMIT")
+    except psycopg2.Error as error:
+        raise failure(table, side, error) from None
 
 
 def failure(table: SourceTable, side: str, error: Exception) -> HandoverError:

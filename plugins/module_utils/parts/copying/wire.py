@@ -20,7 +20,6 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base import pooling
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, take_kept
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import value
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
@@ -44,13 +43,15 @@ DONE = b"c\x00\x00\x00\x04C"  # CopyDone, and the begin of CommandComplete
 ROWS = re.compile(rb"COPY (\d+)\0")
 READY = b"Z\x00\x00\x00\x05"  # and a byte that says whether it is in a transaction
 ERROR = re.compile(rb"E(?=\0\0..S)", re.DOTALL)
-UNENCRYPTED = "SELECT (SELECT NOT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid())"
+# In one question what base.pooling tells a pooler by, and whether GSSAPI encrypts.
+IS_OWN_AND_PLAIN = """
+    SELECT EXISTS (SELECT FROM pg_stat_gssapi WHERE pid = pg_backend_pid() AND pid = %s AND NOT encrypted)"""
 SHOWN = ((b"M", ""), (b"D", "DETAIL:  "), (b"H", "HINT:  "), (b"W", "CONTEXT:  "))
 
 
 def is_open(session) -> bool:
     """Whether the session's socket is a server's own, and bytes on it are what they say."""
-    return not session.info.ssl_in_use and not pooling.is_pooled(session) and bool(value(session, UNENCRYPTED))
+    return not session.info.ssl_in_use and value(session, IS_OWN_AND_PLAIN, (session.info.backend_pid,))
 
 
 class ServerError(Exception):

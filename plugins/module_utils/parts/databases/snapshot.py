@@ -54,10 +54,19 @@ def rewritten_tables(connection) -> set[tuple[str, str]]:
 def connect_to_snapshot(endpoint: Endpoint, dbname: str, snapshot: Snapshot | None, lock_timeout: int = 0):
     """A session that reads in the snapshot, or in one of its own where there is none."""
     connection = endpoint.connect(dbname, read_only=True, lock_timeout=lock_timeout)
+    try:
+        enter_snapshot(connection, snapshot)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def enter_snapshot(connection, snapshot: Snapshot | None) -> None:
+    """Let the session, which is outside of any transaction, read in the snapshot, or in one of its own."""
     begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
     with connection.cursor() as cursor:
         if snapshot:
             cursor.execute(f"{begin}; SET TRANSACTION SNAPSHOT %s", (snapshot.name,))
         else:
             cursor.execute(begin)
-    return connection

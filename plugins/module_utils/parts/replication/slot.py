@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import (
     SESSION_SETTINGS_SINCE,
     Connection,
-    Endpoint,
     psycopg2,
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
@@ -50,12 +49,12 @@ class Slot:
         self.connection.close()
 
 
-def create(endpoint: Endpoint, dbname: str, name: str, connection, patience: float = 60.0) -> Slot:
-    """Make a slot, waiting up to ``patience`` seconds for open transactions to end.
+def create(replication: Connection, name: str, connection, patience: float = 60.0) -> Slot:
+    """Make a slot over a replication connection, which is its own from then on, waiting up to ``patience`` seconds for
+    open transactions to end.
 
     ``connection`` is an ordinary session, for asking who is in the way. Raises HandoverError, with ``blockers``.
     """
-    replication = endpoint.connect_for_replication(dbname)
     try:
         _disable_timeouts(replication)
         made = _create_in_time(replication, name, connection, patience)
