@@ -9,7 +9,8 @@
 The data is that of benchmarks/pair.py. The tools take turns, so that what else goes on concerns all of them; compare
 the medians of one run. pgcopydb takes part where it is in PATH, or with --pgcopydb. All leave the target analyzed.
 
-With --growth, ours alone copies data of these scales, one after the other: seconds a GB, and who needs them.
+With --growth, ours alone copies data of these scales, one after the other: seconds a GB, and who needs them. All of the
+data grows: --small is how many small tables there are at scale 100.
 """
 
 from __future__ import annotations
@@ -108,21 +109,22 @@ def main() -> None:
 
 
 HEAD = """
-| scale | GB | seconds | seconds a GB | of each further GB | CPU seconds a GB: source | target | migrator |
-|---|---|---|---|---|---|---|---|"""
+| scale | small tables | GB | seconds | a GB | of each further GB | CPU seconds a GB: source | target | migrator |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 def grow(arguments: argparse.Namespace, scale: int, before: tuple[float, float]) -> tuple[float, float]:
     """Print a row of the table: ours alone, with data of this scale. ``before`` are the GB and seconds of the last
     row, as what is returned are those of this one.
     """
-    arguments.scale, arguments.only = scale, [OURS]
-    with Pair(arguments) as pair:
+    small = arguments.small * scale // 100
+    with Pair(argparse.Namespace(**{**vars(arguments), "scale": scale, "small": small, "only": [OURS]})) as pair:
         runs = pair.take_turns({OURS: Tools(pair).ours})[OURS]
         size, seconds = pair.size / GB, statistics.median(wall for wall, _cpu, _wal in runs)
         shares = " | ".join(f"{used / size:.1f}" for used in pair.shares.values())
     further = f"{(seconds - before[1]) / (size - before[0]):.1f}" if before[0] else ""
-    print(f"| {scale} | {size:.2f} | {seconds:.1f} | {seconds / size:.1f} | {further} | {shares} |", flush=True)
+    took = f"{seconds:.1f} | {seconds / size:.1f} | {further}"
+    print(f"| {scale} | {small} | {size:.2f} | {took} | {shares} |", flush=True)
     return size, seconds
 
 
