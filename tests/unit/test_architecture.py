@@ -158,6 +158,20 @@ def test_only_the_frame_of_modules_ends_them(name):
         assert not calls & {"exit_json", "fail_json"}
 
 
+@pytest.mark.parametrize("name", sources("plugins"))
+def test_types_of_python_3_10_are_in_annotations_only(name):
+    nodes = list(ast.walk(tree(name)))
+    hints = [getattr(node, part, None) for node in nodes for part in ("annotation", "returns")]
+    not_run = {id(part) for hint in hints if hint for part in ast.walk(hint)}
+    unions = [
+        node.lineno
+        for node in nodes
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr) and id(node) not in not_run
+        if any(isinstance(side, ast.Constant) and side.value is None for side in (node.left, node.right))
+    ]
+    assert not unions, "Python 3.9 knows no union of types when it runs them"
+
+
 @pytest.mark.parametrize("name", sources("plugins", "lab", "tests"))
 def test_file_is_short_and_introduced(name):
     assert code_lines(tree(name)) <= FILE_LINES

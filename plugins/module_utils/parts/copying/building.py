@@ -23,8 +23,8 @@ from ansible_collections.handover.postgresql.plugins.module_utils.parts.archive.
 )
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.encoding import encoded
 
-# (table, referenced or None) by whether it is an index, and its oid: those of constraints are counted by themselves.
-Owners = dict[tuple[bool, int], tuple[int, int | None]]
+# (table, referenced or 0) by whether it is an index, and its oid: those of constraints are counted by themselves.
+Owners = dict[tuple[bool, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,9 @@ class Definition:
 def read_owners(connection) -> Owners:
     """The tables that indexes and constraints of the source belong to, and those that foreign keys refer to."""
     query = """
-        SELECT true, indexrelid::bigint, indrelid::bigint, NULL FROM pg_index
+        SELECT true, indexrelid::bigint, indrelid::bigint, 0 FROM pg_index
         UNION ALL
-        SELECT false, oid::bigint, conrelid::bigint, nullif(confrelid::bigint, 0) FROM pg_constraint
-        WHERE conrelid <> 0"""
+        SELECT false, oid::bigint, conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE conrelid <> 0"""
     return {(is_index, oid): (table, other) for is_index, oid, table, other in rows(connection, query)}
 
 
@@ -65,10 +64,10 @@ def definitions_of(contents: Contents, entries: list[Entry], owners: Owners, no_
     """These entries with the tables that they belong to."""
     found = []
     for entry in entries:
-        table, other = owners.get((entry.desc == "INDEX", int(entry.oid)), (None, None))
+        table, other = owners.get((entry.desc == "INDEX", int(entry.oid)), (None, 0))
         statement = entry.definition.encode(contents.codec, "surrogateescape")
         tablespace = None if no_tablespaces else entry.tablespace
-        found.append(Definition(entry, statement, tablespace or None, table, other))
+        found.append(Definition(entry, statement, tablespace or None, table, other or None))
     return found
 
 
