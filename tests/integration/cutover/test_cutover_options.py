@@ -148,6 +148,31 @@ def test_all_together_or_none(servers, pooler):
         assert load.failures == [] and load.problems(target.connect(name)) == []
 
 
+def test_what_fails_in_one_database_ends_what_another_waits_for(servers, pooler, tmp_path):
+    """And is what is told: that the other one was given up follows from it."""
+    source, target = servers(15), servers(18)
+    make_bank(source, target, "shop", "depot")
+    front = pooler(source, users=USERS)
+    both = {"databases": ["shop", "depot"], "together": True}
+    running = start_cutover(source, target, front, env=hold_at(tmp_path / "hold", "pause"), deadline="60s", **both)
+    await_step(tmp_path / "hold", running)
+    with contextlib.closing(target.connect("shop", autocommit=False)) as session:
+        session.cursor().execute("LOCK TABLE bank.account")  # so that this does not arrive
+        source.sql("shop", "UPDATE bank.account SET balance = balance WHERE id = 1")
+        ours = "application_name = 'handover' AND datname = 'depot'"
+        source.sql("postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+        began = time.monotonic()
+        let_go(tmp_path / "hold")
+        result = running.wait(timeout=90)
+        took = time.monotonic() - began
+    assert result.failed and result.msg.startswith('Database "depot": '), result.msg
+    assert took < 30, "less than the deadline"
+    for name in both["databases"]:
+        assert homes(source, target, name) == ["source"]
+    done = cut_over(source, target, front, **both)
+    assert not done.failed and [one["handed_over"] for one in done.databases] == [True, True], done
+
+
 def test_all_together_killed_between_the_commits(servers, pooler, tmp_path):
     """The first database is taken back, with its roles, as nobody can have written at its new home; not while another
     run goes on with it, which would let it in there."""

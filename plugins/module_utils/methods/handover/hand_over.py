@@ -371,7 +371,8 @@ def _pass(party: _Party, params: dict, fate: Fate, guardian: Guardian) -> dict[s
         if window and window.is_clean and not fate.handed_over:
             guardian.dismiss()
             error.problem += _loaded_too_early(poolers, places)
-        raise error.of_database(", ".join(passage.route.source.dbname for passage in passages)) from None
+        concerned = window.concerned if window and not fate.handed_over else passages
+        raise error.of_database(", ".join(passage.route.source.dbname for passage in concerned)) from None
     for passage in ready:
         passage.measures.window_ms = timeline.milliseconds
     if not after.is_left_to_guardian(passages):

@@ -68,7 +68,12 @@ class Window:
         self.is_clean = True
         self._deadline = 0.0
         self._foreseen: dict[int, Foreseen] = {}
-        self._failures: list[BaseException] = []  # the others are consequences of the first
+        self._failures: list[tuple[Passage, BaseException]] = []  # the others are consequences of the first
+
+    @property
+    def concerned(self) -> list[Passage]:
+        """Those that what went wrong has to do with."""
+        return [passage for passage, _error in self._failures[:1]] or self.passages
 
     def run(self) -> None:
         """Up to the commits. Raises what went wrong; then old goes on as if nothing had happened, as far as could be
@@ -130,7 +135,7 @@ class Window:
             try:
                 work(passage, plan)
             except BaseException as error:
-                self._failures.append(error)
+                self._failures.append((passage, error))
                 leave(ABORT_PATIENCE)
                 for session in (passage.old, passage.new, passage.reader, passage.writer):
                     if not session.closed:
@@ -140,7 +145,7 @@ class Window:
         try:
             together(*(lambda work=work: attempt(work) for work in works))
         except (HandoverError, psycopg2.Error):
-            raise self._failures[0] from None
+            raise self._failures[0][1] from None
 
     def _close(self, passage: Passage, plan: Foreseen) -> None:
         """In the transaction that holds the locks: nothing was redefined since the gates were asked; the fence, and
