@@ -13,6 +13,7 @@ from copies import copy
 from dumps import JOURNAL, look, one
 from support import assert_same, create_database
 
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import Endpoint
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying import wire
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.copying.pieces import Piece
@@ -106,6 +107,15 @@ def test_errors_are_those_of_the_table(ends, names, side, spoil, said):
         ends.bring(wire.carry, names)
     for word in said:
         assert word in raised.value.problem, raised.value.problem
+
+
+def test_what_a_pooler_stands_before_is_not_passed_through(servers, pooler):
+    """It may give each statement to another process, and answers in its own name."""
+    source = servers(15)
+    front = Endpoint.from_options("source", pooler(source, mode="session").endpoint())
+    for endpoint, is_own in ((front, False), (Endpoint.from_options("source", source.endpoint()), True)):
+        with contextlib.closing(endpoint.connect("postgres", pinned=False)) as session:
+            assert not session.info.ssl_in_use and wire.is_open(session) is is_own
 
 
 def test_encrypted_rows_go_through_libraries(new_cluster, servers, authority):

@@ -201,9 +201,7 @@ class CopyEngine:
         if table.key not in self._referenced:
             return False
         with session.cursor() as cursor:
-            cursor.execute(
-                encoded(session, sql.SQL("SELECT 1 FROM ONLY {} LIMIT 1").format(sql.Identifier(*table.key)))
-            )
+            cursor.execute(encoded(session, sql.SQL("SELECT 1 FROM ONLY {} LIMIT 1").format(table.identifier)))
             return cursor.fetchone() is None
 
     def _note(self, what: str, names: list[str]) -> None:
@@ -235,7 +233,7 @@ class CopyEngine:
         keep(worker.source, self._begin)
         keep(worker.target, "BEGIN")
         if freeze:
-            keep(worker.target, encoded(worker.target, sql.SQL("TRUNCATE ONLY {}").format(sql.Identifier(*table.key))))
+            keep(worker.target, encoded(worker.target, sql.SQL("TRUNCATE ONLY {}").format(table.identifier)))
         copied = list(bring(worker.source, worker.target, group, how, self.options.flow))
         if not group[0].is_whole:
             refuse_rewritten(worker.source, table)
@@ -364,7 +362,7 @@ class CopyEngine:
             self._add_small_keys()
 
     def _analyze_task(self, tables: list[SourceTable]) -> Task:
-        names = sql.SQL(", ").join(sql.Identifier(*table.key) for table in tables)
+        names = sql.SQL(", ").join(table.identifier for table in tables)
         return Task(
             (ANALYZE, -sum(table.size for table in tables)),
             lambda worker: execute(worker.target, sql.SQL("ANALYZE {}").format(names)),
@@ -420,7 +418,5 @@ class _Key:
 def _empty(session, tables: list[SourceTable]) -> None:
     """What an interrupted run left in them goes. Tables of extensions hold rows that are not ours."""
     for group in in_groups([table for table in tables if table.extension is None], BATCH_TABLES):
-        execute(
-            session,
-            sql.SQL("TRUNCATE ONLY {}").format(sql.SQL(", ONLY ").join(sql.Identifier(*table.key) for table in group)),
-        )
+        names = sql.SQL(", ONLY ").join(table.identifier for table in group)
+        execute(session, sql.SQL("TRUNCATE ONLY {}").format(names))

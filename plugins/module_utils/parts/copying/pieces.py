@@ -50,7 +50,7 @@ class Piece:
 
     def reads(self, binary: bool):
         """The COPY statement that the source runs."""
-        relation = sql.Identifier(*self.table.key)
+        relation = self.table.identifier
         if self.is_whole and self.last is None and self.sample is None and not self.table.condition:
             return sql.SQL("COPY {}{} TO STDOUT{}").format(relation, _columns(self.table), _options(binary))
         return sql.SQL("COPY ({}) TO STDOUT{}").format(self.planned_query(), _options(binary))
@@ -84,7 +84,7 @@ class Piece:
         table = self.table
         conditions = [table.condition.strip()[len("WHERE ") :], *conditions] if table.condition else conditions
         columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
-        query = sql.SQL("SELECT {} FROM ONLY {}").format(columns, sql.Identifier(*table.key))
+        query = sql.SQL("SELECT {} FROM ONLY {}").format(columns, table.identifier)
         if conditions:
             where = sql.SQL(" AND ").join([sql.SQL("(") + sql.SQL(one) + sql.SQL(")") for one in conditions])
             query += sql.SQL(" WHERE {}").format(where)

@@ -60,6 +60,10 @@ class SourceTable:
     def key(self) -> tuple[str, str]:
         return self.schema, self.name
 
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(*self.key)
+
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
 
@@ -105,7 +109,7 @@ def hold(connection, tables: list[SourceTable]) -> list[str]:
     those that were truncated or rewritten since its snapshot was taken, which would look empty to it.
     """
     for group in in_groups(tables, HELD_TOGETHER):
-        names = (sql.Identifier(*table.key) for table in group)
+        names = (table.identifier for table in group)
         execute(connection, sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
     changed = rewritten_tables(connection)
     return [str(table) for table in tables if table.key in changed]
