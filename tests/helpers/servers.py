@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from psycopg2 import sql
 
 from lab import builds
 from lab.cluster import Cluster
+
+PREFIX = "handover-tests-"
+MEMORY = Path("/dev/shm")
+MUCH = 12 << 30  # bytes; the servers of four processes that run tests take about 4 GiB
 
 
 def sweep(cluster: Cluster) -> None:
@@ -114,11 +119,27 @@ class Servers:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def state_of_this_run() -> Path:
-    """A directory in reach of the servers; those of runs that were killed are removed."""
-    for left in builds.state().glob("tests-*"):
-        if not Path(f"/proc/{left.name.partition('-')[2]}").exists():
+def has_much_memory() -> bool:
+    """Whether servers may live in memory. On a disk, the file system takes a fifth of the CPU time of all tests.
+
+    Each database is some three hundred files, and a run makes and drops thousands of databases.
+    """
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(meminfo["MemAvailable"].split()[0]) << 10
+    return MEMORY.is_dir() and min(available, shutil.disk_usage(MEMORY).free) >= MUCH
+
+
+@contextlib.contextmanager
+def directory_of_this_run(place: Path) -> Iterator[Path]:
+    """A directory there that servers can reach, as long as the block runs; those of killed runs are removed."""
+    for left in place.glob(f"{PREFIX}*"):
+        pid = left.name.removeprefix(PREFIX)
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
             shutil.rmtree(left, ignore_errors=True)
-    place = builds.state() / f"tests-{os.getpid()}"
-    place.mkdir(exist_ok=True)
-    return place
+    made = place / f"{PREFIX}{os.getpid()}"
+    made.mkdir()
+    made.chmod(0o755)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

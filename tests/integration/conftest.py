@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Servers, state_of_this_run, sweep
+from servers import MEMORY, Servers, directory_of_this_run, has_much_memory, sweep
 from source_hosts import Source, bring_bytecode, keep_bytecode
 from support import WITH_BYTECODE, Cluster, create_database, environment, warm_python
 
@@ -51,9 +52,17 @@ def warm_modules() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def run_directory() -> Path:
+def disk_directory() -> Iterator[Path]:
     """A directory of this run that the servers' user can reach; pytest's own are closed to it."""
-    return state_of_this_run()
+    with directory_of_this_run(builds.state()) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def run_directory(disk_directory: Path) -> Iterator[Path]:
+    """The same, or one in memory, where programs need not be allowed to run."""
+    with directory_of_this_run(MEMORY) if has_much_memory() else nullcontext(disk_directory) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -123,12 +132,12 @@ def small(new_cluster: Callable[..., Cluster], small_servers: Callable[..., Clus
 
 
 @pytest.fixture(scope="session")
-def network(run_directory: Path) -> Iterator[Network]:
+def network(disk_directory: Path) -> Iterator[Network]:
     """A network of hosts; skips the test where this machine can have none, which CI's can."""
-    if reason := obstacle(run_directory):
+    if reason := obstacle(disk_directory):
         assert not (os.environ.get("CI") == "true" and os.geteuid() == 0), reason
         pytest.skip(reason)
-    with Network(run_directory / "network") as made:
+    with Network(disk_directory / "network") as made:
         yield made
 
 

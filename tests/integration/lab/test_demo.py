@@ -20,9 +20,9 @@ PLAY = "- hosts: all\n  gather_facts: false\n  tasks: [{{ansible.builtin.{}: {}}
 
 
 @pytest.fixture
-def checkout(run_directory: Path) -> Iterator[Path]:
+def checkout(disk_directory: Path) -> Iterator[Path]:
     """A copy of this checkout, with the virtual environment of this test run."""
-    place = run_directory / "a checkout"
+    place = disk_directory / "a checkout"
     shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(".*", "tests", "__pycache__"))
     (place / ".build").mkdir()
     (place / ".build" / "venv").symlink_to(Path(sys.executable).parent.parent)
