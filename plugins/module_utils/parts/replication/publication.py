@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import witness
-from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import execute_patiently
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import witness, writers
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import (
+    PATIENCE,
+    execute_patiently,
+)
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.trust import trust
 
 BATCH = 100  # tables whose locks are taken at once
@@ -50,18 +56,25 @@ def add_tables(connection, name: str, tables: list[tuple[str, str]]) -> None:
     witness.sign_publication(connection, name)
 
 
-def restrict_to(connection, name: str, tables: list[tuple[str, str]]) -> None:
+def restrict_to(connection, name: str, tables: list[tuple[str, str]], patience: float = PATIENCE) -> None:
     """Publish no other table than these any more. What is in WAL already is sent nevertheless."""
     surplus = sorted(tables_of(connection, name) - set(tables))
     for statement in _in_batches("DROP", name, surplus):
-        execute_patiently(connection, statement)
+        execute_patiently(connection, statement, patience)
     witness.sign_publication(connection, name)
 
 
 def drop(connection, name: str) -> bool:
-    """Drop it; whether it was there."""
+    """Drop it; whether it was there.
+
+    It publishes no table any more first: a server looks up the publications of a table one by one when a statement
+    begins to write to it, and fails that statement, an application's, if one of them is gone meanwhile.
+    """
     there = exists(connection, name)
     if there:
+        with contextlib.suppress(HandoverError):  # a long VACUUM holds what this takes; an end does not wait for it
+            restrict_to(connection, name, [], patience=5)
+        writers.outlast(connection)
         execute_patiently(connection, sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name)))
     return there
 
