@@ -18,10 +18,6 @@ from psycopg2 import sql
 from lab import builds
 from lab.cluster import Cluster
 
-PREFIX = "handover-tests-"
-MEMORY = Path("/dev/shm")
-MUCH = 12 << 30  # bytes; the servers of four processes that run tests take about 4 GiB
-
 
 def sweep(cluster: Cluster) -> None:
     """Drop whatever tests made on a server: databases, subscriptions, slots, roles, tablespaces, settings."""
@@ -119,24 +115,14 @@ class Servers:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def has_much_memory() -> bool:
-    """Whether servers may live in memory. On a disk, the file system takes a fifth of the CPU time of all tests.
-
-    Each database is some three hundred files, and a run makes and drops thousands of databases.
-    """
-    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    available = int(meminfo["MemAvailable"].split()[0]) << 10
-    return MEMORY.is_dir() and min(available, shutil.disk_usage(MEMORY).free) >= MUCH
-
-
 @contextlib.contextmanager
 def directory_of_this_run(place: Path) -> Iterator[Path]:
     """A directory there that servers can reach, as long as the block runs; those of killed runs are removed."""
-    for left in place.glob(f"{PREFIX}*"):
-        pid = left.name.removeprefix(PREFIX)
+    for left in place.glob("tests-*"):
+        pid = left.name.partition("-")[2]
         if pid == str(os.getpid()) or not Path("/proc", pid).exists():
             shutil.rmtree(left, ignore_errors=True)
-    made = place / f"{PREFIX}{os.getpid()}"
+    made = place / f"tests-{os.getpid()}"
     made.mkdir()
     made.chmod(0o755)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import MEMORY, Servers, directory_of_this_run, has_much_memory, sweep
+from servers import Servers, directory_of_this_run, sweep
 from source_hosts import Source, bring_bytecode, keep_bytecode
 from support import WITH_BYTECODE, Cluster, create_database, environment, warm_python
 
@@ -61,7 +61,8 @@ def disk_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def run_directory(disk_directory: Path) -> Iterator[Path]:
     """The same, or one in memory, where programs need not be allowed to run."""
-    with directory_of_this_run(MEMORY) if has_much_memory() else nullcontext(disk_directory) as made:
+    place = builds.state_in_memory()
+    with nullcontext(disk_directory) if place == builds.state() else directory_of_this_run(place) as made:
         yield made
 
 

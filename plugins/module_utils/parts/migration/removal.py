@@ -208,6 +208,10 @@ def left_on_source(identifier: str) -> list[str]:
     """SQL for the source's database."""
     slots_ = f"SELECT slot_name FROM pg_replication_slots WHERE starts_with(slot_name, '{prefix(identifier)}')"
     publications_ = f"SELECT pubname FROM pg_publication WHERE starts_with(pubname, '{prefix(identifier)}')"
+    published = (  # taken out first, for the reason that publication.drop has
+        "SELECT format('ALTER PUBLICATION %I DROP TABLE ONLY %I.%I', pubname, schemaname, tablename) "
+        f"FROM pg_publication_tables WHERE starts_with(pubname, '{prefix(identifier)}')"
+    )
     beacons = f"{import_journal.RELATIONS} AND starts_with(relname, 'beacon_{identifier}_')"
     others = f"SELECT id FROM handover.migration WHERE id <> '{identifier}' ORDER BY started DESC LIMIT 1"
     undo_ = f"SELECT undo FROM handover.migration WHERE id = '{identifier}'"
@@ -220,6 +224,7 @@ def left_on_source(identifier: str) -> list[str]:
     return [
         _left_subscriptions(identifier),
         _for_each(slots_, "SELECT pg_drop_replication_slot(%L)"),
+        _for_each(published, "%s"),
         _for_each(publications_, "DROP PUBLICATION %I"),
         leave,
         _for_each(run, "%s"),

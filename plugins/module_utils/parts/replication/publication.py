@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 
-from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import sql
+from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.grouping import in_groups
 from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
@@ -72,7 +72,7 @@ def drop(connection, name: str) -> bool:
     """
     there = exists(connection, name)
     if there:
-        with contextlib.suppress(HandoverError):  # a long VACUUM holds what this takes; an end does not wait for it
+        with contextlib.suppress(HandoverError, psycopg2.Error):  # a VACUUM may hold a table for hours, or one is gone
             restrict_to(connection, name, [], patience=5)
         writers.outlast(connection)
         execute_patiently(connection, sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name)))
