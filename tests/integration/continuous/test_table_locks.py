@@ -13,9 +13,14 @@ import pytest
 from support import create_database
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import (
     lock_tables,
     patience_of,
+)
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    publication,
+    replica_identity,
 )
 
 MODE = "SHARE ROW EXCLUSIVE"
@@ -107,8 +112,27 @@ def test_never_waits_as_long_as_deadlock_timeout(session):
     assert time.monotonic() - began < 3
 
 
+def _lock(holder) -> None:
+    assert lock_tables(holder, TABLES, MODE, 100, time.monotonic() + 10).attempts > 1
+
+
+def _fence(holder) -> None:
+    run(holder, "CREATE SCHEMA handover")
+    fence.prepare(holder, fence.Fence(False, "", "aaaaaaaaaa"), holder.info.dbname, TABLES, 20)
+
+
 @pytest.mark.parametrize("session", [True], indirect=True)
-def test_makes_autovacuum_go_away(session):
+@pytest.mark.parametrize(
+    "work",
+    [
+        _lock,
+        lambda holder: publication.create(holder, "handover_aaaaaaaaaa_w1", TABLES),
+        lambda holder: replica_identity.give(holder, "public", "t9", "FULL"),
+        _fence,
+    ],
+    ids=["lock", "publication", "replica identity", "fence"],
+)
+def test_makes_autovacuum_go_away(session, work):
     """The server ends it for us, but only for somebody who waits longer than we let writers wait."""
     holder, other = session(), session()
     run(other, "ALTER TABLE t9 SET (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)")
@@ -119,8 +143,9 @@ def test_makes_autovacuum_go_away(session):
     while not run(other, vacuuming):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    locked = lock_tables(holder, TABLES, MODE, 100, time.monotonic() + 10)
-    assert locked.attempts > 1 and not run(other, vacuuming)
+    began = time.monotonic()
+    work(holder)
+    assert time.monotonic() - began < 30 and not run(other, vacuuming)
 
 
 def test_says_which_privilege_is_missing(session):

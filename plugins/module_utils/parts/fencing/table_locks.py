@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from ansible_collections.handover.postgresql.plugins.module_utils.base.endpoint import psycopg2, sql
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
 from ansible_collections.handover.postgresql.plugins.module_utils.base.wording import counted, one_line
-from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows, value
+from ansible_collections.handover.postgresql.plugins.module_utils.facts.catalog import rows
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication.patience import (
+    deadlock_timeout,
+    shoo_autovacuum,
+)
 
 # What each mode has to wait for (PostgreSQL documentation, 13.3.1).
 WRITERS = ["RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareRowExclusiveLock", "ExclusiveLock"]
@@ -26,7 +30,6 @@ CONFLICTS = {
 }
 PER_TABLE = 0.2  # milliseconds that locking a table may take where nobody is in the way; it takes a hundredth
 NOTHING = sql.SQL("SELECT") if sql else None
-SHOO_GRACE = 500  # milliseconds that autovacuum has to go away
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,7 @@ class Locked:
 
 def patience_of(connection, lock_timeout: int) -> int:
     """Milliseconds that a lock is waited for: held to half of the server's deadlock_timeout."""
-    return max(1, min(lock_timeout, _deadlock_timeout(connection) // 2))
-
-
-def _deadlock_timeout(connection) -> int:
-    return value(connection, "SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'")
+    return max(1, min(lock_timeout, deadlock_timeout(connection) // 2))
 
 
 def lock_tables(
@@ -75,7 +74,8 @@ def lock_tables(
         found = _blockers(connection, tables, mode)
         blockers = found or blockers
         if found:
-            _shoo_autovacuum(connection, found, _deadlock_timeout(connection) + SHOO_GRACE, deadline)
+            vacuumed = {one["table"] for one in found if one["lock"] == "ShareUpdateExclusiveLock"}
+            shoo_autovacuum(connection, sorted(vacuumed), deadline)
         pause = max(0.1, 2 * patience / 1000)  # those who waited behind us go first
         if time.monotonic() + pause >= deadline:
             raise _too_late(mode, attempts, time.monotonic() - started, blockers)
@@ -147,23 +147,6 @@ def _blockers(connection, tables: list[tuple[str, str]], mode: str) -> list[dict
         ORDER BY l.granted DESC, l.pid LIMIT 20"""
     schemas, names = [schema for schema, _name in tables], [name for _schema, name in tables]
     return [found for (found,) in rows(connection, query, (schemas, names, CONFLICTS[mode]))]
-
-
-def _shoo_autovacuum(connection, blockers: list[dict], lock_timeout: int, deadline: float) -> None:
-    """Wait for tables that are being vacuumed or analyzed, long enough for the server to see that autovacuum is in
-    the way and to end it (deadlock_timeout). No writer waits behind this mode, and a single lock makes no deadlock.
-    """
-    for table in sorted({one["table"] for one in blockers if one["lock"] == "ShareUpdateExclusiveLock"}):
-        if time.monotonic() + lock_timeout / 1000 > deadline:
-            return
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"BEGIN; SET LOCAL lock_timeout = {lock_timeout}")
-                cursor.execute(f"LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE")
-        except (psycopg2.errors.LockNotAvailable, psycopg2.errors.UndefinedTable):
-            pass  # a VACUUM of somebody, or one against wraparound; it stays among the blockers
-        finally:
-            _roll_back(connection)
 
 
 def _too_late(mode: str, attempts: int, seconds: float, blockers: list[dict]) -> HandoverError:

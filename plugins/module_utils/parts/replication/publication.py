@@ -31,15 +31,15 @@ def create(connection, name: str, tables: list[tuple[str, str]]) -> None:
     if exists(connection, name):
         add_tables(connection, name, tables)
         return
-    for statement in statements(name, tables):
-        execute_patiently(connection, statement)
+    with connection.cursor() as cursor:
+        cursor.execute(_creation(name))
+    _alter(connection, "ADD", name, tables)
     witness.sign_publication(connection, name)
 
 
 def statements(name: str, tables: list[tuple[str, str]]) -> list:
     """What ``create`` runs: an empty publication, and the tables in batches."""
-    made = [sql.SQL("CREATE PUBLICATION {}").format(sql.Identifier(name))]
-    return made + _in_batches("ADD", name, tables)
+    return [_creation(name), *(statement for statement, _batch in _in_batches("ADD", name, tables))]
 
 
 def tables_of(connection, name: str) -> set[tuple[str, str]]:
@@ -51,16 +51,13 @@ def tables_of(connection, name: str) -> set[tuple[str, str]]:
 def add_tables(connection, name: str, tables: list[tuple[str, str]]) -> None:
     """Publish these too."""
     there = tables_of(connection, name)
-    for statement in _in_batches("ADD", name, [table for table in tables if table not in there]):
-        execute_patiently(connection, statement)
+    _alter(connection, "ADD", name, [table for table in tables if table not in there])
     witness.sign_publication(connection, name)
 
 
 def restrict_to(connection, name: str, tables: list[tuple[str, str]], patience: float = PATIENCE) -> None:
     """Publish no other table than these any more. What is in WAL already is sent nevertheless."""
-    surplus = sorted(tables_of(connection, name) - set(tables))
-    for statement in _in_batches("DROP", name, surplus):
-        execute_patiently(connection, statement, patience)
+    _alter(connection, "DROP", name, sorted(tables_of(connection, name) - set(tables)), patience)
     witness.sign_publication(connection, name)
 
 
@@ -79,12 +76,23 @@ def drop(connection, name: str) -> bool:
     return there
 
 
-def _in_batches(verb: str, name: str, tables: list[tuple[str, str]]) -> list:
-    """ALTER PUBLICATION ... ADD or DROP TABLE; ONLY, as children of tables are listed by themselves."""
+def _creation(name: str):
+    return sql.SQL("CREATE PUBLICATION {}").format(sql.Identifier(name))
+
+
+def _alter(connection, verb: str, name: str, tables: list[tuple[str, str]], patience: float = PATIENCE) -> None:
+    for statement, batch in _in_batches(verb, name, tables):
+        execute_patiently(connection, statement, patience, batch)
+
+
+def _in_batches(verb: str, name: str, tables: list[tuple[str, str]]) -> list[tuple]:
+    """(ALTER PUBLICATION ... ADD or DROP TABLE, its tables) each; ONLY, as children are listed by themselves."""
     alter = sql.SQL("ALTER PUBLICATION {} " + verb + " TABLE {}")
     return [
-        alter.format(
-            sql.Identifier(name), sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*one)) for one in batch)
-        )
+        (alter.format(sql.Identifier(name), sql.SQL(", ").join(map(_only, batch))), batch)
         for batch in in_groups(tables, BATCH)
     ]
+
+
+def _only(table: tuple[str, str]):
+    return sql.SQL("ONLY {}").format(sql.Identifier(*table))
