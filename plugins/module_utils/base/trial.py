@@ -88,7 +88,8 @@ def transaction(conn: Connection, end: str = "COMMIT") -> Iterator[Cursor]:
             yield cursor
         except BaseException:
             if not conn.closed:
-                cursor.execute("ROLLBACK")
+                with conn.cursor() as other:  # an error's cursor still knows the statement that failed
+                    other.execute("ROLLBACK")
             raise
         cursor.execute(end)
 

@@ -13,14 +13,18 @@ import pytest
 from support import create_database
 
 from ansible_collections.handover.postgresql.plugins.module_utils.base.errors import HandoverError
+from ansible_collections.handover.postgresql.plugins.module_utils.base.trial import transaction
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing import fence
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.fencing.table_locks import (
     lock_tables,
     patience_of,
 )
+from ansible_collections.handover.postgresql.plugins.module_utils.parts.migration import removal
 from ansible_collections.handover.postgresql.plugins.module_utils.parts.replication import (
+    patience,
     publication,
     replica_identity,
+    writable,
 )
 
 MODE = "SHARE ROW EXCLUSIVE"
@@ -121,6 +125,19 @@ def _fence(holder) -> None:
     fence.prepare(holder, fence.Fence(False, "", "aaaaaaaaaa"), holder.info.dbname, TABLES, 20)
 
 
+def _amend(holder) -> None:
+    def work() -> None:
+        with transaction(holder) as cursor:
+            cursor.execute('ALTER TABLE "public"."whole" ADD more int')
+
+    patience.patiently(holder, work)
+
+
+def _undo(holder) -> None:
+    for step in removal.undo(holder, ['ALTER TABLE "public"."t9" REPLICA IDENTITY DEFAULT']):
+        step.run()
+
+
 @pytest.mark.parametrize("session", [True], indirect=True)
 @pytest.mark.parametrize(
     "work",
@@ -129,14 +146,20 @@ def _fence(holder) -> None:
         lambda holder: publication.create(holder, "handover_aaaaaaaaaa_w1", TABLES),
         lambda holder: replica_identity.give(holder, "public", "t9", "FULL"),
         _fence,
+        lambda holder: writable.refused(holder, "handover_aaaaaaaaaa_trial", TABLES),
+        _undo,
+        _amend,
+        lambda holder: patience.execute_patiently(holder, "ALTER TABLE public.referring DROP CONSTRAINT fkey"),
     ],
-    ids=["lock", "publication", "replica identity", "fence"],
+    ids=["lock", "publication", "replica identity", "fence", "trial", "undo", "definition of a parent", "foreign key"],
 )
 def test_makes_autovacuum_go_away(session, work):
     """The server ends it for us, but only for somebody who waits longer than we let writers wait."""
     holder, other = session(), session()
     run(other, "ALTER TABLE t9 SET (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)")
-    run(other, "INSERT INTO t9 SELECT generate_series(1, 60000)")
+    run(other, "ALTER TABLE t9 ADD UNIQUE (id); CREATE TABLE whole (id int) PARTITION BY RANGE (id)")
+    run(other, "CREATE TABLE referring (id int CONSTRAINT fkey REFERENCES t9 (id))")
+    run(other, "ALTER TABLE whole ATTACH PARTITION t9 DEFAULT; INSERT INTO t9 SELECT generate_series(1, 60000)")
     run(other, "DELETE FROM t9")
     vacuuming = "SELECT 1 FROM pg_stat_progress_vacuum WHERE relid = 't9'::regclass"
     deadline = time.monotonic() + 60

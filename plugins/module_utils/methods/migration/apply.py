@@ -104,7 +104,7 @@ def quiet_triggers(job: Job) -> None:
     ):
         for one in found:
             migration_journal.add_undo(job.session, job.id, one.restoring_statement(job.session))
-            execute_patiently(job.session, one.quieting_statement(), tables=[(one.schema, one.table)])
+            execute_patiently(job.session, one.quieting_statement())
             job.note(
                 f"The trigger {one} does not fire for replicated rows on the target until the migration is finished."
             )

@@ -319,5 +319,5 @@ def _quiet_triggers(job: Job, ends: Way) -> None:
     with memberships.temporary_memberships(ends.maintenance, owners):
         for one in firing:
             record(ends.subscriber, job.id, one.restoring_statement(ends.subscriber))
-            execute_patiently(ends.subscriber, one.quieting_statement(), tables=[(one.schema, one.table)])
+            execute_patiently(ends.subscriber, one.quieting_statement())
             job.event("quieted", trigger=str(one))

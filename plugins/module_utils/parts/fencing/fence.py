@@ -285,14 +285,14 @@ def remove(connection, migration: str) -> int:
     for group in in_groups(tables, BATCH):
         drop = sql.SQL("DROP TRIGGER IF EXISTS " + TRIGGER + " ON {}")
         batch = [drop.format(sql.Identifier(*table)) for table in group]
-        execute_patiently(connection, sql.SQL("; ").join(batch), tables=group)
+        execute_patiently(connection, sql.SQL("; ").join(batch))
     with connection.cursor() as cursor:
         cursor.execute("DROP FUNCTION handover.fence()")
     return len(tables)
 
 
 def _create_triggers(connection, tables: list[tuple[str, str]], patience: float) -> None:
-    execute_briefly(connection, _triggers(tables), patience, LOCK_TIMEOUT, tables)
+    execute_briefly(connection, _triggers(tables), patience, LOCK_TIMEOUT)
 
 
 def _triggers(tables: list[tuple[str, str]]):

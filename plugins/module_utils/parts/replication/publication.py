@@ -39,7 +39,7 @@ def create(connection, name: str, tables: list[tuple[str, str]]) -> None:
 
 def statements(name: str, tables: list[tuple[str, str]]) -> list:
     """What ``create`` runs: an empty publication, and the tables in batches."""
-    return [_creation(name), *(statement for statement, _batch in _in_batches("ADD", name, tables))]
+    return [_creation(name), *_in_batches("ADD", name, tables)]
 
 
 def tables_of(connection, name: str) -> set[tuple[str, str]]:
@@ -81,16 +81,15 @@ def _creation(name: str):
 
 
 def _alter(connection, verb: str, name: str, tables: list[tuple[str, str]], patience: float = PATIENCE) -> None:
-    for statement, batch in _in_batches(verb, name, tables):
-        execute_patiently(connection, statement, patience, batch)
+    for statement in _in_batches(verb, name, tables):
+        execute_patiently(connection, statement, patience)
 
 
-def _in_batches(verb: str, name: str, tables: list[tuple[str, str]]) -> list[tuple]:
-    """(ALTER PUBLICATION ... ADD or DROP TABLE, its tables) each; ONLY, as children are listed by themselves."""
+def _in_batches(verb: str, name: str, tables: list[tuple[str, str]]) -> list:
+    """ALTER PUBLICATION ... ADD or DROP TABLE; ONLY, as children are listed by themselves."""
     alter = sql.SQL("ALTER PUBLICATION {} " + verb + " TABLE {}")
     return [
-        (alter.format(sql.Identifier(name), sql.SQL(", ").join(map(_only, batch))), batch)
-        for batch in in_groups(tables, BATCH)
+        alter.format(sql.Identifier(name), sql.SQL(", ").join(map(_only, batch))) for batch in in_groups(tables, BATCH)
     ]
 
 

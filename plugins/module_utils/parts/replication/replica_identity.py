@@ -264,7 +264,7 @@ def restoring_block(connection, schema: str, table: str, identity: str) -> str:
 
 def give(connection, schema: str, table: str, identity: str) -> None:
     """Give a table this replica identity. Raises HandoverError where the lock is not to be had."""
-    execute_patiently(connection, giving_statement(schema, table, identity), tables=[(schema, table)])
+    execute_patiently(connection, giving_statement(schema, table, identity))
 
 
 def giving_statement(schema: str, table: str, identity: str):
