@@ -153,6 +153,10 @@ def test_not_over_yet(begun):
 
 def test_stopped_while_the_target_is_away(begun):
     source, target, before = begun(15, 17)
+    [(key,)] = source.sql("shop", "SELECT id FROM handover.migration")
+    way_back = f"handover_{key}_back"  # as a cutover leaves it that was aborted
+    target.sql("shop", f"CREATE PUBLICATION {way_back} FOR TABLE kept")
+    target.sql("shop", f"SELECT pg_create_logical_replication_slot('{way_back}', 'pgoutput')")
     target.stop()
     found = end("stopped", source, target)
     assert catalogs.changes(before[0], everything(source)) == []
@@ -164,6 +168,7 @@ def test_stopped_while_the_target_is_away(begun):
     target.start()
     run_left(target, found["left"]["target"])
     assert catalogs.of_server(target)["subscriptions"] == catalogs.of_server(target)["origins"] == []
+    assert not target.sql("shop", "SELECT slot_name FROM pg_replication_slots UNION SELECT pubname FROM pg_publication")
     assert end("stopped", source, target)["changed"], "the journal learns of it"
     end("finished", source, target, without_cutover=True)
     assert_as_before(source, target, before)

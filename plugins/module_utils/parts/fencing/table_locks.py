@@ -73,9 +73,9 @@ def lock_tables(
         longest = max(longest, time.monotonic() - begun)
         found = _blockers(connection, tables, mode)
         blockers = found or blockers
-        if found:
-            vacuumed = {one["table"] for one in found if one["lock"] == "ShareUpdateExclusiveLock"}
-            shoo_autovacuum(connection, sorted(vacuumed), deadline)
+        vacuumed = {one["table"] for one in found if one["lock"] == "ShareUpdateExclusiveLock"}
+        if shoo_autovacuum(connection, sorted(vacuumed), deadline):  # it would be back; who waited behind us had time
+            continue
         pause = max(0.1, 2 * patience / 1000)  # those who waited behind us go first
         if time.monotonic() + pause >= deadline:
             raise _too_late(mode, attempts, time.monotonic() - started, blockers)

@@ -206,12 +206,6 @@ def _quoted(name: str) -> str:
 
 def left_on_source(identifier: str) -> list[str]:
     """SQL for the source's database."""
-    slots_ = f"SELECT slot_name FROM pg_replication_slots WHERE starts_with(slot_name, '{prefix(identifier)}')"
-    publications_ = f"SELECT pubname FROM pg_publication WHERE starts_with(pubname, '{prefix(identifier)}')"
-    published = (  # taken out first, for the reason that publication.drop has
-        "SELECT format('ALTER PUBLICATION %I DROP TABLE ONLY %I.%I', pubname, schemaname, tablename) "
-        f"FROM pg_publication_tables WHERE starts_with(pubname, '{prefix(identifier)}')"
-    )
     beacons = f"{import_journal.RELATIONS} AND starts_with(relname, 'beacon_{identifier}_')"
     others = f"SELECT id FROM handover.migration WHERE id <> '{identifier}' ORDER BY started DESC LIMIT 1"
     undo_ = f"SELECT undo FROM handover.migration WHERE id = '{identifier}'"
@@ -222,10 +216,7 @@ def left_on_source(identifier: str) -> list[str]:
         "IF to_regproc('handover.fence') IS NULL THEN DROP SCHEMA handover; END IF; END IF; END $$"
     )
     return [
-        _left_subscriptions(identifier),
-        _for_each(slots_, "SELECT pg_drop_replication_slot(%L)"),
-        _for_each(published, "%s"),
-        _for_each(publications_, "DROP PUBLICATION %I"),
+        *_left_streams(identifier),
         leave,
         _for_each(run, "%s"),
         _for_each(beacons, "DROP TABLE handover.%I"),
@@ -235,17 +226,29 @@ def left_on_source(identifier: str) -> list[str]:
 
 
 def left_on_target(identifier: str) -> list[str]:
-    """SQL for the target's database."""
-    return [_left_subscriptions(identifier)]
+    """SQL for the target's database. What a cutover prepared for the way back may be there, too."""
+    return _left_streams(identifier)
 
 
-def _left_subscriptions(identifier: str) -> str:
-    found = (
+def _left_streams(identifier: str) -> list[str]:
+    """Subscriptions, slots, publications."""
+    slots_ = f"SELECT slot_name FROM pg_replication_slots WHERE starts_with(slot_name, '{prefix(identifier)}')"
+    publications_ = f"SELECT pubname FROM pg_publication WHERE starts_with(pubname, '{prefix(identifier)}')"
+    published = (  # taken out first, for the reason that publication.drop has
+        "SELECT format('ALTER PUBLICATION %I DROP TABLE ONLY %I.%I', pubname, schemaname, tablename) "
+        f"FROM pg_publication_tables WHERE starts_with(pubname, '{prefix(identifier)}')"
+    )
+    subscriptions_ = (
         f"SELECT subname FROM pg_subscription WHERE starts_with(subname, '{prefix(identifier)}') "
         "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     alter = "ALTER SUBSCRIPTION %I"
-    return _for_each(found, f"{alter} DISABLE", f"{alter} SET (slot_name = NONE)", "DROP SUBSCRIPTION %I")
+    return [
+        _for_each(subscriptions_, f"{alter} DISABLE", f"{alter} SET (slot_name = NONE)", "DROP SUBSCRIPTION %I"),
+        _for_each(slots_, "SELECT pg_drop_replication_slot(%L)"),
+        _for_each(published, "%s"),
+        _for_each(publications_, "DROP PUBLICATION %I"),
+    ]
 
 
 def _for_each(query: str, *statements: str) -> str:

@@ -31,15 +31,15 @@ def create(connection, name: str, tables: list[tuple[str, str]]) -> None:
     if exists(connection, name):
         add_tables(connection, name, tables)
         return
-    with connection.cursor() as cursor:
-        cursor.execute(_creation(name))
-    _alter(connection, "ADD", name, tables)
+    for statement in statements(name, tables):
+        execute_patiently(connection, statement)
     witness.sign_publication(connection, name)
 
 
 def statements(name: str, tables: list[tuple[str, str]]) -> list:
     """What ``create`` runs: an empty publication, and the tables in batches."""
-    return [_creation(name), *_in_batches("ADD", name, tables)]
+    made = [sql.SQL("CREATE PUBLICATION {}").format(sql.Identifier(name))]
+    return made + _in_batches("ADD", name, tables)
 
 
 def tables_of(connection, name: str) -> set[tuple[str, str]]:
@@ -51,13 +51,16 @@ def tables_of(connection, name: str) -> set[tuple[str, str]]:
 def add_tables(connection, name: str, tables: list[tuple[str, str]]) -> None:
     """Publish these too."""
     there = tables_of(connection, name)
-    _alter(connection, "ADD", name, [table for table in tables if table not in there])
+    for statement in _in_batches("ADD", name, [table for table in tables if table not in there]):
+        execute_patiently(connection, statement)
     witness.sign_publication(connection, name)
 
 
 def restrict_to(connection, name: str, tables: list[tuple[str, str]], patience: float = PATIENCE) -> None:
     """Publish no other table than these any more. What is in WAL already is sent nevertheless."""
-    _alter(connection, "DROP", name, sorted(tables_of(connection, name) - set(tables)), patience)
+    surplus = sorted(tables_of(connection, name) - set(tables))
+    for statement in _in_batches("DROP", name, surplus):
+        execute_patiently(connection, statement, patience)
     witness.sign_publication(connection, name)
 
 
@@ -76,22 +79,12 @@ def drop(connection, name: str) -> bool:
     return there
 
 
-def _creation(name: str):
-    return sql.SQL("CREATE PUBLICATION {}").format(sql.Identifier(name))
-
-
-def _alter(connection, verb: str, name: str, tables: list[tuple[str, str]], patience: float = PATIENCE) -> None:
-    for statement in _in_batches(verb, name, tables):
-        execute_patiently(connection, statement, patience)
-
-
 def _in_batches(verb: str, name: str, tables: list[tuple[str, str]]) -> list:
-    """ALTER PUBLICATION ... ADD or DROP TABLE; ONLY, as children are listed by themselves."""
+    """ALTER PUBLICATION ... ADD or DROP TABLE; ONLY, as children of tables are listed by themselves."""
     alter = sql.SQL("ALTER PUBLICATION {} " + verb + " TABLE {}")
     return [
-        alter.format(sql.Identifier(name), sql.SQL(", ").join(map(_only, batch))) for batch in in_groups(tables, BATCH)
+        alter.format(
+            sql.Identifier(name), sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*one)) for one in batch)
+        )
+        for batch in in_groups(tables, BATCH)
     ]
-
-
-def _only(table: tuple[str, str]):
-    return sql.SQL("ONLY {}").format(sql.Identifier(*table))
